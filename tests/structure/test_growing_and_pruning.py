@@ -403,7 +403,8 @@ def test_where_a_row_and_a_column_are_tied_the_zeros_win() -> None:
         assert "embed" in structure.fixed or "head" in structure.fixed
         return
     structure.apply(Plan(grow={"embed": 2}))
-    assert torch.equal(outputs(model, x)[0], before)
+    # to rounding: a wider matrix product may add up in another order
+    torch.testing.assert_close(outputs(model, x)[0], before)
     assert model.embed.weight is model.head.weight
     assert not model.embed.weight[:, 6:].any()
 
