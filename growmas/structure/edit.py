@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -27,7 +28,7 @@ class AxisChange:
     role: Role
     constant: float
 
-    @property
+    @cached_property
     def fresh(self) -> Tensor:
         """Positions of the fresh entries."""
         return (self.source < 0).nonzero().squeeze(1)

@@ -123,7 +123,7 @@ def _step(
     plan: Plan,
 ) -> tuple[dict[str, UnitGroup], tuple[int, int]]:
     """Carry out a part of the plan: the groups after it, and what `_size` says."""
-    new = reindexing(groups, plan, side_lengths(trial, groups.values()), 0)
+    new = reindexing(groups, plan, side_lengths(trial, [groups[n] for n in plan.groups]), 0)
     incision = cut(trial, groups.values(), new.sources, torch.Generator())
     try:
         return new.groups, _size(trial, run)

@@ -1,9 +1,10 @@
 """Units that live and die together, and the positions they hold in the layers."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from growmas.errors import SurgeryError
@@ -80,6 +81,12 @@ class UnitGroup:
         """Where the units of these ids stand in `unit_ids`."""
         where = {unit: index for index, unit in enumerate(self.unit_ids)}
         return [where[unit] for unit in ids]
+
+    def mask(self, ids: Collection[int]) -> Tensor:
+        """[U] bool, true for the units of these ids."""
+        if not ids:
+            return torch.zeros(self.width, dtype=torch.bool)
+        return torch.tensor([unit in ids for unit in self.unit_ids])
 
 
 def group_state(group: UnitGroup) -> dict[str, Any]:

@@ -51,7 +51,8 @@ def initialisation(init: str | Initialisation) -> Initialisation:
 
 
 def fill_fresh(
-    model: nn.Module,
+    modules: Mapping[str, nn.Module],
+    tensors: Mapping[str, Tensor],
     changes: Mapping[str, tuple[AxisChange, ...]],
     generator: torch.Generator | None,
 ) -> None:
@@ -61,25 +62,22 @@ def fill_fresh(
     their neutral constants; columns zero, last, so that they win where both meet.
 
     Args:
-        model: The model, with the new tensors in place.
+        modules: Qualified name -> module, with the new tensors in place.
+        tensors: Qualified name -> new tensor.
         changes: Qualified name -> axis changes.
         generator: Randomness for the rows, on the CPU; None takes torch's own.
     """
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
         for role in ("norm", "out", "in"):
             for name, axis_changes in changes.items():
                 for change in axis_changes:
                     if change.role == role and len(change.fresh):
-                        _fill(model, name, tensors[name], change, generator)
+                        layer = modules[name.rpartition(".")[0]]
+                        _fill(layer, tensors[name], change, generator)
 
 
 def _fill(
-    model: nn.Module,
-    name: str,
-    tensor: Tensor,
-    change: AxisChange,
-    generator: torch.Generator | None,
+    layer: nn.Module, tensor: Tensor, change: AxisChange, generator: torch.Generator | None
 ) -> None:
     where = change.fresh.to(tensor.device)
     if change.role == "in":
@@ -87,7 +85,6 @@ def _fill(
     elif change.role == "norm":
         tensor.index_fill_(change.dim, where, change.constant)
     else:
-        layer = model.get_submodule(name.rpartition(".")[0])
         fan_in = _fan_in(layer, tensor, change.dim)
         shape = list(tensor.shape)
         shape[change.dim] = len(where)

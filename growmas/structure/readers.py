@@ -5,6 +5,7 @@ F features per row and block, O outputs per block. A convolution's features are 
 the taps of its kernel, so that borders, strides and padding are what the layer really sees.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from math import prod
@@ -110,10 +111,12 @@ class Reader:
 
 def readers(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str, list[Reader]]:
     """Every layer that reads units of a group: group name -> its readers."""
+    if not groups:
+        return {}
     slots = list(model.named_parameters(remove_duplicate=False))
     names = {id(parameter): name for name, parameter in reversed(slots)}
-    ids = [id(parameter) for _, parameter in slots]
-    tied = {name for name, parameter in slots if ids.count(id(parameter)) > 1}
+    places = Counter(id(parameter) for _, parameter in slots)
+    tied = {name for name, parameter in slots if places[id(parameter)] > 1}
     found: dict[str, list[Reader]] = {}
     for group in groups.values():
         by_layer: dict[str, Reader] = {}

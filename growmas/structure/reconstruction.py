@@ -94,6 +94,8 @@ class Repair:
         Raises:
             DataError: No data, bad data, or no statistics for any reader of a group.
         """
+        if not self._readers:
+            return {}
         if self._known is None:
             refitted = self._fit_in_turn(changes)
         else:

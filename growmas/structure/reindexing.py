@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -42,33 +43,31 @@ def reindexing(
     Args:
         groups: The groups as they are.
         plan: A plan that fits them.
-        lengths: Length of every side of every layer in the groups.
+        lengths: Length of every layer side that the plan's groups occupy.
         task: Index of the task in which the fresh units are born.
     """
-    pruned = {name: set(plan.prune.get(name, ())) for name in groups}
-    grown = {name: plan.grow.get(name, 0) for name in groups}
-    touched = [  # in order: a set's would differ between processes, and with it fresh weights
-        (m.layer, m.side)
-        for name, group in groups.items()
-        if pruned[name] or grown[name]
-        for m in group.members
-    ]
-    orders = {at: _AxisOrder(lengths[at]) for at in touched}
-    for name, group in groups.items():
-        doomed = torch.tensor([unit in pruned[name] for unit in group.unit_ids])
+    pruned = {name: set(ids) for name, ids in plan.prune.items() if ids}
+    grown = {name: count for name, count in plan.grow.items() if count}
+    touched = {name: groups[name] for name in groups if name in pruned or name in grown}
+    orders: dict[LayerSide, _AxisOrder] = {}
+    for name, group in touched.items():
+        doomed = group.mask(pruned.get(name, ()))
         for member in group.members:
-            if doomed.any() or grown[name]:
-                order = orders[member.layer, member.side]
-                order.drop(member.positions[doomed].flatten())
-                order.insert_after(name, member, grown[name])
-    inverses = {at: order.inverse() for at, order in orders.items()}
-    new_groups = {
-        name: _moved(group, pruned[name], grown[name], task, orders, inverses)
+            at = (member.layer, member.side)
+            order = orders.setdefault(at, _AxisOrder(lengths[at]))
+            order.drop(member.positions[doomed].flatten())
+            order.insert_after(name, member, grown.get(name, 0))
+    moved = {
+        name: _moved(group, pruned.get(name, set()), grown.get(name, 0), task, orders)
         for name, group in groups.items()
+        if any((member.layer, member.side) in orders for member in group.members)
     }
-    born = {n: new_groups[n].unit_ids[-k:] for n, k in grown.items() if k}
-    died = {n: tuple(sorted(ids)) for n, ids in pruned.items() if ids}
-    return Reindexing({at: o.source() for at, o in orders.items()}, new_groups, born, died)
+    return Reindexing(
+        {at: order.source for at, order in orders.items()},
+        {**groups, **moved},
+        born={name: moved[name].unit_ids[-count:] for name, count in grown.items()},
+        died={name: tuple(sorted(ids)) for name, ids in pruned.items()},
+    )
 
 
 class _AxisOrder:
@@ -100,21 +99,23 @@ class _AxisOrder:
             self.tokens.append(run)
             self.after.append(template[stop - 1].expand(len(run)))
 
+    @cached_property
     def order(self) -> Tensor:
         """Old positions and tokens as they stand afterwards."""
-        everything = torch.cat([torch.arange(self.length)[self.kept], *self.tokens])
-        keys = torch.cat([torch.arange(self.length)[self.kept], *self.after])
+        kept = torch.arange(self.length)[self.kept]
+        everything, keys = torch.cat([kept, *self.tokens]), torch.cat([kept, *self.after])
         return everything[torch.sort(keys, stable=True).indices]
 
+    @cached_property
     def source(self) -> Tensor:
-        order = self.order()
-        return torch.where(order < self.length, order, -1)
+        """New position -> old position, −1 for a token."""
+        return torch.where(self.order < self.length, self.order, -1)
 
+    @cached_property
     def inverse(self) -> Tensor:
         """Old position or token -> new position."""
-        order = self.order()
         inverse = torch.full((self.length + self.fresh,), -1)
-        inverse[order] = torch.arange(len(order))
+        inverse[self.order] = torch.arange(len(self.order))
         return inverse
 
 
@@ -124,22 +125,21 @@ def _moved(
     grown: int,
     task: int,
     orders: Mapping[LayerSide, _AxisOrder],
-    inverses: Mapping[LayerSide, Tensor],
 ) -> UnitGroup:
     """The group after the edit: survivors first, in their order, then the fresh units."""
-    stays = [unit not in pruned for unit in group.unit_ids]
+    stays = ~group.mask(pruned)
     members = []
     for member in group.members:
-        at = (member.layer, member.side)
-        if at not in orders:
+        order = orders.get((member.layer, member.side))
+        if order is None:
             members.append(member)
             continue
         width = member.positions.shape[1]
-        old = inverses[at][member.positions[torch.tensor(stays)]]
-        first = orders[at].first_token.get(group.name, 0)
-        new = inverses[at][first : first + grown * width].view(grown, width)
+        old = order.inverse[member.positions[stays]]
+        first = order.first_token.get(group.name, 0)
+        new = order.inverse[first : first + grown * width].view(grown, width)
         members.append(replace(member, positions=torch.cat([old, new])))
-    kept = [i for i, stay in enumerate(stays) if stay]
+    kept = stays.nonzero().flatten().tolist() if pruned else range(group.width)
     return replace(
         group,
         unit_ids=(*(group.unit_ids[i] for i in kept), *range(group.next_id, group.next_id + grown)),

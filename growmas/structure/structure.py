@@ -290,7 +290,7 @@ class Structure:
                 new.died,
                 lineage.parents,
                 incision.swapped,
-                incision.new_sizes(self.model),
+                incision.sizes,
                 lineage.transfers,
                 shifts,
             )
@@ -418,7 +418,7 @@ class Structure:
         return dict(incision.swapped.values())
 
     def _reindexing(self, plan: Plan) -> Reindexing:
-        lengths = side_lengths(self.model, self._groups.values())
+        lengths = side_lengths(self.model, [self._groups[name] for name in plan.groups])
         simple = Plan(prune=plan.removed, grow=plan.added)
         return reindexing(self._groups, simple, lengths, self.task)
 

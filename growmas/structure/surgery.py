@@ -13,11 +13,9 @@ from growmas.structure.axes import LayerAxes
 from growmas.structure.edit import AxisChange, reindexed
 from growmas.structure.groups import UnitGroup
 from growmas.structure.initialisation import fill_fresh
+from growmas.structure.inventory import Inventory, Slot
 from growmas.structure.placement import placements
 from growmas.structure.reindexing import LayerSide
-
-Slot = tuple[nn.Module, str]
-"""A module and the name of one of its tensors."""
 
 
 def side_lengths(model: nn.Module, groups: Iterable[UnitGroup]) -> dict[LayerSide, int]:
@@ -32,23 +30,22 @@ def side_lengths(model: nn.Module, groups: Iterable[UnitGroup]) -> dict[LayerSid
 
 
 def tensor_changes(
-    model: nn.Module, sources: Mapping[LayerSide, Tensor], axes: Mapping[str, LayerAxes]
+    inventory: Inventory, sources: Mapping[LayerSide, Tensor], axes: Mapping[str, LayerAxes]
 ) -> dict[str, tuple[AxisChange, ...]]:
     """The axis changes of every parameter and buffer, by qualified name.
 
     Raises:
         SurgeryError: Tied layers would need different orders of the same axis.
     """
-    canonical = _canonical_names(model)
     found: dict[str, dict[int, AxisChange]] = {}
     for (layer, side), source in sources.items():
-        module = model.get_submodule(layer)
+        module = inventory.modules[layer]
         length = axes[layer].channels(module, side)
         for axis in axes[layer].side(side):
             tensor = getattr(module, axis.tensor, None)
             if tensor is None:
                 continue
-            name = canonical[id(tensor)]
+            name = inventory.names[id(tensor)]
             change = AxisChange(axis.dim, axis.source(source, length), axis.role, axis.fresh)
             known = found.setdefault(name, {}).setdefault(axis.dim, change)
             if not torch.equal(known.source, change.source):
@@ -63,25 +60,26 @@ def tensor_changes(
 
 @dataclass
 class Incision:
-    """New tensors and sizes put into a model, and what they replaced."""
+    """New tensors and sizes put into a model, and what they replaced.
+
+    Attributes:
+        changes: Qualified parameter or buffer name -> changes of its axes.
+        swapped: Qualified parameter name -> the old parameter and the one in its place.
+        sizes: Qualified attribute -> its new value, for every attribute that was set.
+        tensors: Every place that got another tensor, and the tensor that was there.
+        attributes: Every attribute that got another value, and the value that was there.
+    """
 
     changes: Mapping[str, tuple[AxisChange, ...]]
     swapped: dict[str, tuple[nn.Parameter, nn.Parameter]] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
     tensors: list[tuple[Slot, Tensor]] = field(default_factory=list)
-    sizes: list[tuple[Slot, Any]] = field(default_factory=list)
-
-    def new_sizes(self, model: nn.Module) -> dict[str, Any]:
-        """Qualified attribute -> its value now, for every attribute that was set."""
-        names = {module: name for name, module in model.named_modules()}
-        return {
-            f"{names[module]}.{attribute}": getattr(module, attribute)
-            for (module, attribute), _ in self.sizes
-        }
+    attributes: list[tuple[Slot, Any]] = field(default_factory=list)
 
     def undo(self) -> None:
         """Put the old objects back: the model is exactly what it was."""
-        for (module, attribute), size in self.sizes:
-            setattr(module, attribute, size)
+        for (module, attribute), value in self.attributes:
+            setattr(module, attribute, value)
         for slot, tensor in self.tensors:
             _put(slot, tensor)
 
@@ -101,24 +99,26 @@ def cut(
         SurgeryError: A parameter has hooks, which a new object would lose.
     """
     axes = {member.layer: member.axes for group in groups for member in group.members}
-    changes = tensor_changes(model, sources, axes)
-    slots = _slots(model)
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    _check_no_hooks({name: tensors[name] for name in changes})
+    inventory = Inventory(model)
+    changes = tensor_changes(inventory, sources, axes)
+    _check_no_hooks({name: inventory.tensors[name] for name in changes})
     incision = Incision(changes)
     try:
-        for (module, attribute), size in _new_sizes(model, sources, axes):
-            incision.sizes.append(((module, attribute), getattr(module, attribute)))
+        for layer, attribute, size in _new_sizes(inventory, sources, axes):
+            module = inventory.modules[layer]
+            incision.attributes.append(((module, attribute), getattr(module, attribute)))
+            incision.sizes[f"{layer}.{attribute}"] = size
             setattr(module, attribute, size)
+        fresh = {}
         for name, change in changes.items():
-            old = tensors[name]
-            new = _successor(old, change)
+            old = inventory.tensors[name]
+            new = fresh[name] = _successor(old, change)
             if isinstance(old, nn.Parameter) and isinstance(new, nn.Parameter):
                 incision.swapped[name] = (old, new)
-            for slot in slots[id(old)]:
+            for slot in inventory.slots[name]:
                 incision.tensors.append((slot, old))
                 _put(slot, new)
-        fill_fresh(model, changes, generator)
+        fill_fresh(inventory.modules, fresh, changes, generator)
     except BaseException:
         incision.undo()
         raise
@@ -139,8 +139,10 @@ def silenced(
     masks: dict[Slot, dict[int, list[Tensor]]] = {}
     paths: dict[nn.Module, None] = {}
     for group in groups:
-        doomed = [i for i, unit in enumerate(group.unit_ids) if unit in units.get(group.name, ())]
-        for place in placements(model, group, ["in"]) if doomed else ():
+        if not units.get(group.name):
+            continue
+        doomed = [i for i, unit in enumerate(group.unit_ids) if unit in units[group.name]]
+        for place in placements(model, group, ["in"]):
             dims = masks.setdefault((place.module, place.axis.tensor), {})
             dims.setdefault(place.axis.dim, []).append(place.positions[doomed].flatten())
             parts = place.layer.split(".")
@@ -190,16 +192,18 @@ class _Entered:
 
 
 def _new_sizes(
-    model: nn.Module, sources: Mapping[LayerSide, Tensor], axes: Mapping[str, LayerAxes]
-) -> list[tuple[Slot, Any]]:
-    """Every attribute that says how many channels there are, with its new value."""
-    found: list[tuple[Slot, Any]] = []
-    for (layer, side), source in sources.items():
-        module = model.get_submodule(layer)
-        for size in axes[layer].sizes(side):
-            new = size.value(module, len(source)) if size.value else len(source)
-            found.append(((module, size.name), new))
-    return found
+    inventory: Inventory, sources: Mapping[LayerSide, Tensor], axes: Mapping[str, LayerAxes]
+) -> list[tuple[str, str, Any]]:
+    """Layer, attribute and new value of every attribute that says how many channels there are."""
+    return [
+        (
+            layer,
+            size.name,
+            size.value(inventory.modules[layer], len(source)) if size.value else len(source),
+        )
+        for (layer, side), source in sources.items()
+        for size in axes[layer].sizes(side)
+    ]
 
 
 def _successor(old: Tensor, changes: tuple[AxisChange, ...]) -> Tensor:
@@ -220,25 +224,6 @@ def _check_no_hooks(tensors: Mapping[str, Tensor]) -> None:
             f"{', '.join(map(repr, hooked))} has gradient hooks, which would be lost with the "
             "old parameter: remove them before surgery and register them again afterwards"
         )
-
-
-def _canonical_names(model: nn.Module) -> dict[int, str]:
-    """The id of a parameter or buffer -> the name `named_parameters` gives it."""
-    return {
-        id(tensor): name
-        for named in (model.named_parameters(), model.named_buffers())
-        for name, tensor in named
-    }
-
-
-def _slots(model: nn.Module) -> dict[int, list[Slot]]:
-    """The id of a tensor -> every place in the model that holds it, ties included."""
-    slots: dict[int, list[Slot]] = {}
-    for module in model.modules():
-        for attribute, tensor in [*module._parameters.items(), *module._buffers.items()]:
-            if tensor is not None:
-                slots.setdefault(id(tensor), []).append((module, attribute))
-    return slots
 
 
 def _put(slot: Slot, tensor: Tensor | None) -> None:
