@@ -51,11 +51,10 @@ def discovery(model, images, device, repeats):
 
 
 def edits(structure, names, device, repeats):
-    """Grow, then prune the same, on each group in turn: edit and copy of what it touched."""
+    """Grow the groups by a sixteenth, then prune the same: edit, and copy of what it touched."""
     rows = []
-    for name in names * repeats:
-        width = structure.groups[name].width
-        plan = gm.Plan(grow={name: max(1, width // 16)})
+    for _ in range(repeats):
+        plan = gm.Plan(grow={n: max(1, structure.groups[n].width // 16) for n in names})
         found = {}
 
         def apply(plan=plan, found=found):
@@ -68,8 +67,8 @@ def edits(structure, names, device, repeats):
         verified = seconds(
             device, lambda found=found: structure.apply(gm.Plan(prune=found["edit"].born))
         )
-        rows.append((size, taken, copied, verified))
-    return rows
+        rows.append((size, taken, copied, taken / copied, verified))
+    return [statistics.median(column) for column in zip(*rows, strict=True)]
 
 
 def thousand(device, count):
@@ -117,16 +116,14 @@ def main():
     print("|---|---|---|---|---|---|")
     for name, structure in structures.items():
         groups = [g.name for g in structure.groups.values() if g.can_grow and g.can_shrink]
-        chosen = [groups[0], groups[len(groups) // 2], groups[-1]]
-        rows = edits(structure, chosen, options.device, options.repeats)
-        for index, group in enumerate(chosen):
-            size, taken, copied, verified = (
-                statistics.median(column)
-                for column in zip(*rows[index :: len(chosen)], strict=True)
+        chosen = {n: [n] for n in (groups[0], groups[len(groups) // 2], groups[-1])}
+        for label, names in {**chosen, f"all {len(groups)} groups": groups}.items():
+            size, taken, copied, ratio, verified = edits(
+                structure, names, options.device, options.repeats
             )
             print(
-                f"| {name} {group} | {size / 1e6:.2f} M | {taken * 1e3:.2f} | {copied * 1e3:.2f} "
-                f"| {taken / copied:.1f} | {verified * 1e3:.0f} |"
+                f"| {name} {label} | {size / 1e6:.2f} M | {taken * 1e3:.2f} | {copied * 1e3:.2f} "
+                f"| {ratio:.1f} | {verified * 1e3:.0f} |"
             )
     thousand(options.device, options.edits)
 

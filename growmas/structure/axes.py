@@ -46,6 +46,8 @@ class TensorAxis:
         """
         if self.shared > 1:
             return source[: len(source) // self.shared]
+        if self.blocks == 1:
+            return source
         offsets = torch.arange(self.blocks).repeat_interleave(len(source)) * length
         repeated = source.repeat(self.blocks)
         return torch.where(repeated < 0, repeated, repeated + offsets)
@@ -60,6 +62,8 @@ class TensorAxis:
         if self.shared > 1:
             part = length // self.shared
             return channels[..., : channels.shape[-1] // self.shared] % part
+        if self.blocks == 1:
+            return channels
         return torch.cat([channels + block * length for block in range(self.blocks)], dim=-1)
 
 

@@ -43,7 +43,8 @@ class _Node(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, outputs: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.inputs = [(t.shape, t.dtype, t.device) for t in tensors]
-        return tuple(tensor.clone() for tensor in tensors[:outputs])
+        # the same memory, but no view to autograd, which would forbid in-place operations on it
+        return tuple(tensor.new_empty(0).set_(tensor) for tensor in tensors[:outputs])
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:

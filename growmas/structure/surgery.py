@@ -13,17 +13,16 @@ from growmas.structure.axes import LayerAxes
 from growmas.structure.edit import AxisChange, reindexed
 from growmas.structure.groups import UnitGroup
 from growmas.structure.initialisation import fill_fresh
-from growmas.structure.inventory import Inventory, Slot
+from growmas.structure.inventory import Inventory, Slot, walk
 from growmas.structure.placement import placements
 from growmas.structure.reindexing import LayerSide
 
 
 def side_lengths(model: nn.Module, groups: Iterable[UnitGroup]) -> dict[LayerSide, int]:
     """Number of channels on every layer side that a group occupies."""
+    modules = dict(walk(model))
     return {
-        (member.layer, member.side): member.axes.channels(
-            model.get_submodule(member.layer), member.side
-        )
+        (member.layer, member.side): member.axes.channels(modules[member.layer], member.side)
         for group in groups
         for member in group.members
     }
