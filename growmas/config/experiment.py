@@ -128,6 +128,12 @@ class TrainingConfig(Record):
     learning_rate: float = Field(gt=0, description="a number above 0")
     momentum: float = Field(0.0, ge=0, lt=1, description="a number that is 0 or more, under 1")
     weight_decay: float = Field(0.0, ge=0, description="a number that is 0 or more")
+    schedule: Literal["constant", "cosine"] = Field(
+        "constant", description="constant, or cosine: from learning_rate to 0 in every task"
+    )
+    input_dropout: float = Field(
+        0.0, ge=0, lt=1, description="the share of inputs set to zero in training, 0 to under 1"
+    )
 
 
 StreamConfig = SplitConfig | PermutedConfig

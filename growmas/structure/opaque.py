@@ -44,7 +44,7 @@ class _Node(torch.autograd.Function):
     def forward(ctx: Any, outputs: int, *tensors: Tensor) -> tuple[Tensor, ...]:
         ctx.inputs = [(t.shape, t.dtype, t.device) for t in tensors]
         # the same memory, but no view to autograd, which would forbid in-place operations on it
-        return tuple(tensor.new_empty(0).set_(tensor) for tensor in tensors[:outputs])
+        return tuple(tensor.new_empty(0).set_(tensor) for tensor in tensors[:outputs])  # type: ignore[call-overload]
 
     @staticmethod
     def backward(ctx: Any, *_: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,4 +1,4 @@
-"""A learner that is told where each task ends, and of which task a test sample is."""
+"""A learner that is told where each task ends."""
 
 import math
 import time
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
 
 from growmas.config import TrainingConfig
 from growmas.data import Split, Task, batches
@@ -36,7 +37,7 @@ class EpochDone:
 
 
 class TaskAwareLearner:
-    """Learns tasks one after another and answers each through its own head and view.
+    """Learns tasks one after another; its method answers them.
 
     Attributes:
         method: What is done about earlier tasks; it holds the network.
@@ -52,6 +53,7 @@ class TaskAwareLearner:
         *,
         generator: torch.Generator,
         device: str = "cpu",
+        task_known: bool = True,
     ) -> None:
         """Put the parts together.
 
@@ -59,8 +61,9 @@ class TaskAwareLearner:
             method: Finetune, fixed MAS or growmas.
             optimizer: Over the parameters of the method's network.
             training: Epochs and batch size.
-            generator: CPU generator that shuffles the training data.
+            generator: CPU generator that shuffles the training data and drops inputs.
             device: Where the network is.
+            task_known: Whether the method is told which task a test sample is of.
         """
         self.method = method
         self.optimizer = optimizer
@@ -68,6 +71,7 @@ class TaskAwareLearner:
         self._training = training
         self._generator = generator
         self._device = device
+        self._task_known = task_known
 
     def learn(self, task: Task) -> Iterator[EpochDone]:
         """Learn `task`; yields after every epoch and is done when the iterator is.
@@ -77,8 +81,9 @@ class TaskAwareLearner:
         """
         started = time.perf_counter()
         self.method.begin_task(task)
+        schedule = self._schedule(task)
         for epoch in range(1, self._training.epochs + 1):
-            done = self._epoch(task, epoch)
+            done = self._epoch(task, epoch, schedule)
             self.seconds += time.perf_counter() - started
             yield done
             started = time.perf_counter()
@@ -86,26 +91,30 @@ class TaskAwareLearner:
         self.seconds += time.perf_counter() - started
 
     def accuracy(self, task: Task) -> float:
-        """Share of the task's test samples answered right, with the task known."""
+        """Share of the task's test samples answered right."""
         model, right = self.method.structure.model, 0
+        known = task if self._task_known else None
         mode = model.training
         model.eval()
-        with torch.no_grad(), self.method.view(task):
+        with torch.no_grad():
             for inputs, labels in self._batches(task.test, EVALUATION_BATCH):
-                right += int((model(inputs, task.head).argmax(1) == labels).sum())
+                right += int((self.method.predict(inputs, known) == labels).sum())
         model.train(mode)
         return right / len(task.test)
 
-    def _epoch(self, task: Task, epoch: int) -> EpochDone:
+    def _epoch(self, task: Task, epoch: int, schedule: LRScheduler) -> EpochDone:
         model = self.method.structure.model.train()
+        head = self.method.head(task)
         sums = torch.zeros(2, dtype=torch.float64)  # of loss and penalty, read once an epoch
         steps = 0
         for inputs, labels in self._batches(task.train, self._training.batch_size, shuffle=True):
-            loss = F.cross_entropy(model(inputs, task.head), labels)
+            logits = model(self._thinned(inputs), head)
+            loss = F.cross_entropy(logits, self.method.targets(task, labels))
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             penalty = self.method.penalty_grad_()
             self.optimizer.step()
+            schedule.step()
             sums = sums.to(loss.device)
             sums += torch.stack([loss.detach() * len(labels), penalty.to(loss.device)])
             steps += 1
@@ -116,6 +125,23 @@ class TaskAwareLearner:
                 "lower training.learning_rate or method.strength"
             )
         return EpochDone(task.index, task.name, epoch, losses / len(task.train), penalties / steps)
+
+    def _schedule(self, task: Task) -> LRScheduler:
+        """The learning rate over the steps of one task, from the start again."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = group["initial_lr"] = self._training.learning_rate
+        if self._training.schedule == "constant":
+            return ConstantLR(self.optimizer, factor=1.0)
+        steps = self._training.epochs * math.ceil(len(task.train) / self._training.batch_size)
+        return CosineAnnealingLR(self.optimizer, steps)
+
+    def _thinned(self, inputs: torch.Tensor) -> torch.Tensor:
+        """Inputs with a share of their values set to zero and the others scaled up for it."""
+        share = self._training.input_dropout
+        if not share:
+            return inputs
+        kept = torch.rand(inputs.shape, generator=self._generator) >= share
+        return inputs * kept.to(inputs.device) / (1 - share)
 
     def _batches(
         self, split: Split, size: int, *, shuffle: bool = False

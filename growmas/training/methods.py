@@ -1,14 +1,12 @@
 """What is done about earlier tasks: nothing, a penalty, or a network that grows and prunes."""
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from growmas.config import FinetuneConfig, MASConfig, MethodConfig, PruneConfig
 from growmas.data import Task, batches
+from growmas.errors import RunError
 from growmas.importance.batches import Forward
 from growmas.manager import GrowPolicy, PrunePolicy, StructuralManager
 from growmas.penalty import MAS
@@ -33,6 +31,14 @@ class Method:
         """Called before a task is learnt."""
         self.structure.begin_task(task.name)
 
+    def head(self, task: Task) -> int:
+        """The head that learns `task`."""
+        return task.head
+
+    def targets(self, task: Task, labels: Tensor) -> Tensor:
+        """The outputs of that head which stand for `labels`."""
+        return labels
+
     def penalty_grad_(self) -> Tensor:
         """Add the gradient of λ Σ Ω (θ − θ*)², if there is one, to the task's; its value."""
         return self.mas.penalty_grad_() if self.mas else torch.zeros(())
@@ -40,9 +46,10 @@ class Method:
     def end_task(self, task: Task) -> None:
         """Called after a task was learnt, with its training data at hand."""
 
-    def view(self, task: Task) -> AbstractContextManager[Any]:
-        """The network that answers samples of `task`."""
-        return nullcontext()
+    def predict(self, inputs: Tensor, task: Task | None) -> Tensor:
+        """Labels [N] of samples: of `task`, or of nobody knows which where that is None."""
+        logits: Tensor = self.structure.model(inputs, task.head if task else 0)
+        return logits.argmax(1)
 
 
 class FixedMAS(Method):
@@ -72,9 +79,12 @@ class Growmas(Method):
         """Consolidate on the task's training inputs, through its own head, then prune."""
         self._manager.end_task(_inputs(task), forward=_through(task.head))
 
-    def view(self, task: Task) -> AbstractContextManager[Any]:
-        """The network as of that task: units born later are left out."""
-        return self.structure.view(task.name)
+    def predict(self, inputs: Tensor, task: Task | None) -> Tensor:
+        """Labels by the network as of the task: units born later are left out."""
+        if task is None:
+            raise RunError("views are of tasks: without the task they need a context")
+        with self.structure.view(task.name):
+            return super().predict(inputs, task)
 
 
 def build_method(config: MethodConfig, structure: Structure, optimizer: Optimizer) -> Method:
