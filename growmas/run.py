@@ -17,8 +17,14 @@ import torch
 
 from growmas import __version__
 from growmas.checkpoint import save
-from growmas.config import Experiment, PermutedConfig, dump_config
-from growmas.data import Stream, load_source, permuted_stream, split_stream
+from growmas.config import Experiment, PermutedConfig, SourcesConfig, dump_config
+from growmas.data import (
+    Stream,
+    load_source,
+    permuted_stream,
+    sources_stream,
+    split_stream,
+)
 from growmas.errors import RunError
 from growmas.history.tracker import TopologyTracker
 from growmas.models import build_model
@@ -160,6 +166,9 @@ def run_experiment(
 def build_stream(experiment: Experiment) -> Stream:
     """The tasks of an experiment; the same seed gives the same stream on every machine."""
     config, generator = experiment.stream, _generator(experiment.seed, "stream")
+    if isinstance(config, SourcesConfig):
+        sources = [load_source(name) for name in config.sources]
+        return sources_stream(sources, scenario=config.scenario, limit=config.limit)
     source = load_source(config.source)
     if isinstance(config, PermutedConfig):
         return permuted_stream(

@@ -102,7 +102,7 @@ MISTAKES = {
     ),
     "missing record": (
         replaced("stream: {kind: split, source: digits, tasks: 5, scenario: task}\n", ""),
-        "config.yaml:2: stream: missing, expected a mapping with kind split or permuted",
+        "config.yaml:2: stream: missing, expected a mapping with kind split, permuted or sources",
     ),
     "missing kind": (
         replaced("  kind: mlp\n", ""),
@@ -155,7 +155,8 @@ MISTAKES = {
     ),
     "list for a record of several kinds": (
         replaced("{kind: split, source: digits, tasks: 5, scenario: task}", "[split]"),
-        'config.yaml:3: stream: expected a mapping with kind split or permuted, got ["split"]',
+        "config.yaml:3: stream: expected a mapping with kind split, permuted or sources, "
+        'got ["split"]',
     ),
     "date for text": (
         replaced("name: trial", "name: 2026-13-99 b"),

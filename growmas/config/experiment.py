@@ -66,6 +66,24 @@ class PermutedConfig(Record):
     limit: int | None = Field(None, ge=1, description=_LIMIT)
 
 
+class SourcesConfig(Record):
+    """Each task has all classes of a source of its own."""
+
+    kind: Literal["sources"] = Field(description="sources")
+    sources: tuple[_Source, ...] = Field(
+        min_length=1,
+        strict=False,
+        description="a list of names of sources, such as [digits, mnist5k]",
+    )
+    scenario: Scenario = Field(description="task, domain or class")
+    limit: int | None = Field(None, ge=1, description=_LIMIT)
+
+    @property
+    def tasks(self) -> int:
+        """Their number."""
+        return len(self.sources)
+
+
 class MLPConfig(Record):
     """Dense layers."""
 
@@ -136,7 +154,7 @@ class TrainingConfig(Record):
     )
 
 
-StreamConfig = SplitConfig | PermutedConfig
+StreamConfig = SplitConfig | PermutedConfig | SourcesConfig
 ModelConfig = MLPConfig | ConvNetConfig
 MethodConfig = FinetuneConfig | MASConfig | GrowmasConfig
 
@@ -150,7 +168,7 @@ class Experiment(Record):
     )
     seed: int = Field(0, ge=0, lt=2**63, description="a whole number, 0 or more, under 2^63")
     stream: StreamConfig = Field(
-        discriminator="kind", description="a mapping with kind split or permuted"
+        discriminator="kind", description="a mapping with kind split, permuted or sources"
     )
     model: ModelConfig = Field(
         discriminator="kind", description="a mapping with kind mlp or convnet"

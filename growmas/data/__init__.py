@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Stream,
         Task,
         permuted_stream,
+        sources_stream,
         split_stream,
     )
 
@@ -36,6 +37,7 @@ __all__ = [
     "permuted_stream",
     "register_source",
     "source_names",
+    "sources_stream",
     "split_stream",
 ]
 
@@ -51,6 +53,7 @@ _HOMES = {
     "permuted_stream": "streams",
     "register_source": "sources",
     "source_names": "sources",
+    "sources_stream": "streams",
     "split_stream": "streams",
 }
 

@@ -153,7 +153,43 @@ def _digits() -> Dataset:
     return hold_out("digits", inputs, torch.from_numpy(digits.target), "0123456789")
 
 
-_LOADERS: dict[str, Callable[[], Dataset]] = {"digits": _digits, "mnist5k": _mnist5k}
+def _mnist5k_cluttered() -> Dataset:
+    """The digits of `mnist5k` anywhere on a canvas of 36×36, among scraps of other digits.
+
+    Training and test images are drawn apart: a scrap of a training image is of a training image.
+    """
+    import torch
+
+    from growmas.data.drawn import cluttered
+
+    plain = load_source("mnist5k")
+    halves = (plain.train_inputs, plain.test_inputs)
+    train, test = (
+        torch.from_numpy(cluttered(half[:, 0].numpy(), seed=seed)).unsqueeze(1)
+        for seed, half in enumerate(halves)
+    )
+    return Dataset(
+        "mnist5k_cluttered", train, plain.train_labels, test, plain.test_labels, plain.classes
+    )
+
+
+def _shapes() -> Dataset:
+    """5,000 noisy drawings of 28×28 of ten shapes: 4,000 to train, 1,000 to test."""
+    import torch
+
+    from growmas.data.drawn import SHAPES, shapes
+
+    images, labels = shapes(500)
+    inputs = torch.from_numpy(images).unsqueeze(1)
+    return hold_out("shapes", inputs, torch.from_numpy(labels), SHAPES)
+
+
+_LOADERS: dict[str, Callable[[], Dataset]] = {
+    "digits": _digits,
+    "mnist5k": _mnist5k,
+    "mnist5k_cluttered": _mnist5k_cluttered,
+    "shapes": _shapes,
+}
 
 
 @cache

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from growmas.data.names import Scenario, did_you_mean
@@ -39,7 +40,7 @@ class Task:
         index: its place in the stream, from 0.
         train: samples to learn from; labels index the outputs of the task's head.
         test: samples to be judged by, labelled likewise.
-        classes: the labels that its samples have in the source.
+        classes: the labels of its classes among those of the whole stream.
         head: which head of the model answers it.
     """
 
@@ -170,6 +171,68 @@ def permuted_stream(
         made.append(_filled(task))
     heads = (total,) * (tasks if scenario == "task" else 1)
     return _stream(source, "permuted", scenario, made, heads)
+
+
+def sources_stream(
+    sources: Sequence[Dataset], *, scenario: Scenario, limit: int | None = None
+) -> Stream:
+    """One task for each source, all of its classes: images that come from different places.
+
+    Images are resized (bilinearly) to the largest height and width among the sources.
+
+    Args:
+        sources: at least one, with equally many channels.
+        scenario: ``"domain"`` needs equally many classes in all sources; in ``"class"`` all
+            classes of all sources are told apart.
+        limit: keep the first ``limit`` training samples of each class, for quick trials.
+
+    Raises:
+        DataError: the sources do not go together, or two have one name.
+    """
+    named = ", ".join(repr(source.name) for source in sources)
+    if not sources or len({source.name for source in sources}) < len(sources):
+        raise DataError(f"a stream over sources needs each of them once, got {named or 'none'}")
+    for source in sources:
+        _check(source, 1, scenario, limit)
+    shapes = [source.train_inputs.shape[1:] for source in sources]
+    counts = [len(source.classes) for source in sources]
+    if len({channels for channels, _, _ in shapes}) > 1:
+        raise DataError(f"{named} differ in channels: {[shape[0] for shape in shapes]}")
+    if scenario == "domain" and len(set(counts)) > 1:
+        raise DataError(
+            f"{named} have {counts} classes: scenario 'domain' has one head and needs equally "
+            "many; use 'task' or 'class'"
+        )
+    size = (max(height for _, height, _ in shapes), max(width for _, _, width in shapes))
+    made = []
+    for index, source in enumerate(sources):
+        first = sum(counts[:index])
+        offset = first if scenario == "class" else 0
+        train, test = (_sized(half, size, offset) for half in _halves(source, limit))
+        task = Task(
+            name=source.name,
+            index=index,
+            train=train,
+            test=test,
+            classes=tuple(range(first, first + counts[index])),
+            head=index if scenario == "task" else 0,
+        )
+        made.append(_filled(task))
+    heads = {"task": tuple(counts), "domain": (counts[0],), "class": (sum(counts),)}
+    return Stream(
+        name=" → ".join(source.name for source in sources),
+        scenario=scenario,
+        tasks=tuple(made),
+        head_sizes=heads[scenario],
+        input_shape=(shapes[0][0], *size),
+    )
+
+
+def _sized(split: Split, size: tuple[int, int], offset: int) -> Split:
+    inputs = split.inputs
+    if inputs.shape[2:] != size:
+        inputs = F.interpolate(inputs, size, mode="bilinear", align_corners=False)
+    return Split(inputs, split.labels + offset)
 
 
 def _check(source: Dataset, tasks: int, scenario: str, limit: int | None) -> None:

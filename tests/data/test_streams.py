@@ -5,7 +5,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from growmas.data import Dataset, Stream, load_source, permuted_stream, split_stream
+from growmas.data import (
+    Dataset,
+    Stream,
+    load_source,
+    permuted_stream,
+    sources_stream,
+    split_stream,
+)
 from growmas.errors import DataError
 
 DIGITS = load_source("digits")
@@ -160,3 +167,35 @@ def test_a_task_without_samples_is_refused():
     source = Dataset("mine", images, labels, images, labels, ("seen", "unseen"))
     with pytest.raises(DataError, match="task 'unseen' has no training samples"):
         split_stream(source, tasks=2, scenario="task", generator=seeded())
+
+
+@pytest.mark.parametrize(
+    ("scenario", "heads", "last_head", "last_labels"),
+    [
+        ("task", (10, 10), 1, range(10)),
+        ("domain", (10,), 0, range(10)),
+        ("class", (20,), 0, range(10, 20)),
+    ],
+)
+def test_a_task_for_each_source(scenario, heads, last_head, last_labels):
+    stream = sources_stream([DIGITS, load_source("shapes")], scenario=scenario)
+    assert (stream.name, stream.input_shape) == ("digits → shapes", (1, 28, 28))
+    assert stream.head_sizes == heads
+    assert [task.name for task in stream.tasks] == ["digits", "shapes"]
+    last = stream.tasks[-1]
+    assert last.head == last_head
+    assert last.train.labels.unique().tolist() == list(last_labels)
+    assert last.classes == tuple(range(10, 20))
+    assert stream.tasks[0].train.inputs.shape == (1442, 1, 28, 28)
+
+
+def test_sources_that_do_not_go_together():
+    few = Dataset("few", *(2 * (torch.zeros(2, 1, 8, 8), torch.tensor([0, 1]))), ("a", "b"))
+    colour = Dataset("colour", *(2 * (torch.zeros(2, 3, 8, 8), torch.tensor([0, 1]))), ("a", "b"))
+    with pytest.raises(DataError, match=r"\[10, 2\] classes: scenario 'domain' has one head"):
+        sources_stream([DIGITS, few], scenario="domain")
+    with pytest.raises(DataError, match=r"'few', 'colour' differ in channels: \[1, 3\]"):
+        sources_stream([few, colour], scenario="task")
+    for wrong in ([], [few, few]):
+        with pytest.raises(DataError, match="needs each of them once"):
+            sources_stream(wrong, scenario="task")
