@@ -1,6 +1,5 @@
 """What each operation saw in one forward pass, and which parameters that explains."""
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch.overrides import TorchFunctionMode
 
 from growmas.importance.attention import plain_attention
 from growmas.importance.gradients import Gradient
+from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement
 from growmas.importance.operations import RULES, Rule
 
@@ -46,6 +46,10 @@ class Use:
     def data(self) -> Tensor | None:
         """The argument that holds the samples."""
         return None if self.rule.data is None else self.bound[self.rule.data]
+
+    def forget(self) -> None:
+        """Let go of what the operation saw, so that it need not stay in memory."""
+        self.bound.clear()
 
     @property
     def intact(self) -> bool:
@@ -113,8 +117,10 @@ class _Recorder(TorchFunctionMode):
         if not read or not isinstance(output, Tensor) or not output.requires_grad:
             return
         if rule.applies(bound):
-            held = {n: v.detach() if isinstance(v, Tensor) else v for n, v in bound.items()}
             data = bound.get(rule.data) if rule.data else None
+            held = {n: v.detach() if isinstance(v, Tensor) else v for n, v in bound.items()}
+            if data is None:
+                held.pop("input", None)  # it need not stay in memory
             version = data._version if data is not None else 0
             edge = get_gradient_edge(output)
             self.uses.append(Use(rule, held, read, version, edge, output.shape))
@@ -157,9 +163,9 @@ def _as_one(module: nn.Module, recorder: _Recorder) -> Callable[..., Any]:
 
 
 def explained(
-    asked: Measurement, uses: list[Use], values: Tensor
+    asked: Measurement, uses: list[Use], graph: Graph, samples: int
 ) -> dict[str, tuple[tuple[Use, str], ...]]:
-    """Parameters whose every use in the graph of `values` is among `uses`.
+    """Parameters whose every use in `graph`, of so many samples, is among `uses`.
 
     A parameter also used elsewhere (by an operation without a rule, through a tie) has more
     edges in the autograd graph than recorded calls, and is left out. So is one read by an
@@ -174,26 +180,10 @@ def explained(
     for use in uses:
         for argument, parameter in use.parameters.items():
             found.setdefault(id(parameter), []).append((use, argument))
-            if not use.intact or not use.arrangements(len(values)):
+            if not use.intact or not use.arrangements(samples):
                 doubtful.add(id(parameter))
-    edges = _parameter_edges(values)
     return {
         names[key]: tuple(source)
         for key, source in found.items()
-        if key not in doubtful and edges[key] == len(source)
+        if key not in doubtful and graph.reads[key] == len(source)
     }
-
-
-def _parameter_edges(values: Tensor) -> Counter[int]:
-    """How often the graph below `values` reads each parameter, by id of the parameter."""
-    counts: Counter[int] = Counter()
-    stack: list[Any] = [values.grad_fn] if values.grad_fn else []
-    seen: set[Any] = set(stack)
-    while stack:
-        for following, _ in stack.pop().next_functions:
-            if hasattr(following, "variable"):
-                counts[id(following.variable)] += 1
-            elif following is not None and following not in seen:
-                seen.add(following)
-                stack.append(following)
-    return counts

@@ -10,6 +10,7 @@ from torch import Tensor
 from growmas.importance.capture import Use, captured_uses, explained
 from growmas.importance.fallback import absolute_sums_by_sample
 from growmas.importance.gradients import Gradient
+from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement
 
 CHUNK_ELEMENTS = 2**23
@@ -50,31 +51,35 @@ def absolute_sums(
     """
     with captured_uses(asked) as uses:
         values = asked.values(batch, where)
+    graph, samples = Graph(values), len(values)
     sources: dict[str, Source] = {}
     arrangement = dict(zip(uses, trust.arrangements, strict=False))
     if len(uses) == len(trust.arrangements):
-        sources = {n: s for n, s in explained(asked, uses, values).items() if n in trust.names}
         sources = {
             name: source
-            for name, source in sources.items()
-            if all(arrangement[use] in use.arrangements(len(values)) for use, _ in source)
+            for name, source in explained(asked, uses, graph, samples).items()
+            if name in trust.names
+            and all(arrangement[use] in use.arrangements(samples) for use, _ in source)
         }
     fits = into is not None and all(into[n].dtype == asked.parameters[n].dtype for n in sources)
-    sums = sums_by_rule(asked, sources, values, arrangement, into=into if fits else None)
+    sums = sums_by_rule(
+        asked, sources, values, graph, arrangement, into=into if fits else None, forget=True
+    )
     rest = {n: p for n, p in asked.parameters.items() if n not in sources}
     if rest:
         sums |= absolute_sums_by_sample(asked, rest, batch, CHUNK_ELEMENTS // values.shape[1])
-    return sums, len(values)
+    return sums, samples
 
 
 def sums_by_rule(
     asked: Measurement,
     sources: Mapping[str, Source],
     values: Tensor,
+    graph: Graph,
     arrangement: Mapping[Use, str],
     *,
-    keep_graph: bool = False,
     into: Mapping[str, Tensor] | None = None,
+    forget: bool = False,
 ) -> dict[str, Tensor]:
     """The same sums for parameters whose every use is known; one backward pass per column.
 
@@ -82,9 +87,10 @@ def sums_by_rule(
         asked: The parameters.
         sources: The uses of each parameter.
         values: The objective, [N, K].
+        graph: Of `values`.
         arrangement: Where each use has the samples.
-        keep_graph: Whether the graph is needed again.
         into: Contiguous tensors to add to instead of returning sums, where K is 1.
+        forget: Whether graph and uses are not needed again.
     """
     columns = values.shape[1]
     in_place = into is not None and columns == 1
@@ -97,37 +103,110 @@ def sums_by_rule(
             if name in sources
         }
     )
-    uses = list(dict.fromkeys(use for source in sources.values() for use, _ in source))
-    if not uses:
-        return {} if in_place else dict(sums)
-    for column in range(columns):
-        deltas = torch.autograd.grad(
-            values[:, column].sum(),
-            [use.edge for use in uses],
-            retain_graph=keep_graph or column < columns - 1,
-            allow_unused=True,
-        )
-        delta = {u: d for u, d in zip(uses, deltas, strict=True) if d is not None}
-        for together in _by_uses(sources):
-            present = [use for use in dict.fromkeys(u for u, _ in together[0][1]) if use in delta]
-            for cut in _cuts(present, delta, arrangement, len(values)):
-                found = {
-                    use: use.gradients(delta[use], arrangement[use], len(values), cut)
-                    for use in present
-                }
-                for name, source in together:
-                    parts = [found[use][argument] for use, argument in source if use in found]
-                    if parts:
-                        _joined(parts).add_absolute(sums[name])
+    groups = _by_uses(sources)
+    for column in range(columns if groups else 0):
+        last = forget and column == columns - 1
+        passing = _Passing(groups, arrangement, len(values), sums, last)
+        _backward(values[:, column].sum(), graph, passing, keep_graph=not last)
     return {} if in_place else {name: total / columns for name, total in sums.items()}
 
 
-def _by_uses(sources: Mapping[str, Source]) -> Iterable[list[tuple[str, Source]]]:
+def _backward(value: Tensor, graph: Graph, passing: "_Passing", *, keep_graph: bool) -> None:
+    """Hand the gradient at every use to `passing` when it comes by; no other is computed."""
+    uses = passing.uses
+    lowest = graph.lowest({use.edge.node for use in uses})
+    last = [use for use in uses if use.edge.node in lowest]
+    hooks = [
+        use.edge.node.register_prehook(
+            lambda deltas, use=use: passing.arrive(use, deltas[use.edge.output_nr])
+        )
+        for use in uses
+        if use.edge.node not in lowest
+    ]
+    try:
+        edges = [use.edge for use in last]
+        deltas = torch.autograd.grad(value, edges, retain_graph=keep_graph, allow_unused=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for use, delta in zip(last, deltas, strict=True):
+        passing.arrive(use, delta)
+    passing.finish()
+
+
+class _Passing:
+    """What comes by in one backward pass, summed up as soon as all that belongs together is there.
+
+    Nothing is held longer than that, so that a pass takes little more memory than an ordinary one.
+    """
+
+    def __init__(
+        self,
+        groups: Iterable[list[tuple[str, Source]]],
+        arrangement: Mapping[Use, str],
+        samples: int,
+        sums: Mapping[str, Tensor],
+        forget: bool,
+    ) -> None:
+        self._arrangement = arrangement
+        self._samples = samples
+        self._sums = sums
+        self._forget = forget
+        self._delta: dict[Use, Tensor] = {}
+        self._groups: dict[Use, list[list[tuple[str, Source]]]] = {}
+        for group in groups:
+            for use in _uses_of(group):
+                self._groups.setdefault(use, []).append(group)
+
+    @property
+    def uses(self) -> list[Use]:
+        """The uses still waited for."""
+        return list(self._groups)
+
+    def arrive(self, use: Use, delta: Tensor | None) -> None:
+        """Take the gradient at the output of `use`; None stands for zero."""
+        if delta is None:
+            return
+        self._delta[use] = delta
+        for group in list(self._groups[use]):
+            if all(other in self._delta for other in _uses_of(group)):
+                self._add_up(group)
+
+    def finish(self) -> None:
+        """Sum up what some uses of have not come by, since no gradient reaches them."""
+        for use in list(self._delta):
+            for group in list(self._groups.get(use, ())):
+                self._add_up(group)
+
+    def _add_up(self, group: list[tuple[str, Source]]) -> None:
+        uses = _uses_of(group)
+        present = [use for use in uses if use in self._delta]
+        for cut in _cuts(present, self._delta, self._arrangement, self._samples):
+            found = {
+                use: use.gradients(self._delta[use], self._arrangement[use], self._samples, cut)
+                for use in present
+            }
+            for name, source in group:
+                parts = [found[use][argument] for use, argument in source if use in found]
+                _joined(parts).add_absolute(self._sums[name])
+        for use in uses:
+            self._groups[use].remove(group)
+            if not self._groups[use]:
+                self._delta.pop(use, None)
+                if self._forget:
+                    use.forget()
+
+
+def _uses_of(group: list[tuple[str, Source]]) -> list[Use]:
+    return list(dict.fromkeys(use for use, _ in group[0][1]))
+
+
+def _by_uses(sources: Mapping[str, Source]) -> list[list[tuple[str, Source]]]:
     """Parameters with the same uses, such as weight and bias, together: they share the factors."""
     together: dict[tuple[Use, ...], list[tuple[str, Source]]] = {}
     for name, source in sources.items():
         together.setdefault(tuple(use for use, _ in source), []).append((name, source))
-    return together.values()
+    return list(together.values())
 
 
 def _joined(parts: list[Gradient]) -> Gradient:

@@ -6,8 +6,11 @@ from typing import Protocol, Self
 import torch
 from torch import Tensor
 
-PIECE = 2**20
+PIECE = {"cpu": 2**18}
 """Elements of a product that is made, made absolute and added while it is still in cache."""
+
+PIECE_ELSEWHERE = 2**24
+"""On other devices, where what counts is that calls are few: 64 MiB in float32."""
 
 
 class Gradient(Protocol):
@@ -43,11 +46,9 @@ class Products:
 
     @property
     def elements(self) -> int:
-        """Both factors, and the products where there is more than one position."""
+        """Both factors; products are made by the piece."""
         n, groups, positions, rows = self.left.shape
-        columns = self.right.shape[-1]
-        product = rows * columns if positions > 1 else 0
-        return n * groups * (positions * (rows + columns) + product)
+        return n * groups * positions * (rows + self.right.shape[-1])
 
     def join(self, other: "Products") -> "Products":
         """Further uses are further positions."""
@@ -57,20 +58,34 @@ class Products:
     def add_absolute(self, total: Tensor) -> None:
         """At one position |δ aᵀ| = |δ| |a|ᵀ, one matrix product; else a batch of products."""
         left, right = (self.right, self.left) if self.transposed else (self.left, self.right)
-        n, groups, positions, rows = left.shape
+        groups, positions, rows = left.shape[1:]
         blocks = total.view(groups, rows, -1)
-        if positions == 1:
-            for g in range(groups):
-                blocks[g].addmm_(left[:, g, 0].abs().mT, right[:, g, 0].abs())
-            return
-        step = max(1, PIECE // max(1, rows * right.shape[-1]))
         for g in range(groups):
-            for start in range(0, n, step):
-                piece = left[start : start + step, g].mT @ right[start : start + step, g]
-                if len(piece) == 1:
-                    blocks[g] += piece[0].abs_()
-                else:
-                    blocks[g] += piece.abs_().sum(0)
+            if positions == 1:
+                blocks[g].addmm_(left[:, g, 0].abs().mT, right[:, g, 0].abs())
+            else:
+                _add_products(left[:, g].mT, right[:, g], blocks[g])
+
+
+def piece(device: torch.device) -> int:
+    """Elements to make at a time on `device`."""
+    return PIECE.get(device.type, PIECE_ELSEWHERE)
+
+
+def _add_products(left: Tensor, right: Tensor, total: Tensor) -> None:
+    """Add Σ_n |left_n right_n| of [N, O, P] and [N, P, I] to `total` [O, I]."""
+    rows, columns = total.shape
+    step = piece(total.device) // max(1, total.numel())
+    if step > 1:
+        for several, others in zip(torch.split(left, step), torch.split(right, step), strict=True):
+            total += torch.bmm(several, others).abs_().sum(0)
+        return
+    width = max(1, piece(total.device) // rows)
+    for start in range(0, columns, width):
+        block = total[:, start : start + width]
+        product = torch.empty(block.shape, dtype=total.dtype, device=total.device)
+        for one, other in zip(left, right[..., start : start + width], strict=True):
+            block += torch.mm(one, other, out=product).abs_()
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from growmas.importance import convolution
 from growmas.importance.gradients import Gradient, PerSample, Products, Rows
 
 Bound = Mapping[str, Any]
@@ -129,60 +130,14 @@ def linear(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     return {"weight": Products(left, right), "bias": PerSample(_summed(delta, -1))}
 
 
-def _patches(values: Tensor, kernel: Any, stride: Any, dilation: Any) -> Tensor:
-    """[N, C, *space] -> [N, C, *positions, *kernel], for any number of dimensions, as a view."""
-    for dim, (k, s, d) in enumerate(zip(kernel, stride, dilation, strict=True), start=2):
-        values = values.unfold(dim, d * (k - 1) + 1, s)[..., ::d]
-    return values
-
-
-def _each(value: Any, dims: int) -> tuple[int, ...]:
-    """One number for each dimension; a single one stands for all."""
-    values = (value,) if isinstance(value, int) else tuple(value)
-    return values * dims if len(values) == 1 else values
-
-
-def _padded(values: Tensor, padding: Any, bound: Bound, dims: int) -> Tensor:
-    """Zeros around, as the convolution puts them; "same" puts the odd one behind."""
-    if padding in ("valid", 0):
-        return values
-    if padding == "same":
-        kernel, dilation = bound["weight"].shape[2:], _each(bound.get("dilation", 1), dims)
-        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-        sides = [side for t in reversed(total) for side in (t // 2, t - t // 2)]
-    else:
-        sides = [side for p in reversed(_each(padding, dims)) for side in (p, p)]
-    return F.pad(values, sides) if any(sides) else values
-
-
-def _windows(values: Tensor, bound: Bound, groups: int) -> Tensor:
-    """[N, C, *space] -> [N, G, positions, C / G × kernel]: what each position sees."""
-    kernel = bound["weight"].shape[2:]
-    dims = len(kernel)
-    stride, dilation = (_each(bound.get(name, 1), dims) for name in ("stride", "dilation"))
-    padded = _padded(values, bound.get("padding", 0), bound, dims)
-    if all(k == s == 1 for k, s in zip(kernel, stride, strict=True)):
-        return padded.flatten(2).reshape(len(values), groups, padded.shape[1] // groups, -1).mT
-    patches = _patches(padded, kernel, stride, dilation)
-    positions, windows = range(2, 2 + dims), range(2 + dims, 2 + 2 * dims)
-    rows = patches.permute(0, 1, *windows, *positions)  # positions last: long runs to copy
-    return rows.reshape(len(values), groups, values.shape[1] // groups * kernel.numel(), -1).mT
-
-
 def _convolution(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     """A linear layer at every output position, seeing one window of the input."""
-    n, groups = len(delta), bound.get("groups", 1)
-    left = delta.reshape(n, groups, delta.shape[1] // groups, -1).mT
-    right = _windows(bound["input"], bound, groups)
-    return {"weight": Products(left, right), "bias": PerSample(_summed(delta, 1))}
+    return {"weight": convolution.plain(bound, delta), "bias": PerSample(_summed(delta, 1))}
 
 
 def _transposed_convolution(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     """The same with the roles exchanged: every input position writes one window of the output."""
-    seen, groups = bound["input"], bound.get("groups", 1)
-    left = seen.reshape(len(seen), groups, seen.shape[1] // groups, -1).mT
-    right = _windows(delta, bound, groups)[:, :, : left.shape[2]]
-    return {"weight": Products(left, right), "bias": PerSample(_summed(delta, 1))}
+    return {"weight": convolution.transposed(bound, delta), "bias": PerSample(_summed(delta, 1))}
 
 
 for _dims, _plain, _transposed in (

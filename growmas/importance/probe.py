@@ -11,6 +11,7 @@ from growmas.importance.batches import batch_size, cut
 from growmas.importance.capture import Use, captured_uses, explained
 from growmas.importance.exact import Trust, sums_by_rule
 from growmas.importance.fallback import gradients_of, gradients_one_by_one
+from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement, check_finite
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
@@ -56,14 +57,15 @@ def _settle(
     rounding: float,
 ) -> Trust:
     """Find where each use has the samples, by what comes out right."""
-    sources = explained(asked, uses, values)
+    graph = Graph(values)
+    sources = explained(asked, uses, graph, len(values))
     possible = {use: use.arrangements(len(values)) for use in uses}
     chosen = {use: names[0] if names else "first" for use, names in possible.items()}
     counted = torch.cat([values[:2], values[2:] * 0])
 
     def right(names: Iterable[str]) -> set[str]:
         some = {name: sources[name] for name in names}
-        found = sums_by_rule(asked, some, counted, chosen, keep_graph=True)
+        found = sums_by_rule(asked, some, counted, Graph(counted), chosen)
         return {n for n, total in found.items() if _close(total, expected[n], rounding)}
 
     trusted = right(sources)
