@@ -9,7 +9,7 @@ from torch import Tensor
 
 from growmas.importance.capture import Use, captured_uses, explained
 from growmas.importance.fallback import absolute_sums_by_sample
-from growmas.importance.gradients import Gradient
+from growmas.importance.gradients import Gradient, PerSample
 from growmas.importance.measurement import Measurement
 
 CHUNK_ELEMENTS = 2**23
@@ -118,7 +118,7 @@ def sums_by_rule(
                 for name, source in together:
                     parts = [found[use][argument] for use, argument in source if use in found]
                     if parts:
-                        _joined(parts).add_absolute(sums[name])
+                        _joined(parts, sums[name]).add_absolute(sums[name])
     return {} if in_place else {name: total / columns for name, total in sums.items()}
 
 
@@ -130,7 +130,10 @@ def _by_uses(sources: Mapping[str, Source]) -> Iterable[list[tuple[str, Source]]
     return together.values()
 
 
-def _joined(parts: list[Gradient]) -> Gradient:
+def _joined(parts: list[Gradient], parameter: Tensor) -> Gradient:
+    """The sum of a parameter's uses; whole tables where they differ, as in tied embeddings."""
+    if len({type(part) for part in parts}) > 1:
+        parts = [PerSample(part.dense(parameter)) for part in parts]
     whole = parts[0]
     for part in parts[1:]:
         whole = whole.join(part)
