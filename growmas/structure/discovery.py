@@ -193,7 +193,8 @@ def _unit_group(
     width = own.channels(root, "out")
     unit_of = _units(width, channels, modules)
     stream, why_not = _stream(unit_of, channels, modules, walk)
-    held = [] if stream and raw else [DependencyTrace.why_raw(name) for name in walk.raw]
+    followed = raw and (stream or why_not)
+    held = [walk.why_raw] if walk.raw and not followed else []
     reasons: dict[str, list[str]] = {"no_shrink": [*held], "no_grow": [*held]}
     members = []
     placed = {at: (axes_of(modules[at]), pairs) for at, pairs in channels.items()}

@@ -195,9 +195,9 @@ def with_means(tensor: Tensor, means: tuple[AxisMean, ...]) -> Tensor:
     precise = torch.float32 if tensor.device.type == "mps" else torch.float64
     for mean in means:
         (count, held), dim = mean.of.shape, mean.dim
-        others = tensor.index_select(dim, mean.of.flatten().to(tensor.device)).to(precise)
+        others = tensor.index_select(dim, mean.of.flatten().to(tensor.device))
         shape = (*tensor.shape[:dim], count, held, *tensor.shape[dim + 1 :])
-        entries = others.view(shape).sum(dim) / max(1, count)
+        entries = others.view(shape).sum(dim, dtype=precise) / max(1, count)
         repeated = torch.cat([entries] * len(mean.to), dim).to(tensor.dtype)
         tensor = tensor.index_copy(dim, mean.to.flatten().to(tensor.device), repeated)
     return tensor

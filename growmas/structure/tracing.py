@@ -38,14 +38,15 @@ class Walk:
         touched: (layer, side) -> [n, 2] int64, (root channel, position) for every position that
             moves, sorted; the root comes first. What keeps channels apart has only "out".
         obstacle: Why it cannot move, or nothing.
-        raw: The same for parameters used outside their layers, by qualified name, and why they
-            would hold the channels fast.
+        raw: The same for parameters used outside their layers, by qualified name.
+        why_raw: Why such a parameter holds the channels fast where it cannot be followed.
         points: All it meets on the way, what gives before what reads.
     """
 
     touched: dict[tuple[nn.Module, Side], Pairs]
     obstacle: str
     raw: dict[str, Pairs]
+    why_raw: str
     points: tuple[Point, ...]
 
 
@@ -74,7 +75,7 @@ class DependencyTrace:
         self._names = {module: name for name, module in model.named_modules()}
         self._parameters = {id(p): name for name, p in model.named_parameters()}
         self._owners = {
-            f"{prefix}.{name}" if prefix else name: axes_of(module)
+            f"{prefix}.{name}" if prefix else name: module
             for prefix, module in model.named_modules()
             for name in module._parameters
         }
@@ -136,7 +137,8 @@ class DependencyTrace:
             for (node, _), codes in known.items()
             if isinstance(node, Raw)
         }
-        return Walk(touched, next(iter(obstacles), ""), raw, self._points(set(known)))
+        why_raw = next(map(self._why_raw, raw), "")
+        return Walk(touched, next(iter(obstacles), ""), raw, why_raw, self._points(set(known)))
 
     def edges(self) -> tuple[tuple[str, str], ...]:
         """Data flow from layer to layer, through operations that are not layers of the model."""
@@ -217,12 +219,14 @@ class DependencyTrace:
         name = self._parameters.get(id(leaf))
         if name is None:
             return "it is joined with the input of the network", False
-        return self.why_raw(name), self._owners[name] is None
+        return self._why_raw(name), axes_of(self._owners[name]) is None
 
-    @staticmethod
-    def why_raw(name: str) -> str:
-        """Why channels cannot be followed into a parameter."""
-        return f"it moves with {name!r}, a parameter used outside its layer"
+    def _why_raw(self, name: str) -> str:
+        owner = self._owners[name]
+        known = is_registered(type(owner)) or next(owner.children(), None) is not None
+        kind = type(owner).__name__
+        hint = "" if known else f"; register_layer or register_norm says what a {kind} does"
+        return f"it moves with {name!r}, a parameter used outside its layer{hint}"
 
     def _run(self, model: nn.Module, inputs: Any, forward: StructureForward) -> list[Tensor]:
         self.outputs = [t for t in float_tensors(forward(model, inputs)) if t.requires_grad]

@@ -16,8 +16,8 @@ and a fresh channel of y is zero, whatever reads it. So, with c = √(d/(d + k))
 
 Ω and anchors move with γ: θ* ← c θ* and Ω ← Ω/c², so that the penalty charges the same for the same
 change of the function. Measured anew, Ω of γ would be Ω/c, since MAS adds up absolute gradients and
-not squares; that of the rows stays as it was behind RMSNorm, and behind LayerNorm up to what the
-fresh channels contribute to the mean, of the order of k/d.
+not squares. All other gradients, and with them Ω, are as they were, but for those of rows before a
+LayerNorm: a row's held its part of the mean's, which is the fresh rows' now.
 
 Dropout on the stream itself keeps the function of eval mode only.
 """
@@ -81,7 +81,7 @@ def widen(
         if not group.stream:
             continue
         fresh = group.indices(born[name])
-        old = [index for index in range(group.width) if index not in set(fresh)]
+        old = sorted({*range(group.width)} - {*fresh})
         share = len(old) / group.width
         for layer, module, axes in _norms(model, [group]):
             _scale_eps(module, axes, share, incision)
