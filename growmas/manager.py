@@ -18,7 +18,9 @@ class GrowPolicy:
     """A fixed number of fresh units in every group, before a task is learnt.
 
     Attributes:
-        units: Units per group; a mapping gives each group its own number, others none.
+        units: Units per group, for every group that can grow and shrink again; the width of a
+            pre-norm transformer, which can only grow and ends the views of earlier tasks, is not
+            among them. A mapping gives each group its own number, others none.
     """
 
     units: int | Mapping[str, int]
@@ -28,13 +30,14 @@ class GrowPolicy:
         if isinstance(self.units, Mapping):
             grow = dict(self.units)
         else:
-            grow = dict.fromkeys(structure.groups, self.units)
+            free = [n for n, g in structure.groups.items() if g.can_grow and g.can_shrink]
+            grow = dict.fromkeys(free, self.units)
         return Plan(grow=grow, reason=f"grow: {self.units} fresh units a group for the new task")
 
 
 @dataclass(frozen=True)
 class PrunePolicy:
-    """The least salient share of every group, after a task has been learnt.
+    """The least salient share of every group that can shrink, after a task has been learnt.
 
     Attributes:
         ratio: Share of the living units to remove, 0 <= ratio < 1, rounded down.
@@ -69,7 +72,7 @@ class PrunePolicy:
             order = saliency[name].argsort(stable=True).tolist()
             old = [i for i in order if group.births[i] + self.grace <= structure.task]
             count = int(self.ratio * group.width)
-            if count and old:
+            if count and old and group.can_shrink:
                 prune[name] = sorted(group.unit_ids[i] for i in old[:count])
         reason = f"prune: least {self.ratio:.0%} of a group by {self.criterion} saliency"
         return Plan(prune=prune, reason=reason)

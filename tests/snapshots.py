@@ -30,7 +30,9 @@ def of_model(model: nn.Module) -> dict[str, Any]:
     """Objects, values, gradients, modes, hooks and attributes of a model."""
     found: dict[str, Any] = {}
     for name, module in model.named_modules():
-        plain = {k: v for k, v in vars(module).items() if isinstance(v, int | str | tuple | None)}
+        plain = {
+            k: v for k, v in vars(module).items() if isinstance(v, int | float | str | tuple | None)
+        }
         hooks = {k: list(v.items()) for k, v in vars(module).items() if k.endswith("_hooks")}
         found[f"module {name}"] = (set(vars(module)), plain, hooks, module.training)
         found[f"places {name}"] = {

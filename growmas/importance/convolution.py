@@ -83,6 +83,10 @@ class Windows:
         rows = patches.permute(0, 1, *windows, *positions)  # positions last: long runs to copy
         return Products(left, rows.reshape(n, groups, self.shape[1:].numel(), -1).mT)
 
+    def dense(self, parameter: Tensor) -> Tensor:
+        """Those of the products."""
+        return self.products().dense(parameter)
+
     def add_absolute(self, total: Tensor) -> None:
         """As products, or by the library's own convolution.
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from growmas.importance.capture import Use, captured_uses, explained
 from growmas.importance.fallback import absolute_sums_by_sample
-from growmas.importance.gradients import Gradient
+from growmas.importance.gradients import Gradient, PerSample
 from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement
 
@@ -188,7 +188,7 @@ class _Passing:
             }
             for name, source in group:
                 parts = [found[use][argument] for use, argument in source if use in found]
-                _joined(parts).add_absolute(self._sums[name])
+                _joined(parts, self._sums[name]).add_absolute(self._sums[name])
         for use in uses:
             self._groups[use].remove(group)
             if not self._groups[use]:
@@ -209,7 +209,10 @@ def _by_uses(sources: Mapping[str, Source]) -> list[list[tuple[str, Source]]]:
     return list(together.values())
 
 
-def _joined(parts: list[Gradient]) -> Gradient:
+def _joined(parts: list[Gradient], parameter: Tensor) -> Gradient:
+    """The sum of a parameter's uses; whole tables where they differ, as in tied embeddings."""
+    if len({type(part) for part in parts}) > 1:
+        parts = [PerSample(part.dense(parameter)) for part in parts]
     whole = parts[0]
     for part in parts[1:]:
         whole = whole.join(part)

@@ -25,6 +25,10 @@ class Gradient(Protocol):
         """The gradient when the parameter is used twice: the sum, sample by sample."""
         ...
 
+    def dense(self, parameter: Tensor) -> Tensor:
+        """The gradients as they are, [N, *shape of the parameter]."""
+        ...
+
     def add_absolute(self, total: Tensor) -> None:
         """Add Σ_n |gradient of sample n| to `total`, of the parameter's shape."""
         ...
@@ -54,6 +58,11 @@ class Products:
         """Further uses are further positions."""
         left = torch.cat([self.left, other.left], dim=2)
         return Products(left, torch.cat([self.right, other.right], dim=2), self.transposed)
+
+    def dense(self, parameter: Tensor) -> Tensor:
+        """The products, summed over positions."""
+        left, right = (self.right, self.left) if self.transposed else (self.left, self.right)
+        return (left.mT @ right).reshape(len(left), *parameter.shape)
 
     def add_absolute(self, total: Tensor) -> None:
         """At one position |δ aᵀ| = |δ| |a|ᵀ, one matrix product; else a batch of products."""
@@ -107,6 +116,10 @@ class PerSample:
         """The sum."""
         return PerSample(self.values + other.values)
 
+    def dense(self, parameter: Tensor) -> Tensor:
+        """Themselves."""
+        return self.values.reshape(len(self.values), *parameter.shape)
+
     def add_absolute(self, total: Tensor) -> None:
         """Plainly."""
         total += self.values.abs().sum(0).view_as(total)
@@ -135,6 +148,15 @@ class Rows:
             torch.cat([self.indices, other.indices], dim=1),
             torch.cat([self.values, other.values], dim=1),
         )
+
+    def dense(self, parameter: Tensor) -> Tensor:
+        """The whole table for every sample."""
+        n = len(self.indices)
+        read = self.indices >= 0
+        table = self.values.new_zeros(n, *parameter.shape)
+        sample = torch.arange(n, device=self.indices.device).unsqueeze(1).expand_as(read)
+        where = (sample[read], self.indices[read])
+        return table.index_put_(where, self.values[read], accumulate=True)
 
     def add_absolute(self, total: Tensor) -> None:
         """Rows read several times by one sample are summed first."""

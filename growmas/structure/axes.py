@@ -81,6 +81,21 @@ class Size:
 
 
 @dataclass(frozen=True)
+class Normalisation:
+    """Says that a layer norms every position over all its channels: γ · (x − x̄) / √(v + ε) + β.
+
+    Attributes:
+        centred: True for a LayerNorm; False for an RMSNorm, where x̄ = 0 and v is the mean square.
+        gain: The parameter γ, which multiplies. (1 + γ) instead of γ is another kind of norm.
+        eps: The attribute ε.
+    """
+
+    centred: bool
+    gain: str
+    eps: str
+
+
+@dataclass(frozen=True)
 class LayerAxes:
     """The axes of one layer.
 
@@ -101,6 +116,8 @@ class LayerAxes:
         no_shrink: Why output channels cannot be removed without changing the function of the
             others, or nothing.
         no_grow: Why none can be added without changing the function, or nothing.
+        norm: For a norm over all channels: which. Its channels can then be added where all that
+            happens to them before and behind is known, `no_grow` notwithstanding.
     """
 
     out: tuple[TensorAxis, ...]
@@ -115,6 +132,7 @@ class LayerAxes:
     along: int | None = None
     no_shrink: str = ""
     no_grow: str = ""
+    norm: Normalisation | None = None
 
     def side(self, side: Side) -> tuple[TensorAxis, ...]:
         """The axes of that side."""

@@ -26,6 +26,8 @@ class Site:
 
 def obstacle(model: nn.Module, group: UnitGroup, zero: str) -> str:
     """Why GradMax is not defined for a group, or nothing."""
+    if group.stream:
+        return "its units pass norms over all channels"
     makers = _layers(placements(model, group, ["out"]))
     readers = _layers(placements(model, group, ["in"]))
     if len(makers) != 1:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from growmas.errors import SurgeryError
-from growmas.structure.axes import LayerAxes, Side, axes_of, why_fixed
+from growmas.structure.axes import LayerAxes, Side, TensorAxis, axes_of, why_fixed
 from growmas.structure.groups import Member, UnitGroup
 from growmas.structure.layouts import Layout, layouts_of
+from growmas.structure.streams import Stream, stream_of
 from growmas.structure.tracing import (
     DependencyTrace,
     Pairs,
@@ -87,7 +88,10 @@ def discover(
             if reason:
                 fixed[name] = reason
             else:
-                _file(_unit_group(name, module, axes, walk, names), groups, fixed)
+                raw = _raw_members(model, walk, laid_out)
+                group = _unit_group(name, module, axes, walk, names, raw)
+                laid_out |= {at for at in raw if group.stream}
+                _file(group, groups, fixed)
     return Anatomy(_in_order(groups, names), fixed, trace.edges())
 
 
@@ -103,7 +107,7 @@ def _check_all_ran(model: nn.Module, trace: DependencyTrace, ignore: set[str]) -
 
 def _file(group: UnitGroup, groups: dict[str, UnitGroup], fixed: dict[str, str]) -> None:
     if group.no_shrink and group.no_grow:
-        fixed[group.name] = group.no_shrink
+        fixed[group.name] = group.no_grow
     else:
         groups[group.name] = group
 
@@ -140,22 +144,68 @@ def _why_fixed(module: nn.Module) -> str:
     return ""
 
 
+def _raw_members(
+    model: nn.Module, walk: Walk, laid_out: set[LayerSide]
+) -> dict[LayerSide, tuple[LayerAxes, Pairs]]:
+    """Parameters used outside their layers, by the module that holds them, with their channels.
+
+    None at all where one of them cannot be followed.
+    """
+    owned: dict[str, list[str]] = {}
+    for name in sorted(walk.raw):
+        owned.setdefault(name.rpartition(".")[0], []).append(name)
+    found: dict[LayerSide, tuple[LayerAxes, Pairs]] = {}
+    for owner, names in owned.items():
+        axes = _raw_axes({name.rpartition(".")[2]: model.get_parameter(name) for name in names})
+        pairs = walk.raw[names[0]]
+        alike = all(np.array_equal(pairs, walk.raw[name]) for name in names)
+        whole = len(pairs) == axes.channels(model.get_submodule(owner), "out")
+        if (owner, "out") in laid_out or not (alike and whole):
+            return {}
+        found[owner, "out"] = (axes, pairs)
+    return found
+
+
+def _raw_axes(parameters: dict[str, nn.Parameter]) -> LayerAxes:
+    """Of a module that adds parameters of its own, each with the channels along its last axis."""
+    first = next(iter(parameters))
+
+    def length(module: nn.Module, side: Side) -> int:
+        return module.get_parameter(first).shape[-1]
+
+    return LayerAxes(
+        out=tuple(TensorAxis(name, p.dim() - 1, "out") for name, p in parameters.items()),
+        length=length,
+        along=-1,
+    )
+
+
 def _unit_group(
-    name: str, root: nn.Module, own: LayerAxes, walk: Walk, names: dict[nn.Module, str]
+    name: str,
+    root: nn.Module,
+    own: LayerAxes,
+    walk: Walk,
+    names: dict[nn.Module, str],
+    raw: dict[LayerSide, tuple[LayerAxes, Pairs]],
 ) -> UnitGroup:
     channels = {(names[module], side): pairs for (module, side), pairs in walk.touched.items()}
     modules = {(names[module], side): module for module, side in walk.touched}
     width = own.channels(root, "out")
     unit_of = _units(width, channels, modules)
-    reasons: dict[str, list[str]] = {"no_shrink": [], "no_grow": []}
+    stream, why_not = _stream(unit_of, channels, modules, walk)
+    followed = raw and (stream or why_not)
+    held = [walk.why_raw] if walk.raw and not followed else []
+    reasons: dict[str, list[str]] = {"no_shrink": [*held], "no_grow": [*held]}
     members = []
-    for at, pairs in channels.items():
-        axes = axes_of(modules[at])
+    placed = {at: (axes_of(modules[at]), pairs) for at, pairs in channels.items()}
+    for at, (axes, pairs) in {**placed, **raw}.items():
         if axes is None or not (axes.side(at[1]) or axes.sizes(at[1])):
             continue
-        for key, found in reasons.items():
-            if at[1] == "out" and getattr(axes, key):
-                found.append(f"it passes {at[0]!r}: {getattr(axes, key)}")
+        if at[1] == "out" and axes.no_shrink:
+            reasons["no_shrink"].append(f"it passes {at[0]!r}: {axes.no_shrink}")
+        if at[1] == "out" and axes.no_grow and not (stream and axes.norm):
+            but = f", and {why_not}" if axes.norm else ""
+            reasons["no_grow"].append(f"it passes {at[0]!r}: {axes.no_grow}{but}")
         positions = _positions(unit_of, pairs)
         if positions is None:
             reason = f"its units hold different numbers of positions in {at[0]!r}"
@@ -173,7 +223,27 @@ def _unit_group(
         count,
         no_shrink=next(iter(reasons["no_shrink"]), ""),
         no_grow=next(iter(reasons["no_grow"]), ""),
+        stream=stream,
     )
+
+
+def _stream(
+    unit_of: Pairs, channels: Channels, modules: dict[LayerSide, nn.Module], walk: Walk
+) -> tuple[Stream, str]:
+    """What fresh units are before the norms they pass; else "", and why they cannot pass."""
+    norms = {}
+    for at in channels:
+        axes = axes_of(modules[at])
+        if axes is not None and axes.norm is not None:
+            norms[at] = axes.norm
+    for at, norm in norms.items():
+        if getattr(modules[at], norm.gain, None) is None:
+            return "", f"{at[0]!r} has no gain to take up that their variance becomes smaller"
+        positions = _positions(unit_of, channels[at])
+        width = len(getattr(modules[at], norm.gain))
+        if positions is None or positions.shape != (width, 1):
+            return "", f"{at[0]!r} norms other channels with them"
+    return stream_of(walk.points) if norms else ("", "")
 
 
 def _units(width: int, channels: Channels, modules: dict[LayerSide, nn.Module]) -> Pairs:

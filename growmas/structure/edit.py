@@ -61,6 +61,21 @@ class AxisTransfer:
 
 
 @dataclass(frozen=True, eq=False)
+class AxisMean:
+    """Fresh entries along one axis that are the mean of others, in every copy of the parameter.
+
+    Attributes:
+        dim: The axis.
+        to: [k, m] int64, positions of the fresh entries after the edit.
+        of: [U, m] int64, positions after the edit; column by column their mean. Of none it is 0.
+    """
+
+    dim: int
+    to: Tensor
+    of: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Edit:
     """A change of the network that has been made.
 
@@ -75,6 +90,7 @@ class Edit:
         sizes: Qualified attribute of a module, such as "fc1.out_features" -> its new value.
         transfers: Qualified parameter or buffer name -> entries derived from others.
         shifts: Qualified parameter name -> what reconstruction added to it, of its new shape.
+        means: Qualified parameter name -> fresh entries that are the mean of others.
     """
 
     plan: Plan
@@ -87,6 +103,7 @@ class Edit:
     sizes: Mapping[str, Any] = field(default_factory=dict)
     transfers: Mapping[str, tuple[AxisTransfer, ...]] = field(default_factory=dict)
     shifts: Mapping[str, Tensor] = field(default_factory=dict)
+    means: Mapping[str, tuple[AxisMean, ...]] = field(default_factory=dict)
 
     @property
     def reason(self) -> str:
@@ -118,20 +135,23 @@ class Edit:
         """Do to `tensor` what was done to the parameter or buffer `name`.
 
         Entries that survive are bit-identical, save for values and importance where the edit
-        derived entries from others (`transfers`; splitting a unit does).
+        derived entries from others (`transfers`; splitting a unit does, and widening a norm).
 
         Args:
             name: Qualified name; a name that was not touched gives the tensor back as it is.
             tensor: Anything of the old parameter's shape: Ω, an anchor, an optimizer's state.
             fresh: What stands at fresh entries: a number, or a tensor of the new shape.
             nature: "value" for copies of the parameter (anchors, averages) and "importance" for
-                Ω take part in `transfers`, values also in `shifts`, so that an anchor does not
-                pull back what reconstruction changed; "state" is only re-indexed.
+                Ω take part in `transfers`; values also in `means`, so that an average computes
+                what it did, and in `shifts`, so that an anchor does not pull back what
+                reconstruction changed; "state" is only re-indexed.
         """
         result = reindexed(tensor, self.changes.get(name, ()), fresh)
         if nature == "state":
             return result
         result = transferred(result, self.transfers.get(name, ()), nature)
+        if nature == "value":
+            result = with_means(result, self.means.get(name, ()))
         if nature == "value" and name in self.shifts:
             return result + self.shifts[name].to(result)
         return result
@@ -168,4 +188,17 @@ def transferred(
         to, of = transfer.to.to(tensor.device), transfer.of.to(tensor.device)
         entries = tensor.index_select(transfer.dim, of) * factor.to(tensor).view(shape)
         tensor = tensor.index_copy(transfer.dim, to, entries)
+    return tensor
+
+
+def with_means(tensor: Tensor, means: tuple[AxisMean, ...]) -> Tensor:
+    """`tensor` with fresh entries that are the means of others; see `AxisMean`."""
+    precise = torch.float32 if tensor.device.type == "mps" else torch.float64
+    for mean in means:
+        (count, held), dim = mean.of.shape, mean.dim
+        others = tensor.index_select(dim, mean.of.flatten().to(tensor.device))
+        shape = (*tensor.shape[:dim], count, held, *tensor.shape[dim + 1 :])
+        entries = others.view(shape).sum(dim, dtype=precise) / max(1, count)
+        repeated = torch.cat([entries] * len(mean.to), dim).to(tensor.dtype)
+        tensor = tensor.index_copy(dim, mean.to.flatten().to(tensor.device), repeated)
     return tensor

@@ -1,7 +1,7 @@
 """How channels flow through a traced network: from node to node, both ways."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -11,13 +11,20 @@ from growmas.structure.passages import (
     Relation,
     Shape,
     joins_along,
+    operation,
     outlet,
     output_shape,
     passage,
 )
 
 Node = Any
-"""A node of torch-pruning's graph: a layer, an operation or a raw parameter."""
+"""A node of torch-pruning's graph, a layer or an operation; or a `Raw` parameter."""
+
+_CARRIES = frozenset({
+    "Add", "Cat", "Clone", "Expand", "Index", "Repeat", "Select", "Slice", "Stack", "ToCopy",
+    "Unsqueeze",
+})  # fmt: skip
+"""What a parameter that is used outside its layer may go through and still be followed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,12 +55,32 @@ class Source:
         shape: Its shape.
         axis: The axis that carries its channels, or why there are none to follow.
         outlet: Which of the node's channels it holds; None for all.
+        raw: Of what is made of parameters used outside their layers, and nothing else: why it
+            cannot be followed further than to an addition to something else.
     """
 
     node: Node | None
     shape: Shape
     axis: int | str
     outlet: Relation | None = None
+    raw: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """A parameter used outside its layer; its channels lie along its last axis.
+
+    Attributes:
+        tensor: The parameter.
+        inputs: None.
+        outputs: The operations that read it.
+        module: None; it is no layer.
+    """
+
+    tensor: Tensor
+    inputs: tuple[Node, ...] = ()
+    outputs: list[Node] = field(default_factory=list)
+    module: None = None
 
 
 class Flow:
@@ -61,6 +88,8 @@ class Flow:
 
     Attributes:
         joined: Node -> why its channels are bound to something that is no node.
+        order: All nodes, each after those it reads from.
+        raws: Operation -> the parameters, used outside their layers, that it reads.
     """
 
     def __init__(
@@ -68,7 +97,7 @@ class Flow:
         nodes: Iterable[Node],
         calls: Mapping[Any, Node],
         along: Callable[[Node], int | str | None],
-        leaf: Callable[[Tensor], str],
+        leaf: Callable[[Tensor], tuple[str, bool]],
     ) -> None:
         """Follow the channels.
 
@@ -77,7 +106,8 @@ class Flow:
             calls: Function of the autograd graph -> its node; a layer may have several.
             along: Node -> None for an operation; for a layer the axis of its output that carries
                 the channels, "" if that along which they came in, or why there is none.
-            leaf: Leaf of the autograd graph -> why channels cannot be followed into it.
+            leaf: Leaf of the autograd graph -> why channels cannot be followed into it, and
+                whether they can all the same where it is only added or joined to others.
         """
         self._calls = calls
         self._leaf = leaf
@@ -87,10 +117,14 @@ class Flow:
         }
         self._links: dict[tuple[Node, Node], Link] = {}
         self.joined: dict[Node, str] = {}
+        self.raws: dict[Node, list[Raw]] = {}
+        self._raw: dict[int, Raw] = {}
+        self._only_raw: dict[Node, str] = {}
         functions: dict[Node, list[Any]] = {}
         for function, node in calls.items():
             functions.setdefault(node, []).append(function)
-        for node in _inputs_first(ways):
+        self.order = tuple(_inputs_first(ways))
+        for node in self.order:
             way = ways[node]
             if way is None:
                 self._enter_operation(node)
@@ -101,10 +135,20 @@ class Flow:
         """The link between two neighbours."""
         return self._links.get((first, second), Link())
 
+    def operands(self, node: Node) -> tuple[Node | None, ...]:
+        """What an operation reads; None for a constant."""
+        functions = getattr(node.grad_fn, "next_functions", ())
+        sources = {index: source.node for index, source in self._sources(node.grad_fn)}
+        return tuple(sources.get(index) for index in range(len(functions)))
+
     def _enter_layer(self, node: Node, along: int | str, functions: list[Any]) -> None:
         """A layer reads its first input along its own axis."""
         for function in functions:
-            sources = [source for _, source in self._sources(function) if source.node is not None]
+            sources = [
+                source
+                for _, source in self._sources(function)
+                if source.node is not None and not isinstance(source.node, Raw)
+            ]
             for number, source in enumerate(sources):
                 axis = source.axis
                 if along == "" and number == 0:
@@ -123,19 +167,26 @@ class Flow:
         steps = [
             (source, _step(function, index, source)) for index, source in self._sources(function)
         ]
-        found = [step.axis for _, step in steps if isinstance(step, Passage)]
-        reasons = [step for _, step in steps if isinstance(step, str)]
+        # what is not raw says along which axis the channels lie
+        telling = [step for source, step in steps if not source.raw] or [s for _, s in steps]
+        found = [step.axis for step in telling if isinstance(step, Passage)]
+        reasons = [step for step in telling if isinstance(step, str)]
         axis = self._axis[node] = (found or reasons or ["it is made without channels"])[0]
+        if steps and all(source.raw for source, _ in steps):
+            self._only_raw[node] = steps[0][0].raw
         for source, step in steps:
             if isinstance(step, Passage) and step.axis != axis:
-                step = "channels that lie along different axes meet"
+                step = source.raw or "channels that lie along different axes meet"
             if isinstance(step, Passage):
                 behind = step.relation
                 relation = source.outlet.then(behind) if source.outlet else behind
                 self._add(source.node, node, Link((relation,)))
+                if isinstance(source.node, Raw):
+                    source.node.outputs.append(node)
+                    self.raws.setdefault(node, []).append(source.node)
                 continue
             coupled = isinstance(axis, str) or not _apart(function, axis, source.shape)
-            if source.node is not None:
+            if source.node is not None and not isinstance(source.node, Raw):
                 self._add(source.node, node, Link(down=step, up=step if coupled else ""))
             elif coupled:
                 self.joined[node] = step
@@ -147,14 +198,21 @@ class Flow:
                 continue
             if hasattr(given, "variable"):
                 leaf = given.variable
-                yield index, Source(None, tuple(leaf.shape), self._leaf(leaf))
+                reason, followed = self._leaf(leaf)
+                shape = tuple(leaf.shape)
+                if followed and shape:
+                    raw = self._raw.setdefault(id(leaf), Raw(leaf))
+                    yield index, Source(raw, shape, len(shape) - 1, raw=reason)
+                else:
+                    yield index, Source(None, shape, reason)
                 continue
             node = self._calls.get(given)
             shape = output_shape(given, number)
             axis = self._axis.get(node, "it depends on itself")
             if isinstance(axis, int) and axis < 0:
                 axis += len(shape)
-            yield index, Source(node, shape, axis, outlet(given, number))
+            raw_only = self._only_raw.get(node, "")
+            yield index, Source(node, shape, axis, outlet(given, number), raw_only)
 
     def _add(self, first: Node, second: Node, link: Link) -> None:
         self._links[first, second] = self.link(first, second) + link
@@ -164,7 +222,10 @@ def _step(function: Any, index: int, source: Source) -> Passage | str:
     """How the channels of one input of an operation get through, or why they do not."""
     if isinstance(source.axis, str):
         return source.axis
-    return passage(function, index, source.axis, source.shape)
+    if source.raw and operation(function) not in _CARRIES:
+        return source.raw
+    step = passage(function, index, source.axis, source.shape)
+    return source.raw or step if isinstance(step, str) else step
 
 
 def _apart(function: Any, axis: int, shape: Shape) -> bool:

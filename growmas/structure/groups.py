@@ -9,6 +9,7 @@ from torch import Tensor
 
 from growmas.errors import SurgeryError
 from growmas.structure.axes import LayerAxes, Side
+from growmas.structure.streams import Stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +47,9 @@ class UnitGroup:
         next_id: The id the next unit will get.
         no_shrink: Why units cannot be removed, or nothing.
         no_grow: Why units cannot be added without changing the function, or nothing.
+        stream: For units that pass norms over all channels, what fresh ones are before the norms:
+            the "mean" of the others (LayerNorm) or "zero" (RMSNorm); nothing for others. Such
+            units cannot be left out again, see `growmas.structure.widening`.
     """
 
     name: str
@@ -56,6 +60,7 @@ class UnitGroup:
     next_id: int
     no_shrink: str = ""
     no_grow: str = ""
+    stream: Stream = ""
 
     @property
     def width(self) -> int:

@@ -7,8 +7,9 @@ from torch import nn
 
 from growmas.structure.attention import attention_layout, register_attention
 from growmas.structure.axes import LayerAxes, Size, TensorAxis, register_layer
-from growmas.structure.layers import EMBEDDING, STATISTICS
+from growmas.structure.layers import EMBEDDING
 from growmas.structure.layouts import Layout, Span, register_layout
+from growmas.structure.norms import norm_axes, register_norm
 
 MODELS = "transformers.models"
 
@@ -34,35 +35,21 @@ for _name in (
     register_layer(f"{MODELS}.{_name}", EMBEDDING)
 
 
-def rms_norm(module: Any) -> LayerAxes:
-    """A norm that has a gain and nothing else, not even its width."""
-    return LayerAxes(
-        out=(TensorAxis("weight", 0, "norm", 1.0),),
-        length=lambda m, side: len(m.weight),
-        along=-1,
-        no_shrink=STATISTICS,
-        no_grow=STATISTICS,
-    )
-
-
 for _name in (
     "llama.modeling_llama.LlamaRMSNorm",
     "mistral.modeling_mistral.MistralRMSNorm",
     "qwen2.modeling_qwen2.Qwen2RMSNorm",
     "t5.modeling_t5.T5LayerNorm",
 ):
-    register_layer(f"{MODELS}.{_name}", rms_norm)
+    register_norm(f"{MODELS}.{_name}", centred=False, eps="variance_epsilon")
 
 
 def convnext_norm(module: Any) -> LayerAxes:
     """A layer norm over the last axis, or over the channels of images."""
-    return LayerAxes(
-        out=(TensorAxis("weight", 0, "norm", 1.0), TensorAxis("bias", 0, "norm", 0.0)),
-        out_size=(Size("normalized_shape", lambda m, n: (n,)),),
-        length=lambda m, side: int(m.normalized_shape[0]),
+    return norm_axes(
+        centred=True,
+        sizes=(Size("normalized_shape", lambda m, n: (n,)),),
         along=1 if module.data_format == "channels_first" else -1,
-        no_shrink=STATISTICS,
-        no_grow=STATISTICS,
     )
 
 

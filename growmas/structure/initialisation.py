@@ -88,9 +88,14 @@ def _fill(
         fan_in = _fan_in(layer, tensor, change.dim)
         shape = list(tensor.shape)
         shape[change.dim] = len(where)
-        rows = torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1
-        rows = (rows / math.sqrt(fan_in)).to(tensor.device, tensor.dtype)
+        rows = uniform(shape, fan_in, generator).to(tensor.device, tensor.dtype)
         tensor.index_copy_(change.dim, where, rows)
+
+
+def uniform(shape: list[int], fan_in: int, generator: torch.Generator | None) -> Tensor:
+    """Drawn from U(−1/√fan_in, 1/√fan_in), in float64 on the CPU."""
+    drawn = torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1
+    return drawn / math.sqrt(fan_in)
 
 
 def _fan_in(layer: nn.Module, tensor: Tensor, dim: int) -> int:

@@ -1,14 +1,14 @@
 """The layer types of torch: their axes, registered in `axes.LAYERS`."""
 
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
 
 from growmas.structure.axes import LayerAxes, Size, TensorAxis, register_layer
+from growmas.structure.norms import norm_axes
 
 GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
-
-STATISTICS = "its statistics run over all channels"
 
 _BIAS = TensorAxis("bias", 0, "out")
 
@@ -95,15 +95,13 @@ register_layer(nn.GroupNorm, group_norm)
 
 
 def layer_norm(module: Any) -> LayerAxes:
-    """Statistics run over the channels, so that they cannot come and go one by one."""
-    return LayerAxes(
-        out=_AFFINE,
-        out_size=(Size("normalized_shape", lambda m, n: (*m.normalized_shape[:-1], n)),),
-        length=lambda m, side: int(m.normalized_shape[-1]),
-        along=-1,
-        no_shrink=STATISTICS,
-        no_grow=STATISTICS,
+    """A norm over all channels; where it runs over other axes too, nothing can be added."""
+    axes = norm_axes(
+        centred=isinstance(module, nn.LayerNorm),
+        sizes=(Size("normalized_shape", lambda m, n: (*m.normalized_shape[:-1], n)),),
+        length=lambda m: int(m.normalized_shape[-1]),
     )
+    return axes if len(module.normalized_shape) == 1 else replace(axes, norm=None)
 
 
 register_layer(nn.LayerNorm, layer_norm)

@@ -130,6 +130,8 @@ def _plain(function: Any, index: int, axis: int, shape: Shape) -> Passage | str:
     """Element by element, over windows, or over other axes; shapes are aligned at their ends."""
     name, out = operation(function), output_shape(function)
     over_all = f"an operation runs over its channels ({name})"
+    if name in _MOMENTS:
+        over_all += "; register_norm says that a module is a norm"
     if name in _STATISTICS:
         return over_all
     behind = axis + len(out) - len(shape)
@@ -227,4 +229,5 @@ _MATRIX = frozenset({
     "Mm", "Bmm", "Addmm", "Baddbmm", "Addbmm", "Mv", "Addmv", "Dot", "Linear", "Convolution",
     "Matmul", "Addr",
 })  # fmt: skip
+_MOMENTS = frozenset({"Mean", "Std", "StdMean", "Var", "VarMean"})
 _STATISTICS = frozenset({"NativeLayerNorm", "NativeGroupNorm", "FusedRmsNorm"})

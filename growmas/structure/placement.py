@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from growmas.structure.axes import Role, TensorAxis
+from growmas.structure.axes import LayerAxes, Role, TensorAxis
 from growmas.structure.groups import UnitGroup
 
 
@@ -17,12 +17,14 @@ class Placement:
         layer: Qualified name of the layer.
         module: The layer.
         axis: The tensor, its axis, and the role of the entries.
+        axes: All axes of the layer.
         positions: [U, m] int64, the m entries of each unit along the axis.
     """
 
     layer: str
     module: nn.Module
     axis: TensorAxis
+    axes: LayerAxes
     positions: Tensor
 
     @property
@@ -48,6 +50,5 @@ def placements(
         length = member.axes.channels(module, member.side)
         for axis in member.axes.side(member.side):
             if axis.role in roles and getattr(module, axis.tensor, None) is not None:
-                yield Placement(
-                    member.layer, module, axis, axis.positions(member.positions, length)
-                )
+                positions = axis.positions(member.positions, length)
+                yield Placement(member.layer, module, axis, member.axes, positions)

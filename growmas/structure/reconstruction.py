@@ -26,7 +26,7 @@ import networkx as nx
 import torch
 from torch import Tensor
 
-from growmas.errors import DataError, SurgeryError
+from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.importance.batches import Forward, default_forward
 from growmas.structure.edit import AxisChange, reindexed
 from growmas.structure.moments import Moments
@@ -56,6 +56,7 @@ class Repair:
     Raises:
         SurgeryError: A reader of a removed unit cannot be refitted.
         DataError: The statistics are of another width.
+        PlanError: The plan widens a stream that norms read, as well.
     """
 
     def __init__(
@@ -65,6 +66,12 @@ class Repair:
         source: Iterable[Any] | ActivationStatistics | None,
         forward: Forward | None = None,
     ) -> None:
+        wide = [name for name in plan.added if structure.groups[name].stream]
+        if source is not None and plan.removed and wide:
+            raise PlanError(
+                f"reconstruct= cannot be combined with growing {', '.join(map(repr, wide))}, whose "
+                "fresh units follow the layers that reconstruction changes: make it two plans"
+            )
         self._model = structure.model
         self._edges = structure.edges()
         self._forward = forward or default_forward

@@ -68,6 +68,12 @@ class Split:
             PlanError: A parent is unknown, gone or about to go, or there are too many or too few.
         """
         problems = _parent_problems(self.parents, structure.groups, plan)
+        problems += [
+            f"{name!r} passes norms over all channels, where fresh units start by a rule of their "
+            "own: grow it in another plan, with init='zero_out'"
+            for name in plan.added
+            if structure.groups[name].stream
+        ]
         if problems:
             raise PlanError("cannot split: " + "; ".join(problems))
         chosen = {

@@ -81,12 +81,13 @@ class ActivationStatistics:
     """
 
     def __init__(self, structure: "Structure", *, groups: Iterable[str] | None = None) -> None:
-        """Prepare for the readers of some groups, by default of all.
+        """Prepare for the readers of some groups, by default of all whose units can be removed.
 
         Raises:
             PlanError: No group of that name.
         """
-        chosen = tuple(structure.groups if groups is None else groups)
+        prunable = [name for name, group in structure.groups.items() if group.can_shrink]
+        chosen = tuple(prunable if groups is None else groups)
         unknown = [name for name in chosen if name not in structure.groups]
         if unknown:
             known = ", ".join(structure.groups)

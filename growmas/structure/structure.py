@@ -32,6 +32,7 @@ from growmas.structure.statistics import ActivationStatistics
 from growmas.structure.surgery import cut, side_lengths, silenced
 from growmas.structure.tracing import StructureForward, example_forward
 from growmas.structure.verification import check_outputs
+from growmas.structure.widening import norm_settings, widen
 from growmas.traceless import traceless
 
 Listener = Callable[[Edit], None]
@@ -102,7 +103,7 @@ class Structure:
 
     @property
     def groups(self) -> Mapping[str, UnitGroup]:
-        """Group name -> group, for every group that can shrink and grow."""
+        """Group name -> group, for every group that can shrink or grow."""
         return MappingProxyType(self._groups)
 
     @property
@@ -274,12 +275,15 @@ class Structure:
         incision = cut(self.model, self._groups.values(), new.sources, generator)
         old_groups = self._groups
         try:
+            widening = widen(self.model, new.groups, new.born, incision, generator)
             lineage = fill(Newborns(self.model, new.groups, new.born, generator))
+            widening.write_rows(self.model)  # of the columns just filled, too
             if calibrate is not None:
                 alone = {n: c for n, c in incision.changes.items() if n not in lineage.transfers}
                 calibrate_fresh(self.model, alone, calibrate, calibrate_forward)
             if verify:
-                check_outputs(expected, self._outputs, plan)
+                widened = any(self._groups[name].stream for name in plan.added)
+                check_outputs(expected, self._outputs, plan, in_float32=widened)
             self._groups = new.groups
             shifts = repair.fold(incision.changes)
             edit = Edit(
@@ -291,8 +295,9 @@ class Structure:
                 lineage.parents,
                 incision.swapped,
                 incision.sizes,
-                lineage.transfers,
+                {**lineage.transfers, **widening.transfers},
                 shifts,
+                widening.means,
             )
             follow([*followers, *map(_Listening, self._listeners)], edit, self.model)
         except BaseException:
@@ -350,7 +355,8 @@ class Structure:
             task: Index or name of a task.
 
         Raises:
-            PlanError: No such task.
+            PlanError: No such task, or younger units that pass norms over all channels, which
+                cannot be left out.
         """
         younger = self._younger_than(task)
         self._views += 1
@@ -370,7 +376,8 @@ class Structure:
         It computes what `view(task)` computes; the model itself is not touched.
 
         Raises:
-            PlanError: No such task, or one in which a whole group was not born yet.
+            PlanError: No such task, one in which a whole group was not born yet, or younger units
+                that pass norms over all channels, which cannot be left out.
         """
         self._check_no_view()
         younger = self._younger_than(task)
@@ -390,6 +397,7 @@ class Structure:
                 f"{layer}.{side}": length
                 for (layer, side), length in side_lengths(self.model, self._groups.values()).items()
             },
+            "norms": norm_settings(self.model, self._groups.values()),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> dict[nn.Parameter, nn.Parameter]:
@@ -413,6 +421,9 @@ class Structure:
         tasks = list(state["tasks"])
         # no random numbers of anybody's: every value is a placeholder
         incision = cut(self.model, self._groups.values(), sources, torch.Generator())
+        for path, value in state.get("norms", {}).items():
+            layer, _, attribute = path.rpartition(".")
+            setattr(self.model.get_submodule(layer), attribute, value)
         self._groups = groups
         self._tasks = tasks
         return dict(incision.swapped.values())
@@ -430,10 +441,18 @@ class Structure:
             task = self._tasks.index(task)
         if type(task) is not int or not 0 <= task <= self.task:
             raise PlanError(f"no task {task}; the tasks begun so far are 0 to {self.task}")
-        return {
+        younger = {
             group.name: {u for u, b in zip(group.unit_ids, group.births, strict=True) if b > task}
             for group in self._groups.values()
         }
+        held = [n for n, units in younger.items() if units and self._groups[n].stream]
+        if held:
+            raise PlanError(
+                f"the network as of task {task} is gone: since then {', '.join(map(repr, held))} "
+                "grew, whose units pass norms over all channels; they are part of the statistics "
+                "and cannot be left out. Views are for growth of groups that can shrink"
+            )
+        return younger
 
     def _run(self, model: nn.Module) -> Any:
         return self._forward(model, self.example_inputs)

@@ -75,9 +75,15 @@ class Incision:
     tensors: list[tuple[Slot, Tensor]] = field(default_factory=list)
     attributes: list[tuple[Slot, Any]] = field(default_factory=list)
 
+    def set_attribute(self, layer: str, module: nn.Module, attribute: str, value: Any) -> None:
+        """Give an attribute of a layer another value, which `undo` takes back."""
+        self.attributes.append(((module, attribute), getattr(module, attribute)))
+        self.sizes[".".join(filter(None, [layer, attribute]))] = value
+        setattr(module, attribute, value)
+
     def undo(self) -> None:
         """Put the old objects back: the model is exactly what it was."""
-        for (module, attribute), value in self.attributes:
+        for (module, attribute), value in reversed(self.attributes):
             setattr(module, attribute, value)
         for slot, tensor in self.tensors:
             _put(slot, tensor)
@@ -104,10 +110,7 @@ def cut(
     incision = Incision(changes)
     try:
         for layer, attribute, size in _new_sizes(inventory, sources, axes):
-            module = inventory.modules[layer]
-            incision.attributes.append(((module, attribute), getattr(module, attribute)))
-            incision.sizes[f"{layer}.{attribute}"] = size
-            setattr(module, attribute, size)
+            incision.set_attribute(layer, inventory.modules[layer], attribute, size)
         fresh = {}
         for name, change in changes.items():
             old = inventory.tensors[name]

@@ -13,9 +13,10 @@ from torch_pruning.ops import OPTYPE
 
 from growmas.errors import SurgeryError
 from growmas.structure.axes import Side, axes_of, is_registered, why_fixed
-from growmas.structure.flow import Flow, Node
+from growmas.structure.flow import Flow, Node, Raw
 from growmas.structure.opaque import float_tensors, opaque
-from growmas.structure.passages import Relation
+from growmas.structure.passages import Relation, operation
+from growmas.structure.streams import Point
 
 StructureForward = Callable[[nn.Module, Any], Any]
 
@@ -37,10 +38,16 @@ class Walk:
         touched: (layer, side) -> [n, 2] int64, (root channel, position) for every position that
             moves, sorted; the root comes first. What keeps channels apart has only "out".
         obstacle: Why it cannot move, or nothing.
+        raw: The same for parameters used outside their layers, by qualified name.
+        why_raw: Why such a parameter holds the channels fast where it cannot be followed.
+        points: All it meets on the way, what gives before what reads.
     """
 
     touched: dict[tuple[nn.Module, Side], Pairs]
     obstacle: str
+    raw: dict[str, Pairs]
+    why_raw: str
+    points: tuple[Point, ...]
 
 
 def example_forward(model: nn.Module, example_inputs: Any) -> Any:
@@ -67,6 +74,11 @@ class DependencyTrace:
         """
         self._names = {module: name for name, module in model.named_modules()}
         self._parameters = {id(p): name for name, p in model.named_parameters()}
+        self._owners = {
+            f"{prefix}.{name}" if prefix else name: module
+            for prefix, module in model.named_modules()
+            for name in module._parameters
+        }
         self.outputs: list[Tensor] = []
         graph = _Graph()
         try:
@@ -116,11 +128,17 @@ class DependencyTrace:
                     obstacles[obstacle] = None
                 stack += [(neighbour, its_side, _moved(fresh, way)) for way in ways]
         touched = {
-            (node.module, side): np.stack([codes // _STEP, codes % _STEP], axis=1)
+            (node.module, side): _pairs(codes)
             for (node, side), codes in known.items()
             if node.module in self._names
         }
-        return Walk(touched, next(iter(obstacles), ""))
+        raw = {
+            self._parameters[id(node.tensor)]: _pairs(codes)
+            for (node, _), codes in known.items()
+            if isinstance(node, Raw)
+        }
+        why_raw = next(map(self._why_raw, raw), "")
+        return Walk(touched, next(iter(obstacles), ""), raw, why_raw, self._points(set(known)))
 
     def edges(self) -> tuple[tuple[str, str], ...]:
         """Data flow from layer to layer, through operations that are not layers of the model."""
@@ -156,9 +174,31 @@ class DependencyTrace:
         if side == "in" or not two_sided:
             if node in self._flow.joined:
                 yield node, side, (), self._flow.joined[node]
-            for given in dict.fromkeys(node.inputs):
+            for given in dict.fromkeys([*node.inputs, *self._flow.raws.get(node, ())]):
                 link = self._flow.link(given, node)
                 yield given, "out", tuple((r, True) for r in link.relations), link.up
+
+    def _points(self, known: set[tuple[Node, Side]]) -> tuple[Point, ...]:
+        """What a walk met, what gives before what reads."""
+        raws = dict.fromkeys(node for node, _ in known if isinstance(node, Raw))
+        return tuple(
+            self._point(node, known)
+            for node in (*raws, *self._flow.order)
+            if (node, "out") in known or (node, "in") in known
+        )
+
+    def _point(self, node: Node, known: set[tuple[Node, Side]]) -> Point:
+        def key(given: Node | None) -> Node | None:
+            return given if (given, "out") in known else None
+
+        sides = ((node, "out") in known, (node, "in") in known)
+        if isinstance(node, Raw):
+            return Point(node, self._parameters[id(node.tensor)], None, "", *sides, ())
+        if node.module in self._names:
+            given = tuple(key(given) for given in node.inputs)
+            return Point(node, self._names[node.module], axes_of(node.module), "", *sides, given)
+        given = tuple(key(given) for given in self._flow.operands(node))
+        return Point(node, "", None, operation(node.grad_fn), *sides, given)
 
     def _two_sided(self, node: Node) -> bool:
         """Whether the node makes new channels of those it reads."""
@@ -175,11 +215,18 @@ class DependencyTrace:
             return axes.along
         return -1 if axes.into else ""
 
-    def _why_leaf(self, leaf: Tensor) -> str:
+    def _why_leaf(self, leaf: Tensor) -> tuple[str, bool]:
         name = self._parameters.get(id(leaf))
         if name is None:
-            return "it is joined with the input of the network"
-        return f"it moves with {name!r}, a parameter used outside its layer"
+            return "it is joined with the input of the network", False
+        return self._why_raw(name), axes_of(self._owners[name]) is None
+
+    def _why_raw(self, name: str) -> str:
+        owner = self._owners[name]
+        known = is_registered(type(owner)) or next(owner.children(), None) is not None
+        kind = type(owner).__name__
+        hint = "" if known else f"; register_layer or register_norm says what a {kind} does"
+        return f"it moves with {name!r}, a parameter used outside its layer{hint}"
 
     def _run(self, model: nn.Module, inputs: Any, forward: StructureForward) -> list[Tensor]:
         self.outputs = [t for t in float_tensors(forward(model, inputs)) if t.requires_grad]
@@ -210,6 +257,10 @@ def _watched(inputs: Any) -> Any:
     if isinstance(inputs, tuple | list):
         return tuple(_watched(value) for value in inputs)
     return inputs
+
+
+def _pairs(codes: Codes) -> Pairs:
+    return np.stack([codes // _STEP, codes % _STEP], axis=1)
 
 
 def _moved(codes: Codes, way: Way) -> Codes:

@@ -66,6 +66,19 @@ class Flattened(nn.Module):
         return self.head(hidden.view(n, positions, -1).mean(1))
 
 
+class TiedHead(nn.Module):
+    """A table that is read by rows, and multiplied with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed, self.body = nn.Embedding(11, 4), nn.Linear(4, 4)
+        self.head = nn.Linear(4, 11)
+        self.head.weight = self.embed.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.body(self.embed(x)).tanh())
+
+
 class Transposed(nn.Module):
     """GPT-2's linear layer."""
 
@@ -138,6 +151,7 @@ FLOATS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 TABLE = {
     **{n: (build, lambda count, s=shape: torch.randn(count, *s)) for n, (build, shape) in
        FLOATS.items()},
+    "tied head": (TiedHead, lambda n: torch.randint(11, (n, 5))),
     "encoder": (Tokens, lambda n: torch.randint(11, (n, 5))),
     "encoder, norm last": (lambda: Tokens(False), lambda n: torch.randint(11, (n, 5))),
 }  # fmt: skip

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformer_models import lively
 
-from growmas.structure import Size, register_attention
+from growmas.structure import Size, register_attention, register_norm
 
 Example = tuple[nn.Module, Any]
 
@@ -221,6 +221,67 @@ class ViT(nn.Module):
         return self.head(self.norm3(x).mean(1))
 
 
+class PreNormViT(nn.Module):
+    """Two blocks over patches, a class token and positions that are parameters of the network."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.patches = nn.Conv2d(3, width, 4, stride=4)
+        self.token = nn.Parameter(torch.zeros(1, 1, width))
+        self.positions = nn.Parameter(torch.zeros(5, width))
+        self.blocks = nn.ModuleList(
+            nn.ModuleDict({
+                "norm1": nn.LayerNorm(width), "attention": FusedHeads(width, 4),
+                "norm2": nn.LayerNorm(width, eps=1e-2, bias=False),
+                "up": nn.Linear(width, 12), "down": nn.Linear(12, width),
+            })
+            for _ in range(2)
+        )  # fmt: skip
+        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.patches(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.token.expand(len(x), -1, -1), x], 1) + self.positions
+        for block in self.blocks:
+            x = x + block["attention"](block["norm1"](x))
+            x = x + block["down"](F.gelu(block["up"](block["norm2"](x))))
+        return self.head(self.norm(x)[:, 0])
+
+
+class RootMeanSquare(nn.Module):
+    """A norm of one's own."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.gain, self.small = nn.Parameter(torch.ones(width)), 1e-2
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * x * (x.square().mean(-1, keepdim=True) + self.small).rsqrt()
+
+
+register_norm(RootMeanSquare, centred=False, gain="gain", eps="small")
+
+
+class Language(nn.Module):
+    """A decoder with RMSNorm, torch's and one of its own, gated units and a tied head."""
+
+    def __init__(self, width: int = 8) -> None:
+        super().__init__()
+        self.embed, self.positions = nn.Embedding(20, width), nn.Embedding(9, width)
+        self.norm1, self.attention = nn.RMSNorm(width), FusedHeads(width, 4)
+        self.norm2, self.gate = RootMeanSquare(width), nn.Linear(width, 12, bias=False)
+        self.value, self.down = nn.Linear(width, 12, bias=False), nn.Linear(12, width)
+        self.norm3, self.head = nn.RMSNorm(width, eps=1e-3), nn.Linear(width, 20, bias=False)
+        self.head.weight = self.embed.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x) + self.positions(torch.arange(x.shape[1]))
+        x = x + self.attention(self.norm1(x))
+        h = self.norm2(x)
+        x = x + self.down(F.silu(self.gate(h)) * self.value(h))
+        return self.head(self.norm3(x))
+
+
 def mlp() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 5), nn.Tanh(), nn.Linear(5, 3))
 
@@ -260,6 +321,8 @@ OWN: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "RNN": (lambda: Sequence(nn.RNN, layers=1), TOKENS),
     "ViT, separate q k v": (lambda: ViT(SeparateHeads), IMAGE),
     "ViT, fused qkv": (lambda: ViT(FusedHeads), IMAGE),
+    "ViT, class token": (PreNormViT, IMAGE),
+    "RMSNorm, tied": (Language, TOKENS),
 }
 
 

@@ -55,7 +55,9 @@ def test_groups_by_network() -> None:
     assert found["generator, NHWC"] == {"start": "6 sets of 4 neurons", "paint": "4 channels"}
     assert found["gated"]["both"] == "6 sets of 2 neurons"
     assert found["LSTM"]["recurrent"] == "7 hidden units"
-    assert found["ViT, fused qkv"] == {"attention.heads": "4 attention heads", "up": "12 neurons"}
+    assert found["ViT, fused qkv"] == {
+        "patches": "8 channels", "attention.heads": "4 attention heads", "up": "12 neurons"
+    }  # fmt: skip
 
 
 class Net(nn.Module):
@@ -160,10 +162,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = 
     "raw parameter": (RawLinear, VECTOR, "a", r"its channels take part in a matrix product \(Mm\)"),
     "parameter added": (
         Shifted, VECTOR, "a", "it moves with 'shift', a parameter used outside its layer"
-    ),
-    "width through LayerNorm": (
-        lambda: networks.ViT(networks.SeparateHeads), (2, 3, 8, 8), "patches",
-        "it passes 'norm1': its statistics run over all channels",
     ),
     "single group of GroupNorm": (
         lambda: nn.Sequential(conv(3, 8), nn.GroupNorm(1, 8), conv(8, 2), nn.Flatten()),
