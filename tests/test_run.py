@@ -99,3 +99,13 @@ def test_a_device_that_is_not_there_leaves_nothing(tmp_path):
     with pytest.raises(RunError, match="device 'cuda:99' cannot be used here"):
         run_experiment(experiment, tmp_path / "x")
     assert not (tmp_path / "x").exists()
+
+
+def test_a_stream_over_sources_runs(tmp_path):
+    overrides = [
+        "stream={kind: sources, sources: [digits, shapes], scenario: task, limit: 10}",
+        "training={epochs: 1, learning_rate: 0.003, schedule: cosine, input_dropout: 0.2}",
+    ]
+    results = run_experiment(load_config(SMOKE, overrides), tmp_path / "run")
+    assert results.tasks == ["digits", "shapes"]
+    assert results.status == "finished"

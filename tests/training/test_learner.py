@@ -69,3 +69,35 @@ def test_a_loss_that_leaves_the_numbers_is_named():
     learner, tasks = learner_of(FinetuneConfig(kind="finetune"), training)
     with pytest.raises(RunError, match=r"epoch \d of task '0/1': lower training.learning_rate"):
         list(learner.learn(tasks[0]))
+
+
+def test_a_cosine_schedule_ends_at_nothing_and_starts_anew_in_every_task():
+    training = TrainingConfig(epochs=3, batch_size=32, learning_rate=0.01, schedule="cosine")
+    learner, tasks = learner_of(FinetuneConfig(kind="finetune"), training)
+    for task in tasks:
+        rates = []
+        for _ in learner.learn(task):
+            rates.append(learner.optimizer.param_groups[0]["lr"])
+        # (1 + cos(π e / 3)) / 2 of the rate after epoch e
+        assert rates == pytest.approx([0.0075, 0.0025, 0.0], abs=1e-9)
+
+
+def test_a_constant_schedule_leaves_the_rate_alone():
+    learner, tasks = learner_of(FinetuneConfig(kind="finetune"))
+    list(learner.learn(tasks[0]))
+    assert learner.optimizer.param_groups[0]["lr"] == TRAINING.learning_rate
+
+
+def test_dropped_inputs_are_zero_and_the_others_scaled_up():
+    training = TrainingConfig(epochs=1, batch_size=32, learning_rate=1e-3, input_dropout=0.25)
+    learner, _ = learner_of(FinetuneConfig(kind="finetune"), training)
+    thinned = learner._thinned(torch.ones(100, 100))
+    assert thinned.unique().tolist() == pytest.approx([0, 4 / 3])
+    assert float((thinned == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+
+
+def test_views_without_the_task_are_refused():
+    learner, tasks = learner_of(GrowmasConfig(kind="growmas", grow=GrowConfig(units=4)))
+    list(learner.learn(tasks[0]))
+    with pytest.raises(RunError, match="without the task they need a context"):
+        learner.method.predict(tasks[0].test.inputs, None)
