@@ -22,8 +22,8 @@ def managed(**policies):
 
 def test_grows_before_every_task_but_the_first():
     manager, structure, *_ = managed(grow=gm.GrowPolicy(units=4))
-    assert manager.begin_task("a") is None
-    edit = manager.begin_task("b")
+    assert manager.begin_task("a") == ()
+    (edit,) = manager.begin_task("b")
     assert edit.born == {"0": (10, 11, 12, 13), "2": (8, 9, 10, 11)}
     assert structure.groups["0"].births[-4:] == (1, 1, 1, 1)
     assert "4 fresh units" in edit.reason
@@ -41,12 +41,12 @@ def test_prunes_the_least_salient_old_units_and_spares_newborns():
         grow=gm.GrowPolicy(units=4), prune=gm.PrunePolicy(ratio=0.3)
     )
     manager.begin_task("a")
-    assert manager.end_task([x]) is None, "all units are newborn in the first task"
+    assert manager.end_task([x]) == (), "all units are newborn in the first task"
     manager.begin_task("b")
     saliency = structure.saliency(
         {n: mas.omega[n] + o for n, o in gm.mas_importance(structure.model, [x]).items()}
     )["0"][:10]
-    edit = manager.end_task([x])
+    (edit,) = manager.end_task([x])
     assert edit.died["0"] == tuple(sorted(saliency.argsort()[:4].tolist()))
     assert len(edit.died["2"]) == 3
     assert all(unit < 10 for unit in edit.died["0"])
@@ -98,8 +98,8 @@ def test_prunes_with_statistics_of_all_tasks_unless_told_not_to():
     )
     for name in ("a", "b"):
         manager.begin_task(name)
-        edit = manager.end_task(x[i : i + 8] for i in range(0, 32, 8))
-    assert edit.shifts.keys() >= {"2.weight", "2.bias", "4.weight", "4.bias"}
+        edits = manager.end_task(x[i : i + 8] for i in range(0, 32, 8))
+    assert edits[0].shifts.keys() >= {"2.weight", "2.bias", "4.weight", "4.bias"}
     assert manager.statistics.moments["2"].count == 64
     assert manager.statistics.moments["2"].features == structure.groups["0"].width
     for name, parameter in structure.model.named_parameters():
