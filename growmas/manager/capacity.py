@@ -61,7 +61,7 @@ class GrowBySaturation(Policy):
         protected: Groups that get none.
     """
 
-    threshold: float | Mapping[str, float] = 0.1
+    threshold: float | Mapping[str, float] = 0.3
     most: int = 64
     protected: tuple[str, ...] = ()
 

@@ -111,7 +111,7 @@ class GrowByGain(Policy):
         protected: Groups that get none.
     """
 
-    threshold: float = 1.0
+    threshold: float = 0.25
     most: int = 64
     per: str = "parameters"
     protected: tuple[str, ...] = ()

@@ -17,10 +17,10 @@ from growmas.penalty import MAS
 from growmas.structure import Plan
 from growmas.structure.rehearsal import tried
 
-TARGETS = ("earlier", "unprotected")
+EARLIER = "earlier"
 
 
-def trial_loss(mas: MAS, trial: Trial, *, protected: bool = True) -> float:
+def trial_loss(mas: MAS, trial: Trial) -> float:
     """The loss that a trial reaches on copies of the network and its penalty, as they are now.
 
     Network, penalty and torch's random state are bit-identical afterwards; what else the trial
@@ -29,11 +29,8 @@ def trial_loss(mas: MAS, trial: Trial, *, protected: bool = True) -> float:
     Args:
         mas: The penalty, which holds the network.
         trial: (model, mas) -> loss.
-        protected: False sets the strength of the copy to zero.
     """
     scratch = copy.deepcopy(mas)
-    if not protected:
-        scratch.strength = 0.0
     devices = sorted({p.device.index or 0 for p in mas.model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
         return float(trial(scratch.model, scratch))
@@ -55,11 +52,9 @@ class GrowByNeed(Policy):
     then, and the trial should be looked at.
 
     Attributes:
-        target: "earlier": the mean loss that the trials of earlier tasks reached after their own
-            growth, with which tasks of one difficulty are learnt as well as those before;
-            "unprotected": what the same trial reaches from the same weights without the penalty,
-            whatever the difficulty of the task; or a loss.
-        slack: >= 1.
+        target: A loss; or "earlier", the mean loss that the trials of earlier tasks reached after
+            their own growth, for tasks about as hard as those before.
+        slack: > 0.
         step: Fewest fresh units a group.
         most: Most fresh units a group, a mean over groups.
         gain: 0 <= gain < 1.
@@ -67,8 +62,8 @@ class GrowByNeed(Policy):
         protected: Groups that get none.
     """
 
-    target: float | str = "earlier"
-    slack: float = 1.1
+    target: float | str = EARLIER
+    slack: float = 1.0
     step: int = 8
     most: int = 64
     gain: float = 0.01
@@ -81,12 +76,11 @@ class GrowByNeed(Policy):
         """Refuse settings out of range."""
         object.__setattr__(self, "protected", group_names("protected", self.protected))
         if isinstance(self.target, str):
-            if self.target not in TARGETS:
-                known = ", ".join(map(repr, TARGETS))
-                raise PlanError(f"target={self.target!r}: expected {known}, or a loss")
+            if self.target != EARLIER:
+                raise PlanError(f"target={self.target!r}: expected {EARLIER!r} or a loss")
         else:
             check_number("target", self.target, "a finite loss", math.isfinite)
-        check_number("slack", self.slack, "a number >= 1", lambda x: 1 <= x < math.inf)
+        check_number("slack", self.slack, "a finite number > 0", lambda x: 0 < x < math.inf)
         check_number("step", self.step, "a whole number >= 1", lambda n: n >= 1, whole=True)
         words = f"a whole number >= step={self.step}"
         check_number("most", self.most, words, lambda n: n >= self.step, whole=True)
@@ -105,7 +99,7 @@ class GrowByNeed(Policy):
                 "GrowByNeed tries the new task, but has no trial: give "
                 "begin_task(name, trial=function of (model, mas) -> loss)"
             )
-        limit = math.inf if situation.first else self.slack * self._target(situation, trial)
+        limit = math.inf if situation.first else self.slack * self._target(situation)
         if limit == math.inf:
             return Plan()
         best, least, losses = Plan(), math.inf, []
@@ -120,13 +114,11 @@ class GrowByNeed(Policy):
         said = f"GrowByNeed: trial loss to be at most {limit:.3g}; by fresh units: "
         return Plan(grow=best.grow, reason=said + ", ".join(losses))
 
-    def _target(self, situation: Situation, trial: Trial) -> float:
-        if self.target == "unprotected":
-            return trial_loss(situation.mas, trial, protected=False)
-        if self.target == "earlier":
-            known = situation.reached
-            return sum(known) / len(known) if known else math.inf
-        return float(self.target)
+    def _target(self, situation: Situation) -> float:
+        if not isinstance(self.target, str):
+            return float(self.target)
+        known = situation.reached
+        return sum(known) / len(known) if known else math.inf
 
     def _candidates(self, situation: Situation) -> Iterator[Plan]:
         """Plans from nothing to the most, each twice the one before."""

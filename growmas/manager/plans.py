@@ -1,6 +1,7 @@
-"""Several plans for one occasion."""
+"""Several plans for one occasion, and what planning leaves behind: nothing."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from growmas.structure import Plan
@@ -34,3 +35,21 @@ def without(plan: Plan, doomed: Plan) -> Plan:
     prune = {name: left(name, ids) for name, ids in plan.prune.items()}
     substitutes = {name: left(name, ids) for name, ids in plan.replace.items()}
     return replace(plan, prune=prune, replace=substitutes)
+
+
+@contextmanager
+def restored(*holders: object, always: bool) -> Iterator[None]:
+    """Give objects the attributes back that they had: always, or on an error only.
+
+    For objects that bind new values to attributes and change none in place, as `MAS.consolidate`
+    and `ActivationStatistics.update` do.
+    """
+    kept = [(holder, dict(vars(holder))) for holder in holders if holder is not None]
+    restore = True
+    try:
+        yield
+        restore = always
+    finally:
+        for holder, attributes in kept if restore else ():
+            vars(holder).clear()
+            vars(holder).update(attributes)

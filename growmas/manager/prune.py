@@ -102,10 +102,15 @@ class PruneBelow(Policy):
 
 
 def saliencies(
-    situation: Situation, criterion: str, protected: tuple[str, ...] = (), which: str = "out"
+    situation: Situation,
+    criterion: str,
+    protected: tuple[str, ...] = (),
+    *,
+    which: str = "out",
+    omega: Mapping[str, Tensor] | None = None,
 ) -> list[tuple[UnitGroup, Tensor]]:
     """Every group that may shrink with its units' saliencies; none where nothing was learnt."""
-    omega: Mapping[str, Tensor] = situation.mas.omega
+    omega = situation.mas.omega if omega is None else omega
     if not omega:
         return []
     found = situation.structure.saliency(omega, criterion=criterion, which=which)

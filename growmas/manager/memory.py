@@ -1,20 +1,26 @@
-"""How long units have lived, counted in steps where no tasks are named."""
+"""What a manager remembers from one occasion to the next."""
 
+from collections.abc import Mapping
 from typing import Any
 
+from growmas.errors import DataError
 from growmas.structure import Edit, Structure
 
 
-class Ages:
+class Memory:
     """Counts steps, and notes at which of them units are born; follows every edit.
 
     Attributes:
-        steps: How many steps have ended.
+        open: Whether a task has begun and not ended.
+        reached: The losses that the trials of tasks reached, after what was grown for them.
+        steps: How many steps and tasks have ended.
         births: Group name -> {unit: step of its birth}, for living units born since the start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, open: bool) -> None:
         """Begin to count."""
+        self.open = open
+        self.reached: tuple[float, ...] = ()
         self.steps = 0
         self.births: dict[str, dict[int, int]] = {}
 
@@ -28,7 +34,7 @@ class Ages:
                 births.get(name, {}).pop(unit, None)
         self.births = births
 
-    def of(self, structure: Structure, task: int | None) -> dict[str, tuple[int, ...]]:
+    def ages(self, structure: Structure, task: int | None) -> dict[str, tuple[int, ...]]:
         """Group name -> [U] ages.
 
         Args:
@@ -45,9 +51,22 @@ class Ages:
     def state_dict(self) -> dict[str, Any]:
         """JSON values."""
         births = {n: [[u, s] for u, s in units.items()] for n, units in self.births.items()}
-        return {"steps": self.steps, "births": births}
+        return {
+            "open": self.open,
+            "reached": list(self.reached),
+            "steps": self.steps,
+            "births": births,
+        }
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take over what `state_dict` gave."""
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave.
+
+        Raises:
+            DataError: Something is missing; nothing is taken over then.
+        """
+        missing = sorted(self.state_dict().keys() - state.keys())
+        if missing:
+            raise DataError(f"the manager's state lacks {', '.join(missing)}")
         births = {n: {int(u): int(s) for u, s in units} for n, units in state["births"].items()}
-        self.steps, self.births = int(state["steps"]), births
+        self.open, self.steps, self.births = bool(state["open"]), int(state["steps"]), births
+        self.reached = tuple(float(loss) for loss in state["reached"])
