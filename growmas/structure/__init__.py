@@ -5,7 +5,7 @@ import growmas.structure.layers  # noqa: F401 (both register layer types)
 from growmas.structure.attention import register_attention
 from growmas.structure.axes import LayerAxes, Size, TensorAxis, register_layer
 from growmas.structure.edit import AxisChange, AxisMean, AxisTransfer, Edit
-from growmas.structure.explain import Explanation, GroupEffect
+from growmas.structure.explain import Cost, Explanation, GroupEffect
 from growmas.structure.gradmax import GradMax
 from growmas.structure.groups import Member, UnitGroup
 from growmas.structure.layer_info import LayerInfo
@@ -24,6 +24,7 @@ __all__ = [
     "AxisChange",
     "AxisMean",
     "AxisTransfer",
+    "Cost",
     "DryRun",
     "Edit",
     "Explanation",

@@ -45,6 +45,21 @@ class GroupEffect:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a network costs.
+
+    Attributes:
+        parameters: Number of parameters.
+        flops: Of one forward pass of the structure's example inputs, see `Explanation`.
+        units: Number of living units, over all groups.
+    """
+
+    parameters: int
+    flops: int
+    units: int
+
+
+@dataclass(frozen=True)
 class Explanation:
     """What a plan would do; printing it with rich gives a table.
 
@@ -114,6 +129,32 @@ def explain(
     )
     parameters, flops = zip(sizes[0], sizes[-1], strict=True)
     return Explanation(effects, parameters, flops, plan.reason)
+
+
+def cost_after(
+    model: nn.Module,
+    run: Callable[[nn.Module], Any],
+    groups: Mapping[str, UnitGroup],
+    plan: Plan,
+) -> Cost:
+    """What the network would cost, counted on a copy of the model.
+
+    Args:
+        model: The network; it is not touched.
+        run: One forward pass.
+        groups: Its groups.
+        plan: A plan that fits.
+
+    Raises:
+        SurgeryError: The changed network does not run.
+    """
+    living = dict(groups)
+    if plan:
+        simple = _part(plan, list(plan.groups))
+        living, size = _step(copy.deepcopy(model), run, living, simple)
+    else:
+        size = _size(model, run)
+    return Cost(*size, sum(group.width for group in living.values()))
 
 
 def _step(

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,8 @@ from growmas.traceless import traceless
 
 if TYPE_CHECKING:
     from growmas.structure.structure import Structure
+
+T = TypeVar("T")
 
 Metrics = Mapping[str, Callable[[nn.Module], float]]
 
@@ -71,6 +73,58 @@ class _Witness:
         raise _TakenBack
 
 
+def tried(
+    structure: "Structure",
+    plan: Plan,
+    look: Callable[[], T],
+    *,
+    followers: Iterable[object] = (),
+    options: Mapping[str, Any] | None = None,
+) -> T:
+    """What `look()` gives once the plan is carried out; the plan is taken back afterwards.
+
+    Args:
+        structure: The structure; exactly as before afterwards.
+        plan: The plan; an empty one changes nothing.
+        look: Called when the edit is made, verified, reconstructed and followed.
+        followers: Follow the edit, and are as before afterwards.
+        options: Further arguments of `Structure.apply`.
+    """
+    if not plan:
+        return look()
+    seen: list[T] = []
+    witness = _Witness(lambda: seen.append(look()))
+    with suppress(_TakenBack):
+        structure.apply(plan, followers=[*followers, witness], **(options or {}))
+    return seen[0]
+
+
+class Judge:
+    """Compares a network that was changed with what it was.
+
+    Args:
+        structure: The network, as it is now.
+        run: Gives the outputs to compare.
+        metrics: Name -> function of the model.
+    """
+
+    def __init__(
+        self, structure: "Structure", run: Callable[[], list[Tensor]], metrics: Metrics
+    ) -> None:
+        self._structure = structure
+        self._run = run
+        self._metrics = metrics
+        self._expected = run()
+
+    def outcome(self) -> Outcome:
+        """The network at this moment."""
+        model = self._structure.model
+        with traceless(model):
+            values = {name: float(metric(model)) for name, metric in self._metrics.items()}
+        changes = _changes(self._expected, self._run())
+        return Outcome(self._structure.parameters, *changes, values)
+
+
 def rehearse(
     structure: "Structure",
     plan: Plan,
@@ -89,21 +143,12 @@ def rehearse(
         reconstruct: See `Structure.apply`.
         options: Further arguments of `Structure.apply`.
     """
-    expected = run()
-
-    def judge() -> Outcome:
-        with traceless(structure.model):
-            values = {name: float(metric(structure.model)) for name, metric in metrics.items()}
-        return Outcome(structure.parameters, *_changes(expected, run()), values)
+    judge = Judge(structure, run, metrics)
 
     def outcome(source: Iterable[Any] | ActivationStatistics | None) -> Outcome:
-        seen: list[Outcome] = []
-        witness = _Witness(lambda: seen.append(judge()))
-        with suppress(_TakenBack):
-            structure.apply(plan, followers=[witness], reconstruct=source, **options)
-        return seen[0]
+        return tried(structure, plan, judge.outcome, options={**options, "reconstruct": source})
 
-    before = judge()
+    before = judge.outcome()
     if reconstruct is not None and not isinstance(reconstruct, ActivationStatistics):
         reconstruct = list(reconstruct)
     repaired = outcome(reconstruct) if reconstruct is not None else None

@@ -16,7 +16,7 @@ from growmas.structure.calibration import calibrate_fresh
 from growmas.structure.discovery import discover
 from growmas.structure.edit import Edit
 from growmas.structure.environment import recompile_after_edit, uncompiled, unwrapped
-from growmas.structure.explain import Explanation, explain
+from growmas.structure.explain import Cost, Explanation, cost_after, explain
 from growmas.structure.followers import check_followers, follow
 from growmas.structure.groups import UnitGroup, group_state, restored_groups
 from growmas.structure.initialisation import initialisation
@@ -205,6 +205,16 @@ class Structure:
         """
         plan.check(self._groups, self.fixed)
         return explain(self.model, self._run, self._groups, plan)
+
+    def cost(self, plan: Plan | None = None) -> Cost:
+        """Parameters, FLOPs and units of the network, or of what `plan` would make of it.
+
+        Raises:
+            PlanError: The plan does not fit the network; every problem is listed.
+        """
+        plan = plan or Plan()
+        plan.check(self._groups, self.fixed)
+        return cost_after(self.model, self._run, self._groups, plan)
 
     def apply(
         self,

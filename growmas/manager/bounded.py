@@ -1,0 +1,142 @@
+"""Pruning as far as a measured cost allows."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from growmas.errors import PlanError
+from growmas.manager.checks import check_number, group_names
+from growmas.manager.plans import merged
+from growmas.manager.prune import check_pruning, saliencies
+from growmas.manager.situation import Moment, Policy, Situation, data_of
+from growmas.structure import Plan, UnitGroup
+from growmas.structure.rehearsal import Judge, outputs_on, tried
+
+Unit = tuple[str, int]
+
+MEASURES = ("output", "metrics")
+
+
+@dataclass(frozen=True)
+class PruneWithin(Policy):
+    """The least salient units of all groups, as many as a measured cost allows.
+
+    Units are ranked by saliency over their group's mean. For n of them the plan is carried out
+    on the network, reconstructed, measured, and taken back; the largest n within the bound is
+    found by bisection in about log2(candidates) trials. What is proposed was measured, so the
+    bound holds whether or not the cost grows with n; if it does not, a larger n may exist.
+
+    The cost is measured together with what earlier policies plan on the same occasion.
+
+    Attributes:
+        bound: Largest cost, >= 0. Of "output": mean |f'(x) − f(x)| over mean |f(x)| on the
+            occasion's batches. Of "metrics": the largest drop of any metric.
+        measure: "output", on the batches of the task alone; or "metrics", functions of the model
+            given to `end_task`, say the held-out accuracy of every head.
+        most: Largest share of a group that may go at once, 0 < most < 1.
+        criterion: See `PrunePolicy`, also for the following.
+        grace: How many tasks a unit is safe for.
+        reconstruct: Fold what removed units did into the layers that read them.
+        protected: Groups that lose none.
+    """
+
+    bound: float
+    measure: Literal["output", "metrics"] = "output"
+    most: float = 0.5
+    criterion: str = "penalty"
+    grace: int = 1
+    reconstruct: bool = True
+    protected: tuple[str, ...] = ()
+
+    moments: ClassVar[tuple[Moment, ...]] = ("end", "step")
+
+    def __post_init__(self) -> None:
+        """Refuse settings out of range."""
+        object.__setattr__(self, "protected", group_names("protected", self.protected))
+        check_number("bound", self.bound, "a finite number >= 0", lambda x: 0 <= x < math.inf)
+        check_number("most", self.most, "0 < most < 1", lambda x: 0 < x < 1)
+        check_pruning(self.criterion, self.grace)
+        if self.measure not in MEASURES:
+            known = " or ".join(map(repr, MEASURES))
+            raise PlanError(f"measure={self.measure!r}: expected {known}")
+
+    def propose(self, situation: Situation) -> Plan:
+        """The plan for the task just learnt.
+
+        Raises:
+            PlanError: There are no batches, or no metrics, to measure on.
+        """
+        cost = _Cost(self, situation)
+        units = self._ranked(situation)
+        low, high, paid = 0, len(units) + 1, 0.0  # `low` units are within the bound
+        while high - low > 1:
+            middle = (low + high) // 2
+            found = cost.of(_plan(units[:middle]))
+            if found <= self.bound:
+                low, paid = middle, found
+            else:
+                high = middle
+        if not low:
+            return Plan()
+        what = "relative change of the output" if self.measure == "output" else "drop of a metric"
+        reason = (
+            f"PruneWithin: {low} of {len(units)} candidates by {self.criterion} saliency; "
+            f"{what} {paid:.3g}, bound {self.bound:g}"
+        )
+        return Plan(prune=_plan(units[:low]).prune, reason=reason)
+
+    def _ranked(self, situation: Situation) -> list[Unit]:
+        """Units that may go, the least salient of all groups first."""
+        ranked: list[tuple[float, Unit]] = []
+        for group, saliency in saliencies(situation, self.criterion, self.protected):
+            mean = float(saliency.mean())
+            values = (saliency / mean if mean else saliency).tolist()
+            old = sorted(situation.old(group, self.grace), key=values.__getitem__)
+            for i in old[: self._room(situation, group)]:
+                ranked.append((values[i], (group.name, group.unit_ids[i])))
+        return [unit for _, unit in sorted(ranked)]
+
+    def _room(self, situation: Situation, group: UnitGroup) -> int:
+        return min(int(self.most * group.width), situation.spare(group))
+
+
+class _Cost:
+    """What removing units costs, measured."""
+
+    def __init__(self, policy: PruneWithin, situation: Situation) -> None:
+        why = f"measures its cost on {policy.measure}"
+        batches = None
+        if policy.measure == "metrics" and not situation.metrics:
+            raise PlanError(
+                f"PruneWithin {why}, but has none: give metrics={{'name': function of the model}}"
+            )
+        if policy.measure == "output":
+            batches = data_of(situation, "PruneWithin", why)
+        structure = situation.structure
+        self._situation = situation
+        self._reconstruct = policy.reconstruct
+        run = outputs_on(structure.model, batches, situation.forward) if batches else list
+        self._judge = Judge(structure, run, situation.metrics if batches is None else {})
+        self._before = self._judge.outcome().metrics
+
+    def of(self, plan: Plan) -> float:
+        """The cost of a plan, with what is planned already; infinite where it is not a number."""
+        here = self._situation
+        source = here.statistics if self._reconstruct else None
+        outcome = tried(
+            here.structure,
+            merged(here.planned, plan),
+            self._judge.outcome,
+            options={"reconstruct": source},
+        )
+        drops = [self._before[name] - value for name, value in outcome.metrics.items()]
+        cost = max(drops) if drops else outcome.relative_change
+        return math.inf if math.isnan(cost) else cost
+
+
+def _plan(units: Sequence[Unit]) -> Plan:
+    prune: dict[str, list[int]] = {}
+    for name, unit in units:
+        prune.setdefault(name, []).append(unit)
+    return Plan(prune={name: sorted(ids) for name, ids in prune.items()})

@@ -1,0 +1,56 @@
+"""The settings of policies: what they may be."""
+
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from growmas.errors import PlanError
+from growmas.structure import Structure
+
+
+def group_names(key: str, names: Iterable[str] | str) -> tuple[str, ...]:
+    """Group names as a tuple; one name stands for itself.
+
+    Raises:
+        PlanError: Something is not a name.
+    """
+    found = (names,) if isinstance(names, str) else tuple(names)
+    wrong = [name for name in found if not isinstance(name, str)]
+    if wrong:
+        raise PlanError(f"{key}={found}: expected names of groups, such as ('fc1',)")
+    return found
+
+
+def check_number(
+    key: str, value: object, expected: str, fits: Callable[[Any], bool], *, whole: bool = False
+) -> None:
+    """Refuse a setting that is out of range.
+
+    Raises:
+        PlanError: Names the setting, what came, and what was expected.
+    """
+    kinds = int if whole else int | float
+    if isinstance(value, bool) or not isinstance(value, kinds) or not fits(value):
+        raise PlanError(f"{key}={value!r}: expected {expected}")
+
+
+def group_problems(structure: Structure, named: Mapping[str, Iterable[str]]) -> list[str]:
+    """What is wrong with the groups that policies name.
+
+    Args:
+        structure: The network.
+        named: Policy -> the groups it names.
+    """
+    problems = []
+    for policy, names in named.items():
+        for name in names:
+            if name in structure.groups:
+                continue
+            if name in structure.fixed:
+                problems.append(f"{policy}: group {name!r} cannot change: {structure.fixed[name]}")
+                continue
+            near = get_close_matches(name, structure.groups, n=1)
+            known = ", ".join(structure.groups) or "none"
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {known}"
+            problems.append(f"{policy}: no group {name!r}; {hint}")
+    return problems

@@ -1,0 +1,80 @@
+"""Fresh units at a fixed rate."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, TypeVar
+
+from growmas.errors import PlanError
+from growmas.manager.checks import check_number, group_names
+from growmas.manager.situation import Moment, Policy, Situation
+from growmas.structure import Plan
+
+Number = TypeVar("Number", int, float)
+
+
+@dataclass(frozen=True)
+class GrowPolicy(Policy):
+    """As many fresh units in every group, before a task is learnt.
+
+    Groups that cannot grow or cannot shrink are left out (a view of an earlier task has to leave
+    the fresh units out again) unless a mapping names them. Nothing is added before the first
+    task. Give either `units` or `fraction`.
+
+    Attributes:
+        units: Units per group; a mapping gives each group its own number, others none.
+        fraction: Share of a group's width at the time, rounded, but one unit at least; a mapping
+            as above.
+        protected: Groups that get none.
+    """
+
+    units: int | Mapping[str, int] | None = None
+    fraction: float | Mapping[str, float] | None = None
+    protected: tuple[str, ...] = ()
+
+    moments: ClassVar[tuple[Moment, ...]] = ("begin", "step")
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that make no sense."""
+        object.__setattr__(self, "protected", group_names("protected", self.protected))
+        if (self.units is None) == (self.fraction is None):
+            raise PlanError(
+                f"GrowPolicy(units={self.units!r}, fraction={self.fraction!r}): give one of the two"
+            )
+        for key, count in _each("units", self.units):
+            check_number(key, count, "a whole number >= 0", lambda n: n >= 0, whole=True)
+        for key, share in _each("fraction", self.fraction):
+            check_number(key, share, "a finite number >= 0", lambda x: 0 <= x < math.inf)
+
+    def named(self) -> tuple[str, ...]:
+        """Groups of the mapping, and protected ones."""
+        given = self.fraction if self.units is None else self.units
+        return (*(given if isinstance(given, Mapping) else ()), *self.protected)
+
+    def propose(self, situation: Situation) -> Plan:
+        """The plan for the task about to begin."""
+        if situation.first:
+            return Plan()
+        if self.units is not None:
+            said = f"{self.units} fresh units a group"
+            return Plan(grow=self._counts(situation, self.units), reason=f"GrowPolicy: {said}")
+        shares = self._counts(situation, self.fraction or 0.0)
+        widths = {name: situation.structure.groups[name].width for name in shares}
+        grow = {
+            name: max(1, round(share * widths[name])) for name, share in shares.items() if share
+        }
+        said = ", ".join(f"{name} +{count} of {widths[name]}" for name, count in grow.items())
+        return Plan(grow=grow, reason=f"GrowPolicy: fraction {self.fraction}: {said}")
+
+    def _counts(
+        self, situation: Situation, given: Number | Mapping[str, Number]
+    ) -> dict[str, Number]:
+        if isinstance(given, Mapping):
+            return {name: number for name, number in given.items() if name not in self.protected}
+        return {group.name: given for group in situation.growable(self.protected)}
+
+
+def _each(key: str, given: object) -> list[tuple[str, object]]:
+    if isinstance(given, Mapping):
+        return [(f"{key}[{name!r}]", value) for name, value in given.items()]
+    return [] if given is None else [(key, given)]

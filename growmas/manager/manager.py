@@ -1,0 +1,309 @@
+"""When to grow and when to prune: policies propose plans, the manager carries them out."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from growmas.errors import DataError, PlanError
+from growmas.history.tracker import TopologyTracker
+from growmas.importance.batches import Forward
+from growmas.manager.budget import Budget
+from growmas.manager.council import Council, Decide, Policies, several
+from growmas.manager.memory import Memory
+from growmas.manager.need import trial_loss
+from growmas.manager.plans import restored
+from growmas.manager.situation import Loss, Metrics, Moment, Policy, Situation, Trial
+from growmas.penalty import MAS
+from growmas.structure import ActivationStatistics, Edit, Initialisation, Plan, Structure
+
+
+class StructuralManager:
+    """Grows a network before each new task and prunes it after, in a loop of your own.
+
+    At the beginning of a task, at its end, or at any `step` of a loop that knows no tasks, every
+    policy is asked in turn for a plan; each plan is trimmed to the budget, put to `decide`, and
+    carried out through the structure, so that optimizer, penalty and tracker follow. A plan's
+    reason, with policy, statistic and threshold, goes into the history.
+
+    Example:
+        >>> import torch, growmas
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> x = torch.rand(16, 4)
+        >>> structure = growmas.Structure(net, x)
+        >>> manager = growmas.StructuralManager(
+        ...     structure, mas=growmas.MAS(net), grow=growmas.GrowPolicy(units=4),
+        ...     budget=growmas.Budget(units=11))
+        >>> for task in ("a", "b"):
+        ...     _ = manager.begin_task(task)
+        ...     # ... train here, with mas.penalty() in the loss ...
+        ...     _ = manager.end_task([x])
+        >>> structure.groups["0"].width
+        11
+
+    Attributes:
+        structure: The units.
+        mas: Importance and anchors over tasks.
+        statistics: What removed units are reconstructed from; None where they are not.
+        budget: What the network may cost at most.
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        *,
+        mas: MAS,
+        optimizer: object | None = None,
+        tracker: TopologyTracker | None = None,
+        grow: Policies = None,
+        prune: Policies = None,
+        followers: Iterable[object] = (),
+        budget: Budget | None = None,
+        decide: Decide | None = None,
+    ) -> None:
+        """Compose the parts.
+
+        Args:
+            structure: The units of the network.
+            mas: Consolidated at the end of each task; follows every edit.
+            optimizer: Follows every edit.
+            tracker: Gets a snapshot at the end of each task.
+            grow: One policy or several, asked in this order, before those of `prune`.
+            prune: One policy or several. A policy knows itself when it has something to say.
+            followers: Whatever else must follow every edit.
+            budget: What the network may cost at most; None sets no limit.
+            decide: Called with every plan before it is carried out: returns the plan, another one
+                in its place (trimmed to the budget as well), or None for a veto.
+
+        Raises:
+            PlanError: A policy names a group that does not exist, the budget is smaller than the
+                network, or `mas` is of another network.
+        """
+        if mas.model is not structure.model:
+            raise PlanError("mas is of another network than the structure")
+        self.structure = structure
+        self.mas = mas
+        policies = (*several("grow", grow), *several("prune", prune))
+        self._council = Council(structure, policies, budget)
+        self._decide = decide
+        self.budget = self._council.budget
+        self.statistics = ActivationStatistics(structure) if self._council.reconstructs else None
+        self._memory = Memory(open=bool(structure.tasks))
+        parts = (optimizer, mas, self.statistics, self._memory)
+        self._followers = (*(part for part in parts if part is not None), *followers)
+        self._tracker = tracker
+
+    def begin_task(
+        self,
+        name: str,
+        batches: Iterable[Any] | None = None,
+        *,
+        forward: Forward | None = None,
+        loss: Loss | None = None,
+        trial: Trial | None = None,
+        init: str | Initialisation = "zero_out",
+    ) -> tuple[Edit, ...]:
+        """Begin task `name`: ask the policies what to grow for it.
+
+        Args:
+            name: Of the task.
+            batches: A few batches of the task, for policies that measure.
+            forward: How a batch goes through the model.
+            loss: (model, batch) -> the task's loss, for policies that measure gradients.
+            trial: A short training run on copies, for `GrowByNeed`; and for `reached`.
+            init: How fresh units start, see `Structure.apply`.
+
+        Returns:
+            The edits made, in order.
+
+        Raises:
+            PlanError: The name was used before, or a policy lacks what it measures.
+        """
+        given = {"forward": forward, "loss": loss, "trial": trial}
+        situation = self._situation("begin", batches, given)
+        plans = self._council.plans(situation, self._decide)
+        self.structure.begin_task(name)
+        self._memory.open = True
+        edits = self._carry_out(plans, init)
+        if trial is not None:
+            self._memory.reached = (*self.reached, trial_loss(self.mas, trial))
+        return edits
+
+    def end_task(
+        self,
+        batches: Iterable[Any],
+        *,
+        forward: Forward | None = None,
+        metrics: Metrics | None = None,
+    ) -> tuple[Edit, ...]:
+        """End the task: consolidate importance on `batches`, prune, write a snapshot.
+
+        If a policy refuses, importance and statistics are as before, and the call can be repeated.
+
+        Args:
+            batches: Unlabelled data of the task, see `mas_importance`.
+            forward: How a batch goes through the model, for instance to the task's own head.
+            metrics: Name -> function of the model, higher is better, for `PruneWithin`.
+
+        Returns:
+            The edits made, in order.
+
+        Raises:
+            PlanError: No task is open, or a policy lacks what it measures.
+        """
+        if not self._memory.open:
+            raise PlanError("end_task without a task: call begin_task(name) first")
+        batches = _kept(batches)
+        with restored(self.mas, self.statistics, always=False):
+            self._take_in("end", batches, forward)
+            given = {"forward": forward, "metrics": metrics or {}}
+            situation = self._situation("end", batches, given)
+            plans = self._council.plans(situation, self._decide)
+        self._memory.open = False
+        edits = self._carry_out(plans)
+        if self._tracker is not None:
+            self._tracker.snapshot(omega=self.mas.omega)
+        self._memory.steps += 1
+        return edits
+
+    def step(
+        self,
+        batches: Iterable[Any] | None = None,
+        *,
+        forward: Forward | None = None,
+        loss: Loss | None = None,
+        trial: Trial | None = None,
+        metrics: Metrics | None = None,
+        init: str | Initialisation = "zero_out",
+        only: Policies = None,
+    ) -> tuple[Edit, ...]:
+        """Ask the policies now: for loops without tasks, or in the middle of one.
+
+        Importance is not consolidated: do that where the loop knows a plateau, before. Without
+        named tasks, a unit's age is the number of steps since its birth.
+
+        Args:
+            batches: Data to measure on; without named tasks, also what reconstruction learns from.
+            forward: How a batch goes through the model.
+            loss: See `begin_task`; also for the following.
+            trial: A short training run on copies.
+            metrics: See `end_task`.
+            init: How fresh units start.
+            only: Ask these of the manager's policies alone.
+
+        Returns:
+            The edits made, in order.
+        """
+        batches = _kept(batches)
+        with restored(self.mas, self.statistics, always=False):
+            self._take_in("step", batches, forward)
+            given = {"forward": forward, "loss": loss, "trial": trial, "metrics": metrics or {}}
+            situation = self._situation("step", batches, given)
+            plans = self._council.plans(situation, self._decide, only)
+        edits = self._carry_out(plans, init)
+        self._memory.steps += 1
+        return edits
+
+    def propose(
+        self,
+        moment: Moment,
+        batches: Iterable[Any] | None = None,
+        *,
+        forward: Forward | None = None,
+        loss: Loss | None = None,
+        trial: Trial | None = None,
+        metrics: Metrics | None = None,
+    ) -> tuple[Plan, ...]:
+        """The plans that would be put to `decide` and carried out; everything stays as it is.
+
+        Args:
+            moment: "begin", as the next `begin_task` would; "end"; or "step".
+            batches: As for `begin_task`, `end_task` and `step`; also the following.
+            forward: How a batch goes through the model.
+            loss: (model, batch) -> the task's loss.
+            trial: A short training run on copies.
+            metrics: Name -> function of the model.
+
+        Raises:
+            PlanError: Another word for `moment`, "end" without a task or data, or whatever the
+                policies refuse.
+        """
+        if moment not in ("begin", "end", "step"):
+            raise PlanError(f"moment={moment!r}: expected 'begin', 'end' or 'step'")
+        if moment == "end" and (not self._memory.open or batches is None):
+            raise PlanError("propose('end', batches) needs an open task and its batches")
+        batches = _kept(batches)
+        with restored(self.mas, self.statistics, always=True):
+            self._take_in(moment, batches, forward)
+            given = {"forward": forward, "loss": loss, "trial": trial, "metrics": metrics or {}}
+            situation = self._situation(moment, batches, given)
+            return tuple(plan for _, plan in self._council.plans(situation, None))
+
+    @property
+    def reached(self) -> tuple[float, ...]:
+        """The losses that the trials of tasks reached, after what was grown for them."""
+        return self._memory.reached
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and JSON values: what it remembers, and statistics; `mas` has its own."""
+        held = None if self.statistics is None else self.statistics.state_dict()
+        return {**self._memory.state_dict(), "statistics": held}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave, once the structure has been restored.
+
+        Raises:
+            DataError: Something is missing, or the statistics are of other layers or widths.
+        """
+        if self.statistics is not None:
+            if state.get("statistics") is None:
+                raise DataError(
+                    "the manager's state holds no statistics, but a policy reconstructs: give its "
+                    "policies reconstruct=False, or the policies with which it was saved"
+                )
+            self.statistics.load_state_dict(state["statistics"])
+        self._memory.load_state_dict(state)
+
+    def _situation(
+        self, moment: Moment, batches: Iterable[Any] | None, given: Mapping[str, Any]
+    ) -> Situation:
+        tasks = len(self.structure.tasks)
+        task = tasks if moment == "begin" else tasks - 1
+        return Situation(
+            moment,
+            self.structure,
+            self.mas,
+            self._memory.ages(self.structure, None if moment == "step" and not tasks else task),
+            first=moment == "begin" and not tasks,
+            reached=self.reached,
+            budget=self.budget,
+            statistics=self.statistics,
+            batches=_kept(batches),
+            **given,
+        )
+
+    def _carry_out(
+        self, plans: list[tuple[Policy, Plan]], init: str | Initialisation = "zero_out"
+    ) -> tuple[Edit, ...]:
+        return tuple(
+            self.structure.apply(
+                plan,
+                followers=self._followers,
+                init=init if plan.added else "zero_out",
+                reconstruct=self.statistics if plan.removed and policy.reconstruct else None,
+            )
+            for policy, plan in plans
+        )
+
+    def _take_in(self, moment: Moment, batches: Any, forward: Forward | None) -> None:
+        """Learn from the data of a task at its end, and from those of a step without tasks."""
+        if batches is None or moment == "begin" or (moment == "step" and self.structure.tasks):
+            return
+        if moment == "end":
+            self.mas.consolidate(batches, forward=forward)
+        if self.statistics is not None:
+            self.statistics.update(batches, forward=forward)
+
+
+def _kept(batches: Any) -> Any:
+    """Batches that can be gone through several times."""
+    return list(batches) if isinstance(batches, Iterator) else batches

@@ -1,0 +1,72 @@
+"""What a manager remembers from one occasion to the next."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from growmas.errors import DataError
+from growmas.structure import Edit, Structure
+
+
+class Memory:
+    """Counts steps, and notes at which of them units are born; follows every edit.
+
+    Attributes:
+        open: Whether a task has begun and not ended.
+        reached: The losses that the trials of tasks reached, after what was grown for them.
+        steps: How many steps and tasks have ended.
+        births: Group name -> {unit: step of its birth}, for living units born since the start.
+    """
+
+    def __init__(self, *, open: bool) -> None:
+        """Begin to count."""
+        self.open = open
+        self.reached: tuple[float, ...] = ()
+        self.steps = 0
+        self.births: dict[str, dict[int, int]] = {}
+
+    def follow(self, edit: Edit) -> None:
+        """Note the newborn and forget the dead."""
+        births = {name: dict(units) for name, units in self.births.items()}
+        for name, units in edit.born.items():
+            births.setdefault(name, {}).update(dict.fromkeys(units, self.steps))
+        for name, units in edit.died.items():
+            for unit in units:
+                births.get(name, {}).pop(unit, None)
+        self.births = births
+
+    def ages(self, structure: Structure, task: int | None) -> dict[str, tuple[int, ...]]:
+        """Group name -> [U] ages.
+
+        Args:
+            structure: The units.
+            task: Index of the task from which to count back; None counts steps.
+        """
+        if task is not None:
+            return {n: tuple(task - b for b in g.births) for n, g in structure.groups.items()}
+        return {
+            name: tuple(self.steps - self.births.get(name, {}).get(u, 0) for u in group.unit_ids)
+            for name, group in structure.groups.items()
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        births = {n: [[u, s] for u, s in units.items()] for n, units in self.births.items()}
+        return {
+            "open": self.open,
+            "reached": list(self.reached),
+            "steps": self.steps,
+            "births": births,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave.
+
+        Raises:
+            DataError: Something is missing; nothing is taken over then.
+        """
+        missing = sorted(self.state_dict().keys() - state.keys())
+        if missing:
+            raise DataError(f"the manager's state lacks {', '.join(missing)}")
+        births = {n: {int(u): int(s) for u, s in units} for n, units in state["births"].items()}
+        self.open, self.steps, self.births = bool(state["open"]), int(state["steps"]), births
+        self.reached = tuple(float(loss) for loss in state["reached"])

@@ -1,0 +1,126 @@
+"""What a policy is asked about, and what every policy has."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from growmas.errors import PlanError
+from growmas.importance.batches import Forward
+from growmas.manager.budget import Budget
+from growmas.penalty import MAS
+from growmas.structure import ActivationStatistics, Plan, Structure, UnitGroup
+
+Moment = Literal["begin", "end", "step"]
+"""Before a task is learnt, after it, or at any time in a loop that knows no tasks."""
+
+Trial = Callable[[nn.Module, MAS], float]
+"""`trial(model, mas)`: trains `model` for a few steps on what comes next and returns the loss
+reached. Both are copies that are thrown away; `mas` is the penalty of that `model`."""
+
+Loss = Callable[[nn.Module, Any], Tensor]
+"""`loss(model, batch)`: a scalar, as in training."""
+
+Metrics = Mapping[str, Callable[[nn.Module], float]]
+"""Name -> function of the model, higher is better, such as the accuracy of one head."""
+
+
+@dataclass(frozen=True, eq=False)
+class Situation:
+    """What a policy may look at; it changes nothing.
+
+    Attributes:
+        moment: When the policy is asked.
+        structure: The units.
+        mas: Importance over tasks; at the "end" of a task, the task included.
+        ages: Group name -> [U] for how long each unit has lived, in the order of `unit_ids`: 0 is
+            born in the current task, or since the last step where no tasks are named.
+        first: Whether nothing was learnt before, so that there is nothing to grow beside.
+        reached: Losses that the trials of earlier tasks reached.
+        planned: What policies asked before this one have planned on the same occasion; it has
+            not been carried out.
+        budget: To which every proposal is trimmed, in case a policy wants to know.
+        statistics: What removed units will be reconstructed from; None where they are not.
+        batches: Data of the task, None where none were given.
+        forward: How a batch goes through the model.
+        loss: The task's loss on such a batch.
+        trial: A short training run on copies.
+        metrics: Functions of the model.
+    """
+
+    moment: Moment
+    structure: Structure
+    mas: MAS
+    ages: Mapping[str, tuple[int, ...]]
+    first: bool = False
+    reached: tuple[float, ...] = ()
+    planned: Plan = field(default_factory=Plan)
+    budget: Budget = field(default_factory=Budget)
+    statistics: ActivationStatistics | None = None
+    batches: Iterable[Any] | None = None
+    forward: Forward | None = None
+    loss: Loss | None = None
+    trial: Trial | None = None
+    metrics: Metrics = field(default_factory=dict)
+
+    def growable(self, protected: Iterable[str] = ()) -> Iterator[UnitGroup]:
+        """Groups that can grow, and shrink: else an old view could not leave the units out."""
+        for name, group in self.structure.groups.items():
+            if group.can_grow and group.can_shrink and name not in protected:
+                yield group
+
+    def shrinkable(self, protected: Iterable[str] = ()) -> Iterator[UnitGroup]:
+        """Groups that can shrink."""
+        for name, group in self.structure.groups.items():
+            if group.can_shrink and name not in protected:
+                yield group
+
+    def doomed(self, group: UnitGroup) -> set[int]:
+        """Units of the group that go already by what is planned."""
+        return set(self.planned.removed.get(group.name, ()))
+
+    def old(self, group: UnitGroup, grace: int) -> list[int]:
+        """Indices of the group's units that are past their grace period and not doomed yet."""
+        doomed = self.doomed(group)
+        pairs = enumerate(zip(group.unit_ids, self.ages[group.name], strict=True))
+        return [i for i, (unit, age) in pairs if age >= grace and unit not in doomed]
+
+    def spare(self, group: UnitGroup) -> int:
+        """How many units of the group may still go, so that one is left."""
+        return max(0, group.width - len(self.doomed(group)) - 1)
+
+
+class Policy:
+    """When to grow or prune, and what: subclass it for a rule of your own.
+
+    Attributes:
+        moments: When the policy is asked.
+        reconstruct: Whether what it removes is reconstructed from the manager's statistics.
+        protected: Groups it leaves alone.
+    """
+
+    moments: ClassVar[tuple[Moment, ...]] = ()
+    reconstruct: bool = False
+    protected: tuple[str, ...] = ()
+
+    def propose(self, situation: Situation) -> Plan:
+        """What to do now; an empty plan for nothing. Must leave everything bit-identical."""
+        raise NotImplementedError
+
+    def named(self) -> tuple[str, ...]:
+        """Groups that the policy names, to be checked when a manager is made."""
+        return tuple(self.protected)
+
+
+def data_of(situation: Situation, policy: str, why: str) -> Iterable[Any]:
+    """The batches of the occasion.
+
+    Raises:
+        PlanError: None were given.
+    """
+    if situation.batches is None:
+        call = {"begin": "begin_task(name, batches", "end": "end_task(batches", "step": "step("}
+        given = f"{call[situation.moment].removesuffix('batches')}batches)"
+        raise PlanError(f"{policy} {why}, but has no data: give manager.{given}")
+    return situation.batches
