@@ -12,7 +12,7 @@ and a fresh channel of y is zero, whatever reads it. So, with c = √(d/(d + k))
 - γ ← c γ for the old channels and ε ← c² ε leave y as it was; fresh ones have γ = 1 and β = 0;
 - columns that read fresh channels are random: they pass gradients on to the rows at once, and get
   gradients themselves when the rows have moved. A matrix whose columns are another layer's rows
-  (tied embeddings) keeps the rows.
+  (tied embeddings) keeps the rows; what only such a matrix reads starts a step later.
 
 Ω and anchors move with γ: θ* ← c θ* and Ω ← Ω/c², so that the penalty charges the same for the same
 change of the function. Measured anew, Ω of γ would be Ω/c, since MAS adds up absolute gradients and
@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from growmas.errors import SurgeryError
 from growmas.structure.axes import Normalisation
 from growmas.structure.edit import AxisMean, AxisTransfer, transferred, with_means
 from growmas.structure.groups import UnitGroup
@@ -72,6 +73,9 @@ def widen(
         born: Group name -> ids of the fresh units.
         incision: The cut; it takes back what is done here too.
         generator: Randomness of the columns, on the CPU; None takes torch's own.
+
+    Raises:
+        SurgeryError: Rows and columns would both be zero, for ever.
     """
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     transfers: dict[str, tuple[AxisTransfer, ...]] = {}
@@ -91,9 +95,18 @@ def widen(
             rows = place.positions[fresh], place.positions[old if group.stream == "mean" else []]
             along = means.setdefault(names[id(place.tensor)], {})
             along.setdefault(place.axis.dim, AxisMean(place.axis.dim, *rows))
-        for place in placements(model, group, ["in"]):
-            if place.axis.dim not in means.get(names[id(place.tensor)], {}):
-                _write_columns(place, fresh, generator)
+        readers = [
+            place
+            for place in placements(model, group, ["in"])
+            if place.axis.dim not in means.get(names[id(place.tensor)], {})
+        ]
+        if group.stream == "zero" and not readers:
+            raise SurgeryError(
+                f"fresh units of {name!r} would be dead: they start at zero, and all that reads "
+                "them is tied to what gives them; untie it first"
+            )
+        for place in readers:
+            _write_columns(place, fresh, generator)
     widening = Widening(transfers, {n: tuple(along.values()) for n, along in means.items()})
     tensors = dict(model.named_parameters())
     with torch.no_grad():

@@ -136,6 +136,20 @@ def test_fresh_channels_are_zero_before_an_rms_norm() -> None:
     assert bool((model.gate.weight[:, 8:] != 0).all())
 
 
+def test_units_that_would_be_dead_are_refused() -> None:
+    """Nothing but a tied head reads them: zero rows, zero columns, no gradient."""
+    model: Any = Net(
+        lambda m, x: m.head(m.norm(m.embed(x))),
+        embed=nn.Embedding(20, 8), norm=nn.RMSNorm(8), head=nn.Linear(8, 20, bias=False),
+    )  # fmt: skip
+    model.head.weight = model.embed.weight
+    structure = Structure(model, torch.randint(20, (3, 5)))
+    state = snapshots.of_model(model)
+    with pytest.raises(SurgeryError, match="fresh units of 'embed' would be dead"):
+        structure.apply(Plan(grow={"embed": 1}))
+    assert snapshots.of_model(model) == state
+
+
 def test_gains_and_eps_compose_over_edits() -> None:
     model, x = language()
     gains = {n: p.detach().clone() for n, p in model.named_parameters() if n.startswith("norm")}
