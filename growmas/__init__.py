@@ -12,6 +12,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from growmas.checkpoint import load, save
+    from growmas.contexts import (
+        UNKNOWN,
+        Answer,
+        Context,
+        EnergyContext,
+        EntropyContext,
+        GaussianContext,
+        answer_by_context,
+        answer_by_view,
+        combine_views,
+        view_answers,
+    )
     from growmas.errors import GrowmasError, GrowmasWarning
     from growmas.history import TopologyHistory, TopologyTracker
     from growmas.importance import (
@@ -57,10 +69,16 @@ __version__ = "0.1.0"
 
 __all__ = [
     "MAS",
+    "UNKNOWN",
     "ActivationStatistics",
+    "Answer",
     "Budget",
+    "Context",
     "DryRun",
     "Edit",
+    "EnergyContext",
+    "EntropyContext",
+    "GaussianContext",
     "GradMax",
     "GrowByGain",
     "GrowByNeed",
@@ -85,7 +103,10 @@ __all__ = [
     "UnitGroup",
     "Warmup",
     "accumulate_importance",
+    "answer_by_context",
+    "answer_by_view",
     "candidate_gains",
+    "combine_views",
     "compare_estimators",
     "distributed_importance",
     "hebbian_importance",
@@ -94,14 +115,21 @@ __all__ = [
     "mas_importance",
     "saturation",
     "save",
+    "view_answers",
 ]
 
 _HOMES = {
     "MAS": "penalty",
+    "UNKNOWN": "contexts",
     "ActivationStatistics": "structure",
     "Budget": "manager",
+    "Answer": "contexts",
+    "Context": "contexts",
     "DryRun": "structure",
     "Edit": "structure",
+    "EnergyContext": "contexts",
+    "EntropyContext": "contexts",
+    "GaussianContext": "contexts",
     "GradMax": "structure",
     "GrowByGain": "manager",
     "GrowByNeed": "manager",
@@ -127,6 +155,9 @@ _HOMES = {
     "Warmup": "structure",
     "accumulate_importance": "importance",
     "candidate_gains": "manager",
+    "answer_by_context": "contexts",
+    "answer_by_view": "contexts",
+    "combine_views": "contexts",
     "compare_estimators": "importance",
     "distributed_importance": "importance",
     "hebbian_importance": "importance",
@@ -135,6 +166,7 @@ _HOMES = {
     "mas_importance": "importance",
     "saturation": "manager",
     "save": "checkpoint",
+    "view_answers": "contexts",
 }
 
 

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from growmas.contexts import Context
 from growmas.errors import CheckpointError, GrowmasError
 from growmas.penalty import MAS
 from growmas.structure import Structure
@@ -32,6 +33,7 @@ def save(
     structure: Structure,
     mas: MAS | None = None,
     optimizer: torch.optim.Optimizer | None = None,
+    context: Context | None = None,
 ) -> None:
     """Write a checkpoint; one that was there is replaced only once the new one is complete.
 
@@ -40,6 +42,7 @@ def save(
         structure: The units, and the model with its parameters and buffers.
         mas: Importance and anchors.
         optimizer: Its state.
+        context: What it knows of the tasks' inputs.
 
     Raises:
         CheckpointError: The folder cannot be written.
@@ -50,6 +53,7 @@ def save(
         "structure": structure.state_dict(),
         "mas": mas.state_dict() if mas else None,
         "optimizer": optimizer.state_dict() if optimizer else None,
+        "context": context.state_dict() if context is not None else None,
     }
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_encode(state, tensors, "state"))
@@ -77,6 +81,7 @@ def load(
     example_inputs: Any,
     optimizer: torch.optim.Optimizer | None = None,
     forward: StructureForward | None = None,
+    context: Context | None = None,
 ) -> tuple[Structure, MAS | None]:
     """Restore a checkpoint into a freshly constructed model, whatever its widths became.
 
@@ -87,6 +92,7 @@ def load(
         optimizer: An optimizer over `model`'s parameters; it is pointed at the new ones and
             takes over the saved state.
         forward: See `Structure`.
+        context: One with the settings of the saved one, which takes over its state.
 
     Returns:
         The structure, and the `MAS` if one was saved.
@@ -97,6 +103,8 @@ def load(
     state = _read(Path(path))
     if optimizer is not None and state["optimizer"] is None:
         raise CheckpointError(f"{path} holds no optimizer: save it with optimizer=")
+    if context is not None and state.get("context") is None:
+        raise CheckpointError(f"{path} holds no context: save it with context=")
     try:
         structure = Structure(model, example_inputs, forward=forward)
         replaced = structure.load_state_dict(state["structure"])
@@ -109,8 +117,10 @@ def load(
             for group in optimizer.param_groups:
                 group["params"] = [replaced.get(p, p) for p in group["params"]]
             optimizer.load_state_dict(state["optimizer"])
+        if context is not None:
+            context.load_state_dict(state["context"])
     except (RuntimeError, KeyError, ValueError, GrowmasError) as error:
-        raise CheckpointError(f"{path} does not fit the model: {error}") from error
+        raise CheckpointError(f"{path} does not fit: {error}") from error
     return structure, mas
 
 

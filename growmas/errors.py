@@ -33,6 +33,10 @@ class SurgeryError(GrowmasError):
     """An edit that could not be applied; the network is exactly as it was before."""
 
 
+class ContextError(GrowmasError):
+    """A context asked before it has seen a task, or with settings or answers that do not fit."""
+
+
 class HistoryError(GrowmasError):
     """A topology history that cannot be read, or that lacks the task or unit asked for."""
 

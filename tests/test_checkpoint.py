@@ -140,3 +140,28 @@ def test_an_optimizer_that_was_not_saved_is_refused(trained, tmp_path):
             example_inputs=x,
             optimizer=torch.optim.SGD(net.parameters(), lr=0.1),
         )
+
+
+def test_a_context_goes_along(trained, tmp_path):
+    structure, *_, x = trained
+    context = gm.GaussianContext(10, threshold=0.5)
+    for task in structure.tasks:
+        context.update(task, torch.rand(20, 1, 6, 6))
+    context.calibrate(torch.rand(20, 1, 6, 6))
+    gm.save(tmp_path / "c", structure=structure, context=context)
+    restored = gm.GaussianContext(10, threshold=0.5)
+    gm.load(tmp_path / "c", model=network(), example_inputs=x, context=restored)
+    assert restored.tasks == structure.tasks
+    assert torch.equal(restored.scores(x), context.scores(x))
+    assert torch.equal(restored.select(x), context.select(x))
+    other = gm.GaussianContext(11)
+    with pytest.raises(CheckpointError, match="does not fit: the state has features 10"):
+        gm.load(tmp_path / "c", model=network(), example_inputs=x, context=other)
+
+
+def test_a_checkpoint_without_a_context(trained, tmp_path):
+    structure, *_, x = trained
+    gm.save(tmp_path / "c", structure=structure)
+    context = gm.EnergyContext()
+    with pytest.raises(CheckpointError, match="holds no context: save it with context="):
+        gm.load(tmp_path / "c", model=network(), example_inputs=x, context=context)

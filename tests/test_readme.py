@@ -1,23 +1,28 @@
-"""The README's Python example is run as it stands."""
+"""The README's Python examples are run as they stand."""
 
 import re
 from pathlib import Path
 
 import torch
 
+import growmas as gm
+
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
+def test_the_examples_of_the_readme_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), names)
+    for example in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+        exec(compile(example, "README.md", "exec"), names)
     structure, history = names["structure"], names["history"]
     assert structure.tasks == ("odd", "even")
     assert history.widths()["0"] == {"odd": 32, "even": 40}
     with structure.view("odd"):
         assert torch.isfinite(structure.model(torch.rand(2, 8))).all()
+    assert names["context"].tasks == structure.tasks
+    assert names["answers"].tasks[-1] == gm.UNKNOWN
+    assert names["answers"].logits.shape == (6, 2)
 
 
 def test_the_commands_of_the_readme_exist():

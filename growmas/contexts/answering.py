@@ -1,0 +1,191 @@
+"""Answers of views: each sample by the view of its own task, or all views weighed."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from growmas.contexts.context import UNKNOWN, Answers, Context, TaskKey
+from growmas.errors import ContextError
+from growmas.importance.batches import batch_size, default_forward, map_tensors, to_device
+from growmas.structure import Structure
+from growmas.traceless import traceless
+
+TaskForward = Callable[[nn.Module, Any, int], Tensor]
+"""(model, inputs, position of the task) -> logits [N, C]; it chooses the head."""
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What a network answers to N samples that came without a task.
+
+    Attributes:
+        tasks: int64 [N], positions in the context's `tasks`; `UNKNOWN` for a sample unlike all.
+        logits: [N, C] of the views of those tasks, the latest one where the task is unknown. C is
+            the size of the largest head that answered; smaller ones are filled up with −∞.
+    """
+
+    tasks: Tensor
+    logits: Tensor
+
+
+def answer_by_context(
+    structure: Structure,
+    context: Context,
+    inputs: Any,
+    *,
+    forward: TaskForward | None = None,
+    together: bool = False,
+) -> Answer:
+    """Ask the context for the task of each sample, and the view of that task for its answer.
+
+    The model is run in eval mode, without gradients, and left bit-identical.
+
+    Args:
+        structure: The network.
+        context: Its `tasks` must be names or indices that `structure.view` knows.
+        inputs: N samples: a tensor, or a tuple or dict of tensors, see `mas_importance`.
+        forward: (model, inputs, position in `context.tasks`) -> logits [N, C]. None calls the
+            model with the inputs.
+        together: See `Context.select`.
+
+    Raises:
+        ContextError: The context has seen no task, or cannot tell.
+        PlanError: The structure has no such task.
+    """
+    answers = view_answers(structure, inputs, tasks=context.tasks, forward=forward)
+    chosen = context.select(inputs, answers, together=together)
+    logits = answer_by_view(structure, chosen, inputs, tasks=context.tasks, forward=forward)
+    return Answer(chosen, logits)
+
+
+def answer_by_view(
+    structure: Structure,
+    chosen: Tensor,
+    inputs: Any,
+    *,
+    tasks: Sequence[TaskKey] | None = None,
+    forward: TaskForward | None = None,
+) -> Tensor:
+    """Logits of each sample by the view of its own task, [N, C] in the order of the inputs.
+
+    Samples of one task go through the network together, so that every view is run once at most.
+    See `answer_by_context` for how the model is run.
+
+    Args:
+        structure: The network.
+        chosen: int64 [N], positions in `tasks`; `UNKNOWN` is answered by the last of them.
+        inputs: See `answer_by_context`.
+        tasks: Names or indices of tasks; None takes all that the structure has begun.
+        forward: See `answer_by_context`.
+
+    Returns:
+        [N, C], C the size of the largest head that answered, smaller ones filled up with −∞;
+        [0, 0] without samples.
+
+    Raises:
+        ContextError: `chosen` does not fit the inputs or the tasks.
+        PlanError: The structure has no such task.
+    """
+    known = tuple(structure.tasks if tasks is None else tasks)
+    _check_chosen(chosen, inputs, known)
+    positions = torch.where(chosen == UNKNOWN, len(known) - 1, chosen)
+    parts, places = [], []
+    for position in sorted(set(positions.tolist())):
+        places.append((positions == position).nonzero().squeeze(1))
+        rows = map_tensors(inputs, lambda t, at=places[-1]: t[at.to(t.device)])  # type: ignore[misc]
+        parts.append(_run(structure, known[position], rows, position, forward))
+    if not parts:
+        return torch.zeros(0, 0)
+    width = max(part.shape[1] for part in parts)
+    filled = [F.pad(part, (0, width - part.shape[1]), value=-torch.inf) for part in parts]
+    return torch.cat(filled)[torch.cat(places).argsort().to(filled[0].device)]
+
+
+def view_answers(
+    structure: Structure,
+    inputs: Any,
+    *,
+    tasks: Sequence[TaskKey] | None = None,
+    forward: TaskForward | None = None,
+) -> Answers:
+    """Position of a task -> logits of its view for all inputs, run when asked for and then kept.
+
+    What `Context.scores` and `combine_views` take. See `answer_by_context` for how the model is
+    run.
+
+    Args:
+        structure: The network.
+        inputs: See `answer_by_context`.
+        tasks: Names or indices of tasks; None takes all that the structure has begun.
+        forward: See `answer_by_context`.
+    """
+    known = tuple(structure.tasks if tasks is None else tasks)
+    return cache(lambda position: _run(structure, known[position], inputs, position, forward))
+
+
+def combine_views(
+    scores: Tensor, answers: Answers, *, classes: Sequence[Sequence[int]] | None = None
+) -> Tensor:
+    """Log-probability of every class of every task, log p(task | x) + log p(class | x, task).
+
+    Args:
+        scores: [N, T] of `Context.scores`.
+        answers: Position of a task -> logits [N, C_t] over the classes of that task alone.
+        classes: For each task, the numbers that its C_t outputs have among all C classes; a class
+            of several tasks collects the probability of all. None: every output of every task
+            is a class of its own, in order.
+
+    Returns:
+        [N, C].
+
+    Raises:
+        ContextError: `classes` does not fit the answers.
+    """
+    parts = [
+        scores[:, [task]] + answers(task).to(scores).log_softmax(1)
+        for task in range(scores.shape[1])
+    ]
+    together = torch.cat(parts, 1)
+    if classes is None:
+        return together
+    sizes = [part.shape[1] for part in parts]
+    if [len(numbers) for numbers in classes] != sizes:
+        raise ContextError(
+            f"classes must number the outputs of every task, {sizes} of them, got "
+            f"{[len(numbers) for numbers in classes]}"
+        )
+    owners = torch.tensor([number for numbers in classes for number in numbers])
+    columns = [together[:, owners == number] for number in range(int(owners.max()) + 1)]
+    return torch.stack([column.logsumexp(1) for column in columns], 1)
+
+
+def _run(
+    structure: Structure, task: TaskKey, inputs: Any, position: int, forward: TaskForward | None
+) -> Tensor:
+    model = structure.model
+    moved = to_device(inputs, next(model.parameters()).device)
+    with traceless(model), torch.no_grad(), structure.view(task):
+        if forward is not None:
+            return forward(model, moved, position)
+        logits: Tensor = default_forward(model, moved)
+        return logits
+
+
+def _check_chosen(chosen: Tensor, inputs: Any, tasks: Sequence[TaskKey]) -> None:
+    samples = batch_size(inputs)
+    if chosen.dtype != torch.int64 or chosen.dim() != 1 or len(chosen) != samples:
+        raise ContextError(
+            f"chosen must be int64, one task for each of the {samples} samples, got "
+            f"{chosen.dtype} {list(chosen.shape)}"
+        )
+    wrong = sorted({i for i in chosen.tolist() if not UNKNOWN <= i < len(tasks)})
+    if wrong or not tasks:
+        raise ContextError(
+            f"chosen must hold positions among the {len(tasks)} tasks, or UNKNOWN ({UNKNOWN}), "
+            f"got {wrong}"
+        )

@@ -1,0 +1,381 @@
+"""Tasks told apart by the mean and the covariance of their inputs."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from growmas.contexts.context import (
+    UNKNOWN,
+    Answers,
+    Context,
+    TaskKey,
+    check_kind,
+    check_tasks,
+    likeliest,
+)
+from growmas.contexts.density import Component, Density, densities
+from growmas.contexts.novelty import Distances
+from growmas.contexts.projection import Extract, Projection
+from growmas.errors import ContextError, DataError
+from growmas.structure.moments import Moments
+
+Per = Literal["task", "class"]
+
+
+class GaussianContext(Context):
+    """A Gaussian of a fixed random projection of the inputs for every task, or for every class.
+
+    Per component (N samples in D dimensions, M components) it keeps count, mean and scatter,
+    D + D² float64 numbers; no sample is stored, one pass is enough, and neither the order of the
+    samples nor how they are cut into batches matters. The covariance is shrunk towards a sphere,
+    Σ' = (1 − s) Σ + s (tr Σ / D) I. All tasks are equally likely beforehand, classes of a task as
+    often as they were seen. A component without any spread, such as a single sample, gets a
+    sphere with the mean variance of the others, or 1.
+
+    Per class it needs labels and is a classifier by itself, see `class_scores`: report it beside
+    any network that it selects views for.
+
+    Example:
+        >>> import torch, growmas
+        >>> context = growmas.GaussianContext()
+        >>> low, high = torch.rand(64, 8), torch.rand(64, 8) + 2
+        >>> context.update("low", low)
+        >>> context.update("high", high)
+        >>> context.tasks, context.select(torch.cat([high[:2], low[:1]]))
+        (('low', 'high'), tensor([1, 1, 0]))
+
+    Attributes:
+        per: "task" or "class".
+        shrinkage: s.
+        threshold: Where inputs become unlike all, see the constructor.
+    """
+
+    def __init__(
+        self,
+        features: int = 100,
+        per: Per = "task",
+        *,
+        shrinkage: float = 0.1,
+        seed: int = 0,
+        extract: Extract | None = None,
+        threshold: float | None = None,
+    ) -> None:
+        """Prepare for tasks to come.
+
+        Args:
+            features: D, dimensions of the random projection; inputs with fewer are used as they
+                are.
+            per: A Gaussian for each "task", or for each "class" of each task.
+            shrinkage: s in 0 … 1. At 0 every component needs more samples than dimensions.
+            seed: Of the projection; contexts that are to be merged need the same.
+            extract: Inputs -> features [N, F]; None flattens the inputs, which must then be one
+                tensor. A function of a network that learns on makes old statistics stale.
+            threshold: Between 0 and 1: inputs are unlike all where their `novelty` reaches it,
+                which happens to known inputs with a probability of 1 − threshold once `calibrate`
+                was called. 0.99 is a good one. None: never.
+
+        Raises:
+            ContextError: A setting is out of range; every one is listed.
+        """
+        _check_in_range(features, per, shrinkage, threshold)
+        self.per = per
+        self.shrinkage = shrinkage
+        self.threshold = threshold
+        self._projection = Projection(features, seed, extract)
+        self._tasks: list[TaskKey] = []
+        self._moments: dict[Component, Moments] = {}
+        self._distances = Distances()
+        self._fitted: list[Density] = []
+
+    @property
+    def tasks(self) -> tuple[TaskKey, ...]:
+        """The T tasks seen, in the order of their first `update`."""
+        return tuple(self._tasks)
+
+    @property
+    def components(self) -> tuple[Component, ...]:
+        """Task and label of each of the M Gaussians: tasks as in `tasks`, labels in order."""
+        place = {task: position for position, task in enumerate(self._tasks)}
+        return tuple(sorted(self._moments, key=lambda c: (place[c[0]], c[1] or 0)))
+
+    def update(self, task: TaskKey, inputs: Any, labels: Tensor | None = None) -> None:
+        """Add samples of a task to its statistics; an empty batch changes nothing.
+
+        Args:
+            task: Its name or index; it may come back at any time.
+            inputs: N samples.
+            labels: Whole numbers [N], local to the task; used per class only.
+
+        Raises:
+            ContextError: Labels are missing.
+            DataError: The features are not finite floats or of another size than before, or the
+                labels do not fit. Nothing was added then.
+        """
+        features = self._projection.features(inputs)
+        parts = self._parts(features, labels)
+        if not len(features):
+            return
+        self._projection.fix(features.shape[1])
+        rows = self._projection.rows(features)
+        if task not in self._tasks:
+            self._tasks.append(task)
+        for label, chosen in parts:
+            part = rows[chosen.to(rows.device)]
+            self._add((task, label), Moments.of(part[None], part.shape[1]))
+
+    def merge(self, other: "GaussianContext") -> None:
+        """Add what another one, with the same settings, saw: of other tasks, or of the same.
+
+        Tasks that are new here come after those that are not.
+
+        Raises:
+            ContextError: The settings or the size of the inputs differ.
+        """
+        self._check_settings(other._settings(), "the other context")
+        self._projection.adopt(other._projection)
+        self._tasks += [task for task in other._tasks if task not in self._tasks]
+        for component, moments in other._moments.items():
+            self._add(component, moments)
+        self._distances.counts = self._distances.counts + other._distances.counts
+
+    def calibrate(self, inputs: Any) -> None:
+        """Measure how far known inputs lie, so that `threshold` keeps its promise.
+
+        Call it after the last `update` of a task, with samples of it that were held out: those
+        learnt from lie nearer than new ones will. Tasks that come later only make the promise
+        safer. Adds up over calls; labels are not needed.
+
+        Raises:
+            ContextError: No task was seen yet.
+            DataError: See `update`.
+        """
+        self._distances.add(self._least(self._squared(inputs)))
+
+    def novelty(self, inputs: Any) -> Tensor:
+        """How unlike all tasks the inputs are, [N] in 0 … 1: the share of known inputs nearer.
+
+        Nearness is the least squared Mahalanobis distance to a component. Once `calibrate` was
+        called, the share is one of what it measured. Before, it is the χ² distribution with D
+        degrees of freedom, what distances would follow if inputs were Gaussian: real ones lie
+        farther out (3 to 6% of MNIST beyond its 99%).
+
+        Raises:
+            ContextError: No task was seen yet.
+            DataError: See `update`.
+        """
+        return self._novelty(self._squared(inputs))
+
+    def log_likelihood(self, inputs: Any) -> Tensor:
+        """Log-density of the projected inputs under each of the `components`, [N, M] float64.
+
+        Raises:
+            ContextError: No task was seen yet, or a covariance is singular.
+            DataError: See `update`.
+        """
+        return self._log_likelihood(self._squared(inputs))
+
+    def class_scores(self, inputs: Any) -> Tensor:
+        """Log-probability of each of the `components`, (task, label), [N, M] float64.
+
+        Raises:
+            ContextError: There is one Gaussian a task, or see `log_likelihood`.
+            DataError: See `update`.
+        """
+        if self.per != "class":
+            raise ContextError(
+                "class_scores needs a Gaussian for each class: GaussianContext(per='class')"
+            )
+        return self._joint(self._squared(inputs)).log_softmax(1)
+
+    def scores(self, inputs: Any, answers: Answers | None = None) -> Tensor:
+        """Log-probability of every task, [N, T] float64; `answers` are not looked at.
+
+        Raises:
+            ContextError: See `log_likelihood`.
+            DataError: See `update`.
+        """
+        return self._scores(self._squared(inputs))
+
+    def select(
+        self, inputs: Any, answers: Answers | None = None, *, together: bool = False
+    ) -> Tensor:
+        """The likeliest task of each sample, int64 [N]: positions in `tasks`, or `UNKNOWN`.
+
+        With a threshold, a sample is unlike all where its `novelty` reaches it, and a batch that
+        comes together where that of more than half of its samples is.
+
+        Args:
+            inputs: N samples.
+            answers: Not looked at.
+            together: All samples come from one task and get the same answer.
+
+        Raises:
+            ContextError: See `log_likelihood`, or `calibrate` had too few samples for the
+                threshold.
+            DataError: See `update`.
+        """
+        squared = self._squared(inputs)
+        chosen = likeliest(self._scores(squared), together=together)
+        if self.threshold is None:
+            return chosen
+        self._check_calibrated(self.threshold)
+        unlike = self._novelty(squared) >= self.threshold
+        if together:
+            unlike = (unlike.sum() * 2 > len(unlike)).expand(len(unlike))
+        return torch.where(unlike, UNKNOWN, chosen)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings, projection and statistics, on the CPU; `extract` is not among them."""
+        return {
+            "kind": type(self).__name__,
+            "settings": self._settings(),
+            "matrix": self._projection.matrix,
+            "tasks": list(self._tasks),
+            "components": [
+                {"task": task, "label": label, **_state(self._moments[task, label])}
+                for task, label in self.components
+            ],
+            "distances": self._distances.counts.clone(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave; the threshold stays.
+
+        Raises:
+            ContextError: It is of another kind of context or of other settings.
+        """
+        check_kind(self, state)
+        self._check_settings(state["settings"], "the state")
+        moments = {(held["task"], held["label"]): _restored(held) for held in state["components"]}
+        self._tasks = list(state["tasks"])
+        self._moments = moments
+        self._projection.size = state["settings"]["size"]
+        self._projection.matrix = state["matrix"]
+        self._distances.counts = state["distances"].clone()
+        self._fitted = []
+
+    def _parts(self, features: Tensor, labels: Tensor | None) -> list[tuple[int | None, Tensor]]:
+        """Label -> which samples have it."""
+        if self.per == "task":
+            return [(None, torch.ones(len(features), dtype=torch.bool))]
+        if labels is None:
+            raise ContextError(
+                "GaussianContext(per='class') needs labels: update(task, inputs, labels), or "
+                "per='task' for unlabelled data"
+            )
+        whole = not labels.is_floating_point() and labels.dtype != torch.bool
+        if labels.shape != features.shape[:1] or not whole:
+            raise DataError(
+                f"labels must be whole numbers, one for each of the {len(features)} samples, got "
+                f"{labels.dtype} {list(labels.shape)}"
+            )
+        return [(label, labels == label) for label in sorted(set(labels.tolist()))]
+
+    def _add(self, component: Component, moments: Moments) -> None:
+        held = self._moments.get(component)
+        self._moments[component] = held + moments if held else moments
+        self._fitted = []
+
+    def _settings(self) -> dict[str, Any]:
+        """What statistics depend on."""
+        return {
+            "features": self._projection.width,
+            "per": self.per,
+            "shrinkage": self.shrinkage,
+            "seed": self._projection.seed,
+            "size": self._projection.size,
+        }
+
+    def _check_settings(self, theirs: Mapping[str, Any], what: str) -> None:
+        wrong = [
+            f"{name} {theirs[name]!r} instead of {ours!r}"
+            for name, ours in self._settings().items()
+            if ours != theirs[name] and not (name == "size" and 0 in (ours, theirs[name]))
+        ]
+        if wrong:
+            raise ContextError(
+                f"{what} has {', '.join(wrong)}: make both with the same settings, for inputs of "
+                "the same size"
+            )
+
+    def _check_calibrated(self, threshold: float) -> None:
+        total = self._distances.total
+        if total and total / (total + 1) < threshold:
+            raise ContextError(
+                f"threshold={threshold} cannot be told from {total} calibrated samples, it needs "
+                f"{math.ceil(threshold / (1 - threshold) - 1e-9)}: calibrate with more, or lower it"
+            )
+
+    def _squared(self, inputs: Any) -> Tensor:
+        """Squared Mahalanobis distance to every component, [N, M]."""
+        check_tasks(self)
+        rows = self._projection.rows(self._projection.features(inputs))
+        return torch.stack([held.squared(rows) for held in self._densities(rows.device)], 1)
+
+    def _densities(self, device: torch.device) -> list[Density]:
+        """One for each component, kept until the statistics change."""
+        if not self._fitted or self._fitted[0].mean.device != device:
+            moments = {c: self._moments[c].to(device) for c in self.components}
+            self._fitted = densities(moments, self.shrinkage)
+        return self._fitted
+
+    def _log_likelihood(self, squared: Tensor) -> Tensor:
+        norms = [held.log_norm for held in self._densities(squared.device)]
+        return -0.5 * (squared + squared.new_tensor(norms))
+
+    def _joint(self, squared: Tensor) -> Tensor:
+        """Log-density plus log-share of the component in its task, [N, M]."""
+        seen = dict.fromkeys(self._tasks, 0)
+        for task, label in self.components:
+            seen[task] += self._moments[task, label].count
+        shares = [math.log(self._moments[c].count / seen[c[0]]) for c in self.components]
+        return self._log_likelihood(squared) + squared.new_tensor(shares)
+
+    def _scores(self, squared: Tensor) -> Tensor:
+        joint = self._joint(squared)
+        owners = [task for task, _ in self.components]
+        columns = [[i for i, owner in enumerate(owners) if owner == t] for t in self._tasks]
+        of_tasks = [joint[:, chosen].logsumexp(1) for chosen in columns]
+        return torch.stack(of_tasks, 1).log_softmax(1)
+
+    def _least(self, squared: Tensor) -> Tensor:
+        """Squared distance to the nearest component, per dimension, [N]."""
+        return squared.amin(1) / self._dimensions
+
+    def _novelty(self, squared: Tensor) -> Tensor:
+        if self._distances.total:
+            return self._distances.nearer(self._least(squared))
+        half = squared.new_tensor(self._dimensions / 2)
+        share: Tensor = torch.special.gammainc(half, squared.amin(1) / 2)
+        return share
+
+    @property
+    def _dimensions(self) -> int:
+        return min(self._projection.width, self._projection.size)
+
+
+def _check_in_range(features: int, per: str, shrinkage: float, threshold: float | None) -> None:
+    kinds = get_args(Per)
+    checks = {
+        f"features must be a positive whole number, got {features}": features >= 1,
+        f"per must be one of {', '.join(map(repr, kinds))}, got {per!r}": per in kinds,
+        f"shrinkage must lie in 0 … 1, got {shrinkage}": 0 <= shrinkage <= 1,
+        f"threshold must lie between 0 and 1, or be None, got {threshold}": (
+            threshold is None or 0 < threshold < 1
+        ),
+    }
+    faults = [fault for fault, fine in checks.items() if not fine]
+    if faults:
+        raise ContextError("\n".join(faults))
+
+
+def _state(moments: Moments) -> dict[str, Any]:
+    held = moments.to(torch.device("cpu"))
+    return {"count": held.count, "mean": held.mean[0], "scatter": held.scatter[0]}
+
+
+def _restored(state: Mapping[str, Any]) -> Moments:
+    return Moments(int(state["count"]), state["mean"][None], state["scatter"][None])
