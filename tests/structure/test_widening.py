@@ -25,6 +25,7 @@ from growmas import (
     Plan,
     PrunePolicy,
     Split,
+    StructuralManager,
     Structure,
     mas_importance,
 )
@@ -417,16 +418,19 @@ def test_other_groups_start_their_own_way_beside_a_stream() -> None:
 
 def test_policies_leave_streams_alone_unless_they_are_named() -> None:
     model, x = language()
-    structure = Structure(model, x)
-    assert dict(GrowPolicy(units=2).propose(structure).grow) == {"attention.heads": 2, "gate": 2}
-    assert dict(GrowPolicy(units={"embed": 3}).propose(structure).grow) == {"embed": 3}
-    structure.begin_task("a")
-    structure.begin_task("b")
-    omega = mas_importance(model, [x])
-    assert set(structure.saliency(omega)) == {"embed", "attention.heads", "gate"}
-    pruned = PrunePolicy(ratio=0.3).propose(structure, omega).prune
-    assert set(pruned) == {"attention.heads", "gate"}
+    structure, mas = Structure(model, x), MAS(model)
+    manager = StructuralManager(
+        structure, mas=mas, grow=GrowPolicy(units=2), prune=PrunePolicy(ratio=0.5, grace=0)
+    )
+    manager.begin_task("a")
+    pruned = manager.end_task([x])
+    assert set(structure.saliency(mas.omega)) == {"embed", "attention.heads", "gate"}
+    assert {name for edit in pruned for name in edit.died} == {"attention.heads", "gate"}
+    grown = manager.begin_task("b")
+    assert [dict(edit.plan.grow) for edit in grown] == [{"attention.heads": 2, "gate": 2}]
     assert set(ActivationStatistics(structure).moments) == {"attention.out", "down"}
+    named = StructuralManager(structure, mas=mas, grow=GrowPolicy(units={"embed": 3}))
+    assert [dict(e.plan.grow) for e in named.begin_task("c")] == [{"embed": 3}]
 
 
 class Blind(nn.Module):
