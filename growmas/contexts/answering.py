@@ -137,8 +137,8 @@ def combine_views(
         scores: [N, T] of `Context.scores`.
         answers: Position of a task -> logits [N, C_t] over the classes of that task alone.
         classes: For each task, the numbers that its C_t outputs have among all C classes; a class
-            of several tasks collects the probability of all. None: every output of every task
-            is a class of its own, in order.
+            of several tasks collects the probability of all, and a number below the largest that
+            no output has gets −∞. None: every output of every task is a class of its own.
 
     Returns:
         [N, C].
@@ -154,10 +154,11 @@ def combine_views(
     if classes is None:
         return together
     sizes = [part.shape[1] for part in parts]
-    if [len(numbers) for numbers in classes] != sizes:
+    given = [len(numbers) for numbers in classes]
+    if given != sizes or min(number for numbers in classes for number in numbers) < 0:
         raise ContextError(
-            f"classes must number the outputs of every task, {sizes} of them, got "
-            f"{[len(numbers) for numbers in classes]}"
+            f"classes must number the outputs of every task from 0 on, {sizes} of them, got {given}"
+            f": {[list(numbers) for numbers in classes]}"
         )
     owners = torch.tensor([number for numbers in classes for number in numbers])
     columns = [together[:, owners == number] for number in range(int(owners.max()) + 1)]

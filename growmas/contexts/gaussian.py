@@ -48,9 +48,7 @@ class GaussianContext(Context):
         (('low', 'high'), tensor([1, 1, 0]))
 
     Attributes:
-        per: "task" or "class".
-        shrinkage: s.
-        threshold: Where inputs become unlike all, see the constructor.
+        threshold: Where inputs become unlike all, see the constructor; it may be changed.
     """
 
     def __init__(
@@ -81,9 +79,9 @@ class GaussianContext(Context):
             ContextError: A setting is out of range; every one is listed.
         """
         _check_in_range(features, per, shrinkage, threshold)
-        self.per = per
-        self.shrinkage = shrinkage
         self.threshold = threshold
+        self._per = per
+        self._shrinkage = shrinkage
         self._projection = Projection(features, seed, extract)
         self._tasks: list[TaskKey] = []
         self._moments: dict[Component, Moments] = {}
@@ -146,7 +144,8 @@ class GaussianContext(Context):
 
         Call it after the last `update` of a task, with samples of it that were held out: those
         learnt from lie nearer than new ones will. Tasks that come later only make the promise
-        safer. Adds up over calls; labels are not needed.
+        safer. Adds up over calls, and is kept over tasks: give of each as many as will come.
+        Labels are not needed.
 
         Raises:
             ContextError: No task was seen yet.
@@ -184,7 +183,7 @@ class GaussianContext(Context):
             ContextError: There is one Gaussian a task, or see `log_likelihood`.
             DataError: See `update`.
         """
-        if self.per != "class":
+        if self._per != "class":
             raise ContextError(
                 "class_scores needs a Gaussian for each class: GaussianContext(per='class')"
             )
@@ -259,7 +258,7 @@ class GaussianContext(Context):
 
     def _parts(self, features: Tensor, labels: Tensor | None) -> list[tuple[int | None, Tensor]]:
         """Label -> which samples have it."""
-        if self.per == "task":
+        if self._per == "task":
             return [(None, torch.ones(len(features), dtype=torch.bool))]
         if labels is None:
             raise ContextError(
@@ -283,8 +282,8 @@ class GaussianContext(Context):
         """What statistics depend on."""
         return {
             "features": self._projection.width,
-            "per": self.per,
-            "shrinkage": self.shrinkage,
+            "per": self._per,
+            "shrinkage": self._shrinkage,
             "seed": self._projection.seed,
             "size": self._projection.size,
         }
@@ -319,7 +318,7 @@ class GaussianContext(Context):
         """One for each component, kept until the statistics change."""
         if not self._fitted or self._fitted[0].mean.device != device:
             moments = {c: self._moments[c].to(device) for c in self.components}
-            self._fitted = densities(moments, self.shrinkage)
+            self._fitted = densities(moments, self._shrinkage)
         return self._fitted
 
     def _log_likelihood(self, squared: Tensor) -> Tensor:
@@ -360,7 +359,9 @@ class GaussianContext(Context):
 def _check_in_range(features: int, per: str, shrinkage: float, threshold: float | None) -> None:
     kinds = get_args(Per)
     checks = {
-        f"features must be a positive whole number, got {features}": features >= 1,
+        f"features must be a positive whole number, got {features}": (
+            isinstance(features, int) and features >= 1
+        ),
         f"per must be one of {', '.join(map(repr, kinds))}, got {per!r}": per in kinds,
         f"shrinkage must lie in 0 … 1, got {shrinkage}": 0 <= shrinkage <= 1,
         f"threshold must lie between 0 and 1, or be None, got {threshold}": (

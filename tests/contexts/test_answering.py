@@ -156,8 +156,9 @@ class TestCombined:
         torch.testing.assert_close(found, torch.tensor(wanted).double())
 
     def test_classes_must_fit(self) -> None:
-        with pytest.raises(ContextError, match=r"\[2, 3\] of them, got \[2, 2\]"):
-            gm.combine_views(self.scores, self.logits.__getitem__, classes=[[0, 1], [2, 3]])
+        for classes in ([[0, 1], [2, 3]], [[0, 1], [2, 3, -1]]):
+            with pytest.raises(ContextError, match=r"from 0 on, \[2, 3\] of them, got \[2, "):
+                gm.combine_views(self.scores, self.logits.__getitem__, classes=classes)
 
 
 def test_refusals(structure: Structure) -> None:

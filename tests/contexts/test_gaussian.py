@@ -29,13 +29,15 @@ def learnt(context: GaussianContext, batches: list[Tensor]) -> GaussianContext:
     return context
 
 
-def reference(context: GaussianContext, rows: Tensor, inputs: Tensor) -> np.ndarray:
+def reference(
+    context: GaussianContext, rows: Tensor, inputs: Tensor, shrinkage: float = 0.1
+) -> np.ndarray:
     """Log-density of inputs under the shrunk Gaussian of rows, projected beforehand."""
     matrix = context.state_dict()["matrix"]
     rows, inputs = (x if matrix is None else x @ matrix for x in (rows, inputs))
     covariance = np.cov(rows.numpy().T, bias=True)
     sphere = np.eye(len(covariance)) * np.trace(covariance) / len(covariance)
-    shrunk = (1 - context.shrinkage) * covariance + context.shrinkage * sphere
+    shrunk = (1 - shrinkage) * covariance + shrinkage * sphere
     return multivariate_normal(rows.mean(0).numpy(), shrunk).logpdf(inputs.numpy())
 
 
@@ -45,7 +47,7 @@ def test_likelihoods_equal_scipy(features: int, shrinkage: float) -> None:
     batches = blobs()
     context = learnt(GaussianContext(features, shrinkage=shrinkage, seed=4), batches)
     inputs = torch.cat(batches)[::7]
-    wanted = np.stack([reference(context, batch, inputs) for batch in batches], 1)
+    wanted = np.stack([reference(context, batch, inputs, shrinkage) for batch in batches], 1)
     np.testing.assert_allclose(context.log_likelihood(inputs).numpy(), wanted, rtol=1e-10)
     wanted -= np.logaddexp.reduce(wanted, axis=1, keepdims=True)
     np.testing.assert_allclose(context.scores(inputs).numpy(), wanted, rtol=1e-10, atol=1e-10)
