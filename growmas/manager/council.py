@@ -1,6 +1,6 @@
 """The policies of a manager, asked in turn."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from growmas.errors import PlanError
@@ -104,8 +104,10 @@ def several(key: str, policies: Policies) -> tuple[Policy, ...]:
     Raises:
         PlanError: Something is not a policy.
     """
-    found = (policies,) if isinstance(policies, Policy) else tuple(policies or ())
-    wrong = [policy for policy in found if not isinstance(policy, Policy)]
-    if wrong:
-        raise PlanError(f"{key}={wrong[0]!r}: expected a policy, such as GrowPolicy(units=8)")
+    if policies is None:
+        return ()
+    found = tuple(policies) if isinstance(policies, Iterable) else (policies,)
+    for policy in found:
+        if not isinstance(policy, Policy):
+            raise PlanError(f"{key}={policy!r}: expected a policy, such as GrowPolicy(units=8)")
     return found
