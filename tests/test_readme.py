@@ -8,11 +8,12 @@ import torch
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_example_of_the_readme_runs(tmp_path, monkeypatch):
+def test_the_examples_of_the_readme_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names: dict[str, object] = {}
-    exec(compile(example, "README.md", "exec"), names)
+    for example in examples:  # each goes on where the one before ended
+        exec(compile(example, "README.md", "exec"), names)
     structure, history = names["structure"], names["history"]
     assert structure.tasks == ("odd", "even")
     assert history.widths()["0"] == {"odd": 32, "even": 40}
