@@ -12,8 +12,9 @@ README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 def test_the_examples_of_the_readme_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names: dict[str, object] = {}
-    for example in re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL):
+    for example in examples:  # each goes on where the one before ended
         exec(compile(example, "README.md", "exec"), names)
     structure, history = names["structure"], names["history"]
     assert structure.tasks == ("odd", "even")

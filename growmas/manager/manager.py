@@ -102,7 +102,7 @@ class StructuralManager:
         trial: Trial | None = None,
         init: str | Initialisation = "zero_out",
     ) -> tuple[Edit, ...]:
-        """Begin task `name`: ask the policies what to grow for it.
+        """Begin task `name`: ask what to grow for it. Returns the edits made, in order.
 
         Args:
             name: Of the task.
@@ -111,9 +111,6 @@ class StructuralManager:
             loss: (model, batch) -> the task's loss, for policies that measure gradients.
             trial: A short training run on copies, for `GrowByNeed`; and for `reached`.
             init: How fresh units start, see `Structure.apply`.
-
-        Returns:
-            The edits made, in order.
 
         Raises:
             PlanError: The name was used before, or a policy lacks what it measures.
@@ -135,7 +132,7 @@ class StructuralManager:
         forward: Forward | None = None,
         metrics: Metrics | None = None,
     ) -> tuple[Edit, ...]:
-        """End the task: consolidate importance on `batches`, prune, write a snapshot.
+        """End the task: consolidate importance, prune, snapshot. Returns the edits made, in order.
 
         If a policy refuses, importance and statistics are as before, and the call can be repeated.
 
@@ -143,9 +140,6 @@ class StructuralManager:
             batches: Unlabelled data of the task, see `mas_importance`.
             forward: How a batch goes through the model, for instance to the task's own head.
             metrics: Name -> function of the model, higher is better, for `PruneWithin`.
-
-        Returns:
-            The edits made, in order.
 
         Raises:
             PlanError: No task is open, or a policy lacks what it measures.
@@ -176,7 +170,7 @@ class StructuralManager:
         init: str | Initialisation = "zero_out",
         only: Policies = None,
     ) -> tuple[Edit, ...]:
-        """Ask the policies now: for loops without tasks, or in the middle of one.
+        """Ask the policies now, with or without tasks. Returns the edits made, in order.
 
         Importance is not consolidated: do that where the loop knows a plateau, before. Without
         named tasks, a unit's age is the number of steps since its birth.
@@ -189,9 +183,6 @@ class StructuralManager:
             metrics: See `end_task`.
             init: How fresh units start.
             only: Ask these of the manager's policies alone.
-
-        Returns:
-            The edits made, in order.
         """
         batches = _kept(batches)
         with restored(self.mas, self.statistics, always=False):
