@@ -131,6 +131,7 @@ def run_experiment(
         experiment.training,
         generator=_generator(experiment.seed, "shuffle"),
         device=experiment.device,
+        task_known=stream.scenario == "task",
     )
     results = Results(
         name=experiment.name,

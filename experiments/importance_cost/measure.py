@@ -1,14 +1,18 @@
 """What exact importance costs, over one plain forward and backward pass of the same data.
 
     python experiments/importance_cost/measure.py [--threads 1] [--device cpu] [--repeats 7]
+    python experiments/importance_cost/measure.py --memory
 
 Ways of measuring take turns within every repetition; medians of the ratios are printed. BackPACK
 and Opacus are measured where they are installed (pip install backpack-for-pytorch opacus).
 """
 
 import argparse
+import resource
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 import torch
 from torch import nn
@@ -202,13 +206,40 @@ def measure(name, options):
             print(f"| {name} | {way} | {statistics.median(values):.2f}× | {aim} |", flush=True)
 
 
+def growth_of_peak(job):
+    """MiB by which one pass over one batch of 256 raises the peak memory of a fresh process."""
+    name, exact = job
+    torch.set_num_threads(1)
+    build, shape, _, _, _ = NETWORKS[name]
+    model, batches = build().eval(), [torch.rand(256, *shape)]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if exact:
+        gm.mas_importance(model, batches)
+    else:
+        plain(model, batches)
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def memory(names):
+    print("| network | plain pass, MiB | growmas, exact, MiB | ratio |\n|---|---|---|---|")
+    for name in names:
+        context = get_context("spawn")
+        with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
+            base, ours = pool.map(growth_of_peak, [(name, False), (name, True)])
+        print(f"| {name} | {base:.0f} | {ours:.0f} | {ours / base:.2f} |", flush=True)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
     parser.add_argument("--only", choices=tuple(NETWORKS), action="append")
     options = parser.parse_args()
+    if options.memory:
+        memory(options.only or NETWORKS)
+        return
     torch.set_num_threads(options.threads)
     print("| network | way | cost over a plain pass | target |\n|---|---|---|---|")
     for name in options.only or NETWORKS:

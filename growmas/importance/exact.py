@@ -181,11 +181,8 @@ class _Passing:
     def _add_up(self, group: list[tuple[str, Source]]) -> None:
         uses = _uses_of(group)
         present = [use for use in uses if use in self._delta]
-        for cut in _cuts(present, self._delta, self._arrangement, self._samples):
-            found = {
-                use: use.gradients(self._delta[use], self._arrangement[use], self._samples, cut)
-                for use in present
-            }
+        for cut in self._cuts(group, present):
+            found = self._found(present, cut)
             for name, source in group:
                 parts = [found[use][argument] for use, argument in source if use in found]
                 _joined(parts, self._sums[name]).add_absolute(self._sums[name])
@@ -195,6 +192,29 @@ class _Passing:
                 self._delta.pop(use, None)
                 if self._forget:
                     use.forget()
+
+    def _found(self, uses: list[Use], cut: slice) -> dict[Use, dict[str, Gradient]]:
+        return {
+            use: use.gradients(self._delta[use], self._arrangement[use], self._samples, cut)
+            for use in uses
+        }
+
+    def _cuts(self, group: list[tuple[str, Source]], uses: list[Use]) -> list[slice]:
+        """Runs of samples whose factors and products fit CHUNK_ELEMENTS."""
+        single = all(
+            self._delta[use].dim() == 2 and self._arrangement[use] == "first" for use in uses
+        )
+        if single and len(uses) == 1:
+            return [slice(None)]  # one position each: there is no tensor per sample
+        found = self._found(uses, slice(0, 1))
+        tables = 0  # elements of whole gradients of one sample, where uses are of several kinds
+        for name, source in group:
+            parts = [found[use][argument] for use, argument in source if use in found]
+            if _mixed(parts):
+                tables += (len(parts) + 1) * self._sums[name].numel()
+        elements = tables + sum(g.elements for of_use in found.values() for g in of_use.values())
+        step = max(1, CHUNK_ELEMENTS // max(1, elements))
+        return [slice(start, start + step) for start in range(0, self._samples, step)]
 
 
 def _uses_of(group: list[tuple[str, Source]]) -> list[Use]:
@@ -209,27 +229,16 @@ def _by_uses(sources: Mapping[str, Source]) -> list[list[tuple[str, Source]]]:
     return list(together.values())
 
 
+def _mixed(parts: list[Gradient]) -> bool:
+    """Whether uses are of several kinds, as of a table that is an embedding and a matrix too."""
+    return len({type(part) for part in parts}) > 1
+
+
 def _joined(parts: list[Gradient], parameter: Tensor) -> Gradient:
-    """The sum of a parameter's uses; whole tables where they differ, as in tied embeddings."""
-    if len({type(part) for part in parts}) > 1:
+    """The sum of a parameter's uses; as whole gradients, sample by sample, where kinds differ."""
+    if _mixed(parts):
         parts = [PerSample(part.dense(parameter)) for part in parts]
     whole = parts[0]
     for part in parts[1:]:
         whole = whole.join(part)
     return whole
-
-
-def _cuts(
-    uses: list[Use], delta: Mapping[Use, Tensor], arrangement: Mapping[Use, str], samples: int
-) -> list[slice]:
-    """Runs of samples whose factors and products fit CHUNK_ELEMENTS."""
-    if all(delta[use].dim() == 2 and arrangement[use] == "first" for use in uses):
-        return [slice(None)]  # one position each: there is no tensor per sample
-    one = slice(0, 1)
-    elements = sum(
-        gradient.elements
-        for use in uses
-        for gradient in use.gradients(delta[use], arrangement[use], samples, one).values()
-    )
-    step = max(1, CHUNK_ELEMENTS // max(1, elements))
-    return [slice(start, start + step) for start in range(0, samples, step)]

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from growmas.errors import PlanError
-from growmas.manager.checks import check_number, group_names
+from growmas.manager.checks import check_number
 from growmas.manager.plans import merged
-from growmas.manager.prune import check_pruning, saliencies
-from growmas.manager.situation import Moment, Policy, Situation, data_of
+from growmas.manager.prune import Pruning, saliencies
+from growmas.manager.situation import Situation, data_of
 from growmas.structure import Plan, UnitGroup
 from growmas.structure.rehearsal import Judge, outputs_on, tried
 
@@ -19,7 +19,7 @@ MEASURES = ("output", "metrics")
 
 
 @dataclass(frozen=True)
-class PruneWithin(Policy):
+class PruneWithin(Pruning):
     """The least salient units of all groups, as many as a measured cost allows.
 
     Units are ranked by saliency over their group's mean. For n of them the plan is carried out
@@ -34,29 +34,19 @@ class PruneWithin(Policy):
             occasion's batches. Of "metrics": the largest drop of any metric.
         measure: "output", on the batches of the task alone; or "metrics", functions of the model
             given to `end_task`, say the held-out accuracy of every head.
-        most: Largest share of a group that may go at once, 0 < most < 1.
-        criterion: See `PrunePolicy`, also for the following.
-        grace: How many tasks a unit is safe for.
-        reconstruct: Fold what removed units did into the layers that read them.
-        protected: Groups that lose none.
+        most: Largest share of a group that may go at once, 0 < most < 1; the others are those of
+            `Pruning`.
     """
 
     bound: float
     measure: Literal["output", "metrics"] = "output"
     most: float = 0.5
-    criterion: str = "penalty"
-    grace: int = 1
-    reconstruct: bool = True
-    protected: tuple[str, ...] = ()
-
-    moments: ClassVar[tuple[Moment, ...]] = ("end", "step")
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""
-        object.__setattr__(self, "protected", group_names("protected", self.protected))
+        super().__post_init__()
         check_number("bound", self.bound, "a finite number >= 0", lambda x: 0 <= x < math.inf)
         check_number("most", self.most, "0 < most < 1", lambda x: 0 < x < 1)
-        check_pruning(self.criterion, self.grace)
         if self.measure not in MEASURES:
             known = " or ".join(map(repr, MEASURES))
             raise PlanError(f"measure={self.measure!r}: expected {known}")

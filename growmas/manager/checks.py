@@ -1,11 +1,11 @@
 """The settings of policies: what they may be."""
 
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from growmas.errors import PlanError
 from growmas.structure import Structure
+from growmas.structure.plan import unknown_group
 
 
 def group_names(key: str, names: Iterable[str] | str) -> tuple[str, ...]:
@@ -41,16 +41,9 @@ def group_problems(structure: Structure, named: Mapping[str, Iterable[str]]) -> 
         structure: The network.
         named: Policy -> the groups it names.
     """
-    problems = []
-    for policy, names in named.items():
-        for name in names:
-            if name in structure.groups:
-                continue
-            if name in structure.fixed:
-                problems.append(f"{policy}: group {name!r} cannot change: {structure.fixed[name]}")
-                continue
-            near = get_close_matches(name, structure.groups, n=1)
-            known = ", ".join(structure.groups) or "none"
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {known}"
-            problems.append(f"{policy}: no group {name!r}; {hint}")
-    return problems
+    return [
+        f"{policy}: {unknown_group(name, structure.groups, structure.fixed)}"
+        for policy, names in named.items()
+        for name in names
+        if name not in structure.groups
+    ]

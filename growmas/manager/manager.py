@@ -11,9 +11,10 @@ from growmas.manager.council import Council, Decide, Policies, several
 from growmas.manager.memory import Memory
 from growmas.manager.need import trial_loss
 from growmas.manager.plans import restored
-from growmas.manager.situation import Loss, Metrics, Moment, Policy, Situation, Trial
+from growmas.manager.situation import Loss, Moment, Policy, Situation, Trial
 from growmas.penalty import MAS
 from growmas.structure import ActivationStatistics, Edit, Initialisation, Plan, Structure
+from growmas.structure.rehearsal import Metrics
 
 
 class StructuralManager:

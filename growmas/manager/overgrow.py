@@ -31,7 +31,7 @@ class OvergrowSelect(Policy):
     Attributes:
         keep: Units that stay, for every group or by group.
         factor: >= 1.
-        criterion: See `PrunePolicy`, also for the following.
+        criterion: See `Pruning`, also for the following.
         reconstruct: Fold what removed units did into the layers that read them.
         protected: Groups that get none.
     """

@@ -13,12 +13,11 @@ from growmas.structure import Plan, UnitGroup
 from growmas.structure.saliency import CRITERIA
 
 
-@dataclass(frozen=True)
-class PrunePolicy(Policy):
-    """The least salient share of every group, after a task has been learnt.
+@dataclass(frozen=True, kw_only=True)
+class Pruning(Policy):
+    """What policies that remove units after a task have in common.
 
     Attributes:
-        ratio: Share of the living units to remove, 0 <= ratio < 1, rounded down.
         criterion: "penalty", "sum" or "taylor", see `Structure.saliency`.
         grace: How many tasks a unit is safe for, the one it was born in included; without tasks,
             how many steps. Newborns have gathered importance over the fewest tasks and would be
@@ -29,7 +28,6 @@ class PrunePolicy(Policy):
         protected: Groups that lose none.
     """
 
-    ratio: float
     criterion: str = "penalty"
     grace: int = 1
     reconstruct: bool = True
@@ -38,10 +36,26 @@ class PrunePolicy(Policy):
     moments: ClassVar[tuple[Moment, ...]] = ("end", "step")
 
     def __post_init__(self) -> None:
-        """Refuse a ratio that would leave nothing."""
+        """Refuse settings out of range."""
         object.__setattr__(self, "protected", group_names("protected", self.protected))
-        check_number("ratio", self.ratio, "0 <= ratio < 1", lambda x: 0 <= x < 1)
         check_pruning(self.criterion, self.grace)
+
+
+@dataclass(frozen=True)
+class PrunePolicy(Pruning):
+    """The least salient share of every group, after a task has been learnt.
+
+    Attributes:
+        ratio: Share of the living units to remove, 0 <= ratio < 1, rounded down; the others are
+            those of `Pruning`.
+    """
+
+    ratio: float
+
+    def __post_init__(self) -> None:
+        """Refuse a ratio that would leave nothing."""
+        super().__post_init__()
+        check_number("ratio", self.ratio, "0 <= ratio < 1", lambda x: 0 <= x < 1)
 
     def propose(self, situation: Situation) -> Plan:
         """The plan for the task just learnt."""
@@ -57,7 +71,7 @@ class PrunePolicy(Policy):
 
 
 @dataclass(frozen=True)
-class PruneBelow(Policy):
+class PruneBelow(Pruning):
     """Units whose saliency is below a share of their group's mean, after a task.
 
     Unit u of a group of U goes if s_u < threshold · (1/U) Σ_v s_v: the threshold has no scale,
@@ -65,26 +79,16 @@ class PruneBelow(Policy):
     network offers; where importance is uneven, that can be many.
 
     Attributes:
-        threshold: 0 < threshold <= 1; the most salient unit is never below the mean.
-        criterion: See `PrunePolicy`, also for the following.
-        grace: How many tasks a unit is safe for.
-        reconstruct: Fold what removed units did into the layers that read them.
-        protected: Groups that lose none.
+        threshold: 0 < threshold <= 1, the most salient unit is never below the mean; the others
+            are those of `Pruning`.
     """
 
     threshold: float
-    criterion: str = "penalty"
-    grace: int = 1
-    reconstruct: bool = True
-    protected: tuple[str, ...] = ()
-
-    moments: ClassVar[tuple[Moment, ...]] = ("end", "step")
 
     def __post_init__(self) -> None:
         """Refuse a threshold above the mean."""
-        object.__setattr__(self, "protected", group_names("protected", self.protected))
+        super().__post_init__()
         check_number("threshold", self.threshold, "0 < threshold <= 1", lambda x: 0 < x <= 1)
-        check_pruning(self.criterion, self.grace)
 
     def propose(self, situation: Situation) -> Plan:
         """The plan for the task just learnt."""

@@ -11,6 +11,7 @@ from growmas.importance.batches import Forward
 from growmas.manager.budget import Budget
 from growmas.penalty import MAS
 from growmas.structure import ActivationStatistics, Plan, Structure, UnitGroup
+from growmas.structure.rehearsal import Metrics
 
 Moment = Literal["begin", "end", "step"]
 """Before a task is learnt, after it, or at any time in a loop that knows no tasks."""
@@ -21,9 +22,6 @@ reached. Both are copies that are thrown away; `mas` is the penalty of that `mod
 
 Loss = Callable[[nn.Module, Any], Tensor]
 """`loss(model, batch)`: a scalar, as in training."""
-
-Metrics = Mapping[str, Callable[[nn.Module], float]]
-"""Name -> function of the model, higher is better, such as the accuracy of one head."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +118,12 @@ def data_of(situation: Situation, policy: str, why: str) -> Iterable[Any]:
         PlanError: None were given.
     """
     if situation.batches is None:
-        call = {"begin": "begin_task(name, batches", "end": "end_task(batches", "step": "step("}
-        given = f"{call[situation.moment].removesuffix('batches')}batches)"
-        raise PlanError(f"{policy} {why}, but has no data: give manager.{given}")
+        raise PlanError(f"{policy} {why}, but has no data: give {_GIVE_DATA[situation.moment]}")
     return situation.batches
+
+
+_GIVE_DATA = {
+    "begin": "manager.begin_task(name, batches)",
+    "end": "manager.end_task(batches)",
+    "step": "manager.step(batches)",
+}

@@ -9,7 +9,6 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils.parametrize import is_parametrized
 
 from growmas.errors import SurgeryError
-from growmas.structure.inventory import walk
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -47,7 +46,7 @@ def recompile_after_edit(given: nn.Module, model: nn.Module) -> None:
     Guards would notice each new shape, but after `torch._dynamo.config.recompile_limit` of them
     compilation is given up silently. The caches of all models are cleared, there is no finer way.
     """
-    if given is not model or any(m._compiled_call_impl for _, m in walk(model)):
+    if given is not model or any(module._compiled_call_impl for module in model.modules()):
         torch.compiler.reset()
 
 

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from growmas.errors import SurgeryError
 from growmas.structure.groups import UnitGroup
+from growmas.structure.inventory import Inventory
 from growmas.structure.plan import Plan
 from growmas.structure.reindexing import reindexing
 from growmas.structure.surgery import cut, side_lengths
@@ -164,8 +165,10 @@ def _step(
     plan: Plan,
 ) -> tuple[dict[str, UnitGroup], tuple[int, int]]:
     """Carry out a part of the plan: the groups after it, and what `_size` says."""
-    new = reindexing(groups, plan, side_lengths(trial, [groups[n] for n in plan.groups]), 0)
-    incision = cut(trial, groups.values(), new.sources, torch.Generator())
+    inventory = Inventory(trial)
+    lengths = side_lengths(inventory, [groups[name] for name in plan.groups])
+    new = reindexing(groups, plan, lengths, 0)
+    incision = cut(inventory, groups.values(), new.sources, torch.Generator())
     try:
         return new.groups, _size(trial, run)
     except Exception as error:

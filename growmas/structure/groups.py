@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from growmas.errors import SurgeryError
+from growmas.errors import PlanError, SurgeryError
 from growmas.structure.axes import LayerAxes, Side
 from growmas.structure.streams import Stream
 
@@ -92,6 +92,26 @@ class UnitGroup:
         if not ids:
             return torch.zeros(self.width, dtype=torch.bool)
         return torch.tensor([unit in ids for unit in self.unit_ids])
+
+
+def younger_units(groups: Mapping[str, UnitGroup], task: int) -> dict[str, set[int]]:
+    """Group name -> ids of the units born after a task, which its view leaves out.
+
+    Raises:
+        PlanError: Some of them pass norms over all channels, and cannot be left out.
+    """
+    younger = {
+        group.name: {u for u, b in zip(group.unit_ids, group.births, strict=True) if b > task}
+        for group in groups.values()
+    }
+    held = [name for name, units in younger.items() if units and groups[name].stream]
+    if held:
+        raise PlanError(
+            f"the network as of task {task} is gone: since then {', '.join(map(repr, held))} "
+            "grew, whose units pass norms over all channels; they are part of the statistics "
+            "and cannot be left out. Views are for growth of groups that can shrink"
+        )
+    return younger
 
 
 def group_state(group: UnitGroup) -> dict[str, Any]:

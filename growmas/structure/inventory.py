@@ -1,27 +1,9 @@
 """Where a model keeps its tensors, found in one walk over its modules."""
 
-from collections.abc import Iterator
-
 from torch import Tensor, nn
-from torch.nn.modules.module import Module
 
 Slot = tuple[nn.Module, str]
 """A module and the name of one of its tensors."""
-
-
-def walk(model: nn.Module) -> Iterator[tuple[str, Module]]:
-    """What `model.named_modules()` gives, in the same order, without a generator per level."""
-    seen: set[Module] = set()
-    left: list[tuple[str, Module]] = [("", model)]
-    while left:
-        name, module = left.pop()
-        if module in seen:
-            continue
-        seen.add(module)
-        yield name, module
-        prefix = f"{name}." if name else ""
-        children = [(prefix + child, m) for child, m in module._modules.items() if m is not None]
-        left.extend(reversed(children))
 
 
 class Inventory:
@@ -36,7 +18,7 @@ class Inventory:
 
     def __init__(self, model: nn.Module) -> None:
         """Walk over `model`."""
-        self.modules = dict(walk(model))
+        self.modules = dict(model.named_modules())
         self.tensors: dict[str, Tensor] = {}
         self.names: dict[int, str] = {}
         self.slots: dict[str, list[Slot]] = {}

@@ -93,7 +93,7 @@ class Plan:
             for problem in (
                 _group_problems(self, groups[name])
                 if name in groups
-                else [_unknown_group(name, groups, fixed)]
+                else [unknown_group(name, groups, fixed)]
             )
         ]
         if problems:
@@ -144,7 +144,8 @@ def _plain_ids(action: str, group: str, ids: Any) -> tuple[Any, ...]:
         raise PlanError(f"{action} {group!r}: expected a list of ids, got {ids!r}") from error
 
 
-def _unknown_group(name: str, groups: Mapping[str, UnitGroup], fixed: Mapping[str, str]) -> str:
+def unknown_group(name: str, groups: Mapping[str, UnitGroup], fixed: Mapping[str, str]) -> str:
+    """What is wrong with a name that is none of the groups', with the nearest one."""
     if name in fixed:
         return f"group {name!r} cannot change: {fixed[name]}"
     near = get_close_matches(name, groups, n=1)

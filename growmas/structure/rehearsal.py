@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Metrics = Mapping[str, Callable[[nn.Module], float]]
+"""Name -> function of the model, higher is better, such as the accuracy of one head."""
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from growmas.structure.edit import Edit
 from growmas.structure.environment import recompile_after_edit, uncompiled, unwrapped
 from growmas.structure.explain import Cost, Explanation, cost_after, explain
 from growmas.structure.followers import check_followers, follow
-from growmas.structure.groups import UnitGroup, group_state, restored_groups
+from growmas.structure.groups import UnitGroup, restored_groups, younger_units
 from growmas.structure.initialisation import initialisation
+from growmas.structure.inventory import Inventory
 from growmas.structure.layer_info import LayerInfo, layer_info
 from growmas.structure.newborns import Initialisation, Newborns
 from growmas.structure.opaque import float_tensors
@@ -28,11 +29,12 @@ from growmas.structure.reconstruction import Repair
 from growmas.structure.rehearsal import DryRun, Metrics, outputs_on, rehearse
 from growmas.structure.reindexing import Reindexing, reindexing
 from growmas.structure.saliency import unit_saliency
+from growmas.structure.state import resize, structure_state
 from growmas.structure.statistics import ActivationStatistics
 from growmas.structure.surgery import cut, side_lengths, silenced
 from growmas.structure.tracing import StructureForward, example_forward
 from growmas.structure.verification import check_outputs
-from growmas.structure.widening import norm_settings, widen
+from growmas.structure.widening import widen
 from growmas.traceless import traceless
 
 Listener = Callable[[Edit], None]
@@ -279,10 +281,11 @@ class Structure:
         doomed = {name: set(ids) for name, ids in plan.removed.items()}
         with silenced(self.model, self._groups.values(), doomed if verify else {}):
             expected = self._outputs() if verify else []
-        new = self._reindexing(plan)
+        inventory = Inventory(self.model)
+        new = self._reindexing(plan, inventory)
         generator = generator or self.generator
         drawn = (generator or torch.default_generator).get_state()
-        incision = cut(self.model, self._groups.values(), new.sources, generator)
+        incision = cut(inventory, self._groups.values(), new.sources, generator)
         old_groups = self._groups
         try:
             widening = widen(self.model, new.groups, new.born, incision, generator)
@@ -394,21 +397,14 @@ class Structure:
         plan = Plan(prune={name: sorted(ids) for name, ids in younger.items() if ids})
         plan.check(self._groups, self.fixed)
         model = copy.deepcopy(self.model)
-        new = self._reindexing(plan)
-        cut(model, self._groups.values(), new.sources, None)
+        inventory = Inventory(model)
+        new = self._reindexing(plan, inventory)
+        cut(inventory, self._groups.values(), new.sources, None)
         return model
 
     def state_dict(self) -> dict[str, Any]:
         """Tasks, groups, ids and sizes, as tensors and JSON values."""
-        return {
-            "tasks": list(self._tasks),
-            "groups": {name: group_state(group) for name, group in self._groups.items()},
-            "sizes": {
-                f"{layer}.{side}": length
-                for (layer, side), length in side_lengths(self.model, self._groups.values()).items()
-            },
-            "norms": norm_settings(self.model, self._groups.values()),
-        }
+        return structure_state(self.model, self._tasks, self._groups)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> dict[nn.Parameter, nn.Parameter]:
         """Give the model the widths, and the units the ids, that `state_dict` recorded.
@@ -424,22 +420,14 @@ class Structure:
         """
         self._check_no_view()
         groups = restored_groups(self._groups, state["groups"])
-        sources = {
-            at: torch.full((state["sizes"][f"{at[0]}.{at[1]}"],), -1)
-            for at in side_lengths(self.model, groups.values())
-        }
         tasks = list(state["tasks"])
-        # no random numbers of anybody's: every value is a placeholder
-        incision = cut(self.model, self._groups.values(), sources, torch.Generator())
-        for path, value in state.get("norms", {}).items():
-            layer, _, attribute = path.rpartition(".")
-            setattr(self.model.get_submodule(layer), attribute, value)
+        incision = resize(self.model, self._groups, state)
         self._groups = groups
         self._tasks = tasks
         return dict(incision.swapped.values())
 
-    def _reindexing(self, plan: Plan) -> Reindexing:
-        lengths = side_lengths(self.model, [self._groups[name] for name in plan.groups])
+    def _reindexing(self, plan: Plan, inventory: Inventory) -> Reindexing:
+        lengths = side_lengths(inventory, [self._groups[name] for name in plan.groups])
         simple = Plan(prune=plan.removed, grow=plan.added)
         return reindexing(self._groups, simple, lengths, self.task)
 
@@ -451,18 +439,7 @@ class Structure:
             task = self._tasks.index(task)
         if type(task) is not int or not 0 <= task <= self.task:
             raise PlanError(f"no task {task}; the tasks begun so far are 0 to {self.task}")
-        younger = {
-            group.name: {u for u, b in zip(group.unit_ids, group.births, strict=True) if b > task}
-            for group in self._groups.values()
-        }
-        held = [n for n, units in younger.items() if units and self._groups[n].stream]
-        if held:
-            raise PlanError(
-                f"the network as of task {task} is gone: since then {', '.join(map(repr, held))} "
-                "grew, whose units pass norms over all channels; they are part of the statistics "
-                "and cannot be left out. Views are for growth of groups that can shrink"
-            )
-        return younger
+        return younger_units(self._groups, task)
 
     def _run(self, model: nn.Module) -> Any:
         return self._forward(model, self.example_inputs)

@@ -13,16 +13,17 @@ from growmas.structure.axes import LayerAxes
 from growmas.structure.edit import AxisChange, reindexed
 from growmas.structure.groups import UnitGroup
 from growmas.structure.initialisation import fill_fresh
-from growmas.structure.inventory import Inventory, Slot, walk
+from growmas.structure.inventory import Inventory, Slot
 from growmas.structure.placement import placements
 from growmas.structure.reindexing import LayerSide
 
 
-def side_lengths(model: nn.Module, groups: Iterable[UnitGroup]) -> dict[LayerSide, int]:
+def side_lengths(inventory: Inventory, groups: Iterable[UnitGroup]) -> dict[LayerSide, int]:
     """Number of channels on every layer side that a group occupies."""
-    modules = dict(walk(model))
     return {
-        (member.layer, member.side): member.axes.channels(modules[member.layer], member.side)
+        (member.layer, member.side): member.axes.channels(
+            inventory.modules[member.layer], member.side
+        )
         for group in groups
         for member in group.members
     }
@@ -90,7 +91,7 @@ class Incision:
 
 
 def cut(
-    model: nn.Module,
+    inventory: Inventory,
     groups: Iterable[UnitGroup],
     sources: Mapping[LayerSide, Tensor],
     generator: torch.Generator | None,
@@ -100,11 +101,16 @@ def cut(
     Parameters become new `Parameter` objects, so that a graph that is still alive is not
     disturbed and undoing is exact; gradients are re-indexed with them.
 
+    Args:
+        inventory: Of the model as it is; it is out of date afterwards.
+        groups: All groups of the model.
+        sources: The new order of the channels of every layer side that changes.
+        generator: Randomness of fresh rows, on the CPU; None takes torch's own.
+
     Raises:
         SurgeryError: A parameter has hooks, which a new object would lose.
     """
     axes = {member.layer: member.axes for group in groups for member in group.members}
-    inventory = Inventory(model)
     changes = tensor_changes(inventory, sources, axes)
     _check_no_hooks({name: inventory.tensors[name] for name in changes})
     incision = Incision(changes)

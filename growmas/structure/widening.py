@@ -53,6 +53,8 @@ class Widening:
     @torch.no_grad()
     def write_rows(self, model: nn.Module) -> None:
         """Make fresh rows the means of the others as they are now."""
+        if not self.means:
+            return
         tensors = dict(model.named_parameters())
         for name, along in self.means.items():
             tensors[name].copy_(with_means(tensors[name], along))
@@ -77,6 +79,8 @@ def widen(
     Raises:
         SurgeryError: Rows and columns would both be zero, for ever.
     """
+    if not any(groups[name].stream for name in born):
+        return Widening({}, {})
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     transfers: dict[str, tuple[AxisTransfer, ...]] = {}
     means: dict[str, dict[int, AxisMean]] = {}

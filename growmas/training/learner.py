@@ -104,12 +104,10 @@ class TaskAwareLearner:
 
     def _epoch(self, task: Task, epoch: int, schedule: LRScheduler) -> EpochDone:
         model = self.method.structure.model.train()
-        head = self.method.head(task)
         sums = torch.zeros(2, dtype=torch.float64)  # of loss and penalty, read once an epoch
         steps = 0
         for inputs, labels in self._batches(task.train, self._training.batch_size, shuffle=True):
-            logits = model(self._thinned(inputs), head)
-            loss = F.cross_entropy(logits, self.method.targets(task, labels))
+            loss = F.cross_entropy(model(self._thinned(inputs), task.head), labels)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             penalty = self.method.penalty_grad_()
@@ -136,7 +134,7 @@ class TaskAwareLearner:
         return CosineAnnealingLR(self.optimizer, steps)
 
     def _thinned(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Inputs with a share of their values set to zero and the others scaled up for it."""
+        """Inputs after dropout, of the learner's own randomness, which `F.dropout` cannot take."""
         share = self._training.input_dropout
         if not share:
             return inputs

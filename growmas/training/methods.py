@@ -31,14 +31,6 @@ class Method:
         """Called before a task is learnt."""
         self.structure.begin_task(task.name)
 
-    def head(self, task: Task) -> int:
-        """The head that learns `task`."""
-        return task.head
-
-    def targets(self, task: Task, labels: Tensor) -> Tensor:
-        """The outputs of that head which stand for `labels`."""
-        return labels
-
     def penalty_grad_(self) -> Tensor:
         """Add the gradient of λ Σ Ω (θ − θ*)², if there is one, to the task's; its value."""
         return self.mas.penalty_grad_() if self.mas else torch.zeros(())

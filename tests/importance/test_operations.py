@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from growmas import mas_importance
-from growmas.importance import PerSample, register_rule
+from growmas.importance import PerSample, exact, register_rule
 from growmas.importance.exact import absolute_sums_by_sample
+from growmas.importance.gradients import Products
 from growmas.importance.operations import RULES
 from tests import reference
 
@@ -245,3 +246,25 @@ def test_rows_read_twice_by_a_sample_are_summed_before_the_absolute_value() -> N
     model = nn.Sequential(nn.Embedding(4, 3), nn.Flatten(), nn.Linear(6, 2)).double()
     data = torch.tensor([[1, 1], [0, 2], [3, 3], [1, 2]])
     check(model, data, 4, 1e-10)
+
+
+@pytest.mark.parametrize("shape", [(6, 5), (6,)])
+def test_whole_tables_of_a_tied_head_are_chunked_too(
+    shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are N × 44 numbers, far more than the factors they are made of."""
+    model, x, seen = TiedHead().double(), torch.randint(11, shape), []
+    expected = mas_importance(model, [x])
+    dense = Products.dense
+
+    def noted(self: Products, parameter: Tensor) -> Tensor:
+        seen.append(len(self.left))
+        return dense(self, parameter)
+
+    monkeypatch.setattr(Products, "dense", noted)
+    monkeypatch.setattr(exact, "CHUNK_ELEMENTS", 2 * 44 * 3)
+    found = mas_importance(model, [x])
+    assert seen
+    assert max(seen) == 1
+    for name, omega in expected.items():
+        torch.testing.assert_close(found[name], omega, rtol=1e-12, atol=0)

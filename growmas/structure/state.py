@@ -1,0 +1,43 @@
+"""What a structure is beside its tensors, as a checkpoint holds it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from growmas.structure.groups import UnitGroup, group_state
+from growmas.structure.inventory import Inventory
+from growmas.structure.surgery import Incision, cut, side_lengths
+from growmas.structure.widening import norm_settings
+
+
+def structure_state(
+    model: nn.Module, tasks: Sequence[str], groups: Mapping[str, UnitGroup]
+) -> dict[str, Any]:
+    """Tasks, groups, ids, sizes and settings of norms, as tensors and JSON values."""
+    lengths = side_lengths(Inventory(model), groups.values())
+    return {
+        "tasks": list(tasks),
+        "groups": {name: group_state(group) for name, group in groups.items()},
+        "sizes": {f"{layer}.{side}": length for (layer, side), length in lengths.items()},
+        "norms": norm_settings(model, groups.values()),
+    }
+
+
+def resize(model: nn.Module, groups: Mapping[str, UnitGroup], state: Mapping[str, Any]) -> Incision:
+    """Give the layers of the groups the sizes and settings that `structure_state` recorded.
+
+    Every tensor is replaced by one of the recorded shape, whose values mean nothing.
+    """
+    inventory = Inventory(model)
+    sources = {
+        at: torch.full((state["sizes"][f"{at[0]}.{at[1]}"],), -1)
+        for at in side_lengths(inventory, groups.values())
+    }
+    # no random numbers of anybody's
+    incision = cut(inventory, groups.values(), sources, torch.Generator())
+    for path, value in state.get("norms", {}).items():
+        layer, _, attribute = path.rpartition(".")
+        setattr(model.get_submodule(layer), attribute, value)
+    return incision
