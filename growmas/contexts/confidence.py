@@ -1,8 +1,8 @@
 """Contexts that ask the views: the surest one is taken to be right. For comparison.
 
 Networks are sure of much that they never saw: on split MNIST these name the right view for half of
-the samples, on permuted MNIST for two thirds (entropy) or four fifths (energy), where a Gaussian of
-the inputs names it for 94 and 100%.
+the samples or less, on permuted MNIST for two thirds (entropy) or four fifths (energy), where a
+Gaussian of the inputs names it for 94 and 100% (experiments/contexts).
 """
 
 import math

@@ -159,7 +159,7 @@ class GaussianContext(Context):
         Nearness is the least squared Mahalanobis distance to a component. Once `calibrate` was
         called, the share is one of what it measured. Before, it is the χ² distribution with D
         degrees of freedom, what distances would follow if inputs were Gaussian: real ones lie
-        farther out (3 to 6% of MNIST beyond its 99%).
+        farther out (3 to 4% of MNIST beyond its 99%, experiments/contexts).
 
         Raises:
             ContextError: No task was seen yet.
