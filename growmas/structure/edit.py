@@ -105,6 +105,14 @@ class Edit:
     shifts: Mapping[str, Tensor] = field(default_factory=dict)
     means: Mapping[str, tuple[AxisMean, ...]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        groups = [
+            f"{name!r} +{len(self.born.get(name, ()))} −{len(self.died.get(name, ()))}"
+            for name in self.plan.groups
+        ]
+        why = f" because {self.reason!r}" if self.reason else ""
+        return f"Edit({', '.join(groups)}; {len(self.changes)} tensors, task {self.task}{why})"
+
     @property
     def reason(self) -> str:
         """Why, as the plan says."""

@@ -40,7 +40,7 @@ class UnitGroup:
 
     Attributes:
         name: Qualified name of the first layer that gives the units.
-        kind: "neurons" or "channels".
+        kind: What its units are: "neurons", "channels", "features", "attention heads" and so on.
         unit_ids: [U] ids, given at birth and never used again, in the order of positions.
         births: [U] index of the task in which each unit was born.
         members: The layer sides the units occupy.
@@ -61,6 +61,13 @@ class UnitGroup:
     no_shrink: str = ""
     no_grow: str = ""
     stream: Stream = ""
+
+    def __repr__(self) -> str:
+        can = ["shrinks"] * self.can_shrink + ["grows"] * self.can_grow
+        return (
+            f"UnitGroup({self.name!r}, {self.width} {self.kind} of {', '.join(self.layers)}; "
+            f"{' and '.join(can) or 'cannot change'})"
+        )
 
     @property
     def width(self) -> int:

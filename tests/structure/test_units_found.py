@@ -238,3 +238,11 @@ def test_groups_that_torch_pruning_mixes_up_are_caught() -> None:
         hidden = net.conv(x)
         assert hidden.shape[1] == 2
         assert net(x).shape == output.shape
+
+
+def test_a_group_and_an_edit_print_in_one_line() -> None:
+    net = nn.Sequential(nn.Linear(3, 6), nn.ReLU(), nn.Linear(6, 2))
+    structure = Structure(net, torch.zeros(1, 3))
+    edit = structure.apply(Plan(prune={"0": [1]}, grow={"0": 3}, reason="more room"))
+    assert repr(structure.groups["0"]) == "UnitGroup('0', 8 neurons of 0, 2; shrinks and grows)"
+    assert repr(edit) == "Edit('0' +3 −1; 3 tensors, task 0 because 'more room')"
