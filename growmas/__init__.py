@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         candidate_gains,
         saturation,
     )
-    from growmas.penalty import MAS
+    from growmas.penalty import MAS, HardProtection
     from growmas.structure import (
         ActivationStatistics,
         DryRun,
@@ -86,6 +86,7 @@ __all__ = [
     "GrowPolicy",
     "GrowmasError",
     "GrowmasWarning",
+    "HardProtection",
     "ImportanceSum",
     "MASPruningImportance",
     "OvergrowSelect",
@@ -137,6 +138,7 @@ _HOMES = {
     "GrowPolicy": "manager",
     "GrowmasError": "errors",
     "GrowmasWarning": "errors",
+    "HardProtection": "penalty",
     "ImportanceSum": "importance",
     "MASPruningImportance": "integrations.torch_pruning",
     "OvergrowSelect": "manager",
