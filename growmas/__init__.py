@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from growmas.checkpoint import load, save
+    from growmas.checkpoint import load, load_manager, save
     from growmas.contexts import (
         UNKNOWN,
         Answer,
@@ -113,6 +113,7 @@ __all__ = [
     "hebbian_importance",
     "importance_sum",
     "load",
+    "load_manager",
     "mas_importance",
     "saturation",
     "save",
@@ -165,6 +166,7 @@ _HOMES = {
     "hebbian_importance": "importance",
     "importance_sum": "importance",
     "load": "checkpoint",
+    "load_manager": "checkpoint",
     "mas_importance": "importance",
     "saturation": "manager",
     "save": "checkpoint",

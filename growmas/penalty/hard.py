@@ -115,7 +115,7 @@ class HardProtection:
             PenaltyError: Importance of other names or shapes than the parameters', or not finite.
         """
         parameters = self._held_parameters()
-        check_fit(omega, parameters, "the importance")
+        check_fit(omega, parameters, "the importances")
         omega = {
             name: importance.detach().to(parameters[name].device)
             for name, importance in omega.items()
