@@ -29,14 +29,10 @@ def standing_in(model: nn.Module, makers: Mapping[Place, StandIn]) -> Iterator[N
 
     Several threads may run the model meanwhile, if all of them take gradients or none does.
     """
-    paths: dict[nn.Module, None] = {}
-    slots: dict[Slot, StandIn] = {}
-    for (layer, tensor), make in makers.items():
-        slots[model.get_submodule(layer), tensor] = make
-        parts = layer.split(".")
-        names = [".".join(parts[:length]) for length in range(len(parts) + 1)]
-        paths |= dict.fromkeys(model.get_submodule(name) for name in names)
-    calls = _Calls(slots)
+    modules = modules_of(model)
+    calls = _Calls({(modules[layer], tensor): make for (layer, tensor), make in makers.items()})
+    names = {name for layer in {layer for layer, _ in makers} for name in _above(layer)}
+    paths = dict.fromkeys(modules[name] for name in names)
     before = {module: vars(module).get("forward") for module in paths}
     try:
         for module in paths:
@@ -48,6 +44,17 @@ def standing_in(model: nn.Module, makers: Mapping[Place, StandIn]) -> Iterator[N
                 del module.__dict__["forward"]
             else:
                 module.__dict__["forward"] = forward
+
+
+def modules_of(model: nn.Module) -> dict[str, nn.Module]:
+    """Qualified name -> module, a module with several names under each."""
+    return dict(model.named_modules(remove_duplicate=False))
+
+
+def _above(layer: str) -> Iterator[str]:
+    """Names of a layer and of all modules that hold it, the model's own, "", among them."""
+    parts = layer.split(".")
+    return (".".join(parts[:length]) for length in range(len(parts) + 1))
 
 
 class _Calls:
@@ -140,11 +147,12 @@ def silencing(
 ) -> dict[Place, StandIn]:
     """Leave units out of the forward pass: the columns of their consumers read as zero."""
     masks: dict[Place, Masked] = {}
+    modules = modules_of(model)
     for group in groups:
         if not units.get(group.name):
             continue
         doomed = [i for i, unit in enumerate(group.unit_ids) if unit in units[group.name]]
-        for place in placements(model, group, ["in"]):
+        for place in placements(model, group, ["in"], modules=modules):
             masked = masks.setdefault((place.layer, place.axis.tensor), Masked())
             masked.add(place.axis.dim, place.positions[doomed].flatten())
     return dict(masks)
