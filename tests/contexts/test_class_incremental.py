@@ -93,6 +93,6 @@ def test_all_classes_are_told_apart_without_the_task(heads: Callable[[], object]
                 own = logits(structure.model.eval(), x[sample : sample + 1], task)
             wanted = scores[sample, task] + own.log_softmax(1)[0]
             found = together[sample, classes[task]].float()
-                torch.testing.assert_close(found, wanted.float(), rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(found, wanted.float(), rtol=1e-5, atol=1e-5)
     blind = gm.combine_views(torch.zeros(300, 3), answers, classes=classes)
     assert float((blind.argmax(1) == truth).float().mean()) < 0.8, "the context is needed"
