@@ -9,6 +9,7 @@ from growmas.errors import DataError, PlanError
 from growmas.history.tracker import TopologyTracker
 from growmas.importance.batches import Forward
 from growmas.manager.budget import Budget
+from growmas.manager.checks import data_that_fits
 from growmas.manager.council import Council, Decide, Policies, several
 from growmas.manager.memory import Memory
 from growmas.manager.need import trial_loss
@@ -140,7 +141,8 @@ class StructuralManager:
         """
         given = {"forward": forward, "loss": loss, "trial": trial}
         situation = self._situation("begin", batches, given)
-        plans = self._council.plans(situation, self._decide)
+        with data_that_fits():
+            plans = self._council.plans(situation, self._decide)
         self.structure.begin_task(name)
         self._memory.open = True
         edits = self._carry_out(plans, init)
@@ -167,11 +169,12 @@ class StructuralManager:
 
         Raises:
             PlanError: No task is open, or a policy lacks what it measures.
+            DataError: A batch does not go through the network.
         """
         if not self._memory.open:
             raise PlanError("end_task without a task: call begin_task(name) first")
         batches = _kept(batches)
-        with restored(self.mas, self.statistics, always=False):
+        with restored(self.mas, self.statistics, always=False), data_that_fits():
             self._take_in("end", batches, forward)
             given = {"forward": forward, "metrics": metrics or {}}
             situation = self._situation("end", batches, given)
@@ -213,7 +216,7 @@ class StructuralManager:
             only: Ask these of the manager's policies alone.
         """
         batches = _kept(batches)
-        with restored(self.mas, self.statistics, always=False):
+        with restored(self.mas, self.statistics, always=False), data_that_fits():
             self._take_in("step", batches, forward)
             given = {"forward": forward, "loss": loss, "trial": trial, "metrics": metrics or {}}
             situation = self._situation("step", batches, given)
@@ -251,7 +254,7 @@ class StructuralManager:
         if moment == "end" and (not self._memory.open or batches is None):
             raise PlanError("propose('end', batches) needs an open task and its batches")
         batches = _kept(batches)
-        with restored(self.mas, self.statistics, always=True):
+        with restored(self.mas, self.statistics, always=True), data_that_fits():
             self._take_in(moment, batches, forward)
             given = {"forward": forward, "loss": loss, "trial": trial, "metrics": metrics or {}}
             situation = self._situation(moment, batches, given)
