@@ -316,3 +316,38 @@ def test_what_a_manager_refuses() -> None:
         plain.load_state_dict(protected.state_dict())
     with pytest.raises(DataError, match="the manager has hard protection and its state has the"):
         protected.load_state_dict(plain.state_dict())
+
+
+def view_of_old_task(fraction: float | None, norms: str | None) -> tuple[Tensor, Tensor]:
+    """Answers of the first task's view, before and after another task is learnt."""
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(6, 10), nn.BatchNorm1d(10), nn.Tanh(), nn.Linear(10, 3))
+    x, optimizer = torch.randn(24, 6), torch.optim.AdamW(net.parameters(), lr=0.02)
+    structure = gm.Structure(net, x)
+    protect = None if fraction is None else gm.HardProtection(net, fraction=fraction)
+    manager = gm.StructuralManager(
+        structure,
+        mas=gm.MAS(net),
+        optimizer=optimizer,
+        grow=gm.GrowPolicy(units=2),
+        protect=protect,
+        norms=norms,
+    )
+    answers = []
+    manager.begin_task("a")
+    train(net, optimizer, x)
+    manager.end_task([x])
+    manager.begin_task("b")
+    for _ in range(2):
+        net.eval()
+        with structure.view("a"), torch.no_grad():
+            answers.append(net(x))
+        net.train()
+        train(net, optimizer, 3 * x + 1, steps=10)
+    return answers[0], answers[1]
+
+
+def test_with_everything_frozen_and_norms_remembered_an_old_task_is_answered_bit_by_bit() -> None:
+    assert torch.equal(*view_of_old_task(1.0, "statistics"))
+    for fraction, norms in ((1.0, None), (0.5, "statistics"), (None, "statistics")):
+        assert not torch.allclose(*view_of_old_task(fraction, norms)), (fraction, norms)
