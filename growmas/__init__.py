@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from growmas.checkpoint import load, save
+    from growmas.checkpoint import load, load_manager, save
     from growmas.contexts import (
         UNKNOWN,
         Answer,
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         candidate_gains,
         saturation,
     )
-    from growmas.penalty import MAS
+    from growmas.penalty import MAS, HardProtection
     from growmas.structure import (
         ActivationStatistics,
         DryRun,
@@ -86,6 +86,7 @@ __all__ = [
     "GrowPolicy",
     "GrowmasError",
     "GrowmasWarning",
+    "HardProtection",
     "ImportanceSum",
     "MASPruningImportance",
     "OvergrowSelect",
@@ -112,6 +113,7 @@ __all__ = [
     "hebbian_importance",
     "importance_sum",
     "load",
+    "load_manager",
     "mas_importance",
     "saturation",
     "save",
@@ -137,6 +139,7 @@ _HOMES = {
     "GrowPolicy": "manager",
     "GrowmasError": "errors",
     "GrowmasWarning": "errors",
+    "HardProtection": "penalty",
     "ImportanceSum": "importance",
     "MASPruningImportance": "integrations.torch_pruning",
     "OvergrowSelect": "manager",
@@ -163,6 +166,7 @@ _HOMES = {
     "hebbian_importance": "importance",
     "importance_sum": "importance",
     "load": "checkpoint",
+    "load_manager": "checkpoint",
     "mas_importance": "importance",
     "saturation": "manager",
     "save": "checkpoint",

@@ -54,7 +54,7 @@ def answer_by_context(
         together: See `Context.select`.
 
     Raises:
-        ContextError: The context has seen no task, or cannot tell.
+        ContextError: The context has seen no task, cannot tell, or a view does not take the inputs.
         PlanError: The structure has no such task.
     """
     answers = view_answers(structure, inputs, tasks=context.tasks, forward=forward)
@@ -88,7 +88,7 @@ def answer_by_view(
         [0, 0] without samples.
 
     Raises:
-        ContextError: `chosen` does not fit the inputs or the tasks.
+        ContextError: `chosen` does not fit the inputs or the tasks, or a view the inputs.
         PlanError: The structure has no such task.
     """
     known = tuple(structure.tasks if tasks is None else tasks)
@@ -144,12 +144,16 @@ def combine_views(
         [N, C].
 
     Raises:
-        ContextError: `classes` does not fit the answers.
+        ContextError: `classes` does not fit the answers, or they are of other samples.
     """
-    parts = [
-        scores[:, [task]] + answers(task).to(scores).log_softmax(1)
-        for task in range(scores.shape[1])
-    ]
+    views = [answers(task).to(scores) for task in range(scores.shape[1])]
+    wrong = sorted({len(logits) for logits in views} - {len(scores)})
+    if wrong:
+        raise ContextError(
+            f"scores are of {len(scores)} samples and the views answered {wrong[0]}: give both the "
+            "same inputs"
+        )
+    parts = [scores[:, [task]] + logits.log_softmax(1) for task, logits in enumerate(views)]
     together = torch.cat(parts, 1)
     if classes is None:
         return together
@@ -171,14 +175,27 @@ def _run(
     model = structure.model
     moved = to_device(inputs, next(model.parameters()).device)
     with traceless(model), torch.no_grad(), structure.view(task):
-        if forward is not None:
-            return forward(model, moved, position)
-        logits: Tensor = default_forward(model, moved)
+        try:
+            if forward is not None:
+                return forward(model, moved, position)
+            logits: Tensor = default_forward(model, moved)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ContextError(
+                f"the view of task {task!r} does not take these inputs: {error}. Give samples of "
+                "the shape the network takes, or forward=lambda model, inputs, task: ..."
+            ) from error
         return logits
 
 
 def _check_chosen(chosen: Tensor, inputs: Any, tasks: Sequence[TaskKey]) -> None:
     samples = batch_size(inputs)
+    if samples is None:
+        raise ContextError(
+            "the inputs cannot be cut into samples: give a tensor, or a tuple or dict of tensors "
+            "with one row for each sample"
+        )
     if chosen.dtype != torch.int64 or chosen.dim() != 1 or len(chosen) != samples:
         raise ContextError(
             f"chosen must be int64, one task for each of the {samples} samples, got "

@@ -1,6 +1,6 @@
 """Where a group's units lie in the tensors of a model."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -35,7 +35,11 @@ class Placement:
 
 
 def placements(
-    model: nn.Module, group: UnitGroup, roles: Collection[Role] = ("out", "in", "norm")
+    model: nn.Module,
+    group: UnitGroup,
+    roles: Collection[Role] = ("out", "in", "norm"),
+    *,
+    modules: Mapping[str, nn.Module] | None = None,
 ) -> Iterator[Placement]:
     """Every axis of every tensor that moves with the group.
 
@@ -44,9 +48,11 @@ def placements(
         group: The group.
         roles: "out" for the rows that make the units, "in" for the columns that read them,
             "norm" for the constants between.
+        modules: Qualified name -> module of the model, to be faster than by asking for each.
     """
     for member in group.members:
-        module = model.get_submodule(member.layer)
+        layer = member.layer
+        module = model.get_submodule(layer) if modules is None else modules[layer]
         length = member.axes.channels(module, member.side)
         for axis in member.axes.side(member.side):
             if axis.role in roles and getattr(module, axis.tensor, None) is not None:

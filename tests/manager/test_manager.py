@@ -374,3 +374,18 @@ def test_several_tasks_learnt_with_everything_at_once():
         assert mas.omega[name].shape == mas.anchor[name].shape == parameter.shape
     live = {id(p) for p in structure.model.parameters()}
     assert {id(p) for g in optimizer.param_groups for p in g["params"]} == live
+
+
+def test_batches_that_do_not_go_through_the_network_change_nothing():
+    manager, _, mas, optimizer, x = managed(prune=gm.PrunePolicy(ratio=0.2, grace=0))
+    manager.begin_task("a")
+    before = everything(manager, optimizer)
+    for act in (
+        lambda: manager.end_task([x, x[:, :4]]),
+        lambda: manager.propose("end", [x[:, :4]]),
+    ):
+        with pytest.raises(DataError, match=r"a batch does not go .* cannot be multiplied.*shape"):
+            act()
+        assert everything(manager, optimizer) == before
+    manager.end_task([x])
+    assert mas.tasks == 1
