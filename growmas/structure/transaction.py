@@ -136,4 +136,17 @@ class _Listening:
     def follow(self, edit: Edit) -> None:
         pending = self._listener(edit)
         if isinstance(pending, AbstractContextManager):
-            self._told.enter_context(pending)
+            self._told.enter_context(_Heard(pending))
+
+
+class _Heard:
+    """A listener's context manager, which cannot hide that the edit was undone."""
+
+    def __init__(self, pending: AbstractContextManager[Any]) -> None:
+        self._pending = pending
+
+    def __enter__(self) -> None:
+        self._pending.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        self._pending.__exit__(*error)
