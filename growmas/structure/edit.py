@@ -206,6 +206,8 @@ def reindexed(
     tensor: Tensor, changes: tuple[AxisChange, ...], fresh: Tensor | float = 0.0
 ) -> Tensor:
     """`tensor` with its axes re-indexed; see `Edit.reindex`. The memory format is kept."""
+    if tensor.is_sparse:  # the gradient of an embedding
+        return reindexed(tensor.to_dense(), changes, fresh).to_sparse(tensor.sparse_dim())
     result = gathered(tensor, changes)
     for change in changes:
         if isinstance(fresh, Tensor):

@@ -16,9 +16,15 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """The model to operate on: itself, or what `torch.compile` was given.
 
     Raises:
-        SurgeryError: Lists every wrapper and every layer that surgery would break.
+        SurgeryError: It is no module; or lists every wrapper and layer that surgery would break.
     """
+    if not isinstance(model, nn.Module):
+        raise SurgeryError(f"expected a torch.nn.Module, got {model!r:.80}")
     inner = getattr(model, "_orig_mod", model)
+    if isinstance(inner, torch.jit.ScriptModule):
+        raise SurgeryError(
+            "the model is TorchScript, which keeps its tensors: operate on it before scripting"
+        )
     problems = [
         problem for name, module in inner.named_modules() if (problem := _problem(name, module))
     ]

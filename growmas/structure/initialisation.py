@@ -86,7 +86,11 @@ def _fill(
     else:
         shape = list(tensor.shape)
         shape[change.dim] = sum(run.length for run in change.fresh_runs)
-        write_fresh(tensor, change, uniform(shape, _fan_in(layer, tensor, change.dim), generator))
+        rows = uniform(shape, _fan_in(layer, tensor, change.dim), generator)
+        padding = getattr(layer, "padding_idx", None)
+        if isinstance(padding, int) and change.dim == 1:  # what stands for nothing stays zero
+            rows[padding] = 0.0
+        write_fresh(tensor, change, rows)
 
 
 def uniform(shape: list[int], fan_in: int, generator: torch.Generator | None) -> Tensor:

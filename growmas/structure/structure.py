@@ -16,12 +16,13 @@ from growmas.structure.discovery import discover
 from growmas.structure.edit import Edit
 from growmas.structure.environment import recompile_after_edit, uncompiled, unwrapped
 from growmas.structure.explain import Cost, Explanation, cost_after, explain
+from growmas.structure.followers import as_followers
 from growmas.structure.groups import UnitGroup, restored_groups, younger_units
 from growmas.structure.inventory import Inventory
 from growmas.structure.layer_info import LayerInfo, layer_info
 from growmas.structure.newborns import Initialisation
 from growmas.structure.opaque import float_tensors
-from growmas.structure.plan import Plan
+from growmas.structure.plan import Plan, check_is_plan
 from growmas.structure.rehearsal import DryRun, Metrics, outputs_on, rehearse
 from growmas.structure.saliency import unit_saliency
 from growmas.structure.state import resize, structure_state
@@ -200,6 +201,7 @@ class Structure:
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
         """
+        check_is_plan(plan)
         plan.check(self._groups, self.fixed)
         return explain(self.model, self._run, self._groups, plan)
 
@@ -266,9 +268,10 @@ class Structure:
             DataError: Reconstruction has no data, or bad data.
         """
         self._check_no_view()
+        check_is_plan(plan)
         request = Request(
             plan,
-            tuple(followers),
+            as_followers(followers),
             init=init,
             calibrate=calibrate,
             calibrate_forward=calibrate_forward,
@@ -279,7 +282,8 @@ class Structure:
         )
         plan.check(self._groups, self.fixed)
         inventory, listeners = Inventory(self.model), tuple(self._listeners)
-        edit = carry_out(self, request, inventory, self._outputs, self._settle, listeners)
+        with torch.inference_mode(False):  # parameters made inside could never be trained
+            edit = carry_out(self, request, inventory, self._outputs, self._settle, listeners)
         recompile_after_edit(self._given, inventory)
         return edit
 
@@ -380,6 +384,12 @@ class Structure:
             SurgeryError: The groups are not those of this model.
         """
         self._check_no_view()
+        missing = [key for key in ("groups", "tasks", "sizes") if key not in state]
+        if missing:
+            raise SurgeryError(
+                f"the state lacks {', '.join(map(repr, missing))}: expected what "
+                "Structure.state_dict() gave"
+            )
         groups = restored_groups(self._groups, state["groups"])
         tasks = list(state["tasks"])
         incision = resize(self.model, self._groups, state)

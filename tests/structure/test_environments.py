@@ -183,6 +183,31 @@ def test_models_compiled_in_place():
     torch._dynamo.reset()
 
 
+def test_parameters_made_in_inference_mode_can_be_trained():
+    model, x = MLP.model(), MLP.inputs(4)
+    structure = Structure(model, x)
+    with torch.inference_mode():
+        structure.apply(Plan(grow={"0": 2}))
+    model(x).sum().backward()
+    assert model[0].weight.grad is not None
+
+
+def test_sparse_gradients_follow():
+    model, x = nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Linear(4, 2)), torch.arange(5)
+    optimizer = torch.optim.SparseAdam([model[0].weight], lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+    before = model[0].weight.grad.to_dense()
+    edit = Structure(model, x).apply(Plan(grow={"0": 2}, prune={"0": [1]}), followers=[optimizer])
+    gradient = model[0].weight.grad
+    assert gradient.is_sparse
+    assert torch.equal(gradient.to_dense(), edit.reindex("0.weight", before))
+    optimizer.step()
+    assert optimizer.state[model[0].weight]["exp_avg"].shape == (9, 5)
+
+
 # refused by name
 
 
