@@ -17,9 +17,14 @@ def test_the_examples_run(guide, tmp_path, monkeypatch):
     names: dict[str, object] = {}
     for example in examples:  # each goes on where the one before ended
         exec(compile(example, guide.name, "exec"), names)
+        for line in example.splitlines():
+            promise = re.fullmatch(r"(\S[^#=]*?)\s+# ([\d(][\d\", ()]*)", line)
+            if promise:  # a value, and what it is
+                assert eval(promise[1], names) == eval(promise[2]), line
 
 
 def test_links_lead_somewhere():
     for guide in GUIDES:
-        for target in re.findall(r"\]\((?!http)([^)#]+)", guide.read_text(encoding="utf-8")):
+        prose = re.sub(r"```.*?```", "", guide.read_text(encoding="utf-8"), flags=re.DOTALL)
+        for target in re.findall(r"\]\((?!http)([^)#]+)", prose):
             assert (guide.parent / target).exists(), f"{guide.name}: {target}"

@@ -1,20 +1,25 @@
 """One shared head that grows: a layer whose outputs are classes gets rows for new ones."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from growmas.errors import PlanError, SurgeryError
 from growmas.structure.axes import LayerAxes, axes_of, why_fixed
+from growmas.structure.edit import Edit
+from growmas.structure.followers import check_followers
 from growmas.structure.groups import Member, UnitGroup
 from growmas.structure.inventory import Inventory
 from growmas.structure.plan import Plan
-from growmas.structure.reindexing import reindexing
 from growmas.structure.standins import Place, StandIn
-from growmas.structure.surgery import Incision, cut, side_lengths
+from growmas.structure.surgery import cut, reordering
+from growmas.structure.transaction import Listener, tell
 from growmas.structure.verification import TOLERANCE
+
+if TYPE_CHECKING:
+    from growmas.structure.structure import Structure
 
 INITS = ("zero", "uniform")
 
@@ -73,34 +78,73 @@ def check_start(init: str, bias: float | None) -> None:
         raise PlanError(f"bias={bias!r}: expected a number, or None for that of `init`")
 
 
-def add_rows(
-    model: nn.Module,
+def widen_head(
+    structure: "Structure",
     head: UnitGroup,
     plan: Plan,
-    task: int,
+    followers: Sequence[object],
+    *,
     init: str,
     bias: float | None,
     generator: torch.Generator | None,
-) -> tuple[UnitGroup, Incision]:
-    """Put fresh rows behind the head's last; see `Structure.grow_head`."""
-    inventory = Inventory(model)
-    groups = {head.name: head}
-    new = reindexing(groups, plan, side_lengths(inventory, [head]), task)
+    inventory: Inventory,
+    outputs: Callable[[], list[Tensor]] | None,
+    settle: Callable[[dict[str, UnitGroup]], None],
+    listeners: Sequence[Listener],
+) -> Edit:
+    """Put fresh rows behind the head's last: all of it, or nothing; see `Structure.grow_head`.
+
+    Args:
+        structure: The structure.
+        head: The head as it is.
+        plan: Of `plan_of`.
+        followers: Take the edit over.
+        init: How rows start.
+        bias: Of fresh rows; None leaves it to `init`.
+        generator: Draws "uniform" rows.
+        inventory: Of the model; out of date afterwards.
+        outputs: Gives the outputs on the example inputs; None checks nothing.
+        settle: Gives the structure its new heads.
+        listeners: Are told last.
+    """
+    model, old_heads, classes = structure.model, dict(structure.heads), plan.grow[head.name]
+    check_followers(followers, model)
+    expected = outputs() if outputs else []
+    drawn = (generator or torch.default_generator).get_state()
+    new = reordering(inventory, {head.name: head}, plan, structure.task)
     # zeros draw no random numbers of anybody's
     drawing = torch.Generator() if init == "zero" else generator
     incision = cut(inventory, [head], new.sources, drawing)
+    try:
+        _start_rows(model, head, classes, init, bias)
+        if outputs:
+            check_head(expected, outputs, head.name, classes)
+        settle({**old_heads, head.name: new.groups[head.name]})
+        changes, swapped, sizes = incision.changes, incision.swapped, incision.sizes
+        edit = Edit(plan, structure.task, changes, {}, {}, {}, swapped, sizes)
+        tell(edit, model, followers, listeners)
+    except BaseException:
+        incision.undo()
+        settle(old_heads)
+        (generator or torch.default_generator).set_state(drawn)
+        raise
+    return edit
+
+
+def _start_rows(
+    model: nn.Module, head: UnitGroup, classes: int, init: str, bias: float | None
+) -> None:
     module = model.get_submodule(head.name)
     with torch.no_grad():
         for axis in head.members[0].axes.out:
             tensor = getattr(module, axis.tensor, None)
             if tensor is None:
                 continue
-            fresh = tensor.narrow(axis.dim, head.width, plan.grow[head.name])
+            fresh = tensor.narrow(axis.dim, head.width, classes)
             if init == "zero":
                 fresh.zero_()
             if axis.tensor == "bias" and bias is not None:
                 fresh.fill_(bias)
-    return new.groups[head.name], incision
 
 
 def check_head(
