@@ -73,6 +73,7 @@ if TYPE_CHECKING:
         register_layout,
         register_norm,
     )
+    from growmas.structure.unit_graph import unit_graph
 
 __version__ = "0.1.0"
 
@@ -135,6 +136,7 @@ __all__ = [
     "register_norm",
     "saturation",
     "save",
+    "unit_graph",
     "view_answers",
 ]
 
@@ -197,6 +199,7 @@ _HOMES = {
     "mas_importance": "importance",
     "saturation": "manager",
     "save": "checkpoint",
+    "unit_graph": "structure.unit_graph",
     "view_answers": "contexts",
 }
 
