@@ -14,9 +14,9 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import GroupRecord, Turnover
-from growmas.terminal.folding import fitting, fold, shared_words, title
+from growmas.terminal.folding import evenly, fitting, shared_words, title
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table
+from growmas.terminal.tables import plain_table, with_notes
 
 _NAME_WIDTH = 18  # of a column of group names; longer ones go on in the next line
 _TASK_WIDTH = 9  # of a column of a task at least
@@ -134,12 +134,8 @@ class _TopologyTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         changes = [cell.born + cell.died for cell in self.summary.total]
         room = (options.max_width - _NAME_WIDTH) // (_TASK_WIDTH + 1)
-        yield fitting(
-            lambda columns: self._table(fold(changes, columns)),
-            max(1, min(len(changes), room)),
-            console,
-            options,
-        )
+        table, columns = fitting(self._table, changes, room, console, options)
+        yield with_notes(table, self._notes(columns))
 
     def _table(self, columns: Sequence[range]) -> Table:
         summary = self.summary
@@ -163,7 +159,7 @@ class _TopologyTable:
         return table
 
     def _head(self, columns: Sequence[range], *, width: int) -> Table:
-        table = plain_table(self.symbols, caption=self._caption(columns))
+        table = plain_table(self.symbols)
         shared = shared_words(self.summary.tasks)
         table.add_column(
             Text(f"units\n{shared:>{_NAME_WIDTH}}" if shared else "units"),
@@ -189,8 +185,8 @@ class _TopologyTable:
         values = self.summary.importance[group.name]
         second = f"{group.living}/{group.ever}"
         if any(value is not None for value in values):
-            bins = fold([1.0] * len(values), _SPARK_WIDTH)
-            second += " " + self.symbols.draw_spark([_last(values, each) for each in bins])
+            shown = evenly(len(values), _SPARK_WIDTH)
+            second += " " + self.symbols.draw_spark([_last(values, each) for each in shown])
         return Text(f"{group.name}\n").append(second, "dim")
 
     def _unit_cells(self, columns: Sequence[range], cells: Sequence[Turnover]) -> list[Text]:
@@ -209,7 +205,7 @@ class _TopologyTable:
     def _value_cell(self, value: float | None, form: str) -> Text:
         return Text(self.symbols.nothing if value is None else form.format(value))
 
-    def _caption(self, columns: Sequence[range]) -> str:
+    def _notes(self, columns: Sequence[range]) -> list[str]:
         lines = [
             f"96, +16 {self.symbols.minus}4: 96 units after the task, 16 born and 4 pruned during "
             "it. A bar is the share of the row's largest width."
@@ -230,7 +226,7 @@ class _TopologyTable:
                 "changed: births and deaths added up, final accuracy averaged, the rest as of the "
                 "column's last task."
             )
-        return "\n".join(lines)
+        return lines
 
 
 def _then(first: Turnover, second: Turnover) -> Turnover:
