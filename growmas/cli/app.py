@@ -202,6 +202,38 @@ def compare(
     reading.compare_runs(runs, RUNS, output)
 
 
+@app.command(no_args_is_help=True)
+def export(
+    run: Run,
+    graph: Annotated[str | None, typer.Option(help="architecture or lineage.")] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(help="units, importance, metrics, events, layers or sizes."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="json, graphml, dot or mermaid for a graph; csv or parquet for a table; "
+            "by default what the name of the file ends in, else json or csv.",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The architecture as of this task: its name or number.")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="The lineage of this group alone.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file; printed by default.")
+    ] = None,
+) -> None:
+    """Write the network, the lineage of its units, or a table, for other tools."""
+    from growmas.cli import exporting
+
+    exporting.export(
+        run, RUNS, graph=graph, table=table, format=format, task=task, group=group, out=out
+    )
+
+
 @app.command("ls")
 def list_runs(
     folder: Annotated[Path, typer.Argument(help="Where to look for runs.")] = RUNS,

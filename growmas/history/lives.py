@@ -1,6 +1,7 @@
 """Reading when units lived, and how births and deaths add up."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -31,7 +32,9 @@ def lifelines(
     found = rows(f"{_LIFELINES} {where} ORDER BY position, unit", *asked.values())
     stretches = _stretches(rows, where.replace("units.", ""), tuple(asked.values()))
     return tuple(
-        Lifeline(*life, tuple(_named(stretches.get((life[0], life[1]), ()), death, tasks)))
+        replace(Lifeline(*life), frozen=tuple(_named(stretches[life[0], life[1]], death, tasks)))
+        if (life[0], life[1]) in stretches
+        else Lifeline(*life)
         for *life, death in found
     )
 
@@ -91,9 +94,7 @@ def _stretches(
 
 
 def _named(
-    stretches: "list[tuple[int, int | None]] | tuple[()]",
-    death: int | None,
-    tasks: tuple[TaskRecord, ...],
+    stretches: list[tuple[int, int | None]], death: int | None, tasks: tuple[TaskRecord, ...]
 ) -> Iterator[Stretch]:
     """Stretches by the names of their first and last task, none beyond the unit's death."""
     for since, until in stretches:

@@ -42,7 +42,7 @@ class TopologyHistory(Closing):
 
     The file may still be written by a running tracker: every method sees the state after some
     whole transaction, and the next call sees the next. Use `frozen` to hold several calls to one
-    state. Wherever a task is asked for, its name or its index will do.
+    state. Wherever a task is asked for, its name or its index will do, also an index as text.
 
     A history of an earlier growmas is read into memory when it is opened, and does not see what
     is written later.
@@ -377,9 +377,11 @@ class TopologyHistory(Closing):
             raise HistoryError(f"{self.path} has no task yet: its tracker has only just begun")
         if task is None:
             return tasks[-1]
-        for record in tasks:
-            if task in (record.name, record.index):
-                return record
+        named = {str(record.index): record for record in tasks}
+        if isinstance(task, str):
+            named |= {record.name: record for record in tasks}
+        if str(task) in named:
+            return named[str(task)]
         nearest = _nearest(str(task), [record.name for record in tasks])
         raise HistoryError(f"{self.path} has no task {task!r}; {nearest}")
 

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -204,7 +205,9 @@ class TopologyTracker(Closing):
             write_names(self._store, self._structure.tasks)
             self._write_topology(self._structure.task)
 
-    def _record(self, edit: "Edit") -> None:
+    @contextmanager
+    def _record(self, edit: "Edit") -> Iterator[None]:
+        """Write an edit; it counts once every other listener has agreed."""
         groups, replaced = self._structure.groups, edit.replaced_units
         with self._store.transaction():
             task = task_of_edit(self._store, self._structure, edit)
@@ -221,6 +224,7 @@ class TopologyTracker(Closing):
                     replaced=replaced.get(name),
                 )
             self._write_topology(task)
+            yield
 
     def _write_topology(self, task: int, *, count_flops: bool = False) -> Topology:
         found = self._structure.architecture(count_flops=count_flops)
