@@ -12,7 +12,7 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import EventRecord, TaskRecord
-from growmas.terminal.asking import find_group, find_task
+from growmas.terminal.asking import all_tasks, find_group, find_task
 from growmas.terminal.lanes import LaneLine
 from growmas.terminal.naming import local_time, some_units
 from growmas.terminal.symbols import Symbols, symbols
@@ -109,7 +109,7 @@ def summarise(
         HistoryError: If the group or the task is not there, or no task has begun.
     """
     with history.frozen():
-        tasks = history.tasks()
+        tasks = all_tasks(history)
         wanted = tasks if task is None else (find_task(history, task),)
         if group is not None:
             find_group(history, group)

@@ -19,7 +19,7 @@ from growmas.terminal.symbols import Symbols, symbols
 from growmas.terminal.tables import plain_table, with_notes
 
 _NAME_WIDTH = 20
-_BAR_WIDTH = 20
+_BAR_WIDTH = 16
 _MOST_MOVED = 3  # units of a group, those whose share of the importance moved most
 _MOST_UNITS = 6  # named in a line
 _MOVED = (

@@ -14,12 +14,13 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import GroupRecord, Turnover
+from growmas.terminal.asking import all_tasks
 from growmas.terminal.folding import evenly, fitting, shared_words, title
 from growmas.terminal.symbols import Symbols, symbols
 from growmas.terminal.tables import plain_table, with_notes
 
 _NAME_WIDTH = 18  # of a column of group names; longer ones go on in the next line
-_TASK_WIDTH = 9  # of a column of a task at least
+_TASK_WIDTH = 10  # of a column of a task at least: of "unfinished"
 _BAR_WIDTH = 5  # of the longest bar
 _SPARK_WIDTH = 9  # of a row of importances
 
@@ -52,9 +53,13 @@ class TopologySummary:
 
 
 def summarise(history: TopologyHistory) -> TopologySummary:
-    """Compute what `render_history` and `as_data` show, from one state of the file."""
+    """Compute what `render_history` and `as_data` show, from one state of the file.
+
+    Raises:
+        HistoryError: If no task has begun.
+    """
     with history.frozen():
-        tasks = history.tasks()
+        tasks = all_tasks(history)
         names = tuple(task.name for task in tasks)
         groups = history.groups()
         turnover = {name: tuple(by.values()) for name, by in history.turnover().items()}
@@ -179,7 +184,7 @@ class _TopologyTable:
         names = [task.removeprefix(shared) for task in summary.tasks]
         name = title(names, column, ellipsis=self.symbols.ellipsis)
         unfinished = summary.tasks[column[-1]] == summary.unfinished
-        return f"{name} (unfinished)" if unfinished else name
+        return f"{name}\nunfinished" if unfinished else name
 
     def _name_cell(self, group: GroupRecord) -> Text:
         values = self.summary.importance[group.name]
