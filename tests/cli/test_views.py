@@ -161,3 +161,10 @@ def test_no_view_imports_torch_or_networkx_and_help_not_even_rich(folder):
         "    assert not heavy & set(sys.modules), (arguments, heavy & set(sys.modules))\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
+
+
+def test_the_page_of_screens_has_every_view_80_columns_wide():
+    text = (Path(__file__).parents[2] / "docs" / "terminal.md").read_text(encoding="utf-8")
+    screens = re.findall(r"```console\n\$ growmas (\w+) .*\n([^`]+)```", text)
+    assert {command for command, _ in screens} == {*COMMANDS}
+    assert max(len(line) for _, screen in screens for line in screen.splitlines()) <= 80
