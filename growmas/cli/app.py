@@ -57,8 +57,9 @@ def show(
 ) -> None:
     """Show units per layer and task, accuracy per task, and parameters of a run."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.show(run, RUNS, output)
 
 
@@ -76,8 +77,9 @@ def log(
 ) -> None:
     """Show every edit of a run, the newest first, and why it was made."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.log(run, RUNS, output, group=group, task=task, number=number, reverse=reverse)
 
 
@@ -93,8 +95,9 @@ def diff(
 ) -> None:
     """Compare two tasks of a run, or two runs: units kept, born and pruned, importance, metrics."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.diff(run, a, b, RUNS, output)
 
 
@@ -109,8 +112,9 @@ def unit(
 ) -> None:
     """Tell the life of one unit: where it came from, what it was worth, what became of it."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.unit(run, unit, RUNS, output)
 
 
@@ -126,8 +130,9 @@ def lifelines(
 ) -> None:
     """Draw a line per unit from its birth to its death."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.lifelines(run, RUNS, output, group=group, every=every)
 
 
@@ -142,8 +147,9 @@ def survival(
 ) -> None:
     """Show how many percent of the units born in a task live after each later one."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.survival(run, RUNS, output, group=group)
 
 
@@ -158,8 +164,9 @@ def graph(
 ) -> None:
     """Draw the network: layers, widths, parameters, and how data flow between them."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.graph(run, RUNS, output, task=task)
 
 
@@ -173,8 +180,9 @@ def importance(
 ) -> None:
     """Show where importance lies, and which units are free, per group and task."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.importance(run, RUNS, output)
 
 
@@ -188,8 +196,9 @@ def compare(
 ) -> None:
     """Compare runs: accuracy, transfer, forgetting, size and time."""
     from growmas.cli import reading
+    from growmas.cli.output import Output
 
-    output = reading.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     reading.compare_runs(runs, RUNS, output)
 
 
@@ -235,8 +244,9 @@ def list_runs(
 ) -> None:
     """List the runs below a folder."""
     from growmas.cli import reading
+    from growmas.cli.output import Output
 
-    output = reading.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     reading.list_folder(folder, output)
 
 

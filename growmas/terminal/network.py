@@ -189,7 +189,7 @@ class _Network:
         for row in rows:
             yield self._row(row, lanes, columns)
         yield Text()
-        yield Text(self._caption())
+        yield Text(self._note(), "dim")
 
     def _columns(self, room: int) -> dict[str, int]:
         """What there is room for, each with its width; the least telling goes first."""
@@ -266,7 +266,7 @@ class _Network:
         joined.rstrip()
         return joined
 
-    def _caption(self) -> str:
+    def _note(self) -> str:
         summary = self.summary
         facts = [f"{summary.units:,} units in bold layers"]
         if summary.parameters is not None:
