@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated, TextIO
 
 import typer
-from rich.console import Console
 
 from growmas.errors import GrowmasError
 
@@ -20,10 +19,15 @@ app = typer.Typer(
 
 RUNS = Path("runs")
 
-Run = Annotated[str, typer.Argument(help="A run directory, or its name below runs/.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+Run = Annotated[
+    str, typer.Argument(help="A run directory, its name below runs/, or a history file.")
+]
+Group = Annotated[str | None, typer.Option(help="Only this group of units.")]
+Task = Annotated[str | None, typer.Option(help="Only this task: its name, or its number from 0.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 Ascii = Annotated[bool, typer.Option("--ascii", help="Use ASCII characters only.")]
 Width = Annotated[int | None, typer.Option(min=40, help="Columns to print to.")]
+Svg = Annotated[Path | None, typer.Option(help="Write a picture of it to this file too.")]
 
 
 @app.command(no_args_is_help=True)
@@ -44,11 +48,134 @@ def run(
 
 
 @app.command(no_args_is_help=True)
-def show(run: Run, as_json: AsJson = False, ascii: Ascii = False, width: Width = None) -> None:
+def show(
+    run: Run,
+    as_json: AsJson = False,
+    ascii: Ascii = False,
+    width: Width = None,
+    svg: Svg = None,
+) -> None:
     """Show units per layer and task, accuracy per task, and parameters of a run."""
-    from growmas.cli.reading import show_run
+    from growmas.cli import viewing
 
-    show_run(run, root=RUNS, as_json=as_json, ascii=ascii, width=width)
+    output = viewing.Output(as_json, ascii, width, svg)
+    viewing.show(run, RUNS, output)
+
+
+@app.command(no_args_is_help=True)
+def log(
+    run: Run,
+    number: Annotated[int, typer.Option("-n", min=0, help="How many; 0 for all.")] = 20,
+    group: Group = None,
+    task: Task = None,
+    reverse: Annotated[bool, typer.Option("--reverse", help="The oldest first.")] = False,
+    as_json: AsJson = False,
+    ascii: Ascii = False,
+    width: Width = None,
+    svg: Svg = None,
+) -> None:
+    """Show every edit of a run, the newest first, and why it was made."""
+    from growmas.cli import viewing
+
+    output = viewing.Output(as_json, ascii, width, svg)
+    viewing.log(run, RUNS, output, group=group, task=task, number=number, reverse=reverse)
+
+
+@app.command(no_args_is_help=True)
+def diff(
+    run: Run,
+    a: Annotated[str, typer.Argument(help="A task of it: its name or number; or another run.")],
+    b: Annotated[str | None, typer.Argument(help="A second task of it.")] = None,
+    as_json: AsJson = False,
+    ascii: Ascii = False,
+    width: Width = None,
+    svg: Svg = None,
+) -> None:
+    """Compare two tasks of a run, or two runs: units kept, born and pruned, importance, metrics."""
+    from growmas.cli import viewing
+
+    output = viewing.Output(as_json, ascii, width, svg)
+    viewing.diff(run, a, b, RUNS, output)
+
+
+@app.command(no_args_is_help=True)
+def unit(
+    run: Run,
+    unit: Annotated[str, typer.Argument(metavar="GROUP#ID", help="Such as 'fc1#17'.")],
+    as_json: AsJson = False,
+    ascii: Ascii = False,
+    width: Width = None,
+    svg: Svg = None,
+) -> None:
+    """Tell the life of one unit: where it came from, what it was worth, what became of it."""
+    from growmas.cli import viewing
+
+    output = viewing.Output(as_json, ascii, width, svg)
+    viewing.unit(run, unit, RUNS, output)
+
+
+@app.command(no_args_is_help=True)
+def lifelines(
+    run: Run,
+    group: Group = None,
+    every: Annotated[bool, typer.Option("--all", help="One line for each unit.")] = False,
+    as_json: AsJson = False,
+    ascii: Ascii = False,
+    width: Width = None,
+    svg: Svg = None,
+) -> None:
+    """Draw a line per unit from its birth to its death."""
+    from growmas.cli import viewing
+
+    output = viewing.Output(as_json, ascii, width, svg)
+    viewing.lifelines(run, RUNS, output, group=group, every=every)
+
+
+@app.command(no_args_is_help=True)
+def survival(
+    run: Run,
+    group: Group = None,
+    as_json: AsJson = False,
+    ascii: Ascii = False,
+    width: Width = None,
+    svg: Svg = None,
+) -> None:
+    """Show how many percent of the units born in a task live after each later one."""
+    from growmas.cli import viewing
+
+    output = viewing.Output(as_json, ascii, width, svg)
+    viewing.survival(run, RUNS, output, group=group)
+
+
+@app.command(no_args_is_help=True)
+def graph(
+    run: Run,
+    task: Annotated[str | None, typer.Option(help="As of this task: its name or number.")] = None,
+    as_json: AsJson = False,
+    ascii: Ascii = False,
+    width: Width = None,
+    svg: Svg = None,
+) -> None:
+    """Draw the network: layers, widths, parameters, and how data flow between them."""
+    from growmas.cli import viewing
+
+    output = viewing.Output(as_json, ascii, width, svg)
+    viewing.graph(run, RUNS, output, task=task)
+
+
+@app.command(no_args_is_help=True)
+def importance(
+    run: Run,
+    as_json: AsJson = False,
+    ascii: Ascii = False,
+    width: Width = None,
+    svg: Svg = None,
+) -> None:
+    """Show where importance lies, and which units are free, per group and task."""
+    from growmas.cli import viewing
+
+    output = viewing.Output(as_json, ascii, width, svg)
+    viewing.importance(run, RUNS, output)
 
 
 @app.command(no_args_is_help=True)
@@ -57,11 +184,13 @@ def compare(
     as_json: AsJson = False,
     ascii: Ascii = False,
     width: Width = None,
+    svg: Svg = None,
 ) -> None:
     """Compare runs: accuracy, transfer, forgetting, size and time."""
-    from growmas.cli.reading import compare_runs
+    from growmas.cli import reading
 
-    compare_runs(runs, root=RUNS, as_json=as_json, ascii=ascii, width=width)
+    output = reading.Output(as_json, ascii, width, svg)
+    reading.compare_runs(runs, RUNS, output)
 
 
 @app.command("ls")
@@ -70,11 +199,13 @@ def list_runs(
     as_json: AsJson = False,
     ascii: Ascii = False,
     width: Width = None,
+    svg: Svg = None,
 ) -> None:
     """List the runs below a folder."""
-    from growmas.cli.reading import list_folder
+    from growmas.cli import reading
 
-    list_folder(folder, as_json=as_json, ascii=ascii, width=width)
+    output = reading.Output(as_json, ascii, width, svg)
+    reading.list_folder(folder, output)
 
 
 @app.command()
@@ -110,11 +241,15 @@ def _show_warning(
     line: str | None = None,
 ) -> None:
     """A warning of growmas, or of a library, as one line."""
+    from rich.console import Console  # not at the top: printing help need not wait for it
+
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"warning: {message}", markup=False)
 
 
 def _fail(message: str, *, code: int = 2) -> None:
+    from rich.console import Console
+
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(
         f"error: {message}", markup=False, style="bold red" if console.is_terminal else ""

@@ -1,4 +1,4 @@
-"""The commands that only read: `show`, `compare`, `ls`. None of them imports torch."""
+"""The commands that only read. None of them imports torch, and only exports import networkx."""
 
 import json
 from collections.abc import Sequence
@@ -7,65 +7,78 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
+from growmas.cli.output import Output
 from growmas.errors import RunError
 from growmas.history import TopologyHistory
-from growmas.terminal import comparison, runs, topology
+from growmas.terminal import comparison, runs
+
+HISTORY = "history.db"
 
 
-def show_run(name: str, *, root: Path, as_json: bool, ascii: bool, width: int | None) -> None:
-    """Print the topology of a run."""
-    with TopologyHistory(_find(name, root) / "history.db") as history:
-        if as_json:
-            _print_json(topology.as_data(history))
-        else:
-            console, plain = _console(ascii, width)
-            console.print(topology.render_history(history, ascii=plain))
-
-
-def compare_runs(
-    names: Sequence[str], *, root: Path, as_json: bool, ascii: bool, width: int | None
-) -> None:
+def compare_runs(names: Sequence[str], root: Path, output: Output) -> None:
     """Print runs side by side."""
-    results = [_results(_find(name, root)) for name in names]
-    if as_json:
-        _print_json(comparison.as_data(results))
-    else:
-        console, plain = _console(ascii, width)
-        console.print(comparison.render_comparison(results, ascii=plain))
+    results = [read_results(find_folder(name, root)) for name in names]
+    output.show(
+        lambda ascii: comparison.render_comparison(results, ascii=ascii),
+        lambda: comparison.as_data(results),
+        title=f"growmas compare {' '.join(names)}",
+    )
 
 
-def list_folder(folder: Path, *, as_json: bool, ascii: bool, width: int | None) -> None:
+def list_folder(folder: Path, output: Output) -> None:
     """Print the runs below a folder, the newest last."""
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}; growmas run CONFIG makes runs/NAME")
     found = [
         {**results, "directory": str(path.parent), "started": _moment(results["started"])}
         for path in folder.rglob("metrics.json")
-        for results in [_results(path.parent)]
+        for results in [read_results(path.parent)]
     ]
     found.sort(key=lambda results: (results["started"], results["directory"]))
-    if as_json:
-        _print_json(runs.as_data(found))
-    else:
-        console, plain = _console(ascii, width)
-        console.print(runs.render_runs(found, ascii=plain))
+    output.show(
+        lambda ascii: runs.render_runs(found, ascii=ascii),
+        lambda: runs.as_data(found),
+        title=f"growmas ls {folder}",
+    )
 
 
-def _find(name: str, root: Path) -> Path:
+def open_history(name: str, root: Path) -> TopologyHistory:
+    """The history of a run: a run directory, its name below `root`, or the file itself.
+
+    Raises:
+        RunError: If there is no such run, with the nearest name, or it has no history.
+        HistoryError: If the file is not a history that this growmas reads.
+    """
+    for path in (Path(name), root / name):
+        if path.is_file():
+            return TopologyHistory(path)
+        if (path / HISTORY).is_file():
+            return TopologyHistory(path / HISTORY)
+    if Path(name).exists():
+        raise RunError(f"{name} is not a run directory: it has no {HISTORY}")
+    raise _unknown(name, root, HISTORY)
+
+
+def find_folder(name: str, root: Path) -> Path:
+    """The directory of a run: given by its path, or by its name below `root`.
+
+    Raises:
+        RunError: If there is no such run, with the nearest name.
+    """
     for folder in (Path(name), root / name):
         if (folder / "metrics.json").is_file():
             return folder
     if Path(name).exists():
         raise RunError(f"{name} is not a run directory: it has no metrics.json")
-    known = [str(path.parent.relative_to(root)) for path in root.rglob("metrics.json")]
-    near = get_close_matches(name.removeprefix(f"{root}/"), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "growmas ls lists the runs there are"
-    raise RunError(f"there is no run {name!r}; {hint}")
+    raise _unknown(name, root, "metrics.json")
 
 
-def _results(folder: Path) -> dict[str, Any]:
+def read_results(folder: Path) -> dict[str, Any]:
+    """The metrics of a run directory.
+
+    Raises:
+        RunError: If they are not what a run writes.
+    """
     path = folder / "metrics.json"
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
@@ -76,15 +89,12 @@ def _results(folder: Path) -> dict[str, Any]:
     return results
 
 
+def _unknown(name: str, root: Path, mark: str) -> RunError:
+    known = [str(path.parent.relative_to(root)) for path in root.rglob(mark)]
+    near = get_close_matches(name.removeprefix(f"{root}/"), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "growmas ls lists the runs there are"
+    return RunError(f"there is no run {name!r}; {hint}")
+
+
 def _moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _console(ascii: bool, width: int | None) -> tuple[Console, bool]:
-    """The console, and whether it can show ASCII only."""
-    console = Console(width=width, highlight=False)
-    return console, ascii or not console.encoding.lower().startswith("utf")
-
-
-def _print_json(data: object) -> None:
-    Console(soft_wrap=True, highlight=False, markup=False).print(json.dumps(data, indent=1))

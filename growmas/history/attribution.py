@@ -26,7 +26,7 @@ def write_names(store: Store, names: Sequence[str]) -> None:
         if name in names[:index]:
             raise HistoryError(f"two tasks are called {name!r}: give each its own name")
         if index >= len(known):
-            store.add_task(name)
+            store.add_event(store.add_task(name), "begin", "")
             continue
         written, finished = known[index]
         if written != name and finished:
@@ -36,16 +36,22 @@ def write_names(store: Store, names: Sequence[str]) -> None:
             )
         if written != name:
             store.name_task(index, name)
+            store.add_event(index, "begin", "")
 
 
 def task_of_edit(store: Store, structure: "Structure", edit: "Edit") -> int:
     """The task in which an edit was made; opens one if the last has ended."""
+    task = current_task(store, structure)
+    return edit.task if structure.tasks else task
+
+
+def current_task(store: Store, structure: "Structure") -> int:
+    """The task in which something happens now; opens one if the last has ended."""
     if structure.tasks:
         write_names(store, structure.tasks)
-        return edit.task
+        return structure.task
     tasks = store.tasks()
-    _, finished = tasks[-1]
-    return store.add_task() if finished else len(tasks) - 1
+    return store.add_task() if tasks[-1][1] else len(tasks) - 1
 
 
 def task_of_snapshot(store: Store, structure: "Structure", name: str | None) -> int:

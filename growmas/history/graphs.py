@@ -7,53 +7,92 @@ from collections.abc import Iterable
 
 import networkx as nx
 
-from growmas.history.records import LayerRecord, Lifeline
+from growmas.history.records import LayerRecord, Lifeline, OperationRecord
 
 UnitNode = tuple[str, int]
 
 
 def layer_graph(
-    layers: Iterable[LayerRecord], edges: Iterable[tuple[str, str]]
+    layers: Iterable[LayerRecord],
+    operations: Iterable[OperationRecord],
+    edges: Iterable[tuple[str, str]],
+    *,
+    with_operations: bool = True,
 ) -> "nx.DiGraph[str]":
-    """Layers as nodes, data flow as edges.
+    """Layers and operations as nodes, data flow as edges.
 
-    Nodes carry `kind`, `parameters` and, where known, `group`, `in_width`, `out_width` and
-    `width` (the same as `out_width`).
+    All nodes carry `role`, "layer" or "operation", `kind` and, where known, `width`, the features
+    or channels they give. Layers carry `parameters` and, where known, `flops`, `group`,
+    `in_width` and `out_width` (the same as `width`).
+
+    Args:
+        layers: In order.
+        operations: In order.
+        edges: Between both.
+        with_operations: False leaves operations out: an edge then leads from a layer to every
+            layer that reads it, through any number of operations.
     """
     graph: nx.DiGraph[str] = nx.DiGraph()
     for layer in layers:
         attributes = {
+            "role": "layer",
             "kind": layer.kind,
             "parameters": layer.parameters,
+            "flops": layer.flops,
             "group": layer.group,
             "in_width": layer.in_width,
             "out_width": layer.out_width,
             "width": layer.out_width,
         }
         graph.add_node(layer.name, **_known(attributes))
+    for operation in operations:
+        attributes = {"role": "operation", "kind": operation.kind, "width": operation.width}
+        graph.add_node(operation.name, **_known(attributes))
     graph.add_edges_from(edges)
-    return graph
+    return graph if with_operations else _layers_only(graph)
 
 
 def lineage_graph(lifelines: Iterable[Lifeline]) -> "nx.DiGraph[UnitNode]":
-    """Units as nodes (group, id), edges from a unit to those split from it.
+    """Units as nodes (group, id), edges from a unit to those that came of it.
 
-    Nodes carry `alive`, `birth_task` and, where they apply, `birth_reason`, `death_task` and
-    `death_reason`.
+    Nodes carry `group`, `unit`, `alive`, `birth_task` and, where they apply, `birth_reason`,
+    `death_task` and `death_reason`. The `kind` of an edge is "split", to a unit that began as its
+    twin, or "replaced", to the unit that took its place.
     """
     graph: nx.DiGraph[UnitNode] = nx.DiGraph()
     for line in lifelines:
         attributes = {
+            "group": line.group,
+            "unit": line.unit,
             "alive": line.death_task is None,
             "birth_task": line.birth_task,
             "birth_reason": line.birth_reason,
             "death_task": line.death_task,
             "death_reason": line.death_reason,
         }
-        graph.add_node((line.group, line.unit), **_known(attributes))
+        node = (line.group, line.unit)
+        graph.add_node(node, **_known(attributes))
+        if line.replaced is not None:
+            graph.add_edge((line.group, line.replaced), node, kind="replaced")
         if line.parent is not None:
-            graph.add_edge((line.group, line.parent), (line.group, line.unit))
+            graph.add_edge((line.group, line.parent), node, kind="split")
     return graph
+
+
+def _layers_only(graph: "nx.DiGraph[str]") -> "nx.DiGraph[str]":
+    layers = [node for node in graph if graph.nodes[node]["role"] == "layer"]
+    result: nx.DiGraph[str] = nx.DiGraph()
+    result.add_nodes_from((node, graph.nodes[node]) for node in layers)
+    for source in layers:
+        stack, seen = list(graph.successors(source)), set()
+        while stack:
+            node = stack.pop()
+            if node in result:
+                result.add_edge(source, node)
+            elif node not in seen:
+                seen.add(node)
+                stack.extend(graph.successors(node))
+    return result
 
 
 def _known(attributes: dict[str, object]) -> dict[str, object]:

@@ -1,22 +1,28 @@
 """Reading a topology history: what the network was after each task, and why."""
 
+import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from itertools import groupby
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from growmas.errors import HistoryError
+from growmas.history import differences, lives, values
+from growmas.history.closing import Closing
 from growmas.history.records import (
+    Cohort,
     EventRecord,
-    GroupDiff,
+    GroupImportance,
     GroupRecord,
     LayerRecord,
     Lifeline,
+    NetworkState,
+    OperationRecord,
+    SizeRecord,
     TaskRecord,
     TopologyDiff,
     Turnover,
@@ -27,23 +33,19 @@ from growmas.history.schema import open_to_read
 if TYPE_CHECKING:
     import networkx as nx
 
-_LIFELINES = """
-SELECT units.group_name, unit, parent, born.name, birth.reason, gone.name, death.reason
-FROM units
-JOIN groups ON groups.name = units.group_name
-JOIN tasks AS born ON born.task = birth_task
-LEFT JOIN events AS birth ON birth.event = birth_event
-LEFT JOIN tasks AS gone ON gone.task = death_task
-LEFT JOIN events AS death ON death.event = death_event
-"""
+CHANGES = ("edit", "external")
+"""Kinds of events in which units were born or died."""
 
 
-class TopologyHistory:
+class TopologyHistory(Closing):
     """The read side of a topology history; needs no torch and never writes.
 
     The file may still be written by a running tracker: every method sees the state after some
     whole transaction, and the next call sees the next. Use `frozen` to hold several calls to one
     state. Wherever a task is asked for, its name or its index will do.
+
+    A history of an earlier growmas is read into memory when it is opened, and does not see what
+    is written later.
 
     Use it as a context manager, or call `close`.
 
@@ -63,17 +65,6 @@ class TopologyHistory:
         """Close the file."""
         self._connection.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """Let all calls inside see one and the same state of a file that is being written."""
@@ -86,10 +77,85 @@ class TopologyHistory:
         finally:
             self._connection.execute("ROLLBACK")  # nothing was written
 
+    @property
+    def version(self) -> int:
+        """A number that is another one whenever somebody has written since; for those who watch."""
+        return int(self._rows("PRAGMA data_version")[0][0])
+
+    # Tasks and the network as a whole
+
     def tasks(self) -> tuple[TaskRecord, ...]:
         """The tasks in order; the last may still be running (`finished` is None)."""
         rows = self._rows("SELECT task, name, started, finished FROM tasks ORDER BY task")
         return tuple(TaskRecord(*row) for row in rows)
+
+    def sizes(self) -> dict[str, SizeRecord]:
+        """Units, parameters and FLOPs at the end of each task, by task."""
+        rows = self._rows(
+            "SELECT name, units, parameters, flops FROM sizes JOIN tasks USING (task) ORDER BY task"
+        )
+        return {name: SizeRecord(*numbers) for name, *numbers in rows}
+
+    def parameters(self) -> dict[str, int]:
+        """The network's parameter count at the end of each task, by task."""
+        return {name: size.parameters for name, size in self.sizes().items()}
+
+    def metrics(self, task: str | int) -> dict[str, float]:
+        """The metrics of a task's snapshot by name; empty without one."""
+        index = self._task(task).index
+        return dict(self._rows("SELECT name, value FROM metrics WHERE task = ?", index))
+
+    def all_metrics(self) -> dict[str, dict[str, float]]:
+        """The metrics of every snapshot: task to name to value."""
+        result: dict[str, dict[str, float]] = {task.name: {} for task in self.tasks()}
+        for task, name, value in self._rows(
+            "SELECT tasks.name, metrics.name, value FROM metrics JOIN tasks USING (task) "
+            "ORDER BY task, metrics.name"
+        ):
+            result[task][name] = value
+        return result
+
+    def accuracy(self) -> tuple[tuple[float | None, ...], ...]:
+        """R[i][j], the accuracy on task j after task i, of shape [T, T]; None: not measured.
+
+        It is made of the metrics called "accuracy/NAME", NAME the name of task j.
+        """
+        with self.frozen():
+            names = [task.name for task in self.tasks()]
+            rows = self._rows("SELECT task, name, value FROM metrics WHERE name LIKE 'accuracy/%'")
+        found = {(task, name): value for task, name, value in rows}
+        return tuple(
+            tuple(found.get((task, f"accuracy/{name}")) for name in names)
+            for task in range(len(names))
+        )
+
+    def at(self, task: str | int | None = None) -> NetworkState:
+        """The network at the end of a task (default: the last): units, layers, data flow, size."""
+        with self.frozen():
+            record = self._task(task)
+            units = self.units(record.index)
+            size = self.sizes().get(record.name)
+            return NetworkState(
+                task=record.name,
+                widths={group: len(ids) for group, ids in units.items()},
+                units=units,
+                layers=self.layers(record.index),
+                operations=self.operations(record.index),
+                edges=self.edges(record.index),
+                parameters=size.parameters if size else None,
+                flops=size.flops if size else None,
+                metrics=self.metrics(record.index),
+            )
+
+    def diff(self, a: str | int, b: str | int) -> TopologyDiff:
+        """The network at the end of task `a` against the one at the end of task `b`.
+
+        Units that were born and died in between are in neither network, hence not in the diff.
+        `growmas.history.differences.diff_runs` sets two runs side by side.
+        """
+        return differences.diff(self, a, b)
+
+    # Units
 
     def groups(self) -> tuple[GroupRecord, ...]:
         """The groups of units, in the structure's order."""
@@ -102,17 +168,7 @@ class TopologyHistory:
     def turnover(self) -> dict[str, dict[str, Turnover]]:
         """Units before, born, died and after: group to task to `Turnover`."""
         with self.frozen():
-            tasks = self.tasks()
-            firsts, born, died = self._counts()
-            result: dict[str, dict[str, Turnover]] = {}
-            for (group,) in self._rows("SELECT name FROM groups ORDER BY position"):
-                width = firsts.get(group, 0)
-                result[group] = {}
-                for task in tasks:
-                    plus, minus = born.get((group, task.index), 0), died.get((group, task.index), 0)
-                    result[group][task.name] = Turnover(width, plus, minus, width + plus - minus)
-                    width += plus - minus
-        return result
+            return lives.turnover(self._rows, self.tasks())
 
     def widths(self) -> dict[str, dict[str, int]]:
         """Units at the end of each task: group to task to width."""
@@ -120,6 +176,16 @@ class TopologyHistory:
             group: {task: turnover.width for task, turnover in by_task.items()}
             for group, by_task in self.turnover().items()
         }
+
+    def survival(self, group: str | None = None) -> tuple[Cohort, ...]:
+        """How many units of each birth task live after each task, in one group or (default) all.
+
+        The units that the network began with are a cohort of their own, the first.
+        """
+        with self.frozen():
+            if group is not None:
+                self._check_group(group)
+            return lives.cohorts(self._rows, self.tasks(), group)
 
     def born(self, task: str | int) -> dict[str, tuple[int, ...]]:
         """Ids of the units that edits added during a task, per group, those since dead included.
@@ -138,147 +204,148 @@ class TopologyHistory:
             return self._ids("death_task IS NULL")
         return self._ids("birth_task <= ?1 AND (death_task IS NULL OR death_task > ?1)", task)
 
-    def diff(self, a: str | int, b: str | int) -> TopologyDiff:
-        """The network at the end of task `a` against the one at the end of task `b`.
-
-        Units that were born and died in between are in neither network, hence not in the diff.
-        """
+    def frozen_units(self, task: str | int | None = None) -> dict[str, tuple[int, ...]]:
+        """Ids of the units held fast at the end of a task (default: the last), per group."""
+        held = (
+            "SELECT 1 FROM frozen WHERE frozen.group_name = units.group_name "
+            "AND frozen.unit = units.unit AND since_task <= ?1 AND IFNULL(until_task > ?1, 1)"
+        )
+        alive = "birth_task <= ?1 AND IFNULL(death_task > ?1, 1)"
         with self.frozen():
-            before, after = self._task(a), self._task(b)
-            old, new = self.units(before.index), self.units(after.index)
-            groups = {
-                name: GroupDiff(
-                    kept=tuple(sorted({*old[name]} & {*new[name]})),
-                    born=tuple(sorted({*new[name]} - {*old[name]})),
-                    pruned=tuple(sorted({*old[name]} - {*new[name]})),
-                )
-                for name in old
-            }
-            parameters = self.parameters()
-            return TopologyDiff(
-                before=before.name,
-                after=after.name,
-                groups=groups,
-                parameters_before=parameters.get(before.name),
-                parameters_after=parameters.get(after.name),
-                metrics_before=self.metrics(before.index),
-                metrics_after=self.metrics(after.index),
-            )
+            return self._ids(f"{alive} AND EXISTS ({held})", self._task(task).index)
 
     def unit(self, group: str, unit: int) -> UnitRecord:
         """The whole life of one unit."""
         with self.frozen():
-            rows = self._rows(f"{_LIFELINES} WHERE units.group_name = ? AND unit = ?", group, unit)
-            if not rows:
+            found = lives.lifelines(self._rows, self.tasks(), group, unit)
+            if not found:
                 raise self._no_unit(group, unit)
             children = self._rows(
                 "SELECT unit FROM units WHERE group_name = ? AND parent = ?", group, unit
             )
-            # Asking task by task keeps to the primary key, however large the table is.
-            importance = self._rows(
-                "SELECT name, value FROM tasks CROSS JOIN importance USING (task) "
-                "WHERE group_name = ? AND unit = ? ORDER BY task",
-                group,
-                unit,
+            heirs = self._rows(
+                "SELECT unit FROM units WHERE group_name = ? AND replaced = ?", group, unit
             )
-        return UnitRecord(
-            **vars(Lifeline(*rows[0])),
-            children=tuple(child for (child,) in children),
-            importance=dict(importance),
-        )
+            return UnitRecord(
+                **vars(found[0]),
+                children=tuple(child for (child,) in children),
+                replaced_by=heirs[0][0] if heirs else None,
+                importance=values.importance_of_unit(self._rows, group, unit),
+                consumers=values.consumers_of(self._rows, group, unit),
+            )
 
     def lifelines(self, group: str | None = None) -> tuple[Lifeline, ...]:
         """When each unit was born and died, of one group or (default) of all."""
-        if group is None:
-            rows = self._rows(f"{_LIFELINES} ORDER BY position, unit")
-        else:
-            self._check_group(group)
-            rows = self._rows(f"{_LIFELINES} WHERE units.group_name = ? ORDER BY unit", group)
-        return tuple(Lifeline(*row) for row in rows)
+        with self.frozen():
+            if group is not None:
+                self._check_group(group)
+            return lives.lifelines(self._rows, self.tasks(), group)
+
+    # Importance
 
     def importance(self, task: str | int) -> dict[str, dict[int, float]]:
         """Importance of the units at a task's snapshot: group to unit to value.
 
-        Empty if that snapshot was taken without omega.
-        """
-        index = self._task(task).index
-        result: dict[str, dict[int, float]] = {}
-        rows = self._rows("SELECT group_name, unit, value FROM importance WHERE task = ?", index)
-        for group, unit, value in rows:
-            result.setdefault(group, {})[unit] = value
-        return result
-
-    def metrics(self, task: str | int) -> dict[str, float]:
-        """The metrics of a task's snapshot by name; empty without one."""
-        index = self._task(task).index
-        return dict(self._rows("SELECT name, value FROM metrics WHERE task = ?", index))
-
-    def accuracy(self) -> tuple[tuple[float | None, ...], ...]:
-        """R[i][j], the accuracy on task j after task i, of shape [T, T]; None: not measured.
-
-        It is made of the metrics called "accuracy/NAME", NAME the name of task j.
+        Empty if that snapshot was taken without omega. Values have single precision.
         """
         with self.frozen():
-            names = [task.name for task in self.tasks()]
-            rows = self._rows("SELECT task, name, value FROM metrics WHERE name LIKE 'accuracy/%'")
-        values = {(task, name): value for task, name, value in rows}
-        return tuple(
-            tuple(values.get((task, f"accuracy/{name}")) for name in names)
-            for task in range(len(names))
-        )
+            return values.importance_at(self._rows, self._task(task).index)
 
-    def parameters(self) -> dict[str, int]:
-        """The network's parameter count at the end of each task, by task."""
-        return dict(
-            self._rows(
-                "SELECT tasks.name, SUM(parameters) FROM layers JOIN tasks USING (task) "
-                "GROUP BY task ORDER BY task"
-            )
-        )
+    def group_importance(self, group: str) -> dict[str, dict[int, float]]:
+        """Importance of one group's units at every snapshot that measured it: task to unit."""
+        with self.frozen():
+            self._check_group(group)
+            return values.importance_of(self._rows, group)
+
+    def importance_summary(self) -> dict[str, dict[str, GroupImportance]]:
+        """Importance in a few numbers: group to task to `GroupImportance`; no unit is read."""
+        return values.summaries(self._rows)
+
+    def consumers(self, task: str | int) -> dict[str, dict[str, float]]:
+        """Which layers read each group, with their shares of its importance, at a snapshot.
+
+        Layers without any share are left out, and groups of no importance; `unit` says it unit by
+        unit.
+        """
+        with self.frozen():
+            return values.consumers_at(self._rows, self._task(task).index)
+
+    # Events
 
     def events(self) -> tuple[EventRecord, ...]:
-        """All edits, in order."""
+        """All changes of the structure, in order; `log` has everything that happened."""
+        return self.log(CHANGES)
+
+    def log(self, kinds: Collection[str] | None = None) -> tuple[EventRecord, ...]:
+        """Everything that happened, or what is of one of these kinds, in order."""
         with self.frozen():
             born = self._ids_by_event("birth_event")
             died = self._ids_by_event("death_event")
             rows = self._rows(
-                "SELECT event, name, reason, time FROM events JOIN tasks USING (task) "
+                "SELECT event, name, reason, time, kind, cause FROM events JOIN tasks USING (task) "
                 "ORDER BY event"
             )
         return tuple(
-            EventRecord(event, task, reason, time, born.get(event, {}), died.get(event, {}))
-            for event, task, reason, time in rows
+            EventRecord(
+                *(event, task, reason, time, born.get(event, {}), died.get(event, {})),
+                kind=kind,
+                cause=json.loads(cause),
+            )
+            for event, task, reason, time, kind, cause in rows
+            if kinds is None or kind in kinds
         )
+
+    # Layers and graphs
 
     def layers(self, task: str | int | None = None) -> tuple[LayerRecord, ...]:
         """The layers at the end of a task (default: the last), in the structure's order."""
         rows = self._rows(
-            "SELECT name, kind, group_name, in_width, out_width, parameters FROM layers "
+            "SELECT name, kind, group_name, in_width, out_width, parameters, flops FROM layers "
             "WHERE task = ? ORDER BY position",
             self._task(task).index,
         )
         return tuple(LayerRecord(*row) for row in rows)
 
-    def graph(self, task: str | int | None = None) -> "nx.DiGraph[str]":
-        """The layers and the data flow between them at the end of a task (default: the last).
+    def operations(self, task: str | int | None = None) -> tuple[OperationRecord, ...]:
+        """The operations between the layers at the end of a task (default: the last)."""
+        rows = self._rows(
+            "SELECT name, kind, width FROM operations WHERE task = ? ORDER BY position",
+            self._task(task).index,
+        )
+        return tuple(OperationRecord(*row) for row in rows)
+
+    def edges(self, task: str | int | None = None) -> tuple[tuple[str, str], ...]:
+        """Data flow between layers and operations at the end of a task (default: the last)."""
+        index = self._task(task).index
+        return tuple(self._rows("SELECT source, target FROM edges WHERE task = ?", index))
+
+    def graph(self, task: str | int | None = None, *, operations: bool = True) -> "nx.DiGraph[str]":
+        """Layers, operations and data flow at the end of a task (default: the last).
 
         See `growmas.history.graphs.layer_graph` for the attributes.
+
+        Args:
+            task: The task.
+            operations: False leaves operations out, so that edges lead from layer to layer.
         """
         from growmas.history.graphs import layer_graph  # networkx is loaded when first needed
 
         with self.frozen():
             index = self._task(task).index
-            edges = self._rows("SELECT source, target FROM edges WHERE task = ?", index)
-            return layer_graph(self.layers(index), edges)
+            parts = self.layers(index), self.operations(index), self.edges(index)
+        return layer_graph(*parts, with_operations=operations)
 
-    def lineage(self) -> "nx.DiGraph[tuple[str, int]]":
-        """Every unit that ever lived, with edges from a unit to those split from it.
+    def lineage(self, group: str | None = None) -> "nx.DiGraph[tuple[str, int]]":
+        """Every unit that ever lived, with edges to those split from it or put in its place.
 
         See `growmas.history.graphs.lineage_graph` for the attributes.
+
+        Args:
+            group: The group; None takes all.
         """
         from growmas.history.graphs import lineage_graph
 
-        return lineage_graph(self.lifelines())
+        return lineage_graph(self.lifelines(group))
 
     def _rows(self, query: str, *values: object) -> list[Any]:
         try:
@@ -286,25 +353,10 @@ class TopologyHistory:
         except sqlite3.Error as error:
             raise HistoryError(f"{self.path} could not be read: {error}") from error
 
-    def _counts(
-        self,
-    ) -> tuple[dict[str, int], dict[tuple[str, int], int], dict[tuple[str, int], int]]:
-        """First units per group; units born and units died per (group, task index)."""
-        births = self._rows(
-            "SELECT group_name, birth_task, COUNT(*), "
-            "SUM(birth_event IS NULL AND birth_task = 0) FROM units GROUP BY 1, 2"
-        )
-        deaths = self._rows(
-            "SELECT group_name, death_task, COUNT(*) FROM units "
-            "WHERE death_task IS NOT NULL GROUP BY 1, 2"
-        )
-        firsts = {group: first for group, task, _, first in births if task == 0}
-        born = {(group, task): count - first for group, task, count, first in births}
-        return firsts, born, {(group, task): count for group, task, count in deaths}
-
     def _ids(self, condition: str, task: str | int | None = None) -> dict[str, tuple[int, ...]]:
         values = () if task is None else (self._task(task).index,)
-        ids: dict[str, list[int]] = {group.name: [] for group in self.groups()}
+        names = self._rows("SELECT name FROM groups ORDER BY position")
+        ids: dict[str, list[int]] = {name: [] for (name,) in names}
         query = f"SELECT group_name, unit FROM units WHERE {condition} ORDER BY unit"
         for group, unit in self._rows(query, *values):
             ids[group].append(unit)

@@ -3,7 +3,12 @@
 Tasks are given by name, units by (group, id). Ids are never used again within a group.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Stretch = tuple[str, str]
+"""The first and the last task at whose end something was so."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +72,19 @@ class Turnover:
 
 @dataclass(frozen=True)
 class EventRecord:
-    """An edit of the structure.
+    """Something that happened.
 
     Attributes:
-        event: Its number, from 1.
-        task: The task during which it was made.
-        reason: Why, in the words of whoever edited.
+        event: Its number; numbers rise in time.
+        task: The task during which it happened.
+        reason: Why, in the words of whoever edited or noted it; may be empty.
         time: UTC, ISO 8601.
         born: Ids of the units added, per group; groups without any are left out.
         died: Ids of the units removed, likewise.
+        kind: "edit"; "external", a change that growmas did not make, found at a snapshot;
+            "begin", of a task; "snapshot"; or what was noted, such as "plateau" or "shift".
+        cause: The same for programs: for an edit that a policy proposed its name, the statistic,
+            its value and the threshold; for others what belongs to the kind. JSON values.
     """
 
     event: int
@@ -84,6 +93,8 @@ class EventRecord:
     time: str
     born: dict[str, tuple[int, ...]]
     died: dict[str, tuple[int, ...]]
+    kind: str = "edit"
+    cause: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -98,6 +109,8 @@ class Lifeline:
         birth_reason: The reason of the edit that added it; None if the network began with it.
         death_task: The task in which it died; None while it lives.
         death_reason: The reason of the edit that removed it; None while it lives.
+        replaced: The id of the unit whose place it took; None if it took none.
+        frozen: The stretches of tasks at whose ends its weights were held fast, in order.
     """
 
     group: str
@@ -107,19 +120,80 @@ class Lifeline:
     birth_reason: str | None
     death_task: str | None
     death_reason: str | None
+    replaced: int | None = None
+    frozen: tuple[Stretch, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class UnitRecord(Lifeline):
     """A unit's whole life.
 
     Attributes:
         children: Ids of the units split from it.
+        replaced_by: The id of the unit that took its place; None if none did.
         importance: Its importance at each snapshot that measured it, by task.
+        consumers: Which layers read it, with the share of its importance that is due to each, by
+            task; layers with none are left out.
     """
 
     children: tuple[int, ...]
+    replaced_by: int | None
     importance: dict[str, float]
+    consumers: dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class GroupImportance:
+    """The importance of a group's units at a snapshot.
+
+    Attributes:
+        units: How many were measured.
+        total: Their sum.
+        mean: Their mean.
+        least: The smallest.
+        most: The largest.
+        zeros: How many are exactly 0: units that no task needs.
+    """
+
+    units: int
+    total: float
+    mean: float
+    least: float
+    most: float
+    zeros: int
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """The units born in one task, and how many of them live after each task.
+
+    Attributes:
+        task: The task of their birth.
+        initial: Whether they are the units that the network began with.
+        size: How many were born.
+        alive: How many live at the end of each task from that of their birth on.
+    """
+
+    task: str
+    initial: bool
+    size: int
+    alive: dict[str, int]
+
+
+@dataclass(frozen=True)
+class SizeRecord:
+    """The network at the end of a task.
+
+    Attributes:
+        units: Living units of all groups.
+        parameters: Parameters of the whole model.
+        flops: Of one forward pass of the example inputs, see `Explanation`; None if they were not
+            counted.
+    """
+
+    units: int
+    parameters: int
+    flops: int | None
 
 
 @dataclass(frozen=True)
@@ -130,11 +204,13 @@ class GroupDiff:
         kept: Ids of the units alive after both tasks.
         born: Ids of those alive only after the second.
         pruned: Ids of those alive only after the first.
+        moved: Importance of the kept units at the two snapshots, by id; those measured at both.
     """
 
     kept: tuple[int, ...]
     born: tuple[int, ...]
     pruned: tuple[int, ...]
+    moved: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     @property
     def before(self) -> int:
@@ -159,6 +235,10 @@ class TopologyDiff:
         parameters_after: Parameter count after the second task, likewise.
         metrics_before: Metrics at the first task's snapshot; empty without one.
         metrics_after: Metrics at the second task's snapshot, likewise.
+        flops_before: FLOPs after the first task; None if they were not counted.
+        flops_after: FLOPs after the second task, likewise.
+        importance_before: Importance at the first task's snapshot, per group measured.
+        importance_after: Importance at the second task's snapshot, likewise.
     """
 
     before: str
@@ -168,6 +248,73 @@ class TopologyDiff:
     parameters_after: int | None
     metrics_before: dict[str, float]
     metrics_after: dict[str, float]
+    flops_before: int | None = None
+    flops_after: int | None = None
+    importance_before: dict[str, GroupImportance] = field(default_factory=dict)
+    importance_after: dict[str, GroupImportance] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NetworkState:
+    """The network at the end of a task.
+
+    Attributes:
+        task: The task's name.
+        widths: Units per group.
+        units: Ids of the living units per group.
+        layers: In the structure's order.
+        operations: In the order of the data flow.
+        edges: Data flow between layers and operations.
+        parameters: Parameter count; None if it was not written.
+        flops: FLOPs; None if they were not counted.
+        metrics: At the task's snapshot.
+    """
+
+    task: str
+    widths: dict[str, int]
+    units: dict[str, tuple[int, ...]]
+    layers: "tuple[LayerRecord, ...]"
+    operations: "tuple[OperationRecord, ...]"
+    edges: tuple[tuple[str, str], ...]
+    parameters: int | None
+    flops: int | None
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RunDiff:
+    """One run after a task against another run after a task.
+
+    Units of different runs are different units, so groups are compared by their numbers.
+
+    Attributes:
+        before: The first run at that task.
+        after: The second run likewise.
+        groups: Per group of either run, its numbers in both; None where a run lacks the group.
+    """
+
+    before: NetworkState
+    after: NetworkState
+    groups: "dict[str, tuple[GroupState | None, GroupState | None]]"
+
+
+@dataclass(frozen=True)
+class GroupState:
+    """A group of one run after a task.
+
+    Attributes:
+        width: Units alive.
+        ever: Units that have lived so far.
+        born: Units added by then, those that the run began with left out.
+        pruned: Units removed by then.
+        importance: At the task's snapshot; None if it was not measured.
+    """
+
+    width: int
+    ever: int
+    born: int
+    pruned: int
+    importance: GroupImportance | None
 
 
 @dataclass(frozen=True)
@@ -181,6 +328,7 @@ class LayerRecord:
         in_width: Input features or channels; None where that has no meaning.
         out_width: Output features or channels; None likewise.
         parameters: Number of parameters of its own.
+        flops: Of one forward pass of the example inputs; None if they were not counted.
     """
 
     name: str
@@ -189,3 +337,19 @@ class LayerRecord:
     in_width: int | None
     out_width: int | None
     parameters: int
+    flops: int | None = None
+
+
+@dataclass(frozen=True)
+class OperationRecord:
+    """An operation without parameters that data flow through, as a task left it.
+
+    Attributes:
+        name: Unique among layers and operations.
+        kind: What it does, such as "Add", "Cat", "Relu", "MaxPool2D".
+        width: Features or channels that it gives; None where that is not known.
+    """
+
+    name: str
+    kind: str
+    width: int | None

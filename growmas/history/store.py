@@ -1,19 +1,49 @@
 """The writing side of a topology history: rows in, inside transactions."""
 
+import json
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from growmas.errors import HistoryError
+from growmas.history.importance import Measured
+from growmas.history.measures import Shares, write_frozen, write_measured, write_shares
 from growmas.history.schema import create, open_to_write
 
-LayerRow = tuple[str, str, str | None, int | None, int | None, int]
+Json = Mapping[str, object]
+LayerRow = tuple[str, str, str | None, int | None, int | None, int, int | None]
+OperationRow = tuple[str, str, int | None]
+
+
+@dataclass(frozen=True)
+class Topology:
+    """The network as it is.
+
+    Attributes:
+        layers: Name, kind, group, width of input and of output, parameters, FLOPs.
+        operations: Name, kind, width.
+        edges: Data flow between both.
+        units: Of all groups.
+        parameters: Of the whole network.
+        flops: Of one forward pass; None if they were not counted.
+    """
+
+    layers: Sequence[LayerRow]
+    operations: Sequence[OperationRow]
+    edges: Sequence[tuple[str, str]]
+    units: int
+    parameters: int
+    flops: int | None
+
+
+_TOPOLOGY = ("layers", "operations", "edges", "sizes")
 
 
 class Store:
-    """One connection that writes a topology history; `growmas.history.schema` has the tables.
+    """One connection that writes a topology history; `growmas.history.tables` has the tables.
 
     Every method that changes rows expects to be called inside `transaction()`.
 
@@ -106,13 +136,16 @@ class Store:
             self._connection.execute(
                 f"UPDATE {table} SET {column} = ? WHERE {column} = ?", (task - 1, task)
             )
-        for table in ("layers", "edges", "tasks"):
-            self._connection.execute(f"DELETE FROM {table} WHERE task = ?", (task,))
+        self._clear(task, *_TOPOLOGY, "tasks")
 
     def forget_after(self, task: int) -> None:
         """Undo what was written about later tasks: their units, deaths, edits and snapshots."""
-        for table in ("importance", "metrics", "layers", "edges"):
+        for table in ("importance", "consumers", "metrics", *_TOPOLOGY):
             self._connection.execute(f"DELETE FROM {table} WHERE task > ?", (task,))
+        self._connection.execute("DELETE FROM frozen WHERE since_task > ?", (task,))
+        self._connection.execute(
+            "UPDATE frozen SET until_task = NULL WHERE until_task > ?", (task,)
+        )
         self._connection.execute("DELETE FROM units WHERE birth_task > ?", (task,))
         self._connection.execute(
             "UPDATE units SET death_task = NULL, death_event = NULL WHERE death_task > ?", (task,)
@@ -140,12 +173,18 @@ class Store:
             "INSERT OR IGNORE INTO groups (name, kind) VALUES (?, ?)", kinds.items()
         )
 
-    def add_event(self, task: int, reason: str) -> int:
-        """Add an edit and return its id."""
+    def add_event(self, task: int, kind: str, reason: str, cause: Json | None = None) -> int:
+        """Add something that happened and return its number."""
         cursor = self._connection.execute(
-            "INSERT INTO events (task, reason, time) VALUES (?, ?, ?)", (task, reason, _now())
+            "INSERT INTO events (task, kind, reason, cause, time) VALUES (?, ?, ?, ?, ?)",
+            (task, kind, reason, json.dumps(cause or {}), _now()),
         )
         return int(cursor.lastrowid or 0)
+
+    def last_event(self) -> int:
+        """The number of the last event; 0 before the first."""
+        (event,) = self._connection.execute("SELECT IFNULL(MAX(event), 0) FROM events").fetchone()
+        return int(event)
 
     def add_units(
         self,
@@ -154,13 +193,17 @@ class Store:
         *,
         event: int | None = None,
         parents: Mapping[int, int] | None = None,
+        replaced: Mapping[int, int] | None = None,
     ) -> None:
         """Add units; `births` maps each one's id to its birth task."""
-        parents = parents or {}
+        parents, replaced = parents or {}, replaced or {}
         self._connection.executemany(
-            "INSERT INTO units (group_name, unit, birth_task, birth_event, parent) "
-            "VALUES (?, ?, ?, ?, ?)",
-            ((group, unit, task, event, parents.get(unit)) for unit, task in births.items()),
+            "INSERT INTO units (group_name, unit, birth_task, birth_event, parent, replaced) "
+            "VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                (group, unit, task, event, parents.get(unit), replaced.get(unit))
+                for unit, task in births.items()
+            ),
         )
 
     def end_units(self, group: str, units: Sequence[int], *, task: int, event: int) -> None:
@@ -183,18 +226,25 @@ class Store:
 
     # What a task looks like
 
-    def write_topology(
-        self, task: int, layers: Iterable[LayerRow], edges: Iterable[tuple[str, str]]
-    ) -> None:
-        """Replace the layers and edges of a task."""
-        self._clear(task, "layers", "edges")
+    def write_topology(self, task: int, topology: Topology) -> None:
+        """Replace the layers, operations, edges and size of a task."""
+        self._clear(task, *_TOPOLOGY)
         self._connection.executemany(
             "INSERT INTO layers (task, position, name, kind, group_name, in_width, out_width, "
-            "parameters) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            ((task, position, *layer) for position, layer in enumerate(layers)),
+            "parameters, flops) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            ((task, position, *layer) for position, layer in enumerate(topology.layers)),
         )
         self._connection.executemany(
-            "INSERT OR IGNORE INTO edges VALUES (?, ?, ?)", ((task, *edge) for edge in edges)
+            "INSERT INTO operations (task, position, name, kind, width) VALUES (?, ?, ?, ?, ?)",
+            ((task, position, *row) for position, row in enumerate(topology.operations)),
+        )
+        self._connection.executemany(
+            "INSERT OR IGNORE INTO edges VALUES (?, ?, ?)",
+            ((task, *edge) for edge in topology.edges),
+        )
+        self._connection.execute(
+            "INSERT INTO sizes VALUES (?, ?, ?, ?)",
+            (task, topology.units, topology.parameters, topology.flops),
         )
 
     def write_metrics(self, task: int, metrics: Mapping[str, float]) -> None:
@@ -205,14 +255,20 @@ class Store:
             ((task, name, value) for name, value in metrics.items()),
         )
 
-    def write_importance(self, task: int, values: Mapping[str, Mapping[int, float]]) -> None:
-        """Replace the importance of units at a task; `values` maps group to unit to value."""
-        self._clear(task, "importance")
-        for group, by_unit in sorted(values.items()):
-            self._connection.executemany(
-                "INSERT INTO importance VALUES (?, ?, ?, ?)",
-                ((task, group, unit, value) for unit, value in by_unit.items()),
-            )
+    def write_importance(
+        self, task: int, values: Mapping[str, Measured], consumers: Mapping[str, Shares]
+    ) -> None:
+        """Replace the importance of units at a task, and who reads them, by group."""
+        self._clear(task, "importance", "consumers")
+        event = self.last_event()
+        for group, numbers in values.items():
+            write_measured(self._connection, task, group, event, numbers)
+        for group, shares in consumers.items():
+            write_shares(self._connection, task, group, event, shares)
+
+    def write_frozen(self, task: int, frozen: Mapping[str, Collection[int]]) -> None:
+        """Replace what a task says about frozen units."""
+        write_frozen(self._connection, task, frozen)
 
     def _clear(self, task: int, *tables: str) -> None:
         for table in tables:

@@ -2,15 +2,22 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from growmas import __version__
 from growmas.errors import HistoryError
-from growmas.history.attribution import task_of_edit, task_of_snapshot, write_names
-from growmas.history.store import Store
+from growmas.history.attribution import (
+    current_task,
+    task_of_edit,
+    task_of_snapshot,
+    write_names,
+)
+from growmas.history.closing import Closing
+from growmas.history.importance import Measured, as_bytes, in_order, measured
+from growmas.history.measures import Shares
+from growmas.history.store import Store, Topology
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,7 +25,7 @@ if TYPE_CHECKING:
     from growmas.structure import Edit, Structure
 
 
-class TopologyTracker:
+class TopologyTracker(Closing):
     """Writes what becomes of every unit of a structure to an SQLite file, as it happens.
 
     The units that the structure has now are written at once; every later edit is written by
@@ -80,33 +87,61 @@ class TopologyTracker:
         *,
         metrics: Mapping[str, float] | None = None,
         omega: "Mapping[str, Tensor] | None" = None,
+        frozen: Mapping[str, Collection[int]] | None = None,
     ) -> None:
         """Write layers, edges, metrics and the importance of units at the end of a task.
 
-        A second snapshot of the same task replaces the first; metrics or importance that it does
-        not bring stay, so that whoever measures them may write them.
+        A second snapshot of the same task replaces the first; metrics, importance or frozen units
+        that it does not bring stay, so that whoever measures them may write them.
 
         Args:
             task: The task's name. May be left out if the structure's `begin_task` named it.
             metrics: Finite numbers by name. Write the accuracy on task NAME as "accuracy/NAME"
                 and the mean over tasks as "accuracy".
             omega: Importance by parameter name, of the parameters' shapes; each unit's share is
-                `structure.saliency(omega)`.
+                `structure.saliency(omega)`, shared out over the layers that read the unit by
+                `structure.consumers(omega)`.
+            frozen: Ids of the units whose weights are held fast from here on, by group, until a
+                later snapshot says otherwise.
 
         Raises:
-            HistoryError: If the task is not the current one or has no name, or if a metric or an
-                importance is not finite. Nothing is written then.
+            HistoryError: If the task is not the current one or has no name, if a metric or an
+                importance is not finite, or a frozen unit is not alive. Nothing is written then.
         """
-        importance = None if omega is None else self._unit_importance(omega)
+        importance, consumers = ({}, {}) if omega is None else self._importance(omega)
         numbers = None if metrics is None else _finite_metrics(metrics)
+        if frozen is not None:
+            self._check_alive(frozen)
         with self._store.transaction():
             index = task_of_snapshot(self._store, self._structure, task)
-            self._write_topology(index)
+            topology = self._write_topology(index, count_flops=True)
             if numbers is not None:
                 self._store.write_metrics(index, numbers)
-            if importance is not None:
-                self._store.write_importance(index, importance)
+            if omega is not None:
+                self._store.write_importance(index, importance, consumers)
+            if frozen is not None:
+                self._store.write_frozen(index, frozen)
+            self._store.add_event(index, "snapshot", "", _summary(topology, numbers or {}))
             self._store.finish_task(index)
+
+    def note(self, kind: str, reason: str = "", *, cause: Mapping[str, Any] | None = None) -> None:
+        """Write that something happened which changed no unit, such as a plateau or a shift.
+
+        Args:
+            kind: What it is, a word such as "plateau" or "shift".
+            reason: For people: in a few words.
+            cause: For programs: JSON values by name, such as the statistic, its value and the
+                threshold.
+
+        Raises:
+            HistoryError: `kind` is one that the tracker writes by itself, or `cause` is not JSON.
+        """
+        if not kind or kind in _OWN_KINDS:
+            own = ", ".join(map(repr, _OWN_KINDS))
+            raise HistoryError(f"kind={kind!r}: the tracker writes {own} by itself; use a new word")
+        with self._store.transaction():
+            task = current_task(self._store, self._structure)
+            self._store.add_event(task, kind, reason, cause)
 
     def close(self) -> None:
         """Stop following the structure and close the file; further calls do nothing."""
@@ -115,17 +150,6 @@ class TopologyTracker:
             self._unsubscribe = None
             self._store.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _start(self, first_write: Callable[[], None]) -> None:
         try:
             with self._store.transaction():
@@ -133,7 +157,7 @@ class TopologyTracker:
         except BaseException:
             self._store.close()
             raise
-        self._unsubscribe = self._structure.subscribe(self._record)
+        self._unsubscribe = self._structure.subscribe(self._record, begun=self._begun)
 
     def _write_first_units(self) -> None:
         self._store.set_meta({"growmas": __version__})
@@ -175,40 +199,96 @@ class TopologyTracker:
                 + "\n  ".join(wrong)
             )
 
+    def _begun(self, name: str) -> None:
+        with self._store.transaction():
+            write_names(self._store, self._structure.tasks)
+            self._write_topology(self._structure.task)
+
     def _record(self, edit: "Edit") -> None:
-        groups = self._structure.groups
+        groups, replaced = self._structure.groups, edit.replaced_units
         with self._store.transaction():
             task = task_of_edit(self._store, self._structure, edit)
-            event = self._store.add_event(task, edit.reason)
+            event = self._store.add_event(task, "edit", edit.reason, edit.cause)
             self._store.add_groups({name: group.kind for name, group in groups.items()})
             for name, units in edit.died.items():
                 self._store.end_units(name, units, task=task, event=event)
             for name, units in edit.born.items():
-                parents = edit.parents.get(name)
-                births = dict.fromkeys(units, task)
-                self._store.add_units(name, births, event=event, parents=parents)
+                self._store.add_units(
+                    name,
+                    dict.fromkeys(units, task),
+                    event=event,
+                    parents=edit.parents.get(name),
+                    replaced=replaced.get(name),
+                )
             self._write_topology(task)
 
-    def _write_topology(self, task: int) -> None:
-        layers = (
-            (layer.name, layer.kind, layer.group, layer.in_width, layer.out_width, layer.parameters)
-            for layer in self._structure.layers()
+    def _write_topology(self, task: int, *, count_flops: bool = False) -> Topology:
+        found = self._structure.architecture(count_flops=count_flops)
+        topology = Topology(
+            layers=[
+                (la.name, la.kind, la.group, la.in_width, la.out_width, la.parameters, la.flops)
+                for la in found.layers
+            ],
+            operations=[(op.name, op.kind, op.width) for op in found.operations],
+            edges=found.edges,
+            units=sum(group.width for group in self._structure.groups.values()),
+            parameters=found.parameters,
+            flops=found.flops,
         )
-        self._store.write_topology(task, layers, self._structure.edges())
+        self._store.write_topology(task, topology)
+        return topology
 
-    def _unit_importance(self, omega: "Mapping[str, Tensor]") -> dict[str, dict[int, float]]:
-        values = {
-            name: dict(zip(self._structure.groups[name].unit_ids, saliency.tolist(), strict=True))
-            for name, saliency in self._structure.saliency(omega).items()
-        }
-        for name, by_unit in values.items():
-            bad = [unit for unit, value in by_unit.items() if not math.isfinite(value)]
-            if bad:
+    def _importance(
+        self, omega: "Mapping[str, Tensor]"
+    ) -> tuple[dict[str, Measured], dict[str, Shares]]:
+        """The importance of every unit, and how the layers that read it share it."""
+        values, consumers = {}, {}
+        for name, by_layer in self._structure.consumers(omega).items():
+            ids = self._structure.groups[name].unit_ids
+            parts = {layer: in_order(ids, part.tolist()) for layer, part in by_layer.items()}
+            total = [sum(shares) for shares in zip(*parts.values(), strict=True)]
+            values[name] = measured(name, sorted(ids), total)
+            consumers[name] = _shares(parts, total)
+        return values, consumers
+
+    def _check_alive(self, frozen: Mapping[str, Collection[int]]) -> None:
+        groups = self._structure.groups
+        for name, units in frozen.items():
+            if name not in groups:
+                raise HistoryError(f"frozen: no group {name!r}; there are {', '.join(groups)}")
+            gone = sorted({*units} - {*groups[name].unit_ids})
+            if gone:
                 raise HistoryError(
-                    f"the importance of {len(bad)} units of {name!r} is not finite "
-                    f"(unit {bad[0]}: {by_unit[bad[0]]}): measure omega again"
+                    f"frozen: {len(gone)} units of {name!r} are not alive (unit {gone[0]})"
                 )
-        return values
+
+
+_OWN_KINDS = ("edit", "external", "begin", "snapshot")
+
+
+def _shares(parts: Mapping[str, list[float]], total: list[float]) -> Shares:
+    """Layer to its share of all units, and of each; layers without any are left out."""
+    whole = math.fsum(total)
+    if not whole:
+        return {}
+    shares = {layer: math.fsum(values) / whole for layer, values in parts.items()}
+    if len(parts) == 1:
+        return {layer: (share, None) for layer, share in shares.items()}
+    return {
+        layer: (
+            shares[layer],
+            as_bytes(v / t if t else 0.0 for v, t in zip(values, total, strict=True)),
+        )
+        for layer, values in parts.items()
+        if shares[layer]
+    }
+
+
+def _summary(topology: Topology, metrics: Mapping[str, float]) -> dict[str, Any]:
+    """What a snapshot found, in a few numbers."""
+    found = {"units": topology.units, "parameters": topology.parameters}
+    mean = {"accuracy": metrics["accuracy"]} if "accuracy" in metrics else {}
+    return {**found, **mean}
 
 
 def _finite_metrics(metrics: Mapping[str, float]) -> dict[str, float]:

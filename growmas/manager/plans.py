@@ -20,7 +20,9 @@ def merged(*plans: Plan) -> Plan:
         for name, count in plan.grow.items():
             grow[name] = grow.get(name, 0) + count
     reasons = "; ".join(plan.reason for plan in plans if plan.reason)
-    return Plan(prune, grow, replace, reasons)
+    causes = [dict(plan.cause) for plan in plans if plan.cause]
+    cause = causes[0] if len(causes) == 1 else {"causes": causes} if causes else {}
+    return Plan(prune, grow, replace, reasons, cause=cause)
 
 
 def without(plan: Plan, doomed: Plan) -> Plan:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from growmas.errors import SurgeryError
+from growmas.structure.architecture import Operation
 from growmas.structure.axes import LayerAxes, Side, TensorAxis, axes_of, why_fixed
 from growmas.structure.groups import Member, UnitGroup
 from growmas.structure.layouts import Layout, layouts_of
@@ -35,11 +36,15 @@ class Anatomy:
         groups: Groups that can shrink or grow, by name, in the order of the model's layers.
         fixed: Groups that can do neither, by name, each with the reason.
         edges: Data flow from layer to layer, by qualified name.
+        operations: What data flow through beside the layers.
+        flow: Data flow between layers and operations.
     """
 
     groups: dict[str, UnitGroup]
     fixed: dict[str, str]
     edges: tuple[tuple[str, str], ...]
+    operations: tuple[Operation, ...]
+    flow: tuple[tuple[str, str], ...]
 
 
 def discover(
@@ -92,7 +97,8 @@ def discover(
                 group = _unit_group(name, module, axes, walk, names, raw)
                 laid_out |= {at for at in raw if group.stream}
                 _file(group, groups, fixed)
-    return Anatomy(_in_order(groups, names), fixed, trace.edges())
+    parts = trace.edges(), trace.operations(), trace.flow()
+    return Anatomy(_in_order(groups, names), fixed, *parts)
 
 
 def _check_all_ran(model: nn.Module, trace: DependencyTrace, ignore: set[str]) -> None:

@@ -111,6 +111,11 @@ class Edit:
         return self.plan.reason
 
     @property
+    def cause(self) -> Mapping[str, Any]:
+        """Why, for programs, as the plan says."""
+        return self.plan.cause
+
+    @property
     def replaced(self) -> dict[nn.Parameter, nn.Parameter]:
         """Old parameter -> the parameter that took its place."""
         return dict(self.swapped.values())

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from growmas.errors import SurgeryError
+from growmas.structure.architecture import unfused
 from growmas.structure.groups import UnitGroup
 from growmas.structure.inventory import Inventory
 from growmas.structure.plan import Plan
@@ -189,7 +190,7 @@ def _part(plan: Plan, names: list[str]) -> Plan:
 
 def _size(model: nn.Module, run: Callable[[nn.Module], Any]) -> tuple[int, int]:
     """Parameters, and FLOPs of a forward pass."""
-    with traceless(model), torch.no_grad(), FlopCounterMode(display=False) as counter:
+    with traceless(model), unfused(), torch.no_grad(), FlopCounterMode(display=False) as counter:
         run(model)
     return sum(p.numel() for p in model.parameters()), int(counter.get_total_flops())
 

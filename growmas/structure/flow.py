@@ -141,6 +141,13 @@ class Flow:
         sources = {index: source.node for index, source in self._sources(node.grad_fn)}
         return tuple(sources.get(index) for index in range(len(functions)))
 
+    def channels(self, node: Node) -> tuple[bool, int | None]:
+        """Whether an operation joins channels, and how many it gives; None: not known."""
+        axis = self._axis.get(node)
+        if not isinstance(axis, int):
+            return False, None
+        return joins_along(node.grad_fn, axis), output_shape(node.grad_fn)[axis]
+
     def _enter_layer(self, node: Node, along: int | str, functions: list[Any]) -> None:
         """A layer reads its first input along its own axis."""
         for function in functions:

@@ -18,6 +18,7 @@ class LayerInfo:
         in_width: Input channels, None where the layer does not say.
         out_width: Output channels, None where the layer does not say.
         parameters: Number of parameters of its own.
+        flops: Of one forward pass of the structure's example inputs; None if not counted.
     """
 
     name: str
@@ -26,6 +27,7 @@ class LayerInfo:
     in_width: int | None
     out_width: int | None
     parameters: int
+    flops: int | None = None
 
 
 def layer_info(name: str, module: nn.Module, group: str | None) -> LayerInfo:

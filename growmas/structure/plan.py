@@ -30,6 +30,8 @@ class Plan:
         replace: Group name -> ids of units that give their place to as many fresh ones, at
             constant width. The fresh units have ids of their own: see `Edit.replaced_units`.
         reason: Why, in a few words; it goes into the history.
+        cause: The same for programs: JSON values by name, for a policy's plan "policy",
+            "statistic", "value" and "threshold"; it goes into the history.
         fingerprint: Group name -> ids of its living units when the plan was made; None for a
             plan that is checked by its own ids alone.
     """
@@ -39,6 +41,7 @@ class Plan:
     replace: Mapping[str, Sequence[int]] = field(default_factory=dict)
     reason: str = ""
     fingerprint: Mapping[str, Sequence[int]] | None = None
+    cause: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Hold plain integers, so that equal plans are equal and can be written as JSON."""
@@ -49,6 +52,7 @@ class Plan:
                 object.__setattr__(self, name, plain)
         grow = {group: _plain(count) for group, count in self.grow.items()}
         object.__setattr__(self, "grow", grow)
+        object.__setattr__(self, "cause", _plain_json(self.cause))
 
     def __bool__(self) -> bool:
         """Whether the plan changes anything."""
@@ -126,7 +130,9 @@ class Plan:
         problems = _content_problems(content)
         if problems:
             raise PlanError("not a plan that Plan.to_json wrote: " + "; ".join(problems))
-        return cls(**{part.name: content[part.name] for part in fields(cls)})
+        return cls(
+            **{part.name: content[part.name] for part in fields(cls) if part.name in content}
+        )
 
 
 def _plain(number: Any) -> Any:
@@ -135,6 +141,21 @@ def _plain(number: Any) -> Any:
         return number if isinstance(number, bool) else number.__index__()
     except (AttributeError, TypeError, ValueError):
         return number
+
+
+def _plain_json(cause: Any) -> Any:
+    """JSON values as they come back from JSON.
+
+    Raises:
+        PlanError: They are none.
+    """
+    try:
+        plain = json.loads(json.dumps(cause))
+    except (TypeError, ValueError) as error:
+        raise PlanError(f"cause: expected JSON values by name, got {cause!r} ({error})") from error
+    if not isinstance(plain, dict):
+        raise PlanError(f"cause: expected JSON values by name, got {cause!r}")
+    return plain
 
 
 def _plain_ids(action: str, group: str, ids: Any) -> tuple[Any, ...]:
@@ -212,7 +233,7 @@ def _content_problems(content: Any) -> list[str]:
         return [f"expected an object with growmas_plan = {FORMAT}"]
     known = {part.name for part in fields(Plan)}
     problems = [f"unknown key {key!r}" for key in content.keys() - known - {"growmas_plan"}]
-    problems += [f"missing key {key!r}" for key in known - content.keys()]
+    problems += [f"missing key {key!r}" for key in known - {"cause"} - content.keys()]
     for key in ("prune", "replace", "fingerprint"):
         ids = content.get(key, {})
         if not (_is_id_lists(ids) or (key == "fingerprint" and ids is None)):
@@ -222,6 +243,8 @@ def _content_problems(content: Any) -> list[str]:
         problems.append(f"grow: expected numbers by group, got {grow!r}")
     if not isinstance(content.get("reason", ""), str):
         problems.append(f"reason: expected text, got {content['reason']!r}")
+    if not isinstance(content.get("cause", {}), dict):
+        problems.append(f"cause: expected values by name, got {content['cause']!r}")
     return sorted(problems)
 
 

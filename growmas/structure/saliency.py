@@ -56,19 +56,33 @@ def unit_saliency(
     check_word("criterion", criterion, CRITERIA)
     check_word("which", which, tuple(WHICH))
     check_word("normalize", normalize, NORMALIZE)
-    names = {id(p): name for name, p in model.named_parameters()}
     found = {}
-    for name, group in groups.items():
-        parts = list(_parts(model, group, omega, names, criterion, WHICH[which]))
-        if not parts:
-            layers = ", ".join(p.layer for p in placements(model, group, WHICH[which]))
-            raise PenaltyError(f"omega holds nothing for the weights of {name!r} in {layers}")
-        found[name] = torch.stack(parts).sum(0)
+    for name, parts in _by_group(model, groups, omega, criterion, WHICH[which]):
+        found[name] = torch.stack([part for _, part in parts]).sum(0)
     if across and found:
         together = normalized(torch.cat(list(found.values())), normalize)
         parted = torch.split(together, [len(saliency) for saliency in found.values()])
         return dict(zip(found, parted, strict=True))
     return {name: normalized(saliency, normalize) for name, saliency in found.items()}
+
+
+def consumer_saliency(
+    model: nn.Module, groups: Mapping[str, UnitGroup], omega: Mapping[str, Tensor]
+) -> dict[str, dict[str, Tensor]]:
+    """The "penalty" saliency of every unit by the layers that read it.
+
+    Group name -> layer -> [U], Σ Ω θ² over that layer's weights that read the unit. The layers of
+    a group add up to its saliency.
+
+    Raises:
+        PenaltyError: See `unit_saliency`.
+    """
+    found: dict[str, dict[str, Tensor]] = {}
+    for name, parts in _by_group(model, groups, omega, "penalty", WHICH["out"]):
+        found[name] = {}
+        for layer, part in parts:
+            found[name][layer] = found[name][layer] + part if layer in found[name] else part
+    return found
 
 
 def weight_saliency(
@@ -96,6 +110,23 @@ def weight_saliency(
     return importance.sum((1, 2))
 
 
+def _by_group(
+    model: nn.Module,
+    groups: Mapping[str, UnitGroup],
+    omega: Mapping[str, Tensor],
+    criterion: str,
+    roles: tuple[Role, ...],
+) -> Iterator[tuple[str, list[tuple[str, Tensor]]]]:
+    """Group name, and what each tensor that Ω is known of adds to it, with the tensor's layer."""
+    names = {id(p): name for name, p in model.named_parameters()}
+    for name, group in groups.items():
+        parts = list(_parts(model, group, omega, names, criterion, roles))
+        if not parts:
+            layers = ", ".join(p.layer for p in placements(model, group, roles))
+            raise PenaltyError(f"omega holds nothing for the weights of {name!r} in {layers}")
+        yield name, parts
+
+
 def _parts(
     model: nn.Module,
     group: UnitGroup,
@@ -103,13 +134,16 @@ def _parts(
     names: Mapping[int, str],
     criterion: str,
     roles: tuple[Role, ...],
-) -> Iterator[Tensor]:
+) -> Iterator[tuple[str, Tensor]]:
     for place in placements(model, group, roles):
         name = names.get(id(place.tensor), "")
         if name in omega:
             check_shape(name, omega[name], place.tensor)
-            yield weight_saliency(
-                place.tensor, omega[name], criterion, place.axis.dim, place.positions
+            yield (
+                place.layer,
+                weight_saliency(
+                    place.tensor, omega[name], criterion, place.axis.dim, place.positions
+                ),
             )
 
 

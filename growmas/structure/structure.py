@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from growmas.errors import PlanError, SurgeryError
 from growmas.importance.batches import Forward
+from growmas.structure.architecture import Architecture, layer_flops, operations_now
 from growmas.structure.calibration import calibrate_fresh
 from growmas.structure.discovery import discover
 from growmas.structure.edit import Edit
@@ -28,7 +29,7 @@ from growmas.structure.plan import Plan
 from growmas.structure.reconstruction import Repair
 from growmas.structure.rehearsal import DryRun, Metrics, outputs_on, rehearse
 from growmas.structure.reindexing import Reindexing, reindexing
-from growmas.structure.saliency import unit_saliency
+from growmas.structure.saliency import consumer_saliency, unit_saliency
 from growmas.structure.state import resize, structure_state
 from growmas.structure.statistics import ActivationStatistics
 from growmas.structure.surgery import cut, side_lengths, silenced
@@ -99,8 +100,11 @@ class Structure:
         self.fixed: Mapping[str, str] = MappingProxyType(anatomy.fixed)
         self._groups = anatomy.groups
         self._edges = anatomy.edges
+        self._operations, self._flow = anatomy.operations, anatomy.flow
+        self._counted: tuple[Mapping[str, UnitGroup], dict[str, int]] | None = None
         self._tasks: list[str] = []
         self._listeners: list[Listener] = []
+        self._begun: list[Callable[[str], None]] = []
         self._views = 0
 
     @property
@@ -132,6 +136,12 @@ class Structure:
         if name in self._tasks:
             raise PlanError(f"task {name!r} was begun before; give every task a name of its own")
         self._tasks.append(name)
+        try:
+            for listener in self._begun:
+                listener(name)
+        except BaseException:
+            self._tasks.pop()
+            raise
         return self.task
 
     def layers(self) -> tuple[LayerInfo, ...]:
@@ -149,13 +159,46 @@ class Structure:
         """Data flow from layer to layer, by qualified name."""
         return self._edges
 
-    def subscribe(self, listener: Listener) -> Callable[[], None]:
+    def architecture(self, *, count_flops: bool = True) -> Architecture:
+        """Layers and operations as they are now, and the data flow between them.
+
+        Args:
+            count_flops: False spares the forward pass that counting FLOPs takes after an edit;
+                they are then None where they are not known from before.
+        """
+        known = self._counted is not None and self._counted[0] is self._groups
+        if count_flops and not known:
+            with uncompiled(self.model):
+                self._counted = self._groups, layer_flops(self.model, self._run)
+        flops = self._counted[1] if self._counted and (known or count_flops) else {}
+        layers = tuple(
+            dataclasses.replace(layer, flops=flops.get(layer.name)) for layer in self.layers()
+        )
+        operations = operations_now(self._operations, layers)
+        return Architecture(layers, operations, self._flow, self.parameters, flops.get(""))
+
+    def subscribe(
+        self, listener: Listener, *, begun: Callable[[str], None] | None = None
+    ) -> Callable[[], None]:
         """Call `listener(edit)` as the last step of every edit; returns how to stop that.
 
         A listener that raises undoes the edit.
+
+        Args:
+            listener: Is told of edits.
+            begun: Is told the name of every task that begins; if it raises, the task has not
+                begun.
         """
         self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
+        if begun is not None:
+            self._begun.append(begun)
+
+        def stop() -> None:
+            self._listeners.remove(listener)
+            if begun is not None:
+                self._begun.remove(begun)
+
+        return stop
 
     def saliency(
         self,
@@ -181,6 +224,16 @@ class Structure:
             across=across,
         )
 
+    def consumers(self, omega: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Which layers a unit matters to: group name -> layer -> [U], Σ Ω θ² over its weights.
+
+        The layers that read a group add up to its `saliency`.
+
+        Raises:
+            PenaltyError: See `unit_saliency`.
+        """
+        return consumer_saliency(self.model, self._groups, omega)
+
     def plan(
         self,
         *,
@@ -188,13 +241,14 @@ class Structure:
         grow: Mapping[str, int] | None = None,
         replace: Mapping[str, Sequence[int]] | None = None,
         reason: str = "",
+        cause: Mapping[str, Any] | None = None,
     ) -> Plan:
         """A plan that `apply` refuses once any unit of its groups has come or gone; see `Plan`.
 
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
         """
-        plan = Plan(prune or {}, grow or {}, replace or {}, reason)
+        plan = Plan(prune or {}, grow or {}, replace or {}, reason, cause=cause or {})
         plan.check(self._groups, self.fixed)
         living = {name: self._groups[name].unit_ids for name in plan.groups}
         return dataclasses.replace(plan, fingerprint=living)

@@ -2,7 +2,8 @@
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain, count
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch_pruning.ops import OPTYPE
 
 from growmas.errors import SurgeryError
+from growmas.structure.architecture import Operation
 from growmas.structure.axes import Side, axes_of, is_registered, why_fixed
 from growmas.structure.flow import Flow, Node, Raw
 from growmas.structure.opaque import float_tensors, opaque
@@ -159,6 +161,62 @@ class DependencyTrace:
         order = {name: position for position, name in enumerate(self._names.values())}
         return tuple(sorted(edges, key=lambda edge: (order[edge[0]], order[edge[1]])))
 
+    def operations(self) -> tuple[Operation, ...]:
+        """What data flow through beside the layers, in the order of the flow."""
+        labels = self._labels()
+        widths = {name: _width(module) for module, name in self._names.items()}
+        found = []
+        for node, label in labels.items():
+            if node.module not in self._names:
+                sources = tuple(dict.fromkeys(self._sources(node, labels)))
+                joins, channels = self._flow.channels(node)
+                bare = Operation(label, self._kind(node), sources, joins, 1)
+                before = bare.width(widths)
+                factor = channels // before if before and channels else None
+                found.append(replace(bare, factor=factor))
+                widths[label] = channels
+        return tuple(found)
+
+    def flow(self) -> tuple[tuple[str, str], ...]:
+        """Data flow between layers and operations, by name."""
+        labels = self._labels()
+        edges = ((source, labels[n]) for n in labels for source in self._sources(n, labels))
+        return tuple(dict.fromkeys(edges))
+
+    def _labels(self) -> dict[Node, str]:
+        """Names of layers and, of the kind and a number, of operations; none for plumbing."""
+        taken = set(self._names.values())
+        labels = {}
+        for node in self._flow.order:
+            if node.module in self._names:
+                labels[node] = self._names[node.module]
+            elif self._kind(node) not in _PLUMBING:
+                kind = self._kind(node).lower()
+                numbers = (f"{kind}_{number}" for number in count(1))
+                labels[node] = next(name for name in chain([kind], numbers) if name not in taken)
+                taken.add(labels[node])
+        return labels
+
+    def _kind(self, node: Node) -> str:
+        """What an operation does; "Input" for what `_watched` multiplied by one."""
+        kind = operation(node.grad_fn).removesuffix("WithIndices")
+        leaves = [getattr(given, "variable", None) for given, _ in node.grad_fn.next_functions]
+        return "Input" if kind == "Mul" and leaves and self._is_input(leaves[0]) else kind
+
+    def _is_input(self, leaf: Tensor | None) -> bool:
+        return leaf is not None and id(leaf) not in self._parameters
+
+    def _sources(self, node: Node, labels: Mapping[Node, str]) -> Iterator[str]:
+        """Names of what a node reads, plumbing left out."""
+        stack, seen = list(reversed(node.inputs)), set()
+        while stack:
+            given = stack.pop()
+            if given in labels:
+                yield labels[given]
+            elif given not in seen:
+                seen.add(given)
+                stack.extend(reversed(given.inputs))
+
     def _neighbours(
         self, node: Node, side: Side
     ) -> Iterator[tuple[Node, Side, tuple[Way, ...], str]]:
@@ -245,6 +303,19 @@ class _Graph(tp.DependencyGraph):  # type: ignore[misc]
     def _build_dependency(self, module2node: dict[Any, Node]) -> None:
         self.nodes = module2node
         self.module2node: dict[Any, Node] = {}
+
+
+_PLUMBING = frozenset({
+    "Alias", "AsStrided", "Clone", "Expand", "Permute", "Reshape", "ReshapeAlias", "Select",
+    "Slice", "Split", "SplitWithSizes", "Squeeze", "T", "ToCopy", "Transpose", "Unbind", "Unsafe",
+    "UnsafeSplit", "UnsafeView", "Unsqueeze", "View",
+})  # fmt: skip
+"""Operations that only reorder, copy or cut out entries."""
+
+
+def _width(module: nn.Module) -> int | None:
+    axes = axes_of(module)
+    return axes.channels(module, "out") if axes else None
 
 
 def _watched(inputs: Any) -> Any:

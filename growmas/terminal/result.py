@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from growmas.errors import RunError
-from growmas.training.metrics import average_accuracy, backward_transfer, forgetting
+from growmas.metrics import average_accuracy, backward_transfer, forgetting
 
 
 @dataclass(frozen=True)

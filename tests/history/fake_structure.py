@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 
@@ -30,6 +30,23 @@ class FakeLayer:
     in_width: int | None
     out_width: int | None
     parameters: int
+    flops: int | None = None
+
+
+@dataclass(frozen=True)
+class FakeOperation:
+    name: str
+    kind: str
+    width: int | None
+
+
+@dataclass(frozen=True)
+class FakeArchitecture:
+    layers: tuple[FakeLayer, ...]
+    operations: tuple[FakeOperation, ...]
+    edges: tuple[tuple[str, str], ...]
+    parameters: int
+    flops: int | None
 
 
 @dataclass(frozen=True)
@@ -39,11 +56,13 @@ class FakeEdit:
     born: dict[str, tuple[int, ...]]
     died: dict[str, tuple[int, ...]]
     parents: dict[str, dict[int, int]]
+    cause: dict[str, object] = field(default_factory=dict)
+    replaced_units: dict[str, dict[int, int]] = field(default_factory=dict)
 
 
 @dataclass
 class FakeStructure:
-    """Linear layers in a row: `inputs`, one per group, and a head of `outputs`."""
+    """Linear layers in a row, a ReLU behind all but the last: one per group, and a head."""
 
     widths: dict[str, int]
     inputs: int = 8
@@ -51,6 +70,7 @@ class FakeStructure:
     tasks: tuple[str, ...] = ()
     groups: dict[str, FakeGroup] = field(default_factory=dict)
     listeners: list[Callable[[FakeEdit], None]] = field(default_factory=list)
+    begun: list[Callable[[str], None]] = field(default_factory=list)
     next_id: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,6 +84,12 @@ class FakeStructure:
 
     def begin_task(self, name: str) -> None:
         self.tasks = (*self.tasks, name)
+        try:
+            for listener in self.begun:
+                listener(name)
+        except BaseException:
+            self.tasks = self.tasks[:-1]
+            raise
 
     def layers(self) -> tuple[FakeLayer, ...]:
         sizes = [self.inputs, *(group.width for group in self.groups.values()), self.outputs]
@@ -75,20 +101,40 @@ class FakeStructure:
             )
         )
 
-    def edges(self) -> tuple[tuple[str, str], ...]:
-        names = [*self.groups, "head"]
-        return tuple(pairwise(names))
+    def architecture(self, *, count_flops: bool = True) -> FakeArchitecture:
+        layers = tuple(
+            replace(layer, flops=2 * layer.parameters if count_flops else None)
+            for layer in self.layers()
+        )
+        names = [name for group in self.groups for name in (group, f"relu_{group}")]
+        operations = (
+            FakeOperation(f"relu_{name}", "Relu", group.width)
+            for name, group in self.groups.items()
+        )
+        parameters = sum(layer.parameters for layer in layers)
+        edges = tuple(pairwise([*names, "head"]))
+        flops = 2 * parameters if count_flops else None
+        return FakeArchitecture(layers, tuple(operations), edges, parameters, flops)
 
-    def saliency(self, omega: dict[str, float]) -> "dict[str, array[float]]":
-        """Each unit's id times its group's omega."""
+    def consumers(self, omega: dict[str, float]) -> "dict[str, dict[str, array[float]]]":
+        """Each unit's id times its group's omega, all of it due to the next layer."""
+        readers = dict(pairwise([*self.groups, "head"]))
         return {
-            name: array("d", [unit * scale for unit in self.groups[name].unit_ids])
+            name: {readers[name]: array("d", [unit * scale for unit in self.groups[name].unit_ids])}
             for name, scale in omega.items()
         }
 
-    def subscribe(self, listener: Callable[[FakeEdit], None]) -> Callable[[], None]:
+    def subscribe(
+        self, listener: Callable[[FakeEdit], None], *, begun: Callable[[str], None] | None = None
+    ) -> Callable[[], None]:
         self.listeners.append(listener)
-        return lambda: self.listeners.remove(listener)
+        self.begun += [begun] if begun else []
+
+        def stop() -> None:
+            self.listeners.remove(listener)
+            self.begun = [other for other in self.begun if other != begun]
+
+        return stop
 
     def edit(
         self,
@@ -96,7 +142,9 @@ class FakeStructure:
         grow: dict[str, int] | None = None,
         prune: dict[str, list[int]] | None = None,
         parents: dict[str, dict[int, int]] | None = None,
+        replaced: dict[str, dict[int, int]] | None = None,
         reason: str = "test",
+        cause: dict[str, object] | None = None,
     ) -> FakeEdit:
         died = {name: tuple(units) for name, units in (prune or {}).items()}
         born = {name: self._bear(name, count) for name, count in (grow or {}).items()}
@@ -110,7 +158,7 @@ class FakeStructure:
             self.groups[name] = FakeGroup(
                 name, tuple(unit for unit, _ in alive), tuple(birth for _, birth in alive)
             )
-        edit = FakeEdit(self.task, reason, born, died, parents or {})
+        edit = FakeEdit(self.task, reason, born, died, parents or {}, cause or {}, replaced or {})
         for listener in self.listeners:
             listener(edit)
         return edit

@@ -78,12 +78,13 @@ def test_accuracy_is_a_matrix_of_tasks(history: TopologyHistory) -> None:
 
 
 def test_graph_shows_the_layers_as_of_a_task(history: TopologyHistory) -> None:
-    graph = history.graph("a")
+    graph = history.graph("a", operations=False)
     assert list(graph.edges) == [("fc1", "fc2"), ("fc2", "head")]
     assert graph.nodes["fc1"]["width"] == 5
     assert "group" not in graph.nodes["head"]
     assert history.graph("b").nodes["fc1"]["width"] == 6
     assert history.graph().nodes["fc1"]["parameters"] == 5 * 9
+    assert history.graph().nodes["relu_fc1"] == {"role": "operation", "kind": "Relu", "width": 5}
 
 
 def test_lineage_leads_from_parents_to_children(history: TopologyHistory) -> None:
@@ -91,6 +92,8 @@ def test_lineage_leads_from_parents_to_children(history: TopologyHistory) -> Non
     assert len(graph) == 11
     assert list(graph.edges) == [(("fc1", 4), ("fc1", 5)), (("fc1", 4), ("fc1", 6))]
     assert graph.nodes["fc1", 6] == {
+        "group": "fc1",
+        "unit": 6,
         "alive": False,
         "birth_task": "b",
         "birth_reason": "novelty",

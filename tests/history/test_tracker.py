@@ -141,9 +141,16 @@ def test_snapshots_of_other_tasks_are_refused(structure: FakeStructure, path: Pa
         tracker.snapshot("b")
         with pytest.raises(HistoryError, match="'a' has ended, 'b' came after"):
             tracker.snapshot("a")
-        structure.begin_task("x")
         with pytest.raises(HistoryError, match="not both"):
-            tracker.snapshot()
+            structure.begin_task("x")
+        assert structure.tasks == ()
+
+
+def test_a_snapshot_of_another_than_the_current_task_is_refused(
+    structure: FakeStructure, path: Path
+) -> None:
+    with TopologyTracker(structure, path) as tracker:
+        structure.begin_task("x")
         with pytest.raises(HistoryError, match="while the structure is in task 'x'"):
             tracker.snapshot("y")
 

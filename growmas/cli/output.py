@@ -1,0 +1,101 @@
+"""Where a view goes: to the terminal, as JSON, or as a picture."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+from rich.console import Console, RenderableType
+
+_PICTURE_WIDTH = 100
+
+
+@dataclass(frozen=True)
+class Output:
+    """What a person asked for by `--json`, `--ascii`, `--width` and `--svg`.
+
+    Attributes:
+        as_json: Print the data instead of the view.
+        ascii: Use ASCII characters only.
+        width: Columns; None for those of the terminal.
+        svg: Write the view to this file too.
+    """
+
+    as_json: bool = False
+    ascii: bool = False
+    width: int | None = None
+    svg: Path | None = None
+
+    def show(
+        self, view: Callable[[bool], RenderableType], data: Callable[[], object], *, title: str
+    ) -> None:
+        """Print a view or its data, whichever was asked for.
+
+        Args:
+            view: Makes the view; is told whether to keep to ASCII.
+            data: Makes what is printed as JSON.
+            title: Of the picture.
+        """
+        if self.svg is not None:
+            self.svg.write_text(self._picture(view(self.ascii), title), encoding="utf-8")
+        if self.as_json:
+            sys.stdout.write(json.dumps(data(), indent=1) + "\n")
+        else:
+            console = Console(width=self.width, highlight=False)
+            plain = self.ascii or not console.encoding.lower().startswith("utf")
+            if console.is_terminal:
+                console.print(view(plain))
+            else:
+                sys.stdout.write(as_text(view(plain), console))
+
+    def _picture(self, view: RenderableType, title: str) -> str:
+        """An SVG that needs nothing from the network."""
+        console = Console(
+            width=self.width or _PICTURE_WIDTH,
+            file=StringIO(),
+            record=True,
+            highlight=False,
+            force_terminal=True,
+            color_system="truecolor",
+            legacy_windows=False,
+        )
+        console.print(view)
+        return console.export_svg(title=title, code_format=_SVG)
+
+
+def as_text(view: RenderableType, console: Console) -> str:
+    """What the console would show, without the blanks that fill its lines."""
+    with console.capture() as capture:
+        console.print(view)
+    return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
+
+
+# Rich's own format, but for its fonts, which it would fetch from the network.
+_SVG = """\
+<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<style>
+.{unique_id}-matrix {{
+  font-family: "DejaVu Sans Mono", Menlo, Consolas, "Liberation Mono", monospace;
+  font-size: {char_height}px;
+  line-height: {line_height}px;
+}}
+.{unique_id}-title {{ font: bold 18px Arial, Helvetica, sans-serif; }}
+{styles}
+</style>
+<defs>
+<clipPath id="{unique_id}-clip-terminal">
+<rect x="0" y="0" width="{terminal_width}" height="{terminal_height}"/>
+</clipPath>
+{lines}
+</defs>
+{chrome}
+<g transform="translate({terminal_x}, {terminal_y})" clip-path="url(#{unique_id}-clip-terminal)">
+{backgrounds}
+<g class="{unique_id}-matrix">
+{matrix}
+</g>
+</g>
+</svg>
+"""

@@ -1,0 +1,114 @@
+"""Reading the importance of units, and who reads them, out of the blobs that hold them."""
+
+from collections.abc import Iterator
+
+from growmas.history.importance import SHARES, Roll, unpacked
+from growmas.history.lives import Rows
+from growmas.history.records import GroupImportance
+
+
+def roll(rows: Rows, group: str) -> Roll:
+    """Who was alive when, in a group."""
+    lives = rows(
+        "SELECT unit, IFNULL(birth_event, 0), death_event FROM units WHERE group_name = ? "
+        "ORDER BY unit",
+        group,
+    )
+    return Roll({unit: (birth, death) for unit, birth, death in lives})
+
+
+def importance_at(rows: Rows, task: int) -> dict[str, dict[int, float]]:
+    """Group to unit to importance at a task's snapshot."""
+    found = rows(
+        "SELECT name, event, data FROM importance JOIN importance_data USING (task, group_name) "
+        "JOIN groups ON name = group_name WHERE task = ? ORDER BY position",
+        task,
+    )
+    return {
+        group: dict(zip(roll(rows, group).alive(event), unpacked(data), strict=True))
+        for group, event, data in found
+    }
+
+
+def importance_of(rows: Rows, group: str) -> dict[str, dict[int, float]]:
+    """Task to unit to importance, of a group."""
+    found = rows(
+        "SELECT name, event, data FROM importance JOIN importance_data USING (task, group_name) "
+        "JOIN tasks USING (task) WHERE group_name = ? ORDER BY task",
+        group,
+    )
+    lives = roll(rows, group)
+    return {
+        task: dict(zip(lives.alive(event), unpacked(data), strict=True))
+        for task, event, data in found
+    }
+
+
+def importance_of_unit(rows: Rows, group: str, unit: int) -> dict[str, float]:
+    """Task to importance, of a unit."""
+    place = roll(rows, group).place(unit)
+    events = rows("SELECT task, event FROM importance WHERE group_name = ? ORDER BY task", group)
+    places = ((task, place.after(event)) for task, event in events)
+    return {
+        name: unpacked(data)[0]
+        for task, at in places
+        if at is not None
+        for name, data in rows(
+            "SELECT name, substr(data, ?, 4) FROM importance_data JOIN tasks USING (task) "
+            "WHERE task = ? AND group_name = ?",
+            4 * at + 1,
+            task,
+            group,
+        )
+    }
+
+
+def summaries(rows: Rows, task: int | None = None) -> dict[str, dict[str, GroupImportance]]:
+    """Group to task to the importance of the group, of one task or of all."""
+    where = "" if task is None else "WHERE task = ?"
+    found = rows(
+        "SELECT group_name, tasks.name, units, total, mean, least, most, zeros FROM importance "
+        f"JOIN tasks USING (task) JOIN groups ON groups.name = group_name {where} "
+        "ORDER BY position, task",
+        *(() if task is None else (task,)),
+    )
+    result: dict[str, dict[str, GroupImportance]] = {}
+    for group, name, *numbers in found:
+        result.setdefault(group, {})[name] = GroupImportance(*numbers)
+    return result
+
+
+def consumers_at(rows: Rows, task: int) -> dict[str, dict[str, float]]:
+    """Group to layer to the layer's share of the group's importance, at a task's snapshot."""
+    result: dict[str, dict[str, float]] = {}
+    query = "SELECT group_name, layer, share FROM consumers WHERE task = ?"
+    for group, layer, share in rows(query, task):
+        result.setdefault(group, {})[layer] = share
+    return result
+
+
+def consumers_of(rows: Rows, group: str, unit: int) -> dict[str, dict[str, float]]:
+    """Task to layer to the layer's share of a unit's importance."""
+    place = roll(rows, group).place(unit)
+    result: dict[str, dict[str, float]] = {}
+    for name, task, layer, event in rows(
+        "SELECT name, task, layer, event FROM consumers JOIN tasks USING (task) "
+        "WHERE group_name = ? ORDER BY task, share DESC",
+        group,
+    ):
+        at = place.after(event)
+        for share in () if at is None else _share(rows, task, group, layer, at):
+            result.setdefault(name, {})[layer] = share
+    return result
+
+
+def _share(rows: Rows, task: int, group: str, layer: str, at: int) -> Iterator[float]:
+    """A layer's share of a unit, nothing where it is none; without data it is the only reader."""
+    found = rows(
+        "SELECT substr(data, ?, 1) FROM consumers_data "
+        "WHERE task = ? AND group_name = ? AND layer = ?",
+        *(at + 1, task, group, layer),
+    )
+    share = found[0][0][0] / SHARES if found else 1.0
+    if share:
+        yield share

@@ -1,0 +1,321 @@
+"""Every edit, newest first, and why: the view behind `growmas log`.
+
+`summarise` computes; `as_data` and `render_log` only write down what it computed.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from itertools import groupby
+
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.text import Text
+
+from growmas.history import TopologyHistory
+from growmas.history.records import EventRecord, TaskRecord
+from growmas.terminal.asking import find_group, find_task
+from growmas.terminal.lanes import LaneLine
+from growmas.terminal.naming import local_time, some_units
+from growmas.terminal.symbols import Symbols, symbols
+
+_MOST_LANES = 12  # with more groups, one lane stands for all of them
+_MOST_UNITS = 8  # named in a line; the data have them all
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an edit did to a group.
+
+    Attributes:
+        before: Units before it.
+        after: Units after it.
+        born: Ids of the units added.
+        died: Ids of the units removed.
+        parents: Ids of the units that added ones were split from.
+    """
+
+    before: int
+    after: int
+    born: tuple[int, ...]
+    died: tuple[int, ...]
+    parents: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An edit, or something that was noted.
+
+    Attributes:
+        event: The record.
+        changes: Per group; those asked for that it changed.
+    """
+
+    event: EventRecord
+    changes: Mapping[str, Change]
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """What came of a task.
+
+    Attributes:
+        task: The record.
+        accuracy: The mean over the tasks so far, after it; None if not measured.
+        parameters: At its end, or now; None if not written.
+        entries: What happened in it, in the order of the log.
+    """
+
+    task: TaskRecord
+    accuracy: float | None
+    parameters: int | None
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class LogSummary:
+    """What the log shows.
+
+    Attributes:
+        began: Units when tracking began, per group asked for.
+        tasks: The tasks asked for, in the order of the log.
+        left_out: How many older entries there are beyond the number asked for.
+        reverse: Whether the oldest comes first.
+    """
+
+    began: Mapping[str, int]
+    tasks: tuple[TaskEntry, ...]
+    left_out: int
+    reverse: bool
+
+
+def summarise(
+    history: TopologyHistory,
+    *,
+    group: str | None = None,
+    task: str | None = None,
+    number: int | None = None,
+    reverse: bool = False,
+) -> LogSummary:
+    """Compute what the log shows, from one state of the file.
+
+    Args:
+        history: The history to show.
+        group: Only what changed this group.
+        task: Only what happened in this task, given by name or index.
+        number: Only so many entries, the newest; None for all.
+        reverse: The oldest first.
+
+    Raises:
+        HistoryError: If the group or the task is not there, or no task has begun.
+    """
+    with history.frozen():
+        tasks = history.tasks()
+        wanted = tasks if task is None else (find_task(history, task),)
+        if group is not None:
+            find_group(history, group)
+        began = {
+            name: next(iter(by_task.values())).before
+            for name, by_task in history.turnover().items()
+            if by_task and group in (None, name)
+        }
+        entries = _entries(history, began)
+        parameters = history.parameters()
+        accuracy = {each.name: history.metrics(each.index).get("accuracy") for each in wanted}
+    names = {each.name for each in wanted}
+    entries = [each for each in entries if each.event.task in names]
+    if group is not None:
+        entries = [each for each in entries if each.changes]
+    kept = entries if number is None else entries[max(0, len(entries) - number) :]
+    oldest = kept[0].event.task if len(kept) < len(entries) and kept else None
+    by_task = {name: tuple(of) for name, of in groupby(kept, key=lambda each: each.event.task)}
+    listed = [
+        TaskEntry(each, accuracy[each.name], parameters.get(each.name), by_task.get(each.name, ()))
+        for each in wanted
+    ]
+    if oldest is not None:
+        listed = listed[next(i for i, each in enumerate(listed) if each.task.name == oldest) :]
+    if not reverse:
+        listed = [
+            TaskEntry(each.task, each.accuracy, each.parameters, each.entries[::-1])
+            for each in listed[::-1]
+        ]
+    return LogSummary(began, tuple(listed), len(entries) - len(kept), reverse)
+
+
+def as_data(summary: LogSummary) -> dict[str, object]:
+    """The log as a JSON-ready dict: tasks, each with what happened in it."""
+    return {
+        "began": dict(summary.began),
+        "left_out": summary.left_out,
+        "tasks": [
+            {
+                "task": each.task.name,
+                "index": each.task.index,
+                "started": each.task.started,
+                "finished": each.task.finished,
+                "accuracy": each.accuracy,
+                "parameters": each.parameters,
+                "entries": [_entry_data(entry) for entry in each.entries],
+            }
+            for each in summary.tasks
+        ],
+    }
+
+
+def render_log(summary: LogSummary, *, ascii: bool = False) -> RenderableType:
+    """The log with a lane per group, for a rich console; it fits the console.
+
+    Args:
+        summary: What to show.
+        ascii: Use ASCII characters only (names and reasons are printed as they are).
+    """
+    return _Log(summary, symbols(ascii=ascii))
+
+
+@dataclass(frozen=True)
+class _Log:
+    """Draws a log for the console that it meets."""
+
+    summary: LogSummary
+    symbols: Symbols
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for line in self._lines():
+            yield from line.wrapped(console, options.max_width)
+
+    def _lines(self) -> Iterator[LaneLine]:
+        names = list(self._lane_names())
+        if self.summary.reverse:
+            yield self._beginning()
+            yield from self._older()
+        else:
+            yield from names
+        for index, task in enumerate(self.summary.tasks):
+            if index:
+                yield self._line(Text())
+            yield self._line(self._task(task), head=" ")
+            for entry in task.entries:
+                yield from self._entry(entry)
+        if self.summary.reverse:
+            yield from names[::-1]
+        else:
+            yield from self._older()
+            yield self._beginning()
+
+    def _line(self, text: Text, *, lanes: Text | None = None, head: str = "") -> LaneLine:
+        return LaneLine(lanes or self._lanes(), self._lanes(), Text(head), text)
+
+    def _lane_names(self) -> Iterator[LaneLine]:
+        for lane, name in enumerate(self._groups):
+            before = Text(f"{self.symbols.line} " * lane, "dim")
+            yield LaneLine(before, before, text=Text(name, "bold"))
+
+    def _beginning(self) -> LaneLine:
+        counts = ", ".join(f"{name} {count}" for name, count in self.summary.began.items())
+        marks = Text(f"{self.symbols.node} " * len(self._groups))
+        text = Text(f"began with {counts}" if counts else "no groups of units")
+        return LaneLine(marks, Text(" " * marks.cell_len), Text(" "), text)
+
+    def _older(self) -> Iterator[LaneLine]:
+        if self.summary.left_out:
+            count = self.summary.left_out
+            text = f"{self.symbols.ellipsis} {count} older edit{'s' * (count > 1)}: -n 0 for all"
+            yield self._line(Text(text, "dim"), head=" ")
+
+    @property
+    def _single(self) -> bool:
+        """Whether one lane stands for all groups."""
+        return len(self.summary.began) > _MOST_LANES
+
+    @property
+    def _groups(self) -> tuple[str, ...]:
+        names = tuple(self.summary.began)
+        return (f"{len(names)} groups",) if self._single else names
+
+    def _lanes(self, entry: Entry | None = None) -> Text:
+        """The lanes with what the entry did in each."""
+        changes = entry.changes if entry else {}
+        if self._single:
+            return self._mark([*changes.values()])
+        lanes = [self._mark([changes[n]] if n in changes else []) for n in self.summary.began]
+        return Text().join(lanes)
+
+    def _mark(self, changes: list[Change]) -> Text:
+        born, died = any(each.born for each in changes), any(each.died for each in changes)
+        if born and died:
+            return Text(f"{self.symbols.both} ", "bold yellow")
+        if born:
+            return Text("+ ", "bold green")
+        if died:
+            return Text(f"{self.symbols.minus} ", "bold red")
+        return Text(f"{self.symbols.line} ", "dim")
+
+    def _task(self, entry: TaskEntry) -> Text:
+        finished = entry.task.finished
+        facts = [f"finished {local_time(finished)}" if finished else "running"]
+        if entry.accuracy is not None:
+            facts.append(f"accuracy {entry.accuracy:.1%}")
+        if entry.parameters is not None:
+            facts.append(f"{entry.parameters:,} parameters")
+        if not entry.entries:
+            facts.append("no edits")
+        return Text(entry.task.name, "bold").append(f"  {', '.join(facts)}", "not bold dim")
+
+    def _entry(self, entry: Entry) -> Iterator[LaneLine]:
+        event = entry.event
+        number = f" {event.event:>4}  "
+        kind = "" if event.kind == "edit" else f"{event.kind}: "
+        text = Text(f"{kind}{event.reason or 'no reason given'}")
+        yield LaneLine(self._lanes(entry), self._lanes(), Text(number, "yellow"), text)
+        widest = max(map(len, entry.changes), default=0)
+        for name, change in entry.changes.items():
+            head = f"{' ' * len(number)}{name:<{widest}}  "
+            yield self._line(self._change(change), head=head)
+
+    def _change(self, change: Change) -> Text:
+        text = Text(f"{change.before} {self.symbols.arrow} {change.after}")
+        if change.born:
+            text.append(f"  +{len(change.born)}", "green")
+            text.append(f" {self._units(change.born)}", "dim")
+        if change.parents:
+            text.append(f" split from {self._units(change.parents)}")
+        if change.died:
+            text.append(f"  {self.symbols.minus}{len(change.died)}", "red")
+            text.append(f" {self._units(change.died)}", "dim")
+        return text
+
+    def _units(self, ids: tuple[int, ...]) -> str:
+        return some_units(ids, most=_MOST_UNITS, ellipsis=self.symbols.ellipsis)
+
+
+def _entry_data(entry: Entry) -> dict[str, object]:
+    event = entry.event
+    return {
+        "event": event.event,
+        "kind": event.kind,
+        "time": event.time,
+        "reason": event.reason,
+        "cause": dict(event.cause),
+        "groups": {name: asdict(change) for name, change in entry.changes.items()},
+    }
+
+
+def _entries(history: TopologyHistory, began: Mapping[str, int]) -> list[Entry]:
+    """Everything that happened, oldest first, with the widths it led from and to."""
+    parents: dict[str, dict[int, int]] = {}
+    for line in history.lifelines():
+        if line.parent is not None:
+            parents.setdefault(line.group, {})[line.unit] = line.parent
+    widths = dict(began)
+    entries = []
+    for event in history.log():
+        if event.kind in ("begin", "snapshot"):  # the tasks say as much
+            continue
+        changes = {}
+        for name in [each for each in widths if each in event.born or each in event.died]:
+            born, died = event.born.get(name, ()), event.died.get(name, ())
+            before = widths[name]
+            widths[name] += len(born) - len(died)
+            split = {parents.get(name, {}).get(unit, -1) for unit in born} - {-1}
+            changes[name] = Change(before, widths[name], born, died, tuple(sorted(split)))
+        entries.append(Entry(event, changes))
+    return entries

@@ -1,0 +1,120 @@
+"""Numbers of two networks side by side: sizes and metrics."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+from rich.text import Text
+
+from growmas.terminal.symbols import Symbols
+from growmas.terminal.tables import plain_table
+
+_MOST = 12  # metrics listed: those that differ most
+_NAME_WIDTH = 30
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One number on two sides.
+
+    Attributes:
+        name: What it is.
+        before: On the first side; None where it is not known.
+        after: On the second side, likewise.
+        percent: Whether it is a share, to be printed in percent.
+    """
+
+    name: str
+    before: float | None
+    after: float | None
+    percent: bool = False
+
+    @property
+    def change(self) -> float | None:
+        """The second less the first; None if one is not known."""
+        if self.before is None or self.after is None:
+            return None
+        return self.after - self.before
+
+
+def pairs(
+    sizes: Mapping[str, tuple[int | None, int | None]],
+    before: Mapping[str, float],
+    after: Mapping[str, float],
+) -> tuple[Pair, ...]:
+    """Sizes known on either side, then metrics: the mean accuracy first, others by name.
+
+    Args:
+        sizes: Both sides by name.
+        before: Metrics of the first side.
+        after: Metrics of the second side.
+    """
+    names = sorted({*before, *after}, key=lambda name: (name != "accuracy", name))
+    order = {name: i for i, name in enumerate([*before, *after])}
+    names.sort(key=lambda name: (name != "accuracy", order[name] if "/" in name else -1))
+    return (
+        *(Pair(name, *both) for name, both in sizes.items() if both != (None, None)),
+        *(
+            Pair(name, before.get(name), after.get(name), name.split("/")[0] == "accuracy")
+            for name in names
+        ),
+    )
+
+
+def number_table(
+    numbers: Sequence[Pair], headings: tuple[str, str], signs: Symbols, *, keep: int
+) -> Table:
+    """A row per number; of many metrics only those that differ most.
+
+    Args:
+        numbers: From `pairs`.
+        headings: Names of the two sides.
+        signs: The characters to use.
+        keep: How many of the first numbers are listed whatever they are.
+    """
+    shown, left_out = _most_different(numbers, keep)
+    table = plain_table(signs)
+    table.add_column("", max_width=_NAME_WIDTH, overflow="fold")
+    for heading in (*headings, "change"):
+        table.add_column(Text(heading), justify="right", overflow="fold")
+    for number in shown:
+        table.add_row(
+            Text(number.name),
+            _written(number.before, number, signs),
+            _written(number.after, number, signs),
+            _change(number, signs),
+        )
+    if left_out:
+        table.add_row(Text(f"{signs.ellipsis} {left_out} changed less", "dim"))
+    return table
+
+
+def _most_different(numbers: Sequence[Pair], keep: int) -> tuple[list[Pair], int]:
+    rest = list(numbers[keep:])
+    if len(rest) <= _MOST:
+        return list(numbers), 0
+    known = [(abs(each.change), i) for i, each in enumerate(rest) if each.change is not None]
+    first = {i for _, i in sorted(known, key=lambda pair: (-pair[0], pair[1]))[:_MOST]}
+    return [*numbers[:keep], *(each for i, each in enumerate(rest) if i in first)], len(rest) - len(
+        first
+    )
+
+
+def _written(value: float | None, number: Pair, signs: Symbols) -> str:
+    if value is None:
+        return signs.nothing
+    if number.percent:
+        return f"{value:.1%}"
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
+
+
+def _change(number: Pair, signs: Symbols) -> Text:
+    change = number.change
+    if change is None:
+        return Text(signs.nothing)
+    if number.percent:
+        return Text(signs.signed(100 * change, ".1f"))
+    if isinstance(change, int):
+        factor = f" ({signs.times}{number.after / number.before:.2f})" if number.before else ""
+        return Text(signs.signed(change, ",") + factor)
+    return Text(signs.signed(change, ".4g"))

@@ -1,0 +1,233 @@
+"""Two tasks of a run side by side: the view behind `growmas diff RUN TASK TASK`.
+
+`summarise` computes; `as_data` and `render_task_diff` only write down what it computed.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from growmas.history import TopologyHistory
+from growmas.history.records import GroupDiff, TopologyDiff
+from growmas.terminal.asking import find_task
+from growmas.terminal.naming import some_units
+from growmas.terminal.numbers import Pair, number_table, pairs
+from growmas.terminal.symbols import Symbols, symbols
+from growmas.terminal.tables import plain_table
+
+_NAME_WIDTH = 20
+_BAR_WIDTH = 20
+_MOST_MOVED = 3  # units of a group, those whose share of the importance moved most
+_MOST_UNITS = 6  # named in a line
+
+
+@dataclass(frozen=True)
+class Move:
+    """How the importance of a group moved from one task to another.
+
+    Attributes:
+        before: Summed over its units, after the first task.
+        after: Likewise, after the second.
+        gone: The share of the first that units pruned since had.
+        newborn: The share of the second that units born since have.
+        units: Kept units by id, each with its share of the first and of the second sum; those
+            whose share changed most come first.
+    """
+
+    before: float
+    after: float
+    gone: float
+    newborn: float
+    units: Mapping[int, tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class TaskDiff:
+    """What the view shows.
+
+    Attributes:
+        topology: Units kept, born and pruned.
+        moves: Per group, those measured after both tasks.
+        numbers: Sizes and metrics.
+        sizes: How many of the numbers are sizes.
+    """
+
+    topology: TopologyDiff
+    moves: Mapping[str, Move]
+    numbers: tuple[Pair, ...]
+    sizes: int
+
+
+def summarise(history: TopologyHistory, a: str, b: str) -> TaskDiff:
+    """Compute what the view shows, from one state of the file.
+
+    Args:
+        history: The history to show.
+        a: The first task, by name or index.
+        b: The second task, likewise.
+
+    Raises:
+        HistoryError: If a task is not there.
+    """
+    with history.frozen():
+        first, second = find_task(history, a), find_task(history, b)
+        diff = history.diff(first.index, second.index)
+        before, after = history.importance(first.index), history.importance(second.index)
+    sizes = {
+        "parameters": (diff.parameters_before, diff.parameters_after),
+        "FLOPs": (diff.flops_before, diff.flops_after),
+    }
+    known = {name: both for name, both in sizes.items() if both != (None, None)}
+    return TaskDiff(
+        topology=diff,
+        moves={
+            name: _move(group, before[name], after[name])
+            for name, group in diff.groups.items()
+            if name in before and name in after
+        },
+        numbers=pairs(known, diff.metrics_before, diff.metrics_after),
+        sizes=len(known),
+    )
+
+
+def as_data(summary: TaskDiff) -> dict[str, object]:
+    """The difference as a JSON-ready dict."""
+    diff = summary.topology
+    return {
+        "before": diff.before,
+        "after": diff.after,
+        "groups": {
+            name: {"before": group.before, "after": group.after}
+            | {key: list(getattr(group, key)) for key in ("kept", "born", "pruned")}
+            for name, group in diff.groups.items()
+        },
+        "importance": {name: asdict(move) for name, move in summary.moves.items()},
+        "numbers": {
+            each.name: {"before": each.before, "after": each.after} for each in summary.numbers
+        },
+    }
+
+
+def render_task_diff(summary: TaskDiff, *, ascii: bool = False) -> RenderableType:
+    """Tables of units, importance and numbers, for a rich console.
+
+    Args:
+        summary: What to show.
+        ascii: Use ASCII characters only (names are printed as they are).
+    """
+    signs, diff = symbols(ascii=ascii), summary.topology
+    parts: list[RenderableType] = [_units(diff, signs)]
+    if summary.moves:
+        parts += [Text(), _importance(summary.moves, signs)]
+    parts += [
+        Text(),
+        number_table(summary.numbers, (diff.before, diff.after), signs, keep=summary.sizes),
+    ]
+    return Group(*parts)
+
+
+def _move(group: GroupDiff, before: Mapping[int, float], after: Mapping[int, float]) -> Move:
+    old, new = sum(before.values()), sum(after.values())
+    shares = {
+        unit: (before[unit] / old if old else 0.0, after[unit] / new if new else 0.0)
+        for unit in group.kept
+        if unit in before and unit in after
+    }
+    moved = sorted(shares, key=lambda unit: (-abs(shares[unit][1] - shares[unit][0]), unit))
+    return Move(
+        before=old,
+        after=new,
+        gone=sum(before.get(unit, 0.0) for unit in group.pruned) / old if old else 0.0,
+        newborn=sum(after.get(unit, 0.0) for unit in group.born) / new if new else 0.0,
+        units={unit: shares[unit] for unit in moved},
+    )
+
+
+def _units(diff: TopologyDiff, signs: Symbols) -> Table:
+    table = plain_table(signs, caption=_units_caption(diff, signs))
+    table.add_column("units", max_width=_NAME_WIDTH, overflow="fold")
+    for heading in (diff.before, diff.after):
+        table.add_column(Text(heading), justify="right", overflow="fold")
+    for heading in ("kept", "born", "pruned"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    widest = max((_union(group) for group in diff.groups.values()), default=0)
+    for name, group in diff.groups.items():
+        table.add_row(Text(name), *_counts([group], signs), _bar(group, widest, signs))
+    table.add_section()
+    table.add_row("all units", *_counts([*diff.groups.values()], signs))
+    return table
+
+
+def _counts(groups: list[GroupDiff], signs: Symbols) -> tuple[str | Text, ...]:
+    born = sum(len(group.born) for group in groups)
+    pruned = sum(len(group.pruned) for group in groups)
+    return (
+        f"{sum(group.before for group in groups):,}",
+        f"{sum(group.after for group in groups):,}",
+        f"{sum(len(group.kept) for group in groups):,}",
+        Text(f"+{born:,}", "green") if born else signs.nothing,
+        Text(f"{signs.minus}{pruned:,}", "red") if pruned else signs.nothing,
+    )
+
+
+def _union(group: GroupDiff) -> int:
+    return len(group.kept) + len(group.born) + len(group.pruned)
+
+
+def _bar(group: GroupDiff, widest: int, signs: Symbols) -> Text:
+    """As `git diff --stat` draws it: kept, then born, then pruned."""
+    room = max(1, round(_BAR_WIDTH * _union(group) / widest)) if widest else 0
+    text = Text()
+    done = 0
+    for count, sign, style in (
+        (len(group.kept), "=", "dim"),
+        (len(group.born), "+", "green"),
+        (len(group.pruned), signs.minus, "red"),
+    ):
+        end = done + count
+        width = round(room * end / _union(group)) - round(room * done / _union(group))
+        text.append(sign * max(width, int(count > 0)), style)
+        done = end
+    return text
+
+
+def _units_caption(diff: TopologyDiff, signs: Symbols) -> str:
+    lines = []
+    for name, group in diff.groups.items():
+        parts = [
+            f"{word} {some_units(units, most=_MOST_UNITS, ellipsis=signs.ellipsis)}"
+            for word, units in (("born", group.born), ("pruned", group.pruned))
+            if units
+        ]
+        if parts:
+            lines.append(f"{name}: {', '.join(parts)}")
+    return "\n".join([*lines, f"= kept, + born, {signs.minus} pruned; who was both is in neither."])
+
+
+def _importance(moves: Mapping[str, Move], signs: Symbols) -> Table:
+    table = plain_table(
+        signs,
+        caption="Of the importance before, in percent, what units pruned since had; of that "
+        "after, what units born since have; and the kept units whose share changed most.",
+    )
+    table.add_column("importance", max_width=_NAME_WIDTH, overflow="fold")
+    table.add_column("pruned had", justify="right", overflow="fold")
+    table.add_column("born have", justify="right", overflow="fold")
+    table.add_column("moved most", overflow="fold")
+    for name, move in moves.items():
+        moved = Text("\n").join(_moved(move, signs))
+        table.add_row(Text(name), signs.percent(move.gone), signs.percent(move.newborn), moved)
+    return table
+
+
+def _moved(move: Move, signs: Symbols) -> Iterator[Text]:
+    for unit, (before, after) in list(move.units.items())[:_MOST_MOVED]:
+        if before != after:
+            text = Text(f"#{unit:<6} {signs.percent(before):>5} {signs.arrow} ")
+            yield text.append(
+                f"{signs.percent(after):>5}  {signs.signed(100 * (after - before), '.1f'):>5}"
+            )

@@ -1,0 +1,204 @@
+"""The life of one unit: the view behind `growmas unit`.
+
+`summarise` computes; `as_data` and `render_unit` only write down what it computed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from growmas.history import TopologyHistory
+from growmas.history.records import UnitRecord
+from growmas.terminal.asking import find_group
+from growmas.terminal.folding import fold, title
+from growmas.terminal.naming import some_units
+from growmas.terminal.symbols import Symbols, symbols
+from growmas.terminal.tables import plain_table
+
+_MOST_ROWS = 16  # tasks listed; with more, neighbours in which least changed share a row
+_MOST_READERS = 8
+_MOST_UNITS = 8  # named in a line
+_BAR_WIDTH = 16
+_NAME_WIDTH = 30
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What a unit was worth at a snapshot.
+
+    Attributes:
+        task: Of the snapshot.
+        importance: Of the unit.
+        of_mean: The same over the mean of its group; None if that is 0.
+        readers: Layers that read the unit, with their shares of its importance.
+    """
+
+    task: str
+    importance: float
+    of_mean: float | None
+    readers: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class UnitSummary:
+    """What the view shows.
+
+    Attributes:
+        record: The unit's life.
+        worths: One per snapshot that measured it, in order.
+        rank: At the last of them, 1 if no unit of its group was more important; None if there is
+            none.
+        among: How many units the group had then.
+    """
+
+    record: UnitRecord
+    worths: tuple[Worth, ...]
+    rank: int | None
+    among: int
+
+
+def summarise(history: TopologyHistory, group: str, unit: int) -> UnitSummary:
+    """Compute what the view shows, from one state of the file.
+
+    Raises:
+        HistoryError: If the group or the unit is not there, with the nearest that is.
+    """
+    with history.frozen():
+        find_group(history, group)
+        record = history.unit(group, unit)
+        means = {
+            task: numbers.mean
+            for task, numbers in history.importance_summary().get(group, {}).items()
+        }
+        last = next(reversed(record.importance), None)
+        others = history.importance(last)[group].values() if last else ()
+    worths = tuple(
+        Worth(
+            task=task,
+            importance=value,
+            of_mean=value / means[task] if means.get(task) else None,
+            readers=record.consumers.get(task, {}),
+        )
+        for task, value in record.importance.items()
+    )
+    rank = 1 + sum(value > worths[-1].importance for value in others) if worths else None
+    return UnitSummary(record, worths, rank, len(others))
+
+
+def as_data(summary: UnitSummary) -> dict[str, object]:
+    """The unit as a JSON-ready dict."""
+    record = asdict(summary.record)
+    del record["importance"], record["consumers"]  # `snapshots` has them
+    return {
+        **record,
+        "rank": summary.rank,
+        "among": summary.among,
+        "snapshots": [asdict(worth) for worth in summary.worths],
+    }
+
+
+def render_unit(summary: UnitSummary, *, ascii: bool = False) -> RenderableType:
+    """A unit's birth, kin and fate, its importance by task, and its readers, for a rich console.
+
+    Args:
+        summary: What to show.
+        ascii: Use ASCII characters only (names and reasons are printed as they are).
+    """
+    signs = symbols(ascii=ascii)
+    parts: list[RenderableType] = [_title(summary), _life(summary.record, signs)]
+    if summary.worths:
+        parts += [Text(), _importance(summary, signs)]
+        if summary.worths[-1].readers:
+            parts += [Text(), _readers(summary.worths[-1], signs)]
+    else:
+        parts += [Text(), Text("Its importance was never measured.")]
+    return Group(*parts)
+
+
+def _title(summary: UnitSummary) -> Text:
+    record = summary.record
+    text = Text(f"{record.group}#{record.unit}", "bold")
+    fate = "alive" if record.death_task is None else f"pruned in {record.death_task}"
+    text.append(f"  {fate}", "green" if record.death_task is None else "red")
+    if summary.rank is not None:
+        when = "" if record.death_task is None else f" after {summary.worths[-1].task}"
+        text.append(f", rank {summary.rank} of {summary.among} by importance{when}", "not bold")
+    return text
+
+
+def _life(record: UnitRecord, signs: Symbols) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(style="dim", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in _facts(record, signs):
+        table.add_row(name, Text(text))
+    return table
+
+
+def _facts(record: UnitRecord, signs: Symbols) -> Iterator[tuple[str, str]]:
+    if record.birth_reason is None:
+        yield "born", f"{record.birth_task}, when the network began"
+    else:
+        yield "born", f"{record.birth_task}: {record.birth_reason or 'no reason given'}"
+    if record.parent is not None:
+        yield "split from", f"#{record.parent}"
+    if record.replaced is not None:
+        yield "in place of", f"#{record.replaced}"
+    if record.children:
+        named = some_units(record.children, most=_MOST_UNITS, ellipsis=signs.ellipsis)
+        yield "children", named
+    for first, last in record.frozen:
+        yield "frozen", first if first == last else f"{first} to {last}"
+    if record.death_task is not None:
+        yield "pruned", f"{record.death_task}: {record.death_reason or 'no reason given'}"
+    if record.replaced_by is not None:
+        yield "replaced by", f"#{record.replaced_by}"
+
+
+def _importance(summary: UnitSummary, signs: Symbols) -> Table:
+    worths = summary.worths
+    caption = "Of the mean: over the mean of its group's units at that snapshot."
+    changes = [abs(b - a) for a, b in zip([0.0, *_ratios(worths)], _ratios(worths), strict=False)]
+    rows = fold(changes, _MOST_ROWS)
+    if len(rows) < len(worths):
+        caption += (
+            f" {len(worths)} snapshots in {len(rows)} rows, joined where least changed; a row "
+            "says how its last task ended."
+        )
+    table = plain_table(signs, caption=caption)
+    spark = signs.draw_spark([worths[row[-1]].importance for row in rows])
+    table.add_column(Text(f"importance {spark}"), max_width=_NAME_WIDTH, overflow="fold")
+    for heading in ("value", "of the mean"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    names, top = [worth.task for worth in worths], max(_ratios(worths), default=0.0)
+    for row in rows:
+        worth = worths[row[-1]]
+        ratio = signs.nothing if worth.of_mean is None else f"{worth.of_mean:.2f}"
+        bar = signs.draw_bar((worth.of_mean or 0.0) / top if top else 0.0, _BAR_WIDTH)
+        name = title(names, row, ellipsis=signs.ellipsis)
+        table.add_row(Text(name), f"{worth.importance:.4g}", ratio, Text(bar, "cyan"))
+    return table
+
+
+def _ratios(worths: Sequence[Worth]) -> list[float]:
+    return [worth.of_mean or 0.0 for worth in worths]
+
+
+def _readers(worth: Worth, signs: Symbols) -> Table:
+    listed = sorted(worth.readers.items(), key=lambda pair: (-pair[1], pair[0]))
+    more = len(listed) - _MOST_READERS
+    caption = f"Shares of its importance after {worth.task}."
+    if more > 0:
+        caption += f" {signs.ellipsis} {more} more layers read it."
+    table = plain_table(signs, caption=caption)
+    table.add_column("read by", max_width=_NAME_WIDTH, overflow="fold")
+    table.add_column("share", justify="right", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    for layer, share in listed[:_MOST_READERS]:
+        bar = Text(signs.draw_bar(share, _BAR_WIDTH), "cyan")
+        table.add_row(Text(layer), f"{share:.0%}", bar)
+    return table
