@@ -12,7 +12,7 @@ from growmas.report.figure import (
     draw_values,
 )
 from growmas.report.palette import level, on_level
-from growmas.report.scale import fitted, percent, ticks
+from growmas.report.scale import fitted, percent, row_labels, ticks
 from growmas.report.svg import Drawing
 
 _LEFT = 118
@@ -60,7 +60,8 @@ def _matrix(drawing: Drawing, frame: Frame, facts: RunFacts, low: float, high: f
     gap = 2.0 if down > 12 else 0.0
     drawing.cells(frame.x, frame.y, (across, down), styles, gap=gap)
     every = max(1, -(-13 // int(max(down, 1))))
-    for i, name in enumerate(facts.tasks):
+    names = row_labels(facts.tasks, _LEFT - 12)
+    for i, name in enumerate(names):
         middle = frame.y + (i + 0.5) * down + 3.5
         if i % every == 0:
             drawing.text(frame.x - 8, middle, fitted(name, _LEFT - 12), anchor="end")

@@ -1,5 +1,6 @@
 """The figures that put runs side by side."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -10,11 +11,12 @@ from growmas.report.figure import (
     Figure,
     Frame,
     Numbers,
+    draw_targets,
     draw_tasks,
     draw_values,
 )
 from growmas.report.palette import SERIES
-from growmas.report.scale import fitted, percent, short
+from growmas.report.scale import common_start, fitted, percent, short
 from growmas.report.svg import Drawing
 
 Values = Sequence[float | None]
@@ -54,6 +56,7 @@ def draw_comparison(runs: Sequence[RunFacts]) -> Figure:
     """Accuracy, units and parameters of all runs over their tasks."""
     drawing = Drawing(WIDTH)
     top = 28.0
+    names = _distinct([run.name for run in runs])
     longest = max(runs, key=lambda run: len(run.tasks)).tasks
     for subject in _SUBJECTS:
         lines = [subject.values(run) for run in runs]
@@ -61,7 +64,7 @@ def draw_comparison(runs: Sequence[RunFacts]) -> Figure:
             continue
         height = 190.0 if not subject.from_zero else 130.0
         frame = Frame(LEFT, top, WIDTH - LEFT - _NAMES, height)
-        _panel(drawing, frame, subject, lines, [run.name for run in runs], longest)
+        _panel(drawing, frame, subject, lines, names, longest)
         top = frame.bottom + 62
     drawing.height = top - 18
     return Figure(
@@ -86,9 +89,7 @@ def _panel(
     pad = max((high - low) * 0.08, high * 0.01)
     scale = frame.upward(0 if subject.from_zero else max(0.0, low - pad), high + pad)
     drawing.text(frame.x, frame.y - 12, subject.title, "tb")
-    marks = [
-        short(tick) if subject.from_zero else f"{100 * tick:.4g}%" for tick in scale.ticks
-    ]
+    marks = [short(tick) if subject.from_zero else f"{100 * tick:.4g}%" for tick in scale.ticks]
     draw_values(drawing, frame, scale, marks=marks)
     step = frame.width / len(tasks)
     ends: list[tuple[float, float, int]] = []
@@ -105,7 +106,7 @@ def _panel(
     for (y, x, i), place in zip(sorted(ends), places, strict=True):
         last = next(value for value in reversed(lines[i]) if value is not None)
         drawing.path(f"M{x + 3:.1f} {y:.1f}L{frame.right + 8} {place:.1f}", f"link run-{i}")
-        word = f"{subject.form(last)}  {fitted(names[i], _NAMES - 60)}"
+        word = f"{subject.form(last)}  {fitted(names[i], _NAMES - 78)}"
         drawing.text(frame.right + 12, place + 3.5, word, f"n{i % SERIES} run-{i}")
     draw_tasks(drawing, frame, tasks)
     tips = [
@@ -119,8 +120,14 @@ def _panel(
         )
         for j, task in enumerate(tasks)
     ]
-    for j, tip in enumerate(tips):
-        drawing.target(frame.x + j * step, frame.y, step, frame.height, tip=tip, task=j)
+    draw_targets(drawing, frame, tips)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names without the words that all of them begin with."""
+    start = re.match(r".*[-_/ .]|", common_start(names))
+    length = start.end() if start else 0
+    return [name[length:] or name for name in names]
 
 
 def _apart(places: Sequence[float], least: float) -> list[float]:

@@ -16,12 +16,13 @@ from growmas.history.records import (
     SizeRecord,
     Turnover,
 )
+from growmas.metrics import average_accuracy, backward_transfer, forgetting
 from growmas.report.unit_map import UnitMap, map_units
 from growmas.terminal.result import RunResult
-from growmas.training.metrics import average_accuracy, backward_transfer, forgetting
 
 MAPPED = 6
 """So many groups, those that changed most, have their units drawn."""
+MAPPED_OF_MANY_TASKS = 4
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class RunFacts:
 
     @property
     def matrix(self) -> tuple[tuple[float, ...], ...]:
-        """The rows of `accuracy` whose tasks so far were all measured, until the first that lacks one."""
+        """The rows of `accuracy` up to the first that lacks a task learnt by then."""
         rows: list[tuple[float, ...]] = []
         for i, row in enumerate(self.accuracy):
             known = tuple(value for value in row[: i + 1] if value is not None)
@@ -142,7 +143,9 @@ def read_facts(
         names = tuple(task.name for task in tasks)
         groups = _groups(history, names)
         accuracy, metrics, sizes = history.accuracy(), history.all_metrics(), history.sizes()
-        changed = sorted(groups, key=lambda group: (-group.changed, -group.ever))[:MAPPED]
+        changed = sorted(groups, key=lambda group: (-group.changed, -group.ever))[
+            : MAPPED if len(names) <= 40 else MAPPED_OF_MANY_TASKS
+        ]
         return RunFacts(
             name=name,
             result=None if results is None else RunResult.read(results),

@@ -87,7 +87,7 @@ def draw_values(
 
 
 def draw_tasks(
-    drawing: Drawing, frame: Frame, tasks: Sequence[str], *, heading: bool = True
+    drawing: Drawing, frame: Frame, tasks: Sequence[str], *, heading: bool = True, drop: float = 31
 ) -> None:
     """Names of tasks below a frame, one step each."""
     step = frame.width / len(tasks)
@@ -96,14 +96,13 @@ def draw_tasks(
         x = frame.x + (i + 0.5) * step
         drawing.text(x, frame.bottom + 15, label, anchor="middle")
     if heading:
-        drawing.text(frame.right, frame.bottom + 31, f"{labels.heading} →", anchor="end")
+        drawing.text(frame.right, frame.bottom + drop, f"{labels.heading} →", anchor="end")
 
 
 def draw_targets(drawing: Drawing, frame: Frame, tips: Sequence[str]) -> None:
     """One column per task that answers a pointer."""
-    step = frame.width / len(tips)
-    for i, tip in enumerate(tips):
-        drawing.target(frame.x + i * step, frame.y, step, frame.height, tip=tip, task=i)
+    facts = {"kind": "columns", "rows": 1, "columns": len(tips), "tips": list(tips)}
+    drawing.answer(frame.x, frame.y, frame.width, frame.height, facts)
 
 
 def draw_legend(

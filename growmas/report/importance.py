@@ -1,7 +1,7 @@
 """The figures of importance: where the capacity is protected, and where it is free."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from growmas.report.facts import RunFacts
@@ -21,23 +21,37 @@ from growmas.report.unit_map import UnitMap
 
 _LEFT = 150
 _SHOWN = 30
-_DECADES = 4
 
 
 @dataclass(frozen=True)
 class _Shade:
-    """Shares of a logarithmic scale: the largest value is 1, `_DECADES` powers of ten below are 0."""
+    """Shares of a logarithmic scale.
 
+    Attributes:
+        least: The value whose share is 0.
+        most: The value whose share is 1; 0 if there is none.
+    """
+
+    least: float
     most: float
 
+    @classmethod
+    def over(cls, values: Iterable[float]) -> "_Shade":
+        """From the largest value down to nearly the smallest, at most four powers of ten."""
+        known = sorted(value for value in values if value > 0)
+        if not known:
+            return cls(0.0, 0.0)
+        most = known[-1]
+        return cls(min(max(known[len(known) // 50], most * 1e-4), most * 0.5), most)
+
     def share(self, value: float) -> float:
-        if value <= 0 or self.most <= 0:
+        if value <= self.least or self.most <= 0:
             return 0.0
-        return max(0.0, 1 + math.log10(value / self.most) / _DECADES)
+        return math.log(value / self.least) / math.log(self.most / self.least)
 
     @property
     def ends(self) -> tuple[str, str]:
-        return f"{short(self.most / 10**_DECADES)} or less", short(self.most)
+        return f"{short(self.least)} or less", short(self.most)
 
 
 def draw_importance(facts: RunFacts) -> Figure | None:
@@ -46,7 +60,7 @@ def draw_importance(facts: RunFacts) -> Figure | None:
     if not measured:
         return None
     shown = sorted(measured[:_SHOWN], key=facts.groups.index)
-    shade = _Shade(max(each.mean for group in shown for each in group.importance if each))
+    shade = _Shade.over(e.mean for group in shown for e in group.importance if e)
     drawing = Drawing(WIDTH)
     draw_shades(drawing, 12, "m", shade.ends)
     row = min(34.0, max(14.0, 420 / len(shown)))
@@ -86,9 +100,9 @@ def draw_importance(facts: RunFacts) -> Figure | None:
         key="importance",
         title="Where importance lies",
         caption=(
-            "Mean importance of a unit, per group and task, on a logarithmic scale. Dark is "
-            "protected; “free” is the share of units whose importance is exactly 0, which no task "
-            "needs." + _left_out(len(shown), len(measured))
+            "Mean importance of a unit, per group and task, on a logarithmic scale. A strong shade "
+            "is protected; “free” is the share of units whose importance is exactly 0, which no "
+            "task needs." + _left_out(len(shown), len(measured))
         ),
         drawing=drawing,
         numbers=_numbers(facts),
@@ -98,11 +112,19 @@ def draw_importance(facts: RunFacts) -> Figure | None:
 def draw_units(facts: RunFacts) -> Figure:
     """Unit by unit when they lived and what they were worth, for the groups that changed most."""
     maps = [(g.name, facts.maps[g.name]) for g in facts.groups if g.name in facts.maps]
-    shade = _Shade(max((each.most for _, each in maps), default=0.0))
+    shade = _Shade.over(
+        value for _, each in maps for row in each.importance for value in row if value is not None
+    )
     drawing = Drawing(WIDTH)
     x = draw_shades(drawing, 12, "m", shade.ends) if shade.most > 0 else 0
-    legend = (("free", "importance exactly 0"),) if shade.most > 0 else ()
-    draw_legend(drawing, 12, (*legend, ("life", "alive, not measured")), x=x)
+    kinds = {
+        _style(alive, value, shade)
+        for _, each in maps
+        for lives, values in zip(each.alive, each.importance, strict=True)
+        for alive, value in zip(lives, values, strict=True)
+    }
+    legend = [("free", "importance exactly 0"), ("life", "alive, not measured")]
+    draw_legend(drawing, 12, [entry for entry in legend if entry[0] in kinds], x=x)
     across = min(2, len(maps)) or 1
     width = (WIDTH - (across - 1) * 30) / across
     top = 48.0
@@ -169,8 +191,7 @@ def _draw_map(
             "columns": len(tasks),
             "alive": [list(row) for row in units.alive],
             "values": ["".join(_code(style) for style in row) for row in styles],
-            "most": float(f"{shade.most:.4g}"),
-            "decades": _DECADES,
+            "ends": [float(f"{shade.least:.4g}"), float(f"{shade.most:.4g}")],
             "levels": LEVELS,
         },
     )

@@ -1,14 +1,16 @@
 """The figure of lineage: when units were born, from whom, and how many of each birth still live."""
 
 from collections.abc import Sequence
+from itertools import groupby
 
 from growmas.history.records import Cohort
 from growmas.report.facts import GroupFacts, RunFacts
 from growmas.report.figure import WIDTH, Figure, Frame, Numbers, draw_legend, draw_tasks
-from growmas.report.scale import fitted
+from growmas.report.scale import fitted, row_labels
 from growmas.report.svg import Drawing
 
 _SHOWN = 6
+_SHOWN_OF_MANY_TASKS = 4
 _LEFT = 96
 _RIGHT = 62
 _GAP = 24
@@ -16,7 +18,8 @@ _GAP = 24
 
 def draw_lineage(facts: RunFacts) -> Figure:
     """Cohorts of birth, one row each, narrowing as their units are pruned."""
-    shown = sorted(facts.by_change[:_SHOWN], key=facts.groups.index)
+    most = _SHOWN if len(facts.tasks) <= 40 else _SHOWN_OF_MANY_TASKS
+    shown = sorted(facts.by_change[:most], key=facts.groups.index)
     drawing = Drawing(WIDTH)
     draw_legend(drawing, 12, (("kept", "alive"), ("gone", "pruned since")))
     if any(group.links for group in shown):
@@ -59,6 +62,7 @@ def _draw_group(drawing: Drawing, frame: Frame, group: GroupFacts, tasks: Sequen
     row = frame.height / max(len(group.cohorts), 1)
     step = frame.width / len(tasks)
     tall = row >= 12
+    names = row_labels(tasks, _LEFT - 8)
     every = max(1, -(-13 // int(row)))
     for i, cohort in enumerate(group.cohorts):
         y, birth = frame.y + i * row, tasks.index(cohort.task)
@@ -68,20 +72,25 @@ def _draw_group(drawing: Drawing, frame: Frame, group: GroupFacts, tasks: Sequen
         drawing.path(_ribbon(cohort, x, y, step, thick), "kept", tip=_tip(group, cohort))
         middle = y + row / 2 + 3
         if i % every == 0:
-            name = "at the start" if cohort.initial else cohort.task
+            name = "at the start" if cohort.initial else names[birth]
             drawing.text(frame.x - 8, middle, fitted(name, _LEFT - 8), anchor="end")
-            now = list(cohort.alive.values())[-1]
-            drawing.text(frame.right + 8, middle, f"{now:,} of {cohort.size:,}")
+            drawing.text(frame.right + 8, middle, _survivors(cohort))
     _draw_links(drawing, frame, group, tasks, row, step)
     draw_tasks(drawing, frame, tasks)
+
+
+def _survivors(cohort: Cohort) -> str:
+    now = list(cohort.alive.values())[-1]
+    words = f"{now:,} of {cohort.size:,}"
+    return words if len(words) <= 9 else f"{100 * now / cohort.size:.0f}%"
 
 
 def _ribbon(cohort: Cohort, x: float, y: float, step: float, thick: float) -> str:
     """Steps whose height is the share that lives, standing on the row's lower edge."""
     d = f"M{x:.1f} {y + thick:.1f}"
-    for i, alive in enumerate(cohort.alive.values()):
-        top = y + thick * (1 - alive / cohort.size)
-        d += f"V{top:.2f}H{x + (i + 1) * step:.1f}"
+    for alive, same in groupby(enumerate(cohort.alive.values()), key=lambda pair: pair[1]):
+        last = max(i for i, _ in same)
+        d += f"V{y + thick * (1 - alive / cohort.size):.1f}H{x + (last + 1) * step:.1f}"
     return f"{d}V{y + thick:.1f}z"
 
 
@@ -113,9 +122,7 @@ def _tip(group: GroupFacts, cohort: Cohort) -> str:
     born = "there at the start" if cohort.initial else f"born in {cohort.task}"
     last, alive = list(cohort.alive.items())[-1]
     share = f"{100 * alive / cohort.size:.0f}%"
-    return (
-        f"{group.name}: {cohort.size:,} units {born}\n{alive:,} alive after {last} ({share})"
-    )
+    return f"{group.name}: {cohort.size:,} units {born}\n{alive:,} alive after {last} ({share})"
 
 
 def _numbers(facts: RunFacts) -> Numbers:

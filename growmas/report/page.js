@@ -32,6 +32,9 @@ const hide = () => tip.classList.remove("on");
 const percent = (share) => (100 * share).toFixed(1) + "%";
 const plain = (value) => value === 0 ? "0" : Number(value.toPrecision(3)).toString();
 const answers = {
+  columns(grid, i, j) {
+    return grid.tips[j];
+  },
   accuracy(grid, i, j, tasks) {
     const value = (grid.values[i] || [])[j];
     return value == null ? null : `${percent(value)} on ${tasks[j]}\nafter learning ${tasks[i]}`;
@@ -48,8 +51,8 @@ const answers = {
     const alive = grid.alive[i][j] + " alive after " + tasks[j];
     if (code === "u") return `${name}\n${alive}\nimportance not measured`;
     if (code === "z") return `${name}\n${alive}\nimportance exactly 0`;
-    const at = (level) => grid.most * 10 ** ((level / (grid.levels - 1) - 1) * grid.decades);
-    const level = Number(code), low = at(level - 0.5), high = Math.min(at(level + 0.5), grid.most);
+    const [least, most] = grid.ends, at = (level) => least * (most / least) ** (level / (grid.levels - 1));
+    const level = Number(code), low = at(level - 0.5), high = Math.min(at(level + 0.5), most);
     const worth = level === 0 ? `below ${plain(high)}` : `${plain(low)} to ${plain(high)}`;
     return `${name}\n${alive}\nimportance ${worth}` + (last > first ? " in the mean" : "");
   },
@@ -64,7 +67,7 @@ const tasksOf = (section) => {
   return section.tasks;
 };
 const ask = (mark, event) => {
-  if (mark.dataset.tip) return [mark.dataset.tip, mark.dataset.task];
+  if (mark.dataset.tip) return [mark.dataset.tip, undefined];
   const grid = read(mark), box = mark.getBoundingClientRect(), tasks = tasksOf(mark.closest("section"));
   const rows = Array.isArray(grid.rows) ? grid.rows.length : grid.rows;
   const at = (share, count) => Math.min(count - 1, Math.max(0, Math.floor(share * count)));
@@ -75,7 +78,6 @@ const ask = (mark, event) => {
 // The task under the pointer is marked in every figure of its run.
 let marked = null;
 const unmark = () => {
-  document.querySelectorAll(".hit.on").forEach((mark) => mark.classList.remove("on"));
   document.querySelectorAll(".guide").forEach((mark) => mark.remove());
   marked = null;
 };
@@ -84,7 +86,6 @@ const mark = (section, task) => {
   if (marked === name) return;
   unmark();
   marked = name;
-  section.querySelectorAll(`.hit[data-task="${task}"]`).forEach((hit) => hit.classList.add("on"));
   section.querySelectorAll(".hit[data-grid]").forEach((hit) => {
     const width = Number(hit.getAttribute("width")) / read(hit).columns;
     const guide = hit.cloneNode(false);

@@ -99,7 +99,8 @@ def _comparison(runs: Sequence[RunFacts], title: str) -> str:
     figures = "".join(_figure(figure, _Place(None)) for figure in comparison_figures(runs))
     longest = max(runs, key=lambda run: len(run.tasks))
     return (
-        f'<section id="comparison-of-runs" {_tasks(longest)}><header><h1>{escape(title)}</h1></header>'
+        f'<section id="comparison-of-runs" {_tasks(longest)}>'
+        f"<header><h1>{escape(title)}</h1></header>"
         f'<figure><figcaption><h3>Results</h3></figcaption><div class="plot">'
         f"{comparison_table(runs)}</div></figure>{figures}</section>"
     )
@@ -168,7 +169,7 @@ def _layers(facts: RunFacts, index: int) -> str:
         return ""
     return (
         f'<figure id="layers-{index}" class="long"><figcaption><h3>Layers at the end</h3>'
-        f"</figcaption><div class=\"scroll\">{layers_table(facts.layers)}</div></figure>"
+        f'</figcaption><div class="scroll">{layers_table(facts.layers)}</div></figure>'
     )
 
 

@@ -83,8 +83,12 @@ _MARKS = {
     "dot": "fill:{born}",
     "frame": "fill:none;stroke:{ink};stroke-width:1.25",
     "hit": "fill:transparent",
+    "solid": "stroke-dasharray:none",
+    "tplus": "fill:{born};font-size:11px;font-weight:600",
+    "tminus": "fill:{s1};font-size:11px;font-weight:600",
     "crisp": "shape-rendering:crispEdges",
 }
+_LAST = ("solid", "crisp")  # they overrule what a mark has besides
 _PATTERNS = (
     '<pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" '
     'patternTransform="rotate(45)"><rect class="paper" width="5" height="5"/>'
@@ -137,7 +141,8 @@ def _declared(theme: Theme) -> str:
 
 
 def _rules(colours: Mapping[str, str]) -> str:
-    marks = {name: rule.format_map(colours) for name, rule in _MARKS.items()}
+    first = {name: rule for name, rule in _MARKS.items() if name not in _LAST}
+    marks = {name: rule.format_map(colours) for name, rule in first.items()}
     marks |= {"stripe": f"fill:{colours['pruned']}", "speck": f"fill:{colours['free']}"}
     for letter in "am":
         marks |= {f"{letter}{i}": f"fill:{colours[f'{letter}{i}']}" for i in range(LEVELS)}
@@ -150,15 +155,14 @@ def _rules(colours: Mapping[str, str]) -> str:
         marks[f"p{i}"] = f"fill:{colour}"
         marks[f"w{i}"] = f"fill:{colour};opacity:.14"
         marks[f"n{i}"] = f"fill:{colour};font-size:11px;font-weight:600"
+    marks |= {name: _MARKS[name] for name in _LAST}
     return "\n".join(f".{name}{{{rule}}}" for name, rule in marks.items())
 
 
 def _between(stops: tuple[str, str, str], share: float) -> str:
     first, second = (stops[0], stops[1]) if share < 0.5 else (stops[1], stops[2])
     part = 2 * share - int(share >= 0.5)
-    mixed = (
-        round(a + (b - a) * part) for a, b in zip(_rgb(first), _rgb(second), strict=True)
-    )
+    mixed = (round(a + (b - a) * part) for a, b in zip(_rgb(first), _rgb(second), strict=True))
     return "#" + "".join(f"{value:02x}" for value in mixed)
 
 

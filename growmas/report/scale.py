@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
 
 _LETTER = 6.0  # pixels that a letter of the small text takes, on average and a little more
 
@@ -109,7 +108,7 @@ def task_labels(names: Sequence[str], step: float) -> TaskLabels:
     """
     if _widest(names) <= step:
         return TaskLabels("task", tuple(names))
-    start = commonprefix(list(names)).rpartition(" ")[0]
+    start = common_start(names).rpartition(" ")[0]
     rests = [name.removeprefix(start).strip() for name in names]
     heading = start or "task"
     if not start or _widest(rests) > 3 * step:
@@ -117,6 +116,29 @@ def task_labels(names: Sequence[str], step: float) -> TaskLabels:
     every = max(1, math.ceil(_widest(rests) / step))
     every = next((round_ for round_ in (1, 2, 5, 10, 20, 25, 50) if round_ >= every), every)
     return TaskLabels(heading, tuple("" if i % every else rest for i, rest in enumerate(rests)))
+
+
+def row_labels(names: Sequence[str], pixels: float) -> tuple[str, ...]:
+    """Names, or what is left of them without their common beginning where they do not fit.
+
+    >>> row_labels(["permutation 1", "permutation 2"], 40)
+    ('1', '2')
+    """
+    if _widest(names) <= pixels + 8:
+        return tuple(names)
+    start = common_start(names).rpartition(" ")[0]
+    return tuple(name.removeprefix(start).strip() for name in names)
+
+
+def common_start(names: Sequence[str]) -> str:
+    """What all names begin with.
+
+    >>> common_start(["mnist-mas", "mnist-ewc"])
+    'mnist-'
+    """
+    first, last = min(names), max(names)
+    pairs = zip(first, last, strict=False)
+    return first[: next((i for i, (a, b) in enumerate(pairs) if a != b), len(first))]
 
 
 def _widest(names: Sequence[str]) -> float:

@@ -34,7 +34,7 @@ def draw_size(facts: RunFacts) -> Figure | None:
     width = (WIDTH - (len(panels) - 1) * _GAP) / len(panels)
     for i, (title, values, form) in enumerate(panels):
         frame = Frame(i * (width + _GAP) + LEFT, 28, width - LEFT, 160)
-        _panel(drawing, frame, facts, title, values, series=i, whole=form is short)
+        _panel(drawing, frame, facts, title, values, whole=form is short)
     return Figure(
         key="size",
         title="Size and success",
@@ -51,7 +51,6 @@ def _panel(
     title: str,
     values: list[float | None],
     *,
-    series: int,
     whole: bool,
 ) -> None:
     known = [(i, value) for i, value in enumerate(values) if value is not None]
@@ -66,14 +65,14 @@ def _panel(
     if whole:
         area = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
         ends = f"L{points[-1][0]:.1f} {frame.bottom}L{points[0][0]:.1f} {frame.bottom}z"
-        drawing.path(f"M{area}{ends}", f"w{series}")
-    drawing.polyline(points, f"l{series} solid")
+        drawing.path(f"M{area}{ends}", "w0")
+    drawing.polyline(points, "l0")
     if step > 14:
         for x, y in points:
-            drawing.circle(x, y, 3, f"p{series}")
+            drawing.circle(x, y, 3, "p0")
     x, y = points[-1]
     word = f"{known[-1][1]:,.0f}" if whole else percent(known[-1][1])
-    drawing.text(min(x + 4, frame.right), y - 9, word, f"n{series}", anchor="end")
+    drawing.text(min(x + 4, frame.right), y - 9, word, "n0", anchor="end")
     draw_tasks(drawing, frame, facts.tasks)
     draw_targets(drawing, frame, [_tip(facts, i) for i in range(len(values))])
 

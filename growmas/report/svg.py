@@ -1,4 +1,4 @@
-"""Pictures as SVG: marks put on one after another, written into a page or as a file of their own."""
+"""Pictures as SVG: marks put on one after another, written into a page or as a file."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -39,7 +39,9 @@ class Mark:
             if self.facts is not None:
                 attributes["data-grid"] = json.dumps(self.facts, separators=(",", ":"))
         written = "".join(
-            f' {name}="{_written(value)}"' for name, value in attributes.items() if value is not None
+            f' {name}="{_written(value)}"'
+            for name, value in attributes.items()
+            if value is not None
         )
         return f"<{self.tag}{written}>{inner}</{self.tag}>" if inner else f"<{self.tag}{written}/>"
 
@@ -95,12 +97,10 @@ class Drawing:
             place["text_anchor"] = anchor
         self._marks.append(Mark("text", {"class": style, **place}, text))
 
-    def target(
-        self, x: float, y: float, width: float, height: float, *, tip: str, task: int | None = None
-    ) -> None:
-        """An unseen box that answers a pointer; `task` is which task it stands for."""
-        box: dict[str, Value] = {"x": x, "y": y, "width": width, "height": height}
-        self._marks.append(Mark("rect", {"class": "hit", **box, "data_task": task}, tip=tip))
+    def boxes(self, boxes: Iterable[tuple[float, float, float, float]], style: str) -> None:
+        """Boxes of one style, (x, y, width, height) each, as one element."""
+        parts = (tuple(map(_number, box)) for box in boxes if box[2] > 0 and box[3] > 0)
+        self.path("".join(f"M{x} {y}h{w}v{h}h-{w}z" for x, y, w, h in parts), style)
 
     def answer(self, x: float, y: float, width: float, height: float, facts: object) -> None:
         """An unseen box over a grid of cells; a script answers from `facts`."""
@@ -118,15 +118,24 @@ class Drawing:
     ) -> None:
         """Rows of coloured cells; None leaves one out. Cells of one style are one element."""
         width, height = size
-        paths: dict[str, list[str]] = {}
+        found: dict[str, list[tuple[int, int, int]]] = {}
         for i, row in enumerate(styles):
-            top = _number(y + i * height)
             for start, length, style in _stretches(row, joined=gap == 0):
-                left, across = _number(x + start * width), _number(length * width - gap)
-                box = f"M{left} {top}h{across}v{_number(height - gap)}h-{across}z"
-                paths.setdefault(style, []).append(box)
-        for style, boxes in sorted(paths.items()):
-            self.path("".join(boxes), style if gap else f"{style} crisp")
+                found.setdefault(style, []).append((i, start, length))
+        for style, cells in sorted(found.items()):
+            if gap:
+                self.boxes(
+                    (
+                        (x + start * width, y + i * height, length * width - gap, height - gap)
+                        for i, start, length in cells
+                    ),
+                    style,
+                )
+            else:  # many small ones: counted in cells, which takes half the letters
+                d = "".join(f"M{start} {i}h{length}v1h-{length}z" for i, start, length in cells)
+                place = f"matrix({width:.4f} 0 0 {height:.4f} {x:.2f} {y:.2f})"
+                look: dict[str, Value] = {"class": f"{style} crisp", "d": d, "transform": place}
+                self._marks.append(Mark("path", look))
 
     def render(self, *, title: str, description: str, name: str, style: str | None = None) -> str:
         """The picture as an SVG element.
@@ -145,10 +154,13 @@ class Drawing:
         label = f'role="img" aria-labelledby="{name}-t {name}-d"'
         if not standalone:
             return f'<svg {size} {label} id="{name}">{head}\n{marks}\n</svg>'
-        paper = f'<rect class="paper" width="{_number(self.width)}" height="{_number(self.height)}"/>'
+        paper = (
+            f'<rect class="paper" width="{_number(self.width)}" height="{_number(self.height)}"/>'
+        )
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" width="{_number(self.width)}" '
-            f'height="{_number(self.height)}" {size} {label}>{head}{style}{paper}\n{marks}\n</svg>\n'
+            f'height="{_number(self.height)}" {size} {label}>{head}{style}{paper}'
+            f"\n{marks}\n</svg>\n"
         )
 
 

@@ -60,9 +60,7 @@ def map_units(
     )
 
 
-def _row_means(
-    values: dict[int, float], row_of: dict[int, int], count: int
-) -> list[float | None]:
+def _row_means(values: dict[int, float], row_of: dict[int, int], count: int) -> list[float | None]:
     sums, numbers = [0.0] * count, [0] * count
     for unit, value in values.items():
         row = row_of[unit]

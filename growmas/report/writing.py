@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from itertools import zip_longest
 
 from growmas.history.records import EventRecord, LayerRecord
 from growmas.report.facts import RunFacts
@@ -28,9 +29,10 @@ def headline(facts: RunFacts) -> str:
             f"and {died:,} pruned."
         )
     if facts.average_accuracy is not None:
-        text += f" At the end it answers {percent(facts.average_accuracy)} of all tasks rightly"
+        text += f" It ends at {percent(facts.average_accuracy)} accuracy on average"
         if len(facts.matrix) > 1 and facts.forgetting is not None:
-            text += f"; {points(facts.forgetting)} points were forgotten on the way"
+            lost = f"{points(facts.forgetting)} points" if facts.forgetting >= 0.0005 else "nothing"
+            text += f", with {lost} forgotten on the way"
         text += "."
     return text
 
@@ -75,7 +77,12 @@ def seconds(value: float) -> str:
 
 def table(numbers: Numbers, *, style: str = "numbers") -> str:
     """Numbers as an HTML table; None is an empty cell."""
-    head = "".join(f"<th scope=col>{escape(name)}</th>" for name in numbers.head)
+    first = numbers.rows[0] if numbers.rows else ()
+    kinds = [" class=n" if isinstance(cell, int | float) else "" for cell in first]
+    head = "".join(
+        f"<th scope=col{kind}>{escape(name)}</th>"
+        for name, kind in zip_longest(numbers.head, kinds, fillvalue="")
+    )
     rows = "".join(f"<tr>{''.join(map(_cell, row))}</tr>\n" for row in numbers.rows)
     return f"<table class={style}><thead><tr>{head}</tr></thead><tbody>\n{rows}</tbody></table>"
 
@@ -85,7 +92,7 @@ def _cell(value: Cell) -> str:
         return "<td></td>"
     if isinstance(value, str):
         return f"<td>{escape(value)}</td>"
-    return f"<td class=n>{value:.6g}</td>" if isinstance(value, float) else f"<td class=n>{value}"
+    return f"<td class=n>{value:.6g}" if isinstance(value, float) else f"<td class=n>{value:,}"
 
 
 def events_table(events: Sequence[EventRecord]) -> str:

@@ -196,9 +196,7 @@ def _course(line: Lifeline, tasks: Mapping[str, int]) -> tuple[int, tuple[tuple[
 def _life(lines: Sequence[Lifeline], tasks: Mapping[str, int]) -> Life:
     births = Counter(tasks[line.birth_task] for line in lines)
     deaths = Counter(tasks[line.death_task] for line in lines if line.death_task is not None)
-    held = [
-        (tasks[first], tasks[last]) for line in lines for first, last in line.frozen
-    ]
+    held = [(tasks[first], tasks[last]) for line in lines for first, last in line.frozen]
     starts, ends = Counter(first for first, _ in held), Counter(last + 1 for _, last in held)
     birth = min(births)
     after = range(birth, len(tasks))
