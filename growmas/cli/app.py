@@ -229,6 +229,19 @@ def report(
 
 
 @app.command()
+def watch(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Run directories, names below runs/, or history files; default all."),
+    ] = None,
+) -> None:
+    """Browse runs in the terminal, live or recorded: groups, tasks, units, differences."""
+    from growmas.cli.watching import watch as browse
+
+    browse(runs or [], RUNS)
+
+
+@app.command()
 def doctor() -> None:
     """Check what growmas needs on this machine, and say how to mend what is missing."""
     from growmas.cli.doctor import examine
