@@ -250,6 +250,39 @@ def list_runs(
     reading.list_folder(folder, output)
 
 
+@app.command(no_args_is_help=True)
+def report(
+    runs: Annotated[
+        list[str], typer.Argument(help="Run directories, names below runs/, or history files.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page; NAME-report.html by default.")
+    ] = None,
+    figures: Annotated[
+        Path | None, typer.Option(help="Write each figure as SVG to this folder instead.")
+    ] = None,
+    png: Annotated[bool, typer.Option("--png", help="With --figures: as PNG too.")] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
+) -> None:
+    """Write a report: one HTML page with figures that answer, or the figures for a paper."""
+    from growmas.cli.reporting import report as write
+
+    write(runs, RUNS, out=out, figures=figures, png=png, overwrite=overwrite)
+
+
+@app.command()
+def watch(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Run directories, names below runs/, or history files; default all."),
+    ] = None,
+) -> None:
+    """Browse runs in the terminal, live or recorded: groups, tasks, units, differences."""
+    from growmas.cli.watching import watch as browse
+
+    browse(runs or [], RUNS)
+
+
 @app.command()
 def doctor() -> None:
     """Check what growmas needs on this machine, and say how to mend what is missing."""

@@ -1,0 +1,182 @@
+"""What the browser's middle shows of a run: cells of groups × tasks in several measures."""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+
+from growmas.history import TopologyHistory
+from growmas.history.records import GroupImportance, Turnover
+
+
+@dataclass(frozen=True)
+class Board:
+    """A run over T tasks; tuples have one entry per task.
+
+    Attributes:
+        tasks: Names; none if no task has begun.
+        live: Whether the last task has no snapshot yet.
+        turnover: Units before, born, died and after, per group.
+        total: The same, summed over groups.
+        importance: In a few numbers, per group; None where it was not measured.
+        parameters: Of the whole model; None where they were not written.
+        accuracy: Mean over the tasks so far; None where it was not measured.
+    """
+
+    tasks: tuple[str, ...]
+    live: bool
+    turnover: Mapping[str, tuple[Turnover, ...]]
+    total: tuple[Turnover, ...]
+    importance: Mapping[str, tuple[GroupImportance | None, ...]]
+    parameters: tuple[int | None, ...]
+    accuracy: tuple[float | None, ...]
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Names of the groups, in the structure's order."""
+        return tuple(self.turnover)
+
+
+def read_board(history: TopologyHistory) -> Board:
+    """Read a run from one state of its file."""
+    with history.frozen():
+        tasks = history.tasks()
+        names = tuple(task.name for task in tasks)
+        turnover = {name: tuple(by.values()) for name, by in history.turnover().items()}
+        summary, sizes = history.importance_summary(), history.sizes()
+        metrics, matrix = history.all_metrics(), history.accuracy()
+    return Board(
+        tasks=names,
+        live=bool(tasks) and tasks[-1].finished is None,
+        turnover=turnover,
+        total=tuple(
+            reduce(add, (cells[i] for cells in turnover.values()), Turnover(0, 0, 0, 0))
+            for i in range(len(names))
+        ),
+        importance={
+            group: tuple(summary.get(group, {}).get(task) for task in names) for group in turnover
+        },
+        parameters=tuple(sizes[name].parameters if name in sizes else None for name in names),
+        accuracy=tuple(
+            metrics.get(name, {}).get("accuracy", _mean(matrix[i][: i + 1]))
+            for i, name in enumerate(names)
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the board.
+
+    Attributes:
+        text: What stands in it.
+        share: How strongly it is shaded, from 0 to 1.
+    """
+
+    text: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A way to look at the board.
+
+    Attributes:
+        name: For people.
+        reading: How its cells are read.
+        cell: Board, group and number of a task -> cell.
+        number: The same as a number, for exports; None where there is none.
+    """
+
+    name: str
+    reading: str
+    cell: Callable[[Board, str, int], Cell]
+    number: Callable[[Board, str, int], float | None]
+
+
+def short(value: float) -> str:
+    """A number in at most six letters.
+
+    >>> [short(value) for value in (0, 950, 12_500, 3_200_000, 0.25, 0.000123)]
+    ['0', '950', '12.5k', '3.2M', '0.25', '1e-4']
+    """
+    size = abs(value)
+    if size >= 1e6:
+        return f"{value / 1e6:.3g}M"
+    if size >= 10_000:
+        return f"{value / 1e3:.3g}k"
+    if size == 0 or size >= 100:
+        return f"{value:.0f}"
+    return f"{value:.3g}" if size >= 0.01 else f"{value:.0e}".replace("e-0", "e-")
+
+
+def _width(board: Board, group: str, task: int) -> Cell:
+    widths = [each.width for each in board.turnover[group]]
+    return Cell(short(widths[task]), widths[task] / (max(widths) or 1))
+
+
+def _change(board: Board, group: str, task: int) -> Cell:
+    each = board.turnover[group][task]
+    most = max(max(t.born, t.died) for cells in board.turnover.values() for t in cells) or 1
+    parts = [f"+{each.born}" if each.born else "", f"−{each.died}" if each.died else ""]
+    return Cell("".join(parts) or "·", max(each.born, each.died) / most)
+
+
+def _importance(board: Board, group: str, task: int) -> Cell:
+    each = board.importance[group][task]
+    if each is None:
+        return Cell("·", 0.0)
+    known = [e.mean for cells in board.importance.values() for e in cells if e and e.mean > 0]
+    if each.mean <= 0 or not known:
+        return Cell("0", 0.0)
+    low, high = math.log(min(known)), math.log(max(known))
+    return Cell(short(each.mean), (math.log(each.mean) - low) / (high - low) if high > low else 1.0)
+
+
+def _free(board: Board, group: str, task: int) -> Cell:
+    each = board.importance[group][task]
+    if each is None or not each.units:
+        return Cell("·", 0.0)
+    share = each.zeros / each.units
+    return Cell(f"{100 * share:.0f}%", share)
+
+
+def _mean_importance(board: Board, group: str, task: int) -> float | None:
+    each = board.importance[group][task]
+    return None if each is None else each.mean
+
+
+def _free_share(board: Board, group: str, task: int) -> float | None:
+    each = board.importance[group][task]
+    return each.zeros / each.units if each and each.units else None
+
+
+MEASURES = (
+    Measure(
+        "width",
+        "units at the end of the task; shaded by the share of the group's largest width",
+        _width,
+        lambda board, group, task: board.turnover[group][task].width,
+    ),
+    Measure(
+        "born − pruned",
+        "units born and pruned during the task; shaded by how many",
+        _change,
+        lambda board, group, task: (
+            board.turnover[group][task].born - board.turnover[group][task].died
+        ),
+    ),
+    Measure(
+        "importance",
+        "mean importance of a unit; shaded on a logarithmic scale",
+        _importance,
+        _mean_importance,
+    ),
+    Measure("free", "share of units whose importance is exactly 0", _free, _free_share),
+)
+
+
+def _mean(values: tuple[float | None, ...]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

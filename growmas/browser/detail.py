@@ -1,0 +1,84 @@
+"""The right side of the browser: a group at a task, a unit's life, or two tasks side by side."""
+
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from growmas.browser.board import Board, short
+from growmas.history import TopologyHistory
+from growmas.history.records import EventRecord
+from growmas.terminal import task_diff, unit
+from growmas.terminal.naming import some_units
+
+_MOST_UNITS = 8  # named in a line
+_TOP = 6  # units listed by importance
+
+
+def group_at(history: TopologyHistory, board: Board, group: str, task: int) -> RenderableType:
+    """What became of a group during a task, and why."""
+    name, each = board.tasks[task], board.turnover[group][task]
+    lines = [
+        Text(f"{group} · {name}", "bold"),
+        Text(f"{each.before:,} + {each.born:,} born − {each.died:,} pruned = {each.width:,} units"),
+    ]
+    with history.frozen():
+        for sign, style, ids in (
+            ("+", "green", history.born(task)[group]),
+            ("−", "red", history.died(task)[group]),
+        ):
+            if ids:
+                words = some_units(ids, most=_MOST_UNITS, ellipsis="…")
+                lines.append(Text(f"{sign} {words}", style))
+        lines += _importance(history, board, group, task)
+        events = [event for event in history.events() if event.task == name]
+    lines += _why([event for event in events if group in event.born or group in event.died])
+    return Group(*lines)
+
+
+def unit_life(history: TopologyHistory, group: str, number: int) -> RenderableType:
+    """The life of a unit.
+
+    Raises:
+        HistoryError: If there is no such unit, with the nearest that there is.
+    """
+    return unit.render_unit(unit.summarise(history, group, number))
+
+
+def two_tasks(history: TopologyHistory, board: Board, a: int, b: int) -> RenderableType:
+    """The network after one task against the network after another."""
+    return task_diff.render_task_diff(task_diff.summarise(history, board.tasks[a], board.tasks[b]))
+
+
+def _importance(history: TopologyHistory, board: Board, group: str, task: int) -> Iterator[Text]:
+    numbers = board.importance[group][task]
+    if numbers is None:
+        yield Text("\nimportance was not measured", "dim")
+        return
+    yield Text(
+        f"\nimportance {short(numbers.mean)} in the mean, {short(numbers.least)} to "
+        f"{short(numbers.most)}; {numbers.zeros:,} of {numbers.units:,} units are free (exactly 0)"
+    )
+    values = history.importance(task)[group]
+    best = sorted(values, key=lambda each: -values[each])[:_TOP]
+    for each in best:
+        bar = "█" * max(1, round(12 * values[each] / (numbers.most or 1)))
+        yield Text(f"#{each:<6}{short(values[each]):>7} {bar}")
+
+
+def _why(events: list[EventRecord]) -> Iterator[Text]:
+    for event in events:
+        yield Text(f"\n{event.reason or event.kind}", "italic")
+
+
+def neighbour(
+    history: TopologyHistory, group: str, task: int, now: int | None, step: int
+) -> int | None:
+    """The next unit alive at a task in the order of ids, around the ends; None if none lives."""
+    ids = sorted(history.units(task)[group])
+    if not ids:
+        return None
+    if now is None:
+        return ids[0] if step > 0 else ids[-1]
+    later = [each for each in ids if each > now] if step > 0 else [e for e in ids if e < now]
+    return (later[0] if step > 0 else later[-1]) if later else (ids[0] if step > 0 else ids[-1])

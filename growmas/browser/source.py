@@ -1,0 +1,84 @@
+"""A run as the browser follows it: its file, opened again where it was replaced."""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from growmas.browser.board import Board, read_board
+from growmas.errors import DataError, HistoryError
+from growmas.history import TopologyHistory
+from growmas.metrics import average_accuracy
+
+EMPTY = Board((), False, {}, (), {}, (), ())
+
+
+@dataclass
+class Source:
+    """One run.
+
+    Attributes:
+        name: What the list of runs calls it.
+        path: Of its history; it may not be there yet.
+        board: What was last read.
+        trouble: Why nothing could be read, in the words of the error; None if all is well.
+    """
+
+    name: str
+    path: Path
+    board: Board = EMPTY
+    trouble: str | None = None
+    _history: TopologyHistory | None = None
+    _seen: tuple[int, int] | None = field(default=None, repr=False)
+
+    @property
+    def history(self) -> TopologyHistory | None:
+        """The open history; None if there is none to read."""
+        return self._history
+
+    def refresh(self) -> bool:
+        """Read again if somebody has written since; returns whether something is new."""
+        try:
+            state = self._state()
+            if state == self._seen:
+                return False
+            if self._history is None:  # not open, or another file of this name
+                self._history = TopologyHistory(self.path)
+                state = self._state()
+            self.board, self.trouble = read_board(self._history), None
+        except HistoryError as error:
+            changed = self.trouble != str(error)
+            self.close()
+            self.board, self.trouble = EMPTY, str(error)
+            return changed
+        self._seen = state
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._history is not None:
+            self._history.close()
+        self._history, self._seen = None, None
+
+    def _state(self) -> tuple[int, int]:
+        """Which file it is, and who last wrote it."""
+        try:
+            identity = os.stat(self.path).st_ino
+        except OSError:
+            identity = -1
+        if self._seen is not None and identity != self._seen[0]:
+            self.close()
+        return identity, self._history.version if self._history else -1
+
+    @property
+    def remark(self) -> str:
+        """Method, tasks and accuracy, where the run has a metrics.json."""
+        try:
+            results = json.loads((self.path.parent / "metrics.json").read_text(encoding="utf-8"))
+            rows, tasks = results["accuracy"], len(results["tasks"])
+            parts = [results["method"], f"{len(rows)}/{tasks}"]
+            if rows:
+                parts.append(f"{100 * average_accuracy(rows):.1f}%")
+        except (OSError, ValueError, KeyError, TypeError, DataError):
+            return "history"
+        return " · ".join(parts)

@@ -1,0 +1,55 @@
+"""`growmas report`. It never imports torch."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from growmas.cli.reading import open_history, read_results
+from growmas.report import RunFacts, read_facts, write_figures, write_report
+
+METRICS = "metrics.json"
+
+
+def report(
+    names: Sequence[str],
+    root: Path,
+    *,
+    out: Path | None,
+    figures: Path | None,
+    png: bool,
+    overwrite: bool,
+) -> None:
+    """Write the page, or the figures, or both, and say where they are."""
+    runs = _told_apart([_read(name, root) for name in names], names)
+    console = Console(highlight=False, soft_wrap=True)
+    if out is not None or figures is None:
+        page = out or Path(f"{_stem(runs)}.html")
+        write_report(runs, page, overwrite=overwrite)
+        console.print(f"written to {page}; open it in any browser", markup=False)
+    if figures is not None:
+        paths = write_figures(runs, figures, png=png, overwrite=overwrite)
+        console.print(f"{len(paths)} figures written to {figures}", markup=False)
+
+
+def _read(name: str, root: Path) -> RunFacts:
+    with open_history(name, root) as history:
+        folder = history.path.parent
+        results = read_results(folder) if (folder / METRICS).is_file() else None
+        known = results.get("name") if results else None
+        return read_facts(history, str(known or history.path.stem), results=results)
+
+
+def _told_apart(runs: Sequence[RunFacts], names: Sequence[str]) -> list[RunFacts]:
+    """Runs whose names are all different: by how they were asked for, if need be."""
+    if len({run.name for run in runs}) == len(runs):
+        return list(runs)
+    return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
+
+
+def _stem(runs: Sequence[RunFacts]) -> str:
+    """The name of the page where none is given."""
+    if len(runs) > 1:
+        return "report"
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in runs[0].name) + "-report"

@@ -1,0 +1,39 @@
+"""`growmas watch`: finds the runs, and opens the browser on them."""
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from growmas.cli.reading import HISTORY, open_history
+from growmas.errors import RunError
+
+
+def watch(names: Sequence[str], root: Path) -> None:
+    """Browse runs: those named, or all below `root`, the latest first.
+
+    Raises:
+        RunError: If Textual is not installed, or there is no such run, or none at all.
+        HistoryError: If a file is not a history.
+    """
+    if find_spec("textual") is None:
+        raise RunError("growmas watch needs Textual: pip install 'growmas[tui]'")
+    paths = [_path(name, root) for name in names] or _all_below(root)
+    from growmas.browser.app import Browser
+    from growmas.browser.source import Source
+
+    titles = list(names) or [str(path.parent.relative_to(root)) for path in paths]
+    Browser([Source(*pair) for pair in zip(titles, paths, strict=True)]).run()
+
+
+def _path(name: str, root: Path) -> Path:
+    with open_history(name, root) as history:
+        return history.path
+
+
+def _all_below(root: Path) -> list[Path]:
+    paths = sorted(root.rglob(HISTORY), key=lambda path: -path.stat().st_mtime)
+    if not paths:
+        raise RunError(
+            f"there are no runs below {root}: name one, or make one with growmas run CONFIG"
+        )
+    return paths

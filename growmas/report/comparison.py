@@ -1,0 +1,154 @@
+"""The figures that put runs side by side."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from growmas.report.facts import RunFacts
+from growmas.report.figure import (
+    LEFT,
+    WIDTH,
+    Figure,
+    Frame,
+    Numbers,
+    draw_targets,
+    draw_tasks,
+    draw_values,
+)
+from growmas.report.palette import SERIES
+from growmas.report.scale import common_start, fitted, percent, short
+from growmas.report.svg import Drawing
+
+Values = Sequence[float | None]
+_NAMES = 190  # room for the names of runs at the ends of their lines
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """What runs are compared by.
+
+    Attributes:
+        title: What it is.
+        values: Of a run, one per task.
+        form: How a value is written.
+        from_zero: Whether the axis begins at 0.
+    """
+
+    title: str
+    values: Callable[[RunFacts], Values]
+    form: Callable[[float], str]
+    from_zero: bool
+
+
+_SUBJECTS = (
+    _Subject("mean accuracy over the tasks so far", lambda run: run.mean_accuracy, percent, False),
+    _Subject("units", lambda run: [each.width for each in run.total], short, True),
+    _Subject(
+        "parameters",
+        lambda run: [None if size is None else size.parameters for size in run.sizes],
+        short,
+        True,
+    ),
+)
+
+
+def draw_comparison(runs: Sequence[RunFacts]) -> Figure:
+    """Accuracy, units and parameters of all runs over their tasks."""
+    drawing = Drawing(WIDTH)
+    top = 28.0
+    names = _distinct([run.name for run in runs])
+    longest = max(runs, key=lambda run: len(run.tasks)).tasks
+    for subject in _SUBJECTS:
+        lines = [subject.values(run) for run in runs]
+        if not any(value is not None for line in lines for value in line):
+            continue
+        height = 190.0 if not subject.from_zero else 130.0
+        frame = Frame(LEFT, top, WIDTH - LEFT - _NAMES, height)
+        _panel(drawing, frame, subject, lines, names, longest)
+        top = frame.bottom + 62
+    drawing.height = top - 18
+    return Figure(
+        key="comparison",
+        title="Side by side",
+        caption="Each line is a run; its name stands at its end. Point at one to bring it forward.",
+        drawing=drawing,
+        numbers=_numbers(runs),
+    )
+
+
+def _panel(
+    drawing: Drawing,
+    frame: Frame,
+    subject: _Subject,
+    lines: Sequence[Values],
+    names: Sequence[str],
+    tasks: Sequence[str],
+) -> None:
+    known = [value for line in lines for value in line if value is not None]
+    low, high = min(known), max(known)
+    pad = max((high - low) * 0.08, high * 0.01)
+    scale = frame.upward(0 if subject.from_zero else max(0.0, low - pad), high + pad)
+    drawing.text(frame.x, frame.y - 12, subject.title, "tb")
+    marks = [short(tick) if subject.from_zero else f"{100 * tick:.4g}%" for tick in scale.ticks]
+    draw_values(drawing, frame, scale, marks=marks)
+    step = frame.width / len(tasks)
+    ends: list[tuple[float, float, int]] = []
+    for i, line in enumerate(lines):
+        points = [
+            (frame.x + (j + 0.5) * step, scale.at(value))
+            for j, value in enumerate(line)
+            if value is not None
+        ]
+        if points:
+            drawing.polyline(points, f"l{i % SERIES} run-{i}")
+            ends.append((points[-1][1], points[-1][0], i))
+    places = _apart([y for y, _, _ in sorted(ends)], 13.0)
+    for (y, x, i), place in zip(sorted(ends), places, strict=True):
+        last = next(value for value in reversed(lines[i]) if value is not None)
+        drawing.path(f"M{x + 3:.1f} {y:.1f}L{frame.right + 8} {place:.1f}", f"link run-{i}")
+        word = f"{subject.form(last)}  {fitted(names[i], _NAMES - 78)}"
+        drawing.text(frame.right + 12, place + 3.5, word, f"n{i % SERIES} run-{i}")
+    draw_tasks(drawing, frame, tasks)
+    tips = [
+        "\n".join(
+            [f"{subject.title} · {task}"]
+            + [
+                f"{name}: {subject.form(line[j] or 0.0)}"
+                for name, line in zip(names, lines, strict=True)
+                if j < len(line) and line[j] is not None
+            ]
+        )
+        for j, task in enumerate(tasks)
+    ]
+    draw_targets(drawing, frame, tips)
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names without the words that all of them begin with."""
+    start = re.match(r".*[-_/ .]|", common_start(names))
+    length = start.end() if start else 0
+    return [name[length:] or name for name in names]
+
+
+def _apart(places: Sequence[float], least: float) -> list[float]:
+    """Places in rising order moved as little as it takes for them not to touch."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + least) if moved else place)
+    over = moved[-1] - places[-1] if moved else 0.0
+    return [place - over / 2 for place in moved]
+
+
+def _numbers(runs: Sequence[RunFacts]) -> Numbers:
+    rows = tuple(
+        (
+            run.name,
+            task,
+            run.mean_accuracy[i],
+            run.total[i].width,
+            None if size is None else size.parameters,
+        )
+        for run in runs
+        for i, (task, size) in enumerate(zip(run.tasks, run.sizes, strict=True))
+    )
+    return Numbers(("run", "task", "mean accuracy", "units", "parameters"), rows)

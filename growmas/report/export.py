@@ -1,0 +1,103 @@
+"""Writing a report, and its figures as files."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from growmas.errors import RunError
+from growmas.report.facts import RunFacts
+from growmas.report.figure import Figure
+from growmas.report.page import build_page, comparison_figures, run_figures
+from growmas.report.palette import file_styles
+
+_SCALE = 3  # pixels of a PNG per pixel of a figure, so that print is sharp
+
+
+def write_report(
+    runs: Sequence[RunFacts], path: str | os.PathLike[str], *, overwrite: bool = False
+) -> None:
+    """Write one HTML file that needs nothing else.
+
+    Raises:
+        RunError: If the file exists and `overwrite` is False, or it cannot be written; whatever
+            was there is then as it was.
+    """
+    target = Path(path)
+    _check_free([target], overwrite=overwrite)
+    _write(target, build_page(runs).encode())
+
+
+def write_figures(
+    runs: Sequence[RunFacts],
+    folder: str | os.PathLike[str],
+    *,
+    png: bool = False,
+    overwrite: bool = False,
+) -> tuple[Path, ...]:
+    """Write every figure of every run as SVG, in the light theme, and if asked as PNG too.
+
+    Returns:
+        The files written. With several runs a figure's name begins with its run's.
+
+    Raises:
+        RunError: If one of the files exists and `overwrite` is False, or it cannot be written,
+            or PNG was asked for and resvg-py is not installed.
+    """
+    pictures: dict[Path, bytes] = {}
+    for name, figure in _named(runs):
+        svg = figure.drawing.render(
+            title=figure.title, description=figure.caption, name=figure.key, style=file_styles()
+        )
+        pictures[Path(folder) / f"{name}.svg"] = svg.encode()
+        if png:
+            pictures[Path(folder) / f"{name}.png"] = _as_png(svg)
+    _check_free(list(pictures), overwrite=overwrite)
+    for path, content in pictures.items():
+        _write(path, content)
+    return tuple(pictures)
+
+
+def _named(runs: Sequence[RunFacts]) -> list[tuple[str, Figure]]:
+    named = [(figure.key, figure) for figure in comparison_figures(runs)]
+    for i, run in enumerate(runs):
+        before = "" if len(runs) == 1 else f"{i + 1}-{_file_name(run.name)}-"
+        named += [(f"{before}{figure.key}", figure) for figure in run_figures(run)]
+    return named
+
+
+def _file_name(name: str) -> str:
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "run"
+
+
+def _as_png(svg: str) -> bytes:
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError as error:
+        raise RunError(
+            "PNG figures need resvg-py: pip install 'growmas[report]', or leave out --png and "
+            "convert the SVG files"
+        ) from error
+    return bytes(svg_to_bytes(svg_string=svg, zoom=_SCALE))
+
+
+def _check_free(paths: Sequence[Path], *, overwrite: bool) -> None:
+    there = [path for path in paths if path.exists()]
+    if there and not overwrite:
+        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
+        raise RunError(
+            f"{there[0]}{more} exists: choose another place, or replace it with --overwrite"
+        )
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write all of a file or nothing: into a new one beside it, which then takes its name."""
+    fresh = path.with_name(f".{path.name}.new")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_bytes(content)
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise RunError(
+            f"{path} could not be written: {error.strerror or error}; choose another place"
+        ) from error

@@ -1,0 +1,126 @@
+"""A figure, and what figures share: frames with axes, legends, and axes of tasks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from growmas.report.palette import LEVELS
+from growmas.report.scale import Scale, short, task_labels
+from growmas.report.svg import Drawing
+
+WIDTH = 960
+LEFT = 46  # room for the numbers of an axis
+Cell = str | int | float | None
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What a figure shows, as a table.
+
+    Attributes:
+        head: Names of the columns.
+        rows: One value per column.
+    """
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a report.
+
+    Attributes:
+        key: A short name, of its file too.
+        title: What it shows.
+        caption: How to read it.
+        drawing: The picture.
+        numbers: The same as a table.
+    """
+
+    key: str
+    title: str
+    caption: str
+    drawing: Drawing
+    numbers: Numbers
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A box that a panel draws in.
+
+    Attributes:
+        x: Left.
+        y: Top.
+        width: Of the box.
+        height: Likewise.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+    @property
+    def right(self) -> float:
+        """Its right edge."""
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> float:
+        """Its lower edge."""
+        return self.y + self.height
+
+    def upward(self, low: float, high: float) -> Scale:
+        """A scale from the lower edge to the upper one."""
+        return Scale(low, high, self.bottom, self.y)
+
+
+def draw_values(
+    drawing: Drawing, frame: Frame, scale: Scale, *, marks: Sequence[str] | None = None
+) -> None:
+    """Rules across a frame and their numbers on the left."""
+    words = marks or [short(abs(tick)) for tick in scale.ticks]
+    for tick, word in zip(scale.ticks, words, strict=True):
+        y = scale.at(tick)
+        drawing.line(frame.x, y, frame.right, y, "axis" if tick == 0 else "rule")
+        drawing.text(frame.x - 7, y + 3.5, word, anchor="end")
+
+
+def draw_tasks(
+    drawing: Drawing, frame: Frame, tasks: Sequence[str], *, heading: bool = True, drop: float = 31
+) -> None:
+    """Names of tasks below a frame, one step each."""
+    step = frame.width / len(tasks)
+    labels = task_labels(tasks, step)
+    for i, label in enumerate(labels.labels):
+        x = frame.x + (i + 0.5) * step
+        drawing.text(x, frame.bottom + 15, label, anchor="middle")
+    if heading:
+        drawing.text(frame.right, frame.bottom + drop, f"{labels.heading} →", anchor="end")
+
+
+def draw_targets(drawing: Drawing, frame: Frame, tips: Sequence[str]) -> None:
+    """One column per task that answers a pointer."""
+    facts = {"kind": "columns", "rows": 1, "columns": len(tips), "tips": list(tips)}
+    drawing.answer(frame.x, frame.y, frame.width, frame.height, facts)
+
+
+def draw_legend(
+    drawing: Drawing, y: float, entries: Sequence[tuple[str, str]], *, x: float = 0
+) -> None:
+    """Boxes with what they mean, in a row; `y` is the base line of the words."""
+    for style, words in entries:
+        drawing.rect(x + 0.5, y - 9, 11, 10, style)
+        drawing.text(x + 17, y, words)
+        x += 17 + 6.1 * len(words) + 20
+
+
+def draw_shades(drawing: Drawing, y: float, letter: str, ends: tuple[str, str]) -> float:
+    """All shades of a kind in a row between the words for least and most; returns the right end."""
+    drawing.text(0, y, ends[0])
+    x = 6.1 * len(ends[0]) + 8
+    for i in range(LEVELS):
+        drawing.rect(x + 13 * i, y - 9, 13, 10, f"{letter}{i}")
+    x += 13 * LEVELS + 8
+    drawing.text(x, y, ends[1])
+    return x + 6.1 * len(ends[1]) + 24

@@ -1,0 +1,201 @@
+"""The page: one HTML file with its styles, its script and all figures inside."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+
+from growmas import __version__
+from growmas.report.accuracy import draw_accuracy
+from growmas.report.comparison import draw_comparison
+from growmas.report.facts import RunFacts
+from growmas.report.figure import Figure
+from growmas.report.importance import draw_importance, draw_units
+from growmas.report.lineage import draw_lineage
+from growmas.report.palette import FONT, file_styles, page_patterns, page_styles
+from growmas.report.size import draw_size
+from growmas.report.widths import draw_widths
+from growmas.report.writing import (
+    MOST_CELLS,
+    MOST_EVENTS,
+    comparison_table,
+    events_table,
+    headline,
+    layers_table,
+    settings,
+    table,
+    tiles,
+)
+
+# Nothing is ever fetched: a browser that honours this refuses, whatever the page says.
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a figure stands: its run's number, or None for the comparison."""
+
+    run: int | None
+
+    def name(self, figure: Figure) -> str:
+        return figure.key if self.run is None else f"{figure.key}-{self.run}"
+
+
+def run_figures(facts: RunFacts) -> tuple[Figure, ...]:
+    """All figures of a run that it has numbers for."""
+    drawn = (
+        draw_widths(facts),
+        draw_size(facts),
+        draw_accuracy(facts),
+        draw_lineage(facts),
+        draw_importance(facts),
+        draw_units(facts),
+    )
+    return tuple(figure for figure in drawn if figure is not None)
+
+
+def comparison_figures(runs: Sequence[RunFacts]) -> tuple[Figure, ...]:
+    """The figures that put runs side by side; none for one run alone."""
+    return (draw_comparison(runs),) if len(runs) > 1 else ()
+
+
+def build_page(runs: Sequence[RunFacts]) -> str:
+    """The whole report as HTML."""
+    title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs side by side"
+    style = (_asset("page.css").replace("FONT", FONT)) + page_styles()
+    return f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<meta name="generator" content="growmas {__version__}">
+<title>{escape(title)} · growmas report</title>
+<style>
+{style}
+</style>
+</head>
+<body>
+<div class="bar"><b>growmas</b><nav aria-label="Contents">{_contents(runs)}</nav>
+<button id="theme" type="button">Theme: auto</button></div>
+<main>
+{_comparison(runs, title) if len(runs) > 1 else ""}
+{"".join(_run(run, i, alone=len(runs) == 1) for i, run in enumerate(runs))}
+<footer>Written by growmas {__version__}. This page holds everything it shows.</footer>
+</main>
+<div id="tip" role="status"></div>
+{page_patterns()}
+<template id="file-style">{file_styles()}</template>
+<script>
+{_asset("page.js")}
+</script>
+</body>
+</html>
+"""
+
+
+def _comparison(runs: Sequence[RunFacts], title: str) -> str:
+    figures = "".join(_figure(figure, _Place(None)) for figure in comparison_figures(runs))
+    longest = max(runs, key=lambda run: len(run.tasks))
+    return (
+        f'<section id="comparison-of-runs" {_tasks(longest)}>'
+        f"<header><h1>{escape(title)}</h1></header>"
+        f'<figure><figcaption><h3>Results</h3></figcaption><div class="plot">'
+        f"{comparison_table(runs)}</div></figure>{figures}</section>"
+    )
+
+
+def _run(facts: RunFacts, index: int, *, alone: bool) -> str:
+    heading = "h1" if alone else "h2"
+    where = settings(facts)
+    if facts.unfinished is not None:
+        where = " · ".join(part for part in (where, f"now at {facts.unfinished}") if part)
+    cards = "".join(
+        f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd>{escape(remark)}</dd></div>"
+        for name, value, remark in tiles(facts)
+    )
+    figures = "".join(_figure(figure, _Place(index)) for figure in run_figures(facts))
+    return (
+        f'<section id="run-{index}" {_tasks(facts)}><header>'
+        f"<{heading}>{escape(facts.name)}</{heading}>"
+        f'<p class="where">{escape(where)}</p><p class="lead">{escape(headline(facts))}</p>'
+        f'<dl class="tiles">{cards}</dl></header>\n'
+        f"{figures}{_events(facts, index)}{_layers(facts, index)}</section>\n"
+    )
+
+
+def _figure(figure: Figure, place: _Place) -> str:
+    name = place.name(figure)
+    picture = figure.drawing.render(
+        title=figure.title, description=figure.caption, name=f"{name}-picture"
+    )
+    cells = len(figure.numbers.rows) * len(figure.numbers.head)
+    numbers = ""
+    if cells <= MOST_CELLS:
+        rows = table(figure.numbers)
+        numbers = f'<details><summary>Numbers</summary><div class="scroll">{rows}</div></details>'
+    return (
+        f'<figure id="{name}"><figcaption><h3>{escape(figure.title)}</h3>'
+        f"<p>{escape(figure.caption)}</p></figcaption>"
+        f'<button class="save" type="button" title="Save this figure as SVG">SVG</button>'
+        f'<div class="plot">{picture}</div>{numbers}</figure>\n'
+    )
+
+
+def _events(facts: RunFacts, index: int) -> str:
+    if not facts.events:
+        return (
+            f'<figure id="events-{index}"><figcaption><h3>Events</h3><p>The structure never '
+            "changed.</p></figcaption></figure>"
+        )
+    left_out = len(facts.events) - MOST_EVENTS
+    note = f" The {left_out:,} oldest are left out." if left_out > 0 else ""
+    boxes = "".join(
+        f'<label><input type="checkbox" value="{kind}" checked>{kind}</label>'
+        for kind in ("born", "pruned", "noted")
+    )
+    return (
+        f'<figure id="events-{index}" class="long"><figcaption><h3>Events, and why</h3>'
+        f"<p>Every change of the structure in the order it was made.{note}</p></figcaption>"
+        f'<div class="filter"><input type="search" placeholder="Filter: a task, a group, a reason" '
+        f'aria-label="Filter events">{boxes}<output></output></div>'
+        f'<div class="scroll">{events_table(facts.events)}</div></figure>'
+    )
+
+
+def _layers(facts: RunFacts, index: int) -> str:
+    if not facts.layers:
+        return ""
+    return (
+        f'<figure id="layers-{index}" class="long"><figcaption><h3>Layers at the end</h3>'
+        f'</figcaption><div class="scroll">{layers_table(facts.layers)}</div></figure>'
+    )
+
+
+def _contents(runs: Sequence[RunFacts]) -> str:
+    if len(runs) > 1:
+        links = [("comparison-of-runs", "side by side")]
+        links += [(f"run-{i}", run.name) for i, run in enumerate(runs)]
+    else:
+        links = [(f"{figure.key}-0", _SHORT[figure.key]) for figure in run_figures(runs[0])]
+        links.append(("events-0", "events"))
+    return "".join(f'<a href="#{target}">{escape(name)}</a>' for target, name in links)
+
+
+_SHORT = {
+    "widths": "units",
+    "size": "size",
+    "accuracy": "accuracy",
+    "lineage": "survival",
+    "importance": "importance",
+    "units": "lives",
+}
+
+
+def _tasks(facts: RunFacts) -> str:
+    return f'data-tasks="{escape(json.dumps(facts.tasks))}"'
+
+
+def _asset(name: str) -> str:
+    return files("growmas.report").joinpath(name).read_text(encoding="utf-8")

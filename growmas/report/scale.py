@@ -1,0 +1,145 @@
+"""From numbers to places and words: round ticks, short numbers, names of tasks that fit."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+_LETTER = 6.0  # pixels that a letter of the small text takes, on average and a little more
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Places of numbers on a straight axis.
+
+    Attributes:
+        low: The number at `start`.
+        high: The number at `end`.
+        start: A pixel.
+        end: A pixel.
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        """The pixel of a number."""
+        span = self.high - self.low
+        share = (value - self.low) / span if span else 0.0
+        return self.start + share * (self.end - self.start)
+
+    @property
+    def ticks(self) -> tuple[float, ...]:
+        """Round numbers from low to high, some five of them."""
+        return ticks(self.low, self.high)
+
+
+def ticks(low: float, high: float, *, most: int = 5) -> tuple[float, ...]:
+    """Multiples of 1, 2 or 5 times a power of ten from low to high, at most about so many.
+
+    >>> ticks(0, 410)
+    (0.0, 100.0, 200.0, 300.0, 400.0)
+    """
+    if not high > low:
+        return (low,)
+    raw = (high - low) / most
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(step for step in (power, 2 * power, 5 * power, 10 * power) if step >= raw * 0.999)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return tuple(round(i * step, 12) for i in range(first, last + 1))
+
+
+def short(value: float) -> str:
+    """A number in few letters.
+
+    >>> [short(value) for value in (0, 950, 12_500, 3_200_000, 0.25, 0.000123)]
+    ['0', '950', '12.5k', '3.2M', '0.25', '1.2e-4']
+    """
+    size = abs(value)
+    if size >= 1e9:
+        return f"{value / 1e9:.3g}G"
+    if size >= 1e6:
+        return f"{value / 1e6:.3g}M"
+    if size >= 10_000:
+        return f"{value / 1e3:.3g}k"
+    if size >= 1000 or value == int(value):
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if size >= 0.01 else f"{value:.1e}".replace("e-0", "e-")
+
+
+def percent(share: float | None) -> str:
+    """A share in percent with one decimal.
+
+    >>> percent(0.934), percent(None)
+    ('93.4%', '·')
+    """
+    return "·" if share is None else f"{100 * share:z.1f}%".replace("-", "−")
+
+
+def fitted(text: str, pixels: float) -> str:
+    """A text shortened until it fits.
+
+    >>> fitted("permutation", 40)
+    'permu…'
+    """
+    most = max(1, int(pixels / _LETTER))
+    return text if len(text) <= most else f"{text[: max(1, most - 1)]}…"
+
+
+@dataclass(frozen=True)
+class TaskLabels:
+    """What is written below an axis of tasks.
+
+    Attributes:
+        heading: What the labels count: "task", or what all names begin with.
+        labels: One per task; empty where there is no room.
+    """
+
+    heading: str
+    labels: tuple[str, ...]
+
+
+def task_labels(names: Sequence[str], step: float) -> TaskLabels:
+    """Names where they fit, else what is left of them without their common beginning, else numbers.
+
+    >>> task_labels(["permutation 1", "permutation 2"], 20)
+    TaskLabels(heading='permutation', labels=('1', '2'))
+    """
+    if _widest(names) <= step:
+        return TaskLabels("task", tuple(names))
+    start = common_start(names).rpartition(" ")[0]
+    rests = [name.removeprefix(start).strip() for name in names]
+    heading = start or "task"
+    if not start or _widest(rests) > 3 * step:
+        rests, heading = [str(i) for i in range(len(names))], "task (counted from 0)"
+    every = max(1, math.ceil(_widest(rests) / step))
+    every = next((round_ for round_ in (1, 2, 5, 10, 20, 25, 50) if round_ >= every), every)
+    return TaskLabels(heading, tuple("" if i % every else rest for i, rest in enumerate(rests)))
+
+
+def row_labels(names: Sequence[str], pixels: float) -> tuple[str, ...]:
+    """Names, or what is left of them without their common beginning where they do not fit.
+
+    >>> row_labels(["permutation 1", "permutation 2"], 40)
+    ('1', '2')
+    """
+    if _widest(names) <= pixels + 8:
+        return tuple(names)
+    start = common_start(names).rpartition(" ")[0]
+    return tuple(name.removeprefix(start).strip() for name in names)
+
+
+def common_start(names: Sequence[str]) -> str:
+    """What all names begin with.
+
+    >>> common_start(["mnist-mas", "mnist-ewc"])
+    'mnist-'
+    """
+    first, last = min(names), max(names)
+    pairs = zip(first, last, strict=False)
+    return first[: next((i for i, (a, b) in enumerate(pairs) if a != b), len(first))]
+
+
+def _widest(names: Sequence[str]) -> float:
+    return max((len(name) for name in names), default=0) * _LETTER + 8

@@ -1,0 +1,106 @@
+"""The figure of size and success: parameters and mean accuracy over tasks."""
+
+from growmas.report.facts import RunFacts
+from growmas.report.figure import (
+    LEFT,
+    WIDTH,
+    Figure,
+    Frame,
+    Numbers,
+    draw_targets,
+    draw_tasks,
+    draw_values,
+)
+from growmas.report.scale import percent, short
+from growmas.report.svg import Drawing
+
+_GAP = 40
+
+
+def draw_size(facts: RunFacts) -> Figure | None:
+    """Two panels side by side; None if neither was written."""
+    parameters = [None if size is None else float(size.parameters) for size in facts.sizes]
+    panels = [
+        (title, values, form)
+        for title, values, form in (
+            ("parameters", parameters, short),
+            ("mean accuracy over the tasks so far", list(facts.mean_accuracy), percent),
+        )
+        if any(value is not None for value in values)
+    ]
+    if not panels:
+        return None
+    drawing = Drawing(WIDTH, 232)
+    width = (WIDTH - (len(panels) - 1) * _GAP) / len(panels)
+    for i, (title, values, form) in enumerate(panels):
+        frame = Frame(i * (width + _GAP) + LEFT, 28, width - LEFT, 160)
+        _panel(drawing, frame, facts, title, values, whole=form is short)
+    return Figure(
+        key="size",
+        title="Size and success",
+        caption="What the network cost, and what it was worth, at the end of each task.",
+        drawing=drawing,
+        numbers=_numbers(facts),
+    )
+
+
+def _panel(
+    drawing: Drawing,
+    frame: Frame,
+    facts: RunFacts,
+    title: str,
+    values: list[float | None],
+    *,
+    whole: bool,
+) -> None:
+    known = [(i, value) for i, value in enumerate(values) if value is not None]
+    low, high = min(value for _, value in known), max(value for _, value in known)
+    pad = max((high - low) * 0.15, abs(high) * 0.01)
+    scale = frame.upward(0 if whole else max(0.0, low - pad), high + pad)
+    drawing.text(frame.x, frame.y - 12, title, "tb")
+    marks = [short(t) if whole else f"{100 * t:.4g}%" for t in scale.ticks]
+    draw_values(drawing, frame, scale, marks=marks)
+    step = frame.width / len(values)
+    points = [(frame.x + (i + 0.5) * step, scale.at(value)) for i, value in known]
+    if whole:
+        area = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
+        ends = f"L{points[-1][0]:.1f} {frame.bottom}L{points[0][0]:.1f} {frame.bottom}z"
+        drawing.path(f"M{area}{ends}", "w0")
+    drawing.polyline(points, "l0")
+    if step > 14:
+        for x, y in points:
+            drawing.circle(x, y, 3, "p0")
+    x, y = points[-1]
+    word = f"{known[-1][1]:,.0f}" if whole else percent(known[-1][1])
+    drawing.text(min(x + 4, frame.right), y - 9, word, "n0", anchor="end")
+    draw_tasks(drawing, frame, facts.tasks)
+    draw_targets(drawing, frame, [_tip(facts, i) for i in range(len(values))])
+
+
+def _tip(facts: RunFacts, task: int) -> str:
+    size, accuracy = facts.sizes[task], facts.mean_accuracy[task]
+    parts = [facts.tasks[task]]
+    if size is not None:
+        parts.append(f"{size.parameters:,} parameters")
+        if size.flops is not None:
+            parts.append(f"{short(size.flops)} FLOPs")
+    if accuracy is not None:
+        parts.append(f"mean accuracy {percent(accuracy)}")
+    return "\n".join(parts)
+
+
+def _numbers(facts: RunFacts) -> Numbers:
+    return Numbers(
+        ("task", "index", "units", "parameters", "FLOPs", "mean accuracy"),
+        tuple(
+            (
+                task,
+                i,
+                facts.total[i].width,
+                None if size is None else size.parameters,
+                None if size is None else size.flops,
+                facts.mean_accuracy[i],
+            )
+            for i, (task, size) in enumerate(zip(facts.tasks, facts.sizes, strict=True))
+        ),
+    )

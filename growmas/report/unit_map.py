@@ -1,0 +1,77 @@
+"""The units of a group over the tasks, in as many rows as a picture has room for."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from growmas.history import TopologyHistory
+
+ROWS = 72
+
+
+@dataclass(frozen=True)
+class UnitMap:
+    """Units in rows by their ids, which rise with birth; several to a row if they are many.
+
+    Attributes:
+        first: The smallest id of each row.
+        last: The largest id of each row.
+        born: Row -> units of it that ever lived.
+        alive: Row -> task -> how many of them live at the end of the task.
+        importance: Row -> task -> their mean importance; None where none was measured.
+    """
+
+    first: tuple[int, ...]
+    last: tuple[int, ...]
+    born: tuple[int, ...]
+    alive: tuple[tuple[int, ...], ...]
+    importance: tuple[tuple[float | None, ...], ...]
+
+    @property
+    def most(self) -> float:
+        """The largest mean importance; 0 if none was measured."""
+        known = (value for row in self.importance for value in row if value is not None)
+        return max(known, default=0.0)
+
+
+def map_units(
+    history: TopologyHistory, group: str, tasks: Sequence[str], *, rows: int = ROWS
+) -> UnitMap:
+    """Put the units of a group into at most `rows` rows of equally many."""
+    lives = history.lifelines(group)
+    each = max(1, -(-len(lives) // rows))
+    places = {task: i for i, task in enumerate(tasks)}
+    row_of = {line.unit: i // each for i, line in enumerate(lives)}
+    count = -(-len(lives) // each)
+    changes = [[0] * (len(tasks) + 1) for _ in range(count)]
+    for line in lives:
+        row = changes[row_of[line.unit]]
+        row[places[line.birth_task]] += 1
+        if line.death_task is not None:
+            row[places[line.death_task]] -= 1
+    measured = history.group_importance(group)
+    means = [_row_means(measured.get(task, {}), row_of, count) for task in tasks]
+    chunks = [lives[i * each : (i + 1) * each] for i in range(count)]
+    return UnitMap(
+        first=tuple(chunk[0].unit for chunk in chunks),
+        last=tuple(chunk[-1].unit for chunk in chunks),
+        born=tuple(len(chunk) for chunk in chunks),
+        alive=tuple(_running(row[:-1]) for row in changes),
+        importance=tuple(tuple(column[i] for column in means) for i in range(count)),
+    )
+
+
+def _row_means(values: dict[int, float], row_of: dict[int, int], count: int) -> list[float | None]:
+    sums, numbers = [0.0] * count, [0] * count
+    for unit, value in values.items():
+        row = row_of[unit]
+        sums[row] += value
+        numbers[row] += 1
+    return [s / n if n else None for s, n in zip(sums, numbers, strict=True)]
+
+
+def _running(changes: Sequence[int]) -> tuple[int, ...]:
+    total, sums = 0, []
+    for change in changes:
+        total += change
+        sums.append(total)
+    return tuple(sums)

@@ -1,0 +1,147 @@
+"""The figure of widths: units per task, those born and those pruned."""
+
+from collections.abc import Sequence
+
+from growmas.history.records import Turnover
+from growmas.report.facts import GroupFacts, RunFacts
+from growmas.report.figure import (
+    LEFT,
+    WIDTH,
+    Figure,
+    Frame,
+    Numbers,
+    draw_legend,
+    draw_targets,
+    draw_tasks,
+    draw_values,
+)
+from growmas.report.scale import Scale, fitted
+from growmas.report.svg import Drawing
+
+_SHOWN = 12  # groups with a panel of their own; the numbers have them all
+_ACROSS = 3
+_GAP = 26
+
+
+def draw_widths(facts: RunFacts) -> Figure:
+    """All units in a large panel, and a small one per group."""
+    drawing = Drawing(WIDTH)
+    draw_legend(
+        drawing,
+        12,
+        (
+            ("kept", "alive at the end of the task"),
+            ("born", "born during it"),
+            ("pruned", "pruned during it, drawn downward"),
+        ),
+    )
+    changed = facts.by_change[:_SHOWN] if len(facts.groups) > 1 else ()
+    shown = sorted(changed, key=facts.groups.index)
+    frame = Frame(LEFT, 44, WIDTH - LEFT, 210)
+    fresh = [sum(group.fresh[i] for group in facts.groups) for i in range(len(facts.tasks))]
+    _panel(drawing, frame, "all units", facts.total, fresh, facts.tasks, wide=True)
+    bottom = _small_panels(drawing, frame.bottom + 76, shown, facts.tasks)
+    drawing.height = bottom if shown else frame.bottom + 52
+    return Figure(
+        key="widths",
+        title="Units over tasks",
+        caption=_caption(len(shown), len(facts.groups)),
+        drawing=drawing,
+        numbers=_numbers(facts),
+    )
+
+
+def _small_panels(
+    drawing: Drawing, top: float, groups: Sequence[GroupFacts], tasks: Sequence[str]
+) -> float:
+    """A row of panels for every few groups; returns where they end."""
+    across = min(_ACROSS, max(len(groups), 1))
+    width = (WIDTH - (across - 1) * _GAP) / across
+    height = 92.0
+    for i, group in enumerate(groups):
+        x = (i % across) * (width + _GAP)
+        y = top + (i // across) * (height + 62)
+        frame = Frame(x + LEFT, y, width - LEFT, height)
+        _panel(drawing, frame, group.name, group.turnover, group.fresh, tasks)
+    return top + -(-len(groups) // across) * (height + 62) - 38
+
+
+def _panel(
+    drawing: Drawing,
+    frame: Frame,
+    name: str,
+    turnover: Sequence[Turnover],
+    fresh: Sequence[int],
+    tasks: Sequence[str],
+    *,
+    wide: bool = False,
+) -> None:
+    most = max((each.width for each in turnover), default=0) or 1
+    lost = max((each.died for each in turnover), default=0)
+    scale = frame.upward(-max(lost, most * 0.03), most * (1.1 if wide else 1.04))
+    change = _sum(turnover, short=len(name) > 14 and not wide)
+    drawing.text(frame.x, frame.y - 9, fitted(name, frame.width - 6.5 * len(change)), "tb")
+    drawing.text(frame.right, frame.y - 9, change, anchor="end")
+    _draw_rules(drawing, frame, scale)
+    step = frame.width / len(tasks)
+    gap = min(step * 0.28, 14.0)
+    boxes: dict[str, list[tuple[float, float, float, float]]] = {
+        style: [] for style in ("kept", "born", "pruned")
+    }
+    for i, (each, young) in enumerate(zip(turnover, fresh, strict=True)):
+        x, width = frame.x + i * step + gap / 2, step - gap
+        zero, top, joint = scale.at(0), scale.at(each.width), scale.at(each.width - young)
+        boxes["kept"].append((x, joint, width, zero - joint))
+        boxes["born"].append((x, top, width, joint - top))
+        boxes["pruned"].append((x, zero, width, scale.at(-each.died) - zero))
+        if wide and step > 44:
+            _write_counts(drawing, x + width / 2, top, frame.bottom, each)
+    for style, those in boxes.items():
+        drawing.boxes(those, style)
+    draw_tasks(drawing, frame, tasks, heading=wide, drop=47 if step > 44 else 31)
+    tips = [
+        f"{name} · {task}\n{each.before:,} before, +{each.born:,} born, −{each.died:,} pruned\n"
+        f"{each.width:,} at its end"
+        for task, each in zip(tasks, turnover, strict=True)
+    ]
+    draw_targets(drawing, frame, tips)
+
+
+def _write_counts(drawing: Drawing, x: float, top: float, bottom: float, each: Turnover) -> None:
+    drawing.text(x, top - 5, f"{each.width:,}", "tv", anchor="middle")
+    if each.born:
+        drawing.text(x - 2, bottom + 31, f"+{each.born:,}", "tplus", anchor="end")
+    if each.died:
+        drawing.text(x + 4, bottom + 31, f"−{each.died:,}", "tminus")
+
+
+def _sum(turnover: Sequence[Turnover], *, short: bool) -> str:
+    """The first width and the last, and what came and went in between."""
+    first, last = turnover[0].before, turnover[-1].width
+    if short:
+        return f"{first:,} → {last:,}"
+    born, died = sum(each.born for each in turnover), sum(each.died for each in turnover)
+    changes = f"  (+{born:,} −{died:,})" if born or died else ""
+    return f"{first:,} → {last:,}{changes}"
+
+
+def _draw_rules(drawing: Drawing, frame: Frame, scale: Scale) -> None:
+    """Rules for living units only; what is drawn downward is read from the same steps."""
+    positive = Scale(0, scale.high, scale.at(0), scale.end)
+    draw_values(drawing, frame, positive)
+
+
+def _caption(shown: int, groups: int) -> str:
+    text = "A bar is the number of units at the end of a task."
+    if shown < groups and groups > 1:
+        text += f" Panels for the {shown} of {groups} groups that changed most."
+    return text
+
+
+def _numbers(facts: RunFacts) -> Numbers:
+    rows: list[tuple[str, int, str, int, int, int, int]] = []
+    for i, task in enumerate(facts.tasks):
+        named = [(group.name, group.turnover[i]) for group in facts.groups]
+        for name, each in (*named, ("all units", facts.total[i])):
+            rows.append((task, i, name, each.before, each.born, each.died, each.width))
+    return Numbers(("task", "index", "group", "before", "born", "pruned", "width"), tuple(rows))
