@@ -38,6 +38,7 @@ from growmas.training.methods.method import Method
 from growmas.training.methods.policies import build_budget, grow_policies, prune_policy
 from growmas.training.methods.separate import Separate
 from growmas.training.methods.trial import TrialRun
+from growmas.training.methods.viewed import Combine
 
 
 def build_method(
@@ -107,13 +108,13 @@ def _selection(
     return chosen[0], config.grow.after
 
 
-def _context(config: ContextKind | None, seed: int) -> tuple[Context | None, bool]:
-    """The context, and whether all views answer, weighed."""
+def _context(config: ContextKind | None, seed: int) -> tuple[Context | None, Combine]:
+    """The context, and how it and the views answer together."""
     if config is None:
-        return None, False
+        return None, "none"
     if isinstance(config, GaussianContextConfig):
         return _gaussian(config, config.per, seed), config.combine
-    return EntropyContext() if isinstance(config, EntropyContextConfig) else EnergyContext(), False
+    return EntropyContext() if isinstance(config, EntropyContextConfig) else EnergyContext(), "none"
 
 
 def _gaussian(

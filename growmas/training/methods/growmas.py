@@ -9,7 +9,7 @@ from growmas.data import Stream, Task, batches
 from growmas.manager import OvergrowSelect, StructuralManager
 from growmas.training.methods.method import IMPORTANCE_BATCH, inputs_of, through
 from growmas.training.methods.trial import TrialRun
-from growmas.training.methods.viewed import Viewed
+from growmas.training.methods.viewed import Combine, Viewed
 
 MEASURED_BATCHES = 4
 """Batches that policies measure the new task on."""
@@ -24,7 +24,7 @@ class Growmas(Viewed):
         *,
         stream: Stream,
         context: Context | None = None,
-        combine: bool = False,
+        combine: Combine = "none",
         trial: TrialRun | None = None,
         select: tuple[OvergrowSelect, int] | None = None,
     ) -> None:
@@ -34,7 +34,7 @@ class Growmas(Viewed):
             manager: Structure, penalty and policies.
             stream: See `Viewed`, also for the next two.
             context: What names the task of a sample.
-            combine: Weigh all views.
+            combine: How views and context answer together.
             trial: A short training run, for `GrowByNeed`.
             select: The policy that chooses among overgrown units, and after how many epochs.
         """
