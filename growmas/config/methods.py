@@ -183,6 +183,13 @@ class GrowmasConfig(Record):
     budget: BudgetConfig | None = Field(
         None, description="a mapping such as {parameters: 300000}, or null"
     )
+    protect: float | None = Field(
+        None, gt=0, le=1, description="the share of old parameters to freeze, above 0, or null"
+    )
+    norms: Literal["statistics", "affine"] | None = Field(
+        "statistics",
+        description="what views remember of norms: statistics, affine (weights as well), or null",
+    )
     context: ContextKind | None = Field(None, discriminator="kind", description=_CONTEXT)
 
 

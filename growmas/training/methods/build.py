@@ -28,7 +28,7 @@ from growmas.contexts import (
 from growmas.contexts.gaussian import Per
 from growmas.data import Stream
 from growmas.manager import OvergrowSelect, Policy, StructuralManager
-from growmas.penalty import MAS
+from growmas.penalty import MAS, HardProtection
 from growmas.structure import Structure
 from growmas.training.methods.gaussian import GaussianClasses
 from growmas.training.methods.growmas import Growmas
@@ -81,6 +81,8 @@ def build_method(
         grow=grow,
         prune=prune_policy(config.prune) if config.prune else None,
         budget=build_budget(config.budget) if config.budget else None,
+        protect=_protection(config, structure),
+        norms=config.norms,
     )
     context, combine = _context(config.context, seed)
     return Growmas(
@@ -91,6 +93,12 @@ def build_method(
         trial=_trial(config, optimizer, batch_size),
         select=_selection(config, grow),
     )
+
+
+def _protection(config: GrowmasConfig, structure: Structure) -> HardProtection | None:
+    if config.protect is None:
+        return None
+    return HardProtection(structure.model, fraction=config.protect)
 
 
 def _trial(config: GrowmasConfig, optimizer: Optimizer, batch_size: int) -> TrialRun | None:
