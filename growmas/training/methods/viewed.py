@@ -1,0 +1,119 @@
+"""Methods that have an answer for each task."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from growmas.contexts import (
+    Answers,
+    Context,
+    GaussianContext,
+    answer_by_view,
+    combine_views,
+    view_answers,
+)
+from growmas.data import Stream, Task, batches
+from growmas.errors import RunError
+from growmas.penalty import MAS
+from growmas.structure import Structure
+from growmas.training.methods.method import IMPORTANCE_BATCH, Method
+
+Combine = Literal["none", "tasks", "classes"]
+
+
+class Viewed(Method):
+    """Each task is answered by the network as of the task, through a head of its own.
+
+    Where nobody names the task, the context does: the view of the likeliest task answers, or all
+    views do, each weighed by how likely its task is.
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        mas: MAS | None = None,
+        *,
+        stream: Stream,
+        context: Context | None = None,
+        combine: Combine = "none",
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            structure: The units of the network.
+            mas: Importance over tasks.
+            stream: Its tasks have a head each; `labels` say what their outputs mean.
+            context: What names the task of a sample.
+            combine: "none" takes the view of the likeliest task; "tasks" weighs all views by how
+                likely their tasks are; "classes" multiplies them with what a `GaussianContext`
+                per class says of the classes as well.
+        """
+        super().__init__(structure, mas, context)
+        self._heads = {task.name: task.head for task in stream.tasks}
+        self._labels = stream.labels
+        self._combine = combine
+
+    def end_task(self, task: Task) -> None:
+        """Show the context the task's training data."""
+        if self.context is not None:
+            for inputs, labels in batches(task.train, IMPORTANCE_BATCH):
+                self.context.update(task.name, inputs, labels)
+
+    def predict(self, inputs: Tensor, task: Task | None) -> Tensor:
+        """Labels by the network as of the task: units born later are left out.
+
+        Raises:
+            RunError: Neither the task is known nor a context there.
+        """
+        if task is not None:
+            with self.structure.view(task.name):
+                logits: Tensor = self.structure.model(inputs, task.head)
+            return self._with_expert(logits, inputs, task).argmax(1)
+        if self.context is None:
+            raise RunError(
+                "views are of tasks: without the task they need a context, such as method.context="
+                "{kind: gaussian, per: task}"
+            )
+        return self._unnamed(inputs, self.context).to(inputs.device)
+
+    def _with_expert(self, logits: Tensor, inputs: Tensor, task: Task) -> Tensor:
+        """A view's logits, times what the context says of the classes where it has a say."""
+        experts = self._experts(inputs)
+        if experts is None or self.context is None:
+            return logits
+        of_classes = experts(self.context.tasks.index(task.name)).to(logits)
+        return logits.log_softmax(1) + of_classes
+
+    def _experts(self, inputs: Tensor) -> Answers | None:
+        """What the context says of the classes of each task."""
+        if self._combine == "classes" and isinstance(self.context, GaussianContext):
+            return self.context.class_answers(inputs)
+        return None
+
+    def _unnamed(self, inputs: Tensor, context: Context) -> Tensor:
+        """Labels of samples of nobody knows which task."""
+        heads = [self._heads[str(task)] for task in context.tasks]
+        labels = [self._labels[head] for head in heads]
+
+        def forward(model: torch.nn.Module, rows: Tensor, position: int) -> Tensor:
+            logits: Tensor = model(rows, heads[position])
+            return logits
+
+        tasks = context.tasks
+        answers = view_answers(self.structure, inputs, tasks=tasks, forward=forward)
+        if self._combine != "none":
+            scores = context.scores(inputs, answers)
+            return combine_views(
+                scores, answers, classes=labels, experts=self._experts(inputs)
+            ).argmax(1)
+        chosen = context.select(inputs, answers)
+        logits = answer_by_view(self.structure, chosen, inputs, tasks=tasks, forward=forward)
+        return _looked_up(labels, chosen.to(logits.device), logits.argmax(1))
+
+
+def _looked_up(labels: list[tuple[int, ...]], tasks: Tensor, outputs: Tensor) -> Tensor:
+    """The label of each sample's output of its task's head."""
+    widest = max(map(len, labels))
+    table = torch.tensor([[*numbers, *[0] * (widest - len(numbers))] for numbers in labels])
+    return table.to(outputs.device)[tasks, outputs]
