@@ -49,18 +49,18 @@ class Portion:
         Each entry is read once from memory, and then from the cache.
         """
         thetas = [self._own(parameters[n]) for n in self.numbers]
-        slopes = [None if (g := gradients[n]) is None else self._own(g) for n in self.numbers]
         if len(thetas) == 1:
             torch.sub(thetas[0], self.anchor.view_as(thetas[0]), out=self.deltas[0])
         else:
             torch._foreach_copy_(self.deltas, thetas)
             self.delta.sub_(self.anchor)
-        live = [i for i, slope in enumerate(slopes) if slope is not None]
+        found = [(i, gradients[n]) for i, n in enumerate(self.numbers)]
+        live = [(i, self._own(gradient)) for i, gradient in found if gradient is not None]
         if live:
             torch._foreach_addcmul_(
-                [slopes[i] for i in live],
-                [self.deltas[i] for i in live],
-                [self.omegas[i] for i in live],
+                [slope for _, slope in live],
+                [self.deltas[i] for i, _ in live],
+                [self.omegas[i] for i, _ in live],
                 value=factor,
             )
         self.delta.mul_(self.delta)
@@ -109,7 +109,7 @@ def divide(omegas: list[Tensor], anchors: list[Tensor]) -> Portions:
     for (numbers, entries), size, value in zip(cuts, sizes, values, strict=True):
         own = [_flat(omegas[n], entries) for n in numbers]
         start = [_flat(anchors[n], entries) for n in numbers]
-        deltas = room[:size].split([len(omega) for omega in own])
+        deltas = torch.split(room[:size], [len(omega) for omega in own])
         shaped = [omegas[n] for n in numbers] if entries is None else own
         portions.append(
             Portion(
