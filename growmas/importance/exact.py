@@ -108,7 +108,9 @@ def sums_by_rule(
         last = forget and column == columns - 1
         passing = _Passing(groups, arrangement, len(values), sums, last)
         _backward(values[:, column].sum(), graph, passing, keep_graph=not last)
-    return {} if in_place else {name: total / columns for name, total in sums.items()}
+    if columns > 1:
+        sums = {name: total / columns for name, total in sums.items()}
+    return {} if in_place else dict(sums)
 
 
 def _backward(value: Tensor, graph: Graph, passing: "_Passing", *, keep_graph: bool) -> None:

@@ -66,7 +66,7 @@ def gradients_of(row: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, 
         for scalar in row
     ]
     return {
-        name: torch.stack(columns)
+        name: torch.stack(columns) if len(columns) > 1 else columns[0].unsqueeze(0)
         for name, columns in zip(parameters, zip(*found, strict=True), strict=True)
     }
 
