@@ -67,8 +67,13 @@ def gradients_of(row: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, 
     ]
     return {
         name: torch.stack(columns) if len(columns) > 1 else columns[0].unsqueeze(0)
-        for name, columns in zip(parameters, zip(*found, strict=True), strict=True)
+        for name, columns in zip(parameters, map(_dense, zip(*found, strict=True)), strict=True)
     }
+
+
+def _dense(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The gradient of a table with sparse=True names the rows that were read."""
+    return tuple(g if g.layout == torch.strided else g.to_dense() for g in gradients)
 
 
 class _Caller(nn.Module):

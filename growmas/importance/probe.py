@@ -12,17 +12,19 @@ from growmas.importance.capture import Use, captured_uses, explained
 from growmas.importance.exact import Trust, sums_by_rule
 from growmas.importance.fallback import gradients_of, gradients_one_by_one
 from growmas.importance.graph import Graph
-from growmas.importance.measurement import Measurement, check_finite
-
-TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
-"""Largest difference allowed, relative to a parameter's largest gradient; others 5e-2."""
+from growmas.importance.measurement import (
+    TOLERANCE,
+    Measurement,
+    check_finite,
+    samples_interact,
+)
 
 ROUNDINGS = 100
 """Gradients below this many rounding errors are 0 but for rounding; see `_rounding`."""
 
 
-def trusted_rules(asked: Measurement, batch: Any) -> Trust:
-    """Which rules give what automatic differentiation gives.
+def trusted_rules(asked: Measurement, batch: Any) -> tuple[Trust, Tensor]:
+    """Which rules give what automatic differentiation gives, and the objective of two samples.
 
     Compares both on the first two samples of `batch`, and the samples' gradients alone with
     those in company.
@@ -42,7 +44,7 @@ def trusted_rules(asked: Measurement, batch: Any) -> Trust:
         for name, found in _own_gradients(asked, row, sample, rounding).items():
             total = found.abs().mean(0) if len(found) > 1 else found[0].abs()
             expected[name] = expected[name].add_(total) if position else total
-    return _settle(asked, uses, values, expected, rounding)
+    return _settle(asked, uses, values, expected, rounding), values[:2].detach()
 
 
 def _settle(
@@ -103,12 +105,7 @@ def _own_gradients(
     differing = [n for n, found in together.items() if not _close(found, alone[n], rounding)]
     if differing:
         check_finite(together)
-        raise ImportanceError(
-            "the gradient of one sample depends on the rest of its batch (or the forward pass is "
-            f"random), first for {differing[0]!r}: importance is defined per sample. Look for a "
-            "BatchNorm without running statistics, a contrast between samples, or dropout that "
-            "ignores eval mode; pass function= an objective of each sample by itself"
-        )
+        raise samples_interact("the gradient", f", first for {differing[0]!r}")
     return together
 
 

@@ -57,6 +57,8 @@ class TaskMemory:
         self.tasks = 0
         self.measured: tuple[Mapping[str, Quantiles], ...] = ()
         check_choices(accumulate, normalize, discount)
+        if isinstance(exclude, str):
+            raise PenaltyError(f"exclude={exclude!r}: expected several patterns: ({exclude!r},)")
         check_used("exclude", self.exclude, self._names())
 
     def consolidate(

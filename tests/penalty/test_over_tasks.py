@@ -197,6 +197,7 @@ def test_what_was_measured_can_be_handed_over(model: nn.Module) -> None:
         ({"strength": float("inf")}, "strength=inf: expected a number >= 0"),
         ({"strength": {"*": 1.0, "heads.*": 2.0}}, r"strength=\['heads.\*'\] matches no parameter"),
         ({"strength": {"0.*": 1.0}}, "no pattern matches '2.weight'; begin the mapping with '\\*'"),
+        ({"exclude": "0.*"}, r"exclude='0.\*': expected several patterns: \('0.\*',\)"),
         ({"discount": 1.5}, "discount=1.5: expected a number between 0 and 1"),
         ({"accumulate": "average"}, "expected one of 'sum', 'mean', 'exponential', 'max'"),
     ],
