@@ -1,6 +1,6 @@
 """What exact importance costs, over one plain forward and backward pass of the same data.
 
-    python experiments/importance_cost/measure.py [--threads 1] [--device cpu] [--repeats 7]
+    python experiments/importance_cost/measure.py [--threads 1] [--device cpu] [--ours]
     python experiments/importance_cost/measure.py --memory
 
 Ways of measuring take turns within every repetition; medians of the ratios are printed. BackPACK
@@ -162,6 +162,7 @@ def ways(build, peers):
     found = {
         "growmas, exact": lambda batches: gm.mas_importance(model, batches),
         "batch approximation": lambda b: gm.mas_importance(model, b, estimator="batch"),
+        "l-MAS": lambda batches: gm.hebbian_importance(model, batches),
     }
     functions = {"loop": loop, "vmap": mapped, "BackPACK": backpack, "Opacus": opacus}
     for name in peers:
@@ -182,7 +183,7 @@ def seconds(work, device):
 
 def measure(name, options):
     build, shape, count, target, peers = NETWORKS[name]
-    model, found = ways(lambda: build().to(options.device), peers)
+    model, found = ways(lambda: build().to(options.device), () if options.ours else peers)
     batches = [torch.rand(256, *shape, device=options.device) for _ in range(count)]
     ratios = {way: [] for way in found}
     for _ in range(2 if count > 1 else 1):
@@ -235,6 +236,7 @@ def main():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
+    parser.add_argument("--ours", action="store_true", help="leave the peers out")
     parser.add_argument("--only", choices=tuple(NETWORKS), action="append")
     options = parser.parse_args()
     if options.memory:

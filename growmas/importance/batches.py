@@ -4,7 +4,7 @@ A batch is a tensor [N, ...], a tuple or list whose first entry is the input, or
 keyword arguments. Anything else needs a `forward` of the caller's.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -38,6 +38,19 @@ def default_forward(model: nn.Module, batch: Any) -> Any:
         f"a batch of type {type(batch).__name__} cannot be passed to the model: give a tensor, "
         "a tuple (inputs, ...), a dict of keyword arguments, or forward=lambda model, batch: ..."
     )
+
+
+def check_batches(batches: Any) -> None:
+    """Refuse one batch where batches are expected.
+
+    Raises:
+        DataError: Says how to give one batch.
+    """
+    if isinstance(batches, Tensor | Mapping) or not isinstance(batches, Iterable):
+        raise DataError(
+            f"batches is a {type(batches).__name__}: expected an iterable of batches, such as a "
+            "DataLoader; give a single batch as [batch], a large tensor as tensor.split(256)"
+        )
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

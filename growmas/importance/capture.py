@@ -118,12 +118,17 @@ class _Recorder(TorchFunctionMode):
             return
         if rule.applies(bound):
             data = bound.get(rule.data) if rule.data else None
-            held = {n: v.detach() if isinstance(v, Tensor) else v for n, v in bound.items()}
+            held = {n: v if n in read else _detached(v) for n, v in bound.items()}
             if data is None:
                 held.pop("input", None)  # it need not stay in memory
             version = data._version if data is not None else 0
             edge = get_gradient_edge(output)
             self.uses.append(Use(rule, held, read, version, edge, output.shape))
+
+
+def _detached(value: Any) -> Any:
+    needs = isinstance(value, Tensor) and value.requires_grad
+    return value.detach() if needs else value
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from growmas.importance.capture import Use, captured_uses, explained
 from growmas.importance.fallback import absolute_sums_by_sample
 from growmas.importance.gradients import Gradient, PerSample
 from growmas.importance.graph import Graph
-from growmas.importance.measurement import Measurement
+from growmas.importance.measurement import Measurement, check_company
 
 CHUNK_ELEMENTS = 2**23
 """Elements of per-sample tensors held at a time: 32 MiB in float32."""
@@ -39,6 +39,8 @@ def absolute_sums(
     trust: Trust,
     where: str,
     into: Mapping[str, Tensor] | None = None,
+    *,
+    seen: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], int]:
     """Σ_n (1/K) Σ_k |∂ objective[n, k] / ∂θ| for every parameter, and the number of samples.
 
@@ -48,9 +50,12 @@ def absolute_sums(
         trust: Which rules may be used.
         where: What to call the batch in errors.
         into: Where to add what rules give, if every dtype fits; it is then not returned.
+        seen: The objective of the first samples of this batch without the others.
     """
     with captured_uses(asked) as uses:
         values = asked.values(batch, where)
+    if seen is not None:
+        check_company(seen, values)
     graph, samples = Graph(values), len(values)
     sources: dict[str, Source] = {}
     arrangement = dict(zip(uses, trust.arrangements, strict=False))
@@ -108,7 +113,9 @@ def sums_by_rule(
         last = forget and column == columns - 1
         passing = _Passing(groups, arrangement, len(values), sums, last)
         _backward(values[:, column].sum(), graph, passing, keep_graph=not last)
-    return {} if in_place else {name: total / columns for name, total in sums.items()}
+    if columns > 1:
+        sums = {name: total / columns for name, total in sums.items()}
+    return {} if in_place else dict(sums)
 
 
 def _backward(value: Tensor, graph: Graph, passing: "_Passing", *, keep_graph: bool) -> None:

@@ -66,9 +66,14 @@ def gradients_of(row: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, 
         for scalar in row
     ]
     return {
-        name: torch.stack(columns)
-        for name, columns in zip(parameters, zip(*found, strict=True), strict=True)
+        name: torch.stack(columns) if len(columns) > 1 else columns[0].unsqueeze(0)
+        for name, columns in zip(parameters, map(_dense, zip(*found, strict=True)), strict=True)
     }
+
+
+def _dense(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """The gradient of a table with sparse=True names the rows that were read."""
+    return tuple(g if g.layout == torch.strided else g.to_dense() for g in gradients)
 
 
 class _Caller(nn.Module):

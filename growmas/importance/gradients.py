@@ -71,7 +71,7 @@ class Products:
         blocks = total.view(groups, rows, -1)
         for g in range(groups):
             if positions == 1:
-                blocks[g].addmm_(left[:, g, 0].abs().mT, right[:, g, 0].abs())
+                _add_outer(left[:, g, 0], right[:, g, 0], blocks[g])
             else:
                 _add_products(left[:, g].mT, right[:, g], blocks[g])
 
@@ -79,6 +79,13 @@ class Products:
 def piece(device: torch.device) -> int:
     """Elements to make at a time on `device`."""
     return PIECE.get(device.type, PIECE_ELSEWHERE)
+
+
+def _add_outer(left: Tensor, right: Tensor, total: Tensor) -> None:
+    """Add Σ_n |left_n| |right_n|ᵀ of [N, O] and [N, I] to `total` [O, I]."""
+    step = max(64, piece(total.device) // (4 * total.shape[1] or 1))
+    for some, others in zip(torch.split(left, step), torch.split(right, step), strict=True):
+        total.addmm_(some.abs().mT, others.abs())
 
 
 def _add_products(left: Tensor, right: Tensor, total: Tensor) -> None:

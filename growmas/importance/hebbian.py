@@ -9,7 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from growmas.errors import ImportanceError
-from growmas.importance.batches import Forward, batch_size, cut, default_forward, to_device
+from growmas.importance.batches import (
+    Forward,
+    batch_size,
+    check_batches,
+    cut,
+    default_forward,
+    to_device,
+)
 from growmas.importance.gradients import Gradient
 from growmas.importance.local import Activation, LocalUse, LocalWatcher, local_uses
 from growmas.importance.measurement import Measurement, check_finite
@@ -84,6 +91,7 @@ def hebbian_importance(
         >>> growmas.hebbian_importance(torch.nn.Sequential(layer, torch.nn.ReLU()), [x])
         {'0.weight': tensor([[6., 2.]])}
     """
+    check_batches(batches)
     parameters = {n: p for n, p in model.named_parameters() if p.is_floating_point()}
     asked = Measurement(model, parameters, forward or default_forward, make_objective("vector"))
     local = _LocalSums(asked, activation or {})

@@ -9,7 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from growmas.errors import ImportanceError
-from growmas.importance.batches import Forward, batch_size, default_forward, to_device
+from growmas.importance.batches import (
+    Forward,
+    batch_size,
+    check_batches,
+    default_forward,
+    to_device,
+)
 from growmas.importance.exact import Trust, absolute_sums
 from growmas.importance.measurement import Measurement, check_finite
 from growmas.importance.objective import make_objective
@@ -77,6 +83,7 @@ def importance_sum(
     """
     if estimator not in ("exact", "batch"):
         raise ImportanceError(f"estimator={estimator!r} is not known: give 'exact' or 'batch'")
+    check_batches(batches)
     asked = ask(model, forward or default_forward, function)
     estimate = ExactSums(asked) if estimator == "exact" else partial(_batch_sums, asked)
     totals = {
@@ -125,10 +132,11 @@ class ExactSums:
         self, batch: Any, where: str, into: Mapping[str, Tensor] | None = None
     ) -> tuple[dict[str, Tensor], int]:
         """The sums over a batch that were not added to `into`, and its samples."""
+        seen = None
         if self._trust is None or (self._alone and batch_size(batch) != 1):
-            self._trust = trusted_rules(self._asked, batch)
+            self._trust, seen = trusted_rules(self._asked, batch)
             self._alone = batch_size(batch) == 1  # interactions show in company only
-        return absolute_sums(self._asked, batch, self._trust, where, into)
+        return absolute_sums(self._asked, batch, self._trust, where, into, seen=seen)
 
 
 def _batch_sums(

@@ -1,14 +1,20 @@
 """What is asked of a model: which parameters, through which forward, for which objective."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from growmas.errors import DataError, ImportanceError
 from growmas.importance.batches import Forward, batch_size
 from growmas.importance.objective import Objective
+
+TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
+"""Largest difference allowed between two ways to the same values, relative to the largest of
+them; for other dtypes 5e-2."""
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,10 @@ class Measurement:
                 "dimension of inputs and output must be the samples; pass forward= or function= "
                 "to bring it there"
             )
-        bad = (~values.isfinite()).any(1).sum()
-        if bad:
+        if not _is_finite(values.detach()):
+            bad = int((~values.isfinite()).any(1).sum())
             raise DataError(
-                f"{where}: the model's output is NaN or infinite for {int(bad)} of {len(values)} "
+                f"{where}: the model's output is NaN or infinite for {bad} of {len(values)} "
                 "samples; look for NaN in the inputs or in the parameters"
             )
         return values
@@ -58,8 +64,39 @@ def check_finite(gradients: Mapping[str, Tensor]) -> None:
         DataError: Names the first such parameter.
     """
     for name, gradient in gradients.items():
-        if not gradient.isfinite().all():
+        if not _is_finite(gradient):
             raise DataError(
                 f"the gradient of {name!r} is NaN or infinite although the output is finite: look "
                 "for a square root, a norm or a logarithm at 0 in the model or in function="
             )
+
+
+def check_company(seen: Tensor, values: Tensor) -> None:
+    """Refuse an objective that is another in a whole batch than for its first samples alone.
+
+    Args:
+        seen: [2, K] or [1, K], the first samples by themselves.
+        values: [N, K], the same samples first.
+
+    Raises:
+        ImportanceError: They differ.
+    """
+    difference = (values[: len(seen)].detach() - seen).abs()
+    bound = TOLERANCE.get(seen.dtype, 5e-2) * values.detach().abs().max()
+    if values.numel() and bool((difference > bound).any()):
+        raise samples_interact("the output", " when others join them")
+
+
+def samples_interact(what: str, where: str) -> ImportanceError:
+    """The error that says so."""
+    return ImportanceError(
+        f"{what} of one sample depends on the rest of its batch (or the forward pass is "
+        f"random){where}: importance is defined per sample. Look for a "
+        "BatchNorm without running statistics, a contrast between samples, or dropout that "
+        "ignores eval mode; pass function= an objective of each sample by itself"
+    )
+
+
+def _is_finite(values: Tensor) -> bool:
+    """Whether all are; their sum tells faster, unless it overflows."""
+    return math.isfinite(float(values.sum())) or bool(values.isfinite().all())

@@ -90,7 +90,7 @@ def register_rule(layer: type[nn.Module]) -> Callable[[LayerRule], LayerRule]:
 
     Example:
         >>> import torch
-        >>> from growmas.importance import PerSample, register_rule
+        >>> from growmas import PerSample, register_rule
         >>> class Scale(torch.nn.Module):
         ...     def __init__(self, width):
         ...         super().__init__()

@@ -12,17 +12,19 @@ from growmas.importance.capture import Use, captured_uses, explained
 from growmas.importance.exact import Trust, sums_by_rule
 from growmas.importance.fallback import gradients_of, gradients_one_by_one
 from growmas.importance.graph import Graph
-from growmas.importance.measurement import Measurement, check_finite
-
-TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
-"""Largest difference allowed, relative to a parameter's largest gradient; others 5e-2."""
+from growmas.importance.measurement import (
+    TOLERANCE,
+    Measurement,
+    check_finite,
+    samples_interact,
+)
 
 ROUNDINGS = 100
 """Gradients below this many rounding errors are 0 but for rounding; see `_rounding`."""
 
 
-def trusted_rules(asked: Measurement, batch: Any) -> Trust:
-    """Which rules give what automatic differentiation gives.
+def trusted_rules(asked: Measurement, batch: Any) -> tuple[Trust, Tensor]:
+    """Which rules give what automatic differentiation gives, and the objective of two samples.
 
     Compares both on the first two samples of `batch`, and the samples' gradients alone with
     those in company.
@@ -35,18 +37,14 @@ def trusted_rules(asked: Measurement, batch: Any) -> Trust:
     piece = batch if size is None else cut(batch, 0, 2)
     with captured_uses(asked) as uses:
         values = asked.values(piece, "the first batch")
-    together = [gradients_of(row, asked.parameters) for row in values[:2]]
-    for gradients in together:
-        check_finite(gradients)
     rounding = _rounding(asked, values)
-    if size is not None:
-        for one, other in zip(together, _alone(asked, piece), strict=True):
-            _check_independent(one, other, rounding)
-    expected = {
-        name: torch.stack([g[name].abs().mean(0) for g in together]).sum(0)
-        for name in asked.parameters
-    }
-    return _settle(asked, uses, values, expected, rounding)
+    expected: dict[str, Tensor] = {}
+    for position, row in enumerate(values[:2]):
+        sample = None if size is None else cut(batch, position, position + 1)
+        for name, found in _own_gradients(asked, row, sample, rounding).items():
+            total = found.abs().mean(0) if len(found) > 1 else found[0].abs()
+            expected[name] = expected[name].add_(total) if position else total
+    return _settle(asked, uses, values, expected, rounding), values[:2].detach()
 
 
 def _settle(
@@ -95,9 +93,25 @@ def _rounding(asked: Measurement, values: Tensor) -> float:
     return ROUNDINGS * torch.finfo(values.dtype).eps * float(values.detach().abs().max()) / largest
 
 
-def _alone(asked: Measurement, piece: Any) -> list[dict[str, Tensor]]:
+def _own_gradients(
+    asked: Measurement, row: Tensor, sample: Any | None, rounding: float
+) -> dict[str, Tensor]:
+    """Gradients [K, ...] of one sample's scalars, the same as those of the sample by itself."""
+    together = gradients_of(row, asked.parameters)
+    if sample is None:
+        check_finite(together)
+        return together
+    alone = _alone(asked, sample)
+    differing = [n for n, found in together.items() if not _close(found, alone[n], rounding)]
+    if differing:
+        check_finite(together)
+        raise samples_interact("the gradient", f", first for {differing[0]!r}")
+    return together
+
+
+def _alone(asked: Measurement, sample: Any) -> dict[str, Tensor]:
     try:
-        return list(gradients_one_by_one(asked, asked.parameters, piece))
+        return next(gradients_one_by_one(asked, asked.parameters, sample))
     except (RuntimeError, ValueError) as error:
         raise ImportanceError(
             f"a sample by itself does not go through the model ({error}): importance is defined "
@@ -106,22 +120,14 @@ def _alone(asked: Measurement, piece: Any) -> list[dict[str, Tensor]]:
         ) from error
 
 
-def _check_independent(
-    together: dict[str, Tensor], alone: dict[str, Tensor], rounding: float
-) -> None:
-    differing = [n for n, found in together.items() if not _close(found, alone[n], rounding)]
-    if differing:
-        raise ImportanceError(
-            "the gradient of one sample depends on the rest of its batch (or the forward pass is "
-            f"random), first for {differing[0]!r}: importance is defined per sample. Look for a "
-            "BatchNorm without running statistics, a contrast between samples, or dropout that "
-            "ignores eval mode; pass function= an objective of each sample by itself"
-        )
-
-
 def _close(found: Tensor, expected: Tensor, rounding: float) -> bool:
     if not found.numel():
         return True
     tolerance = TOLERANCE.get(found.dtype, 5e-2)
-    largest = float(expected.abs().max())
-    return float((found - expected).abs().max()) <= tolerance * largest + rounding
+    return _largest(found - expected) <= tolerance * _largest(expected) + rounding
+
+
+def _largest(values: Tensor) -> float:
+    """The largest absolute value, in one pass; NaN where there is one."""
+    low, high = torch.aminmax(values)
+    return float(torch.maximum(-low, high))

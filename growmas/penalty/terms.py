@@ -8,9 +8,7 @@ from torch import Tensor
 
 from growmas.errors import PenaltyError
 from growmas.penalty.accumulation import precise
-
-BLOCK = 2**16
-"""Entries worked on at a time where a CPU's cache counts: 256 KiB in float32."""
+from growmas.penalty.portions import Portions, divide
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +21,8 @@ class Terms:
         parameters: θ.
         omegas: Ω ≥ 0, of the same shapes.
         anchors: θ*, of the same shapes.
+        portions: Made for a CPU's cache; None on other devices, and in mixed dtypes and layouts.
+        versions: Version counters of Ω and θ*, of which portions hold copies.
     """
 
     strength: float
@@ -30,6 +30,8 @@ class Terms:
     parameters: list[Tensor]
     omegas: list[Tensor]
     anchors: list[Tensor]
+    portions: Portions | None
+    versions: list[int]
 
     def value(self) -> Tensor:
         """λ Σ Ω (θ − θ*)², with gradient."""
@@ -41,17 +43,13 @@ class Terms:
     def add_gradient_(self, scale: float) -> Tensor:
         """`grad += scale · 2λ Ω (θ − θ*)` for what is trainable; λ Σ Ω (θ − θ*)² of everything."""
         factor = 2 * self.strength * scale
-        values: list[Tensor] = []
-        together: list[_Four] = []
-        for p, omega, anchor in zip(self.parameters, self.omegas, self.anchors, strict=True):
-            gradient = _dense_gradient(p) if p.requires_grad else None
-            if gradient is not None and _is_large(p, omega, anchor, gradient):
-                values += _add_in_blocks(p, omega, anchor, gradient, factor)
-            else:
-                together.append((p, omega, anchor, gradient))
-        if together:
-            values += _add_together(together, factor)
-        return self.strength * _total(values)
+        gradients = [_dense_gradient(p) if p.requires_grad else None for p in self.parameters]
+        portions = None if torch.compiler.is_compiling() else self.portions
+        if portions and portions.fit(self.parameters, gradients):
+            value = portions.add_gradient_(self.parameters, gradients, factor)
+        else:
+            value = _total(self._add_together(gradients, factor))
+        return self.strength * value
 
     @torch.no_grad()
     def gradients(self) -> dict[str, Tensor]:
@@ -77,7 +75,24 @@ class Terms:
             and anchor.get(name) is a
             and p.device == o.device
             for name, p, o, a in lists
-        )
+        ) and (not self.portions or self.versions == _versions(self.omegas, self.anchors))
+
+    def _add_together(self, gradients: list[Tensor | None], factor: float) -> list[Tensor]:
+        """Add factor · Ω (θ − θ*) to every gradient; Σ Ω (θ − θ*)² of each."""
+        deltas = list(torch._foreach_sub(self.parameters, self.anchors))
+        live = [(i, gradient) for i, gradient in enumerate(gradients) if gradient is not None]
+        if live:
+            torch._foreach_addcmul_(
+                [gradient for _, gradient in live],
+                [deltas[i] for i, _ in live],
+                [self.omegas[i] for i, _ in live],
+                value=factor,
+            )
+        torch._foreach_mul_(deltas, deltas)
+        if not deltas[0].is_cuda:
+            return list(map(_dot, self.omegas, deltas))
+        torch._foreach_mul_(deltas, self.omegas)  # all ≥ 0, so that the 1-norm is the sum
+        return list(torch._foreach_norm(deltas, 1))
 
 
 def collect(
@@ -91,7 +106,7 @@ def collect(
     for name in omega:
         by_strength.setdefault(strength(name), []).append(name)
     return tuple(
-        Terms(
+        _make(
             value,
             names,
             [parameters[name] for name in names],
@@ -99,6 +114,32 @@ def collect(
             [anchor[name] for name in names],
         )
         for value, names in by_strength.items()
+    )
+
+
+def _make(
+    strength: float,
+    names: list[str],
+    parameters: list[Tensor],
+    omegas: list[Tensor],
+    anchors: list[Tensor],
+) -> Terms:
+    held = [*parameters, *omegas, *anchors]
+    divisible = all(
+        t.device.type == "cpu"
+        and t.dtype == held[0].dtype
+        and t.is_contiguous()
+        and not t.is_inference()
+        for t in held
+    )
+    return Terms(
+        strength,
+        names,
+        parameters,
+        omegas,
+        anchors,
+        divide(omegas, anchors) if divisible else None,
+        _versions(omegas, anchors) if divisible else [],
     )
 
 
@@ -132,50 +173,8 @@ def norm(tensors: list[Tensor]) -> float:
     return float(torch.stack(norms).norm()) if norms else 0.0
 
 
-_Four = tuple[Tensor, Tensor, Tensor, Tensor | None]
-"""θ, Ω, θ* and the gradient to add to, None if it is frozen."""
-
-
-def _is_large(first: Tensor, *others: Tensor) -> bool:
-    """Whether these are on a CPU, larger than a block, and can be cut into blocks alike."""
-    return (
-        first.numel() > BLOCK
-        and first.device.type == "cpu"
-        and all(t.dtype == first.dtype and t.is_contiguous() for t in (first, *others))
-    )
-
-
-def _add_in_blocks(
-    parameter: Tensor, omega: Tensor, anchor: Tensor, gradient: Tensor, factor: float
-) -> list[Tensor]:
-    """What `_add_together` does, block by block."""
-    workspace = parameter.new_empty(BLOCK)
-    values = []
-    flat = (torch.split(t.view(-1), BLOCK) for t in (parameter, omega, anchor, gradient))
-    for theta, weight, start, slope in zip(*flat, strict=True):
-        delta = torch.sub(theta, start, out=workspace[: len(theta)])
-        slope.addcmul_(delta, weight, value=factor)
-        values.append(torch.dot(delta.mul_(delta), weight))
-    return values
-
-
-def _add_together(fours: list[_Four], factor: float) -> list[Tensor]:
-    """Add factor · Ω (θ − θ*) to every gradient; Σ Ω (θ − θ*)² of each."""
-    parameters, omegas, anchors, gradients = map(list, zip(*fours, strict=True))
-    deltas = list(torch._foreach_sub(parameters, anchors))
-    live = [i for i, gradient in enumerate(gradients) if gradient is not None]
-    if live:
-        torch._foreach_addcmul_(
-            [gradients[i] for i in live],
-            [deltas[i] for i in live],
-            [omegas[i] for i in live],
-            value=factor,
-        )
-    torch._foreach_mul_(deltas, deltas)
-    if not deltas[0].is_cuda:
-        return list(map(_dot, omegas, deltas))
-    torch._foreach_mul_(deltas, omegas)  # all ≥ 0, so that the 1-norm is the sum
-    return list(torch._foreach_norm(deltas, 1))
+def _versions(*held: list[Tensor]) -> list[int]:
+    return [tensor._version for tensors in held for tensor in tensors]
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:

@@ -62,20 +62,24 @@ class Watch:
     """Counts the steps since a consolidate, and warns of each fault once until the next.
 
     Attributes:
-        steps: Times the penalty was asked for.
+        tasks: How many tasks had been consolidated when it was last asked.
+        steps: Times the penalty was asked for since then.
         loss: Largest gradient of the loss seen at a look. A loss that has been learnt has hardly
             a gradient left, and a penalty beside it is no fault.
         said: Messages given.
     """
 
+    tasks: int = 0
     steps: int = 0
     loss: float = 0.0
     said: set[str] = field(default_factory=set)
 
-    def due(self) -> bool:
-        """Count a step; whether it is one to look at. Never inside compiled code."""
+    def due(self, tasks: int) -> bool:
+        """Count a step after so many tasks; whether to look at it. Never inside compiled code."""
         if torch.compiler.is_compiling():
             return False
+        if tasks != self.tasks:
+            self.tasks, self.steps, self.loss, self.said = tasks, 0, 0.0, set()
         self.steps += 1
         return self.steps in LOOKS
 

@@ -8,7 +8,7 @@ import torch
 from cases import CONVNET, MLP, Case
 from torch import Tensor, nn
 
-from growmas import GrowmasError, mas_importance
+from growmas import GrowmasError, hebbian_importance, importance_sum, mas_importance
 from growmas.errors import DataError, ImportanceError
 
 DATA = MLP.inputs(10)
@@ -293,3 +293,27 @@ def test_a_model_that_ignores_its_parameters_has_no_importance() -> None:
     for estimator in ("exact", "batch"):
         found = mas_importance(MLP.model(), [DATA], forward=lambda model, x: x, estimator=estimator)
         assert not any(omega.any() for omega in found.values())
+
+
+class JoinsLate(nn.Module):
+    """The first two samples are as they are alone, until a third joins them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.layer(x)
+        return hidden + hidden[2:].sum(0)
+
+
+def test_samples_that_influence_the_first_two_are_noticed() -> None:
+    with pytest.raises(ImportanceError, match=r"the output of one sample depends on the rest"):
+        mas_importance(JoinsLate(), [DATA])
+
+
+@pytest.mark.parametrize("measure", [mas_importance, hebbian_importance, importance_sum])
+@pytest.mark.parametrize("batches", [DATA, {"x": DATA}, None, 3])
+def test_one_batch_is_not_taken_for_batches(measure: Callable[..., Any], batches: Any) -> None:
+    with pytest.raises(DataError, match=r"expected an iterable .*a single batch as \[batch\]"):
+        measure(MLP.model(), batches)

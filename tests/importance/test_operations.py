@@ -152,6 +152,10 @@ FLOATS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 TABLE = {
     **{n: (build, lambda count, s=shape: torch.randn(count, *s)) for n, (build, shape) in
        FLOATS.items()},
+    "rows of a sparse table": (
+        lambda: nn.Sequential(nn.Embedding(11, 4, sparse=True), nn.Flatten(), nn.Linear(20, 3)),
+        lambda n: torch.randint(11, (n, 5)),
+    ),
     "tied head": (TiedHead, lambda n: torch.randint(11, (n, 5))),
     "encoder": (Tokens, lambda n: torch.randint(11, (n, 5))),
     "encoder, norm last": (lambda: Tokens(False), lambda n: torch.randint(11, (n, 5))),

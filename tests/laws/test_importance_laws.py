@@ -1,12 +1,12 @@
 """Laws of importance that hold for any data."""
 
 import torch
-from cases import CONVNET, IMPORTANCE, MLP, RESIDUAL_CONV, TWO_HEADS
+from cases import CONVNET, IMPORTANCE, MLP, RESIDUAL_CONV, TWO_HEADS, mlp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from growmas import mas_importance
+from growmas import MAS, hebbian_importance, mas_importance
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
 NETWORKS = st.sampled_from([MLP, CONVNET, TWO_HEADS, RESIDUAL_CONV])
@@ -95,3 +95,110 @@ def test_importance_is_never_negative_and_never_below_the_batch_estimator(
     for name in exact:
         assert (exact[name] >= 0).all()
         assert (batch[name] <= exact[name] * (1 + 1e-9) + 1e-12 * exact[name].max()).all()
+
+
+def relu_net(seed: int, bias: bool = False) -> nn.Sequential:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layers = [nn.Linear(6, 7, bias=bias), nn.ReLU(), nn.Linear(7, 5, bias=bias), nn.ReLU()]
+        return nn.Sequential(*layers, nn.Linear(5, 3, bias=bias)).double()
+
+
+FACTORS = st.floats(0.05, 20)
+
+
+@few
+@given(FACTORS, SEEDS)
+def test_inputs_times_c_give_importance_times_c_squared(factor: float, seed: int) -> None:
+    """Prediction: F(cx) = cF(x) without biases, behind ReLUs, so that ‖F‖² goes as c²."""
+    model, data = relu_net(seed), MLP.inputs(5, torch.float64, seed)
+    for measure in (mas_importance, hebbian_importance):
+        plain, found = measure(model, [data]), measure(model, [factor * data])
+        assert close(found, {n: factor**2 * omega for n, omega in plain.items()})
+
+
+@few
+@given(FACTORS, SEEDS)
+def test_weights_moved_from_one_layer_to_the_next_take_their_importance_along(
+    factor: float, seed: int
+) -> None:
+    """Prediction: cW₁ and W₂/c are the same function, so that Ω θ stays: Ω₁/c and cΩ₂."""
+    model, data = relu_net(seed, bias=True), MLP.inputs(5, torch.float64, seed)
+    plain = mas_importance(model, [data])
+    with torch.no_grad():
+        for p in model[0].parameters():
+            p.mul_(factor)
+        model[2].weight.div_(factor)
+    expected = dict(plain)
+    for name in ("0.weight", "0.bias"):
+        expected[name] = plain[name] / factor
+    expected["2.weight"] = plain["2.weight"] * factor
+    assert close(mas_importance(model, [data]), expected)
+
+
+@few
+@given(SEEDS)
+def test_the_same_data_twice_and_data_without_effect(seed: int) -> None:
+    """Predictions: a mean does not count copies; samples that give 0 halve it."""
+    model, data = relu_net(seed), MLP.inputs(5, torch.float64, seed)
+    plain = mas_importance(model, [data])
+    assert close(mas_importance(model, [data, data]), plain)
+    halved = mas_importance(model, [data, torch.zeros_like(data)])
+    assert close(halved, {n: omega / 2 for n, omega in plain.items()})
+
+
+@few
+@given(SEEDS)
+def test_channels_may_be_named_in_any_order(seed: int) -> None:
+    model, data = CONVNET.model(torch.float64), CONVNET.inputs(4, torch.float64, seed)
+    order = torch.randperm(5, generator=torch.Generator().manual_seed(seed))
+    shuffled = CONVNET.model(torch.float64)
+    rows = ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var")
+    state = model.state_dict()
+    state |= {name: state[name][order] for name in rows}
+    state["4.weight"] = state["4.weight"][:, order]
+    shuffled.load_state_dict(state)
+    for measure in (mas_importance, hebbian_importance):
+        plain = measure(model, [data])
+        plain |= {name: plain[name][order] for name in rows if name in plain}
+        plain["4.weight"] = plain["4.weight"][:, order]
+        assert close(measure(shuffled, [data]), plain)
+
+
+class Difference(nn.Module):
+    def __init__(self, gap: float) -> None:
+        super().__init__()
+        self.layer, self.gap = nn.Linear(6, 3, bias=False), gap
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x) - self.layer(x * (1 - self.gap))
+
+
+@few
+@given(st.floats(0, 1), SEEDS)
+def test_uses_of_a_weight_are_summed_before_the_absolute_value(gap: float, seed: int) -> None:
+    """Prediction: Wx − W(1−g)x = gWx, g² of the importance of one use; nothing is left at 0."""
+    model = Difference(gap).double()
+    data = MLP.inputs(5, torch.float64, seed)
+    plain = mas_importance(model.layer, [data])["weight"]
+    found = mas_importance(model, [data])["layer.weight"]
+    assert float((found - gap**2 * plain).abs().max()) <= 1e-12 * float(plain.max())
+
+
+@few
+@given(st.sampled_from(["mean", "max"]), FACTORS, SEEDS)
+def test_a_normalised_penalty_does_not_know_the_scale_of_the_outputs(
+    normalize: str, factor: float, seed: int
+) -> None:
+    """Prediction: Ω goes as c², and so does what it is divided by."""
+    data = MLP.inputs(5, torch.float64, seed)
+    values = []
+    for scale in (1.0, factor):
+        model = Scaled(mlp(), scale).double()
+        model.model.load_state_dict(MLP.model(torch.float64).state_dict())
+        mas = MAS(model, normalize=normalize)
+        mas.consolidate([data])
+        with torch.no_grad():
+            model.model[0].weight.add_(0.1)
+        values.append(float(mas.penalty().detach()))
+    assert abs(values[0] - values[1]) <= 1e-9 * values[0]

@@ -8,11 +8,13 @@ import pytest
 import reference
 import torch
 from cases import CONVNET, MLP, TWO_HEADS
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from growmas import MAS, Plan, Structure
 from growmas.errors import PenaltyError
-from growmas.penalty.terms import BLOCK
+from growmas.penalty import portions
 
 DATA = MLP.inputs(8, torch.float64)
 
@@ -151,14 +153,62 @@ def test_any_memory_layout() -> None:
 
 
 @pytest.mark.parametrize("freeze", [False, True])
-def test_large_parameters(freeze: bool) -> None:
+def test_large_parameters(freeze: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Linear(300, 500), nn.ReLU(), nn.Linear(500, 3)).double()
-    assert model[0].weight.numel() > BLOCK
+    monkeypatch.setattr(portions, "PORTION", 40_000)
     data = torch.randn(4, 300, dtype=torch.float64)
     mas = held(model, data, strength={"*": 0.5, "2.*": 2.0})
     model[0].weight.requires_grad_(not freeze)
     same(mas, lambda: model(data).square().mean())
     torch.testing.assert_close(mas.penalty_grad_(), mas.penalty().detach())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shapes=st.lists(st.lists(st.integers(0, 5), max_size=3), min_size=1, max_size=5),
+    frozen=st.integers(0, 2**6 - 1),
+    portion=st.integers(1, 40),
+    small=st.integers(0, 20),
+)
+def test_however_it_is_divided(
+    shapes: list[list[int]], frozen: int, portion: int, small: int
+) -> None:
+    """Cut, alone and together, with frozen and empty parameters among them."""
+    generator = torch.Generator().manual_seed(0)
+    model = nn.ParameterList(
+        torch.randn(shape, generator=generator, dtype=torch.float64) for shape in [*shapes, [3]]
+    )
+    mas = MAS(model, strength={"*": 0.5, "1": 2.0})
+    mas.consolidate({n: p.detach().square() for n, p in model.named_parameters()})
+    moved(model)
+    for number, p in enumerate(model):
+        p.requires_grad_(not frozen >> number & 1)
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    value = mas.penalty()
+    slopes = torch.autograd.grad(value, list(trained.values())) if trained else ()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(portions, "PORTION", portion)
+        patch.setattr(portions, "SMALL", small)
+        found = mas.penalty_grad_()
+    torch.testing.assert_close(found, value.detach())
+    for p, slope in zip(trained.values(), slopes, strict=True):
+        torch.testing.assert_close(p.grad, slope)
+    assert all(p.grad is None for n, p in model.named_parameters() if n not in trained)
+
+
+def test_importance_and_weights_may_be_written_to() -> None:
+    """Portions hold copies of small parameters' Ω, and their layout may change under them."""
+    model = CONVNET.model()
+    mas = held(model, CONVNET.inputs(4))
+    mas.penalty_grad_()
+    mas.omega["0.bias"].mul_(3)
+    mas.anchor["1.weight"].add_(1)
+    model.zero_grad()
+    same(mas, lambda: model(CONVNET.inputs(4)).sum())
+    with torch.no_grad():
+        model[0].weight.data = model[0].weight.data * 2
+    model.to(memory_format=torch.channels_last)
+    same(mas, lambda: model(CONVNET.inputs(4)).sum())
 
 
 def test_accumulated_gradients() -> None:
