@@ -1,4 +1,4 @@
-"""Writes docs/surgery.md: what grows and shrinks in Hugging Face models, tried on every group.
+"""Writes the end of docs/surgery.md: what grows and shrinks, tried on every group.
 
 python experiments/surgery_table/make_table.py        1 minute
 """
@@ -13,8 +13,10 @@ from growmas import Plan, Structure
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "surgery.md"
 
-INTRODUCTION = """\
-# What surgery can do to which model
+HEADING = "## Models of Hugging Face"
+
+INTRODUCTION = f"""\
+{HEADING}
 
 Models of Hugging Face `transformers`, small and with random weights. Every group was really grown
 by one unit and, where it says so, pruned by one, and `apply` verified both: growing left the output
@@ -68,8 +70,8 @@ def _starred(text: str) -> str:
 
 def main() -> None:
     torch.set_num_threads(1)
-    DOCUMENT.write_text(f"{INTRODUCTION}\n\n{table()}\n")
-    print(DOCUMENT.read_text())
+    written_by_hand = DOCUMENT.read_text().split(HEADING)[0]
+    DOCUMENT.write_text(f"{written_by_hand}{INTRODUCTION}\n\n{table()}\n")
 
 
 if __name__ == "__main__":

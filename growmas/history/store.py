@@ -38,11 +38,15 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Write all of what happens inside, or none of it.
+        """Write all of what happens inside, or none of it; inside another one, as part of it.
 
         Raises:
             HistoryError: If SQLite refuses, with its reason.
         """
+        inside_another = self._connection.in_transaction
+        if inside_another:
+            yield
+            return
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
@@ -175,7 +176,9 @@ class TopologyTracker:
                 + "\n  ".join(wrong)
             )
 
-    def _record(self, edit: "Edit") -> None:
+    @contextmanager
+    def _record(self, edit: "Edit") -> Iterator[None]:
+        """Write an edit; it counts once every other listener has agreed."""
         groups = self._structure.groups
         with self._store.transaction():
             task = task_of_edit(self._store, self._structure, edit)
@@ -188,6 +191,7 @@ class TopologyTracker:
                 births = dict.fromkeys(units, task)
                 self._store.add_units(name, births, event=event, parents=parents)
             self._write_topology(task)
+            yield
 
     def _write_topology(self, task: int) -> None:
         layers = (

@@ -3,12 +3,13 @@
 import copy
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from io import StringIO
 from itertools import pairwise
 from typing import Any
 
 import torch
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult, RichCast
 from rich.table import Table
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -17,8 +18,7 @@ from growmas.errors import SurgeryError
 from growmas.structure.groups import UnitGroup
 from growmas.structure.inventory import Inventory
 from growmas.structure.plan import Plan
-from growmas.structure.reindexing import reindexing
-from growmas.structure.surgery import cut, side_lengths
+from growmas.structure.surgery import cut, reordering
 from growmas.traceless import traceless
 
 
@@ -62,7 +62,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a plan would do; printing it with rich gives a table.
+    """What a plan would do; printing it gives a table.
 
     Each group's change is counted on top of those before it, so that the groups add up to the
     whole; that of groups tied to each other with the last of them. FLOPs are those of one forward
@@ -84,6 +84,18 @@ class Explanation:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """The table; in ASCII where the console has nothing else."""
         yield _table(self, _ASCII if options.ascii_only else _UNICODE)
+
+    def __str__(self) -> str:
+        """The table as text."""
+        return printed(self)
+
+
+def printed(view: RichCast | ConsoleRenderable) -> str:
+    """What rich would print, as text 100 columns wide without colours."""
+    console = Console(width=100, color_system=None, file=StringIO())
+    with console.capture() as capture:
+        console.print(view)
+    return capture.get().rstrip()
 
 
 def explain(
@@ -166,8 +178,7 @@ def _step(
 ) -> tuple[dict[str, UnitGroup], tuple[int, int]]:
     """Carry out a part of the plan: the groups after it, and what `_size` says."""
     inventory = Inventory(trial)
-    lengths = side_lengths(inventory, [groups[name] for name in plan.groups])
-    new = reindexing(groups, plan, lengths, 0)
+    new = reordering(inventory, groups, plan, 0)
     incision = cut(inventory, groups.values(), new.sources, torch.Generator())
     try:
         return new.groups, _size(trial, run)

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 from torch.amp.grad_scaler import GradScaler, OptState
@@ -22,6 +22,20 @@ class Follower(Protocol):
     def follow(self, edit: Edit) -> None:
         """Re-index with `edit.reindex(name, tensor)`; bind new tensors, change none in place."""
         ...
+
+
+def as_followers(followers: Any) -> tuple[object, ...]:
+    """The followers given, as a tuple.
+
+    Raises:
+        SurgeryError: One object stands where several are expected.
+    """
+    if isinstance(followers, Iterable) and not isinstance(followers, nn.Module):
+        return tuple(followers)
+    raise SurgeryError(
+        f"followers= expects several, got one {type(followers).__name__}: write it in brackets, "
+        "followers=[...]"
+    )
 
 
 def check_followers(followers: Iterable[object], model: nn.Module) -> None:

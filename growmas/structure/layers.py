@@ -30,6 +30,7 @@ EMBEDDING = LayerAxes(
     along=-1,
 )
 register_layer(nn.Embedding, EMBEDDING)
+register_layer(nn.EmbeddingBag, EMBEDDING)
 
 
 def convolution(module: Any) -> LayerAxes:
@@ -71,7 +72,7 @@ _NORM = LayerAxes(
     along=1,
 )
 for _norm in (
-    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d,
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
     nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
 ):  # fmt: skip
     register_layer(_norm, _NORM)
@@ -145,6 +146,27 @@ def recurrent(module: Any) -> LayerAxes | str:
 
 for _recurrent in (nn.RNN, nn.GRU, nn.LSTM):
     register_layer(_recurrent, recurrent)
+
+
+def recurrent_cell(module: Any) -> LayerAxes:
+    """One step of an RNN, GRU or LSTM; a state that it is given beside its input is refused."""
+    gates = len(module.weight_hh) // module.hidden_size
+    rows = [
+        TensorAxis(name, 0, "out", blocks=gates)
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    ]
+    return LayerAxes(
+        out=(*rows, TensorAxis("weight_hh", 1, "in")),
+        into=(TensorAxis("weight_ih", 1, "in"),),
+        out_size=(Size("hidden_size"),),
+        in_size=(Size("input_size"),),
+        unit="hidden units",
+        along=-1,
+    )
+
+
+for _cell in (nn.RNNCell, nn.GRUCell, nn.LSTMCell):
+    register_layer(_cell, recurrent_cell)
 
 register_layer(
     nn.MultiheadAttention,

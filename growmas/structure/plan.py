@@ -42,6 +42,12 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Hold plain integers, so that equal plans are equal and can be written as JSON."""
+        for name in ("prune", "grow", "replace"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise PlanError(
+                    f"{name}={getattr(self, name)!r:.80}: expected a dict by group name, such as "
+                    + ("{'fc1': 8}" if name == "grow" else "{'fc1': [3, 17]}")
+                )
         for name in ("prune", "replace", "fingerprint"):
             ids = getattr(self, name)
             if ids is not None:
@@ -142,6 +148,16 @@ def _plain_ids(action: str, group: str, ids: Any) -> tuple[Any, ...]:
         return tuple(map(_plain, ids))
     except TypeError as error:
         raise PlanError(f"{action} {group!r}: expected a list of ids, got {ids!r}") from error
+
+
+def check_is_plan(plan: Any) -> None:
+    """Refuse what is no plan.
+
+    Raises:
+        PlanError: It is something else.
+    """
+    if not isinstance(plan, Plan):
+        raise PlanError(f"expected a Plan, got {plan!r:.80}: write Plan(prune=..., grow=...)")
 
 
 def unknown_group(name: str, groups: Mapping[str, UnitGroup], fixed: Mapping[str, str]) -> str:

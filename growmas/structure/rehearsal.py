@@ -6,11 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
 from torch import Tensor, nn
 
 from growmas.errors import DataError
 from growmas.importance.batches import Forward, default_forward, to_device
 from growmas.structure.edit import Edit
+from growmas.structure.explain import printed
 from growmas.structure.opaque import float_tensors
 from growmas.structure.plan import Plan
 from growmas.structure.statistics import ActivationStatistics
@@ -22,7 +26,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 Metrics = Mapping[str, Callable[[nn.Module], float]]
-"""Name -> function of the model, higher is better, such as the accuracy of one head."""
+"""Name -> function of the model, such as the accuracy or the loss of one head."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a plan would do.
+    """What a plan would do; printing it gives a table.
 
     Attributes:
         plan: The plan.
@@ -57,6 +61,27 @@ class DryRun:
     before: Outcome
     after: Outcome
     reconstructed: Outcome | None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table; in ASCII where the console has nothing else."""
+        rule = box.ASCII if options.ascii_only else box.SIMPLE_HEAD
+        table = Table(box=rule, title=self.plan.reason or None, title_justify="left")
+        table.add_column("network")
+        numbers = ("parameters", "largest change", "relative change", *self.before.metrics)
+        for name in numbers:
+            table.add_column(name, justify="right")
+        rows = {"as it is": self.before, "with the plan": self.after}
+        if self.reconstructed is not None:
+            rows["reconstructed"] = self.reconstructed
+        for name, outcome in rows.items():
+            changes = (outcome.largest_change, outcome.relative_change)
+            values = [f"{value:.4g}" for value in (*changes, *outcome.metrics.values())]
+            table.add_row(name, f"{outcome.parameters:,}", *values)
+        yield table
+
+    def __str__(self) -> str:
+        """The table as text."""
+        return printed(self)
 
 
 class _TakenBack(Exception):

@@ -10,45 +10,31 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from growmas.errors import PlanError
+from growmas.errors import PlanError, SurgeryError
 from growmas.importance.batches import Forward
-from growmas.structure.calibration import calibrate_fresh
 from growmas.structure.discovery import discover
 from growmas.structure.edit import Edit
 from growmas.structure.environment import recompile_after_edit, uncompiled, unwrapped
 from growmas.structure.explain import Cost, Explanation, cost_after, explain
-from growmas.structure.followers import check_followers, follow
+from growmas.structure.followers import as_followers, check_followers
 from growmas.structure.groups import UnitGroup, restored_groups, younger_units
-from growmas.structure.heads import (
-    add_rows,
-    check_head,
-    check_start,
-    head_of,
-    narrowed,
-    plan_of,
-)
-from growmas.structure.initialisation import initialisation
+from growmas.structure.heads import Start, head_of, narrowed, plan_of, widen_head
 from growmas.structure.inventory import Inventory
 from growmas.structure.layer_info import LayerInfo, layer_info
-from growmas.structure.newborns import Initialisation, Newborns
+from growmas.structure.newborns import Initialisation
 from growmas.structure.norm_memory import NormMemory
 from growmas.structure.opaque import float_tensors
-from growmas.structure.plan import Plan
-from growmas.structure.reconstruction import Repair
+from growmas.structure.plan import Plan, check_is_plan
 from growmas.structure.rehearsal import DryRun, Metrics, outputs_on, rehearse
-from growmas.structure.reindexing import Reindexing, reindexing
 from growmas.structure.saliency import unit_saliency
-from growmas.structure.standins import silenced, silencing, standing_in
+from growmas.structure.standins import silencing, standing_in
 from growmas.structure.state import resize, structure_state
 from growmas.structure.statistics import ActivationStatistics
-from growmas.structure.surgery import cut, side_lengths
+from growmas.structure.surgery import cut, reordering
 from growmas.structure.tracing import StructureForward, example_forward
-from growmas.structure.verification import check_outputs
+from growmas.structure.transaction import Listener, Request, carry_out, tell
 from growmas.structure.views import Views
-from growmas.structure.widening import widen
 from growmas.traceless import traceless
-
-Listener = Callable[[Edit], None]
 
 
 class Structure:
@@ -176,7 +162,10 @@ class Structure:
     def subscribe(self, listener: Listener) -> Callable[[], None]:
         """Call `listener(edit)` as the last step of every edit; returns how to stop that.
 
-        A listener that raises undoes the edit.
+        A listener that raises undoes the edit. One that writes down what happened can give a
+        context manager back: it is entered when the listener is called, and left when all
+        listeners have been, with the exception if one of them undid the edit; so a database and
+        the network agree.
         """
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
@@ -229,6 +218,7 @@ class Structure:
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
         """
+        check_is_plan(plan)
         plan.check(self._groups, self.fixed)
         return explain(self.model, self._run, self._groups, plan)
 
@@ -295,55 +285,23 @@ class Structure:
             DataError: Reconstruction has no data, or bad data.
         """
         self._views.check_none()
-        followers = tuple(followers)
-        if isinstance(reconstruct, ActivationStatistics) and reconstruct not in followers:
-            followers = (*followers, reconstruct)
+        check_is_plan(plan)
+        request = Request(
+            plan,
+            (*as_followers(followers), self._norms),
+            init=init,
+            calibrate=calibrate,
+            calibrate_forward=calibrate_forward,
+            reconstruct=reconstruct,
+            reconstruct_forward=reconstruct_forward,
+            generator=generator or self.generator,
+            verify=verify,
+        )
         plan.check(self._groups, self.fixed)
-        check_followers(followers, self.model)
-        fill = initialisation(init).prepare(self, plan)
-        repair = Repair(self, plan, reconstruct, reconstruct_forward)
-        doomed = {name: set(ids) for name, ids in plan.removed.items()}
-        with silenced(self.model, self._groups.values(), doomed if verify else {}):
-            expected = self._outputs() if verify else []
-        inventory = Inventory(self.model)
-        new = self._reindexing(plan, inventory)
-        generator = generator or self.generator
-        drawn = (generator or torch.default_generator).get_state()
-        incision = cut(inventory, self._groups.values(), new.sources, generator)
-        old_groups = self._groups
-        try:
-            widening = widen(self.model, new.groups, new.born, incision, generator)
-            lineage = fill(Newborns(self.model, new.groups, new.born, generator))
-            widening.write_rows(self.model)  # of the columns just filled, too
-            if calibrate is not None:
-                alone = {n: c for n, c in incision.changes.items() if n not in lineage.transfers}
-                calibrate_fresh(self.model, alone, calibrate, calibrate_forward)
-            if verify:
-                widened = any(self._groups[name].stream for name in plan.added)
-                check_outputs(expected, self._outputs, plan, in_float32=widened)
-            self._groups = new.groups
-            shifts = repair.fold(incision.changes)
-            edit = Edit(
-                plan,
-                self.task,
-                incision.changes,
-                new.born,
-                new.died,
-                lineage.parents,
-                incision.swapped,
-                incision.sizes,
-                {**lineage.transfers, **widening.transfers},
-                shifts,
-                widening.means,
-            )
-            self._follow(followers, edit)
-        except BaseException:
-            repair.undo()
-            incision.undo()
-            self._groups = old_groups
-            (generator or torch.default_generator).set_state(drawn)
-            raise
-        recompile_after_edit(self._given, self.model)
+        inventory, listeners = Inventory(self.model), tuple(self._listeners)
+        with torch.inference_mode(False):  # parameters made inside could never be trained
+            edit = carry_out(self, request, inventory, self._outputs, self._settle, listeners)
+        recompile_after_edit(self._given, inventory)
         return edit
 
     def dry_run(
@@ -414,29 +372,24 @@ class Structure:
             SurgeryError: A follower cannot follow, or the verification failed.
         """
         self._views.check_none()
-        followers = tuple(followers)
         plan = plan_of(layer, classes)
-        check_start(init, bias)
-        heads = self._heads
-        head = heads.get(layer) or head_of(self.model, layer, self._groups)
+        start = Start(init, bias, generator or self.generator)
+        head = self._heads.get(layer) or head_of(self.model, layer, self._groups)
+        followers = (*as_followers(followers), self._norms)
         check_followers(followers, self.model)
-        expected = self._outputs() if verify else []
-        generator = generator or self.generator
-        drawn = (generator or torch.default_generator).get_state()
-        wider, incision = add_rows(self.model, head, plan, self.task, init, bias, generator)
-        try:
-            if verify:
-                check_head(expected, self._outputs, layer, classes)
-            self._heads = {**heads, layer: wider}
-            changes, swapped, sizes = incision.changes, incision.swapped, incision.sizes
-            edit = Edit(plan, self.task, changes, {}, {}, {}, swapped, sizes)
-            self._follow(followers, edit)
-        except BaseException:
-            incision.undo()
-            self._heads = heads
-            (generator or torch.default_generator).set_state(drawn)
-            raise
-        recompile_after_edit(self._given, self.model)
+        inventory, listeners = Inventory(self.model), tuple(self._listeners)
+        with torch.inference_mode(False):
+            edit = widen_head(
+                self,
+                head,
+                plan,
+                start,
+                inventory,
+                outputs=self._outputs if verify else None,
+                settle=self._settle_head,
+                tell=lambda edit: tell(followers, listeners, edit, self.model),
+            )
+        recompile_after_edit(self._given, inventory)
         return edit
 
     def remember_norms(self, task: int | str | None = None, *, affine: bool = False) -> None:
@@ -522,7 +475,7 @@ class Structure:
         everything = {**self._groups, **self._heads}
         classes = younger_units(self._heads, index)
         later = Plan(prune={name: sorted(ids) for name, ids in {**younger, **classes}.items()})
-        new = self._reindexing(later, inventory, everything)
+        new = reordering(inventory, everything, later, self.task)
         incision = cut(inventory, everything.values(), new.sources, None)
         self._norms.write(index, model, incision.changes)
         return model
@@ -546,6 +499,12 @@ class Structure:
             PlanError: A head that grew is no head of this model.
         """
         self._views.check_none()
+        missing = [key for key in ("groups", "tasks", "sizes") if key not in state]
+        if missing:
+            raise SurgeryError(
+                f"the state lacks {', '.join(map(repr, missing))}: expected what "
+                "Structure.state_dict() gave"
+            )
         groups = restored_groups(self._groups, state["groups"])
         first = {name: head_of(self.model, name, self._groups) for name in state.get("heads", {})}
         heads = restored_groups(first, state.get("heads", {}))
@@ -555,14 +514,6 @@ class Structure:
         self._groups, self._heads = groups, heads
         self._tasks = tasks
         return dict(incision.swapped.values())
-
-    def _reindexing(
-        self, plan: Plan, inventory: Inventory, groups: Mapping[str, UnitGroup] | None = None
-    ) -> Reindexing:
-        groups = self._groups if groups is None else groups
-        lengths = side_lengths(inventory, [groups[name] for name in plan.groups])
-        simple = Plan(prune=plan.removed, grow=plan.added)
-        return reindexing(groups, simple, lengths, self.task)
 
     def _index(self, task: int | str) -> int:
         if isinstance(task, str):
@@ -574,10 +525,12 @@ class Structure:
             raise PlanError(f"no task {task}; the tasks begun so far are 0 to {self.task}")
         return task
 
-    def _follow(self, followers: Iterable[object], edit: Edit) -> None:
-        """Followers, what the structure itself remembers, and listeners take the edit over."""
-        listening = map(_Listening, self._listeners)
-        follow([*followers, self._norms, *listening], edit, self.model)
+    def _settle(self, groups: dict[str, UnitGroup]) -> None:
+        self._groups = groups
+
+    def _settle_head(self, layer: str, head: UnitGroup | None) -> None:
+        kept = {name: known for name, known in self._heads.items() if name != layer}
+        self._heads = kept if head is None else {**kept, layer: head}
 
     def _run(self, model: nn.Module) -> Any:
         return self._forward(model, self.example_inputs)
@@ -585,10 +538,3 @@ class Structure:
     def _outputs(self) -> list[Tensor]:
         with traceless(self.model), uncompiled(self.model), torch.no_grad():
             return float_tensors(self._run(self.model))
-
-
-class _Listening:
-    """Lets a listener be the last of the followers, inside the transaction."""
-
-    def __init__(self, listener: Listener) -> None:
-        self.follow = listener

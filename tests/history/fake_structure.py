@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -50,7 +51,9 @@ class FakeStructure:
     outputs: int = 2
     tasks: tuple[str, ...] = ()
     groups: dict[str, FakeGroup] = field(default_factory=dict)
-    listeners: list[Callable[[FakeEdit], None]] = field(default_factory=list)
+    listeners: list[Callable[[FakeEdit], AbstractContextManager[None] | None]] = field(
+        default_factory=list
+    )
     next_id: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -86,7 +89,9 @@ class FakeStructure:
             for name, scale in omega.items()
         }
 
-    def subscribe(self, listener: Callable[[FakeEdit], None]) -> Callable[[], None]:
+    def subscribe(
+        self, listener: Callable[[FakeEdit], AbstractContextManager[None] | None]
+    ) -> Callable[[], None]:
         self.listeners.append(listener)
         return lambda: self.listeners.remove(listener)
 
@@ -111,8 +116,11 @@ class FakeStructure:
                 name, tuple(unit for unit, _ in alive), tuple(birth for _, birth in alive)
             )
         edit = FakeEdit(self.task, reason, born, died, parents or {})
-        for listener in self.listeners:
-            listener(edit)
+        with ExitStack() as told:  # as a Structure does
+            for listener in self.listeners:
+                pending = listener(edit)
+                if pending is not None:
+                    told.enter_context(pending)
         return edit
 
     def _bear(self, name: str, count: int) -> tuple[int, ...]:

@@ -109,6 +109,30 @@ def test_module_hooks_are_kept_and_go_on_firing():
     handle.remove()
 
 
+class Marked(nn.Parameter):
+    """A class of one's own."""
+
+
+@pytest.mark.parametrize("plan", [Plan(grow={"0": 2}), Plan(prune={"0": [1, 4]}, grow={"0": 1})])
+def test_attributes_and_classes_of_parameters_follow(plan: Plan):
+    model, x = MLP.model(), MLP.inputs(4)
+    model[2].weight = Marked(model[2].weight.detach())
+    average, kept = copy.deepcopy(model), []
+    for net in (model, average):
+        weight = net[0].weight
+        weight.tag, weight.mask, weight.scale = "first", torch.rand_like(weight), torch.ones(3)
+        kept.append(weight.mask)
+    edit = Structure(model, x).apply(plan, followers=[average])
+    for net, mask in zip((model, average), kept, strict=True):
+        assert net[0].weight.tag == "first"
+        assert torch.equal(net[0].weight.mask, edit.reindex("0.weight", mask))
+        assert torch.equal(net[0].weight.scale, torch.ones(3))
+        assert type(net[2].weight) is Marked
+        assert net[2].weight.requires_grad
+    model(x).sum().backward()
+    assert model[2].weight.grad is not None
+
+
 def test_gradients_and_a_pending_loss_survive():
     """What a graph holds are the old parameters; `edit` says where their gradient belongs."""
     model, x = MLP.model(), MLP.inputs(4)
@@ -157,6 +181,31 @@ def test_models_compiled_in_place():
     torch.testing.assert_close(outputs(model, x), expected)
     assert len(graphs) > made
     torch._dynamo.reset()
+
+
+def test_parameters_made_in_inference_mode_can_be_trained():
+    model, x = MLP.model(), MLP.inputs(4)
+    structure = Structure(model, x)
+    with torch.inference_mode():
+        structure.apply(Plan(grow={"0": 2}))
+    model(x).sum().backward()
+    assert model[0].weight.grad is not None
+
+
+def test_sparse_gradients_follow():
+    model, x = nn.Sequential(nn.Embedding(9, 4, sparse=True), nn.Linear(4, 2)), torch.arange(5)
+    optimizer = torch.optim.SparseAdam([model[0].weight], lr=0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        model(x).square().sum().backward()
+        optimizer.step()
+    before = model[0].weight.grad.to_dense()
+    edit = Structure(model, x).apply(Plan(grow={"0": 2}, prune={"0": [1]}), followers=[optimizer])
+    gradient = model[0].weight.grad
+    assert gradient.is_sparse
+    assert torch.equal(gradient.to_dense(), edit.reindex("0.weight", before))
+    optimizer.step()
+    assert optimizer.state[model[0].weight]["exp_avg"].shape == (9, 5)
 
 
 # refused by name
@@ -252,7 +301,8 @@ class Loud:
 @pytest.mark.parametrize("case", SURGERY, ids=lambda case: case.name)
 def test_a_failed_verification_leaves_everything_as_it_was(case: Case):
     model, x = case.model(), case.inputs(6)
-    structure, optimizer = Structure(model, x), torch.optim.Adam(model.parameters())
+    structure = Structure(model, x, generator=torch.Generator().manual_seed(0))
+    optimizer = torch.optim.Adam(model.parameters())
     sum(t.square().mean() for t in tensors(model(x))).backward()
     optimizer.step()
 
@@ -265,7 +315,7 @@ def test_a_failed_verification_leaves_everything_as_it_was(case: Case):
         )
 
     before = state()
-    plan = Plan(grow=dict.fromkeys(structure.groups, 1))
+    plan = Plan(grow=dict.fromkeys(structure.groups, 3))
     with pytest.raises(SurgeryError, match="would move the output"):
         structure.apply(plan, init=Loud(), calibrate=[x], followers=[optimizer])
     assert state() == before

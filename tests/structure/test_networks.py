@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from growmas import Plan, Structure
 from growmas.errors import PlanError, SurgeryError
 
+IMAGE, VECTOR, SEQUENCE = (2, 3, 4, 4), (2, 6), (2, 5, 8)
+
 by_network = pytest.mark.parametrize("name", networks.OWN)
 
 
@@ -58,6 +60,62 @@ def test_groups_by_network() -> None:
     assert found["ViT, fused qkv"] == {
         "patches": "8 channels", "attention.heads": "4 attention heads", "up": "12 neurons"
     }  # fmt: skip
+
+
+class Bags(nn.Module):
+    """A bag of tokens, with one that stands for nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bag, self.head = nn.EmbeddingBag(20, 6, padding_idx=0), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.bag(x))
+
+
+class Cell(nn.Module):
+    """One step of a recurrent layer."""
+
+    def __init__(self, kind: type[nn.RNNCellBase]) -> None:
+        super().__init__()
+        self.body, self.cell, self.head = nn.Linear(6, 5), kind(5, 7), nn.Linear(7, 3)
+
+    def forward(self, x: Tensor, steps: int = 1) -> Tensor:
+        state = None
+        for _ in range(steps):
+            state = self.cell(self.body(x), state)
+        return self.head(state if isinstance(state, Tensor) else state[0])
+
+
+@pytest.mark.parametrize(
+    ("build", "shape"),
+    [
+        (Bags, (0,)),
+        *((lambda kind=kind: Cell(kind), VECTOR) for kind in (nn.RNNCell, nn.GRUCell, nn.LSTMCell)),
+        (lambda: nn.Sequential(nn.Linear(6, 5), nn.SyncBatchNorm(5), nn.Linear(5, 2)), VECTOR),
+    ],
+    ids=["EmbeddingBag", "RNNCell", "GRUCell", "LSTMCell", "SyncBatchNorm"],
+)
+def test_layers_of_other_kinds(build: Callable[[], nn.Module], shape: tuple[int, ...]) -> None:
+    model = networks.lively(build()).eval()
+    x = torch.randint(0, 20, (3, 5)) if shape == (0,) else torch.randn(shape)
+    check_growing_and_pruning(model, x)
+    assert len(Structure(model, x).groups) >= 1
+
+
+def test_a_state_handed_from_step_to_step_is_refused_by_name() -> None:
+    structure = Structure(
+        Cell(nn.LSTMCell), torch.randn(2, 6), forward=lambda model, x: model(x, steps=3)
+    )
+    assert structure.fixed["cell"] == "a layer reads it beside its input"
+
+
+@pytest.mark.parametrize("init", ["zero_out", "split"])
+def test_what_stands_for_nothing_stays_zero(init: str) -> None:
+    model = nn.Sequential(nn.Embedding(9, 4, padding_idx=2), nn.Flatten(), nn.Linear(12, 2))
+    Structure(model, torch.randint(0, 9, (2, 3))).apply(Plan(grow={"0": 3}), init=init)
+    assert not model[0].weight[2].any()
+    assert model[0].weight[[0, 1, *range(3, 9)], 4:].all()
 
 
 class Net(nn.Module):
@@ -119,8 +177,6 @@ class Heads(nn.Module):
 def conv(inputs: int, outputs: int) -> nn.Module:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
-
-IMAGE, VECTOR, SEQUENCE = (2, 3, 4, 4), (2, 6), (2, 5, 8)
 
 # what it is -> (network, shape of its input, group, what is said of it)
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = {

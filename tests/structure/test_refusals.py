@@ -180,3 +180,39 @@ def test_data_parallel_wrappers_are_refused_by_name() -> None:
             Structure(wrapped, MLP.inputs(3))
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize(
+    ("mistake", "message"),
+    [
+        (lambda s: Structure("net.pt", MLP.inputs(3)), r"expected a torch.nn.Module, got 'net.pt'"),
+        (lambda s: s.apply({"grow": {"0": 1}}), r"expected a Plan, got .*: write Plan\(prune="),
+        (lambda s: s.explain({"grow": {"0": 1}}), r"expected a Plan, got .*: write Plan\(prune="),
+        (lambda s: Plan(grow=3), "grow=3: expected a dict by group name, such as {'fc1': 8}"),
+        (lambda s: Plan(prune=[1]), r"prune=\[1\]: expected a dict by .*{'fc1': \[3, 17\]}"),
+        (
+            lambda s: s.apply(
+                Plan(grow={"0": 1}), followers=torch.optim.Adam(s.model.parameters())
+            ),
+            r"followers= expects several, got one Adam: write .* followers=\[...\]",
+        ),
+        (
+            lambda s: s.apply(Plan(grow={"0": 1}), followers=nn.Sequential(nn.Linear(2, 2))),
+            "followers= expects several, got one Sequential",
+        ),
+        (lambda s: s.load_state_dict({"tasks": []}), "the state lacks 'groups', 'sizes'"),
+    ],
+)
+def test_arguments_of_the_wrong_kind(structure: Structure, mistake: Any, message: str) -> None:
+    before = snapshots.of_model(structure.model)
+    with pytest.raises(GrowmasError, match=message):
+        mistake(structure)
+    assert snapshots.of_model(structure.model) == before
+
+
+def test_scripted_models_are_refused_by_name() -> None:
+    class Scripted(torch.jit.ScriptModule):
+        pass
+
+    with pytest.raises(SurgeryError, match=r"the model is TorchScript.* before scripting"):
+        Structure(Scripted(), MLP.inputs(3))

@@ -1,6 +1,8 @@
 """When anything goes wrong, everything is exactly as it was."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from cases import CONVNET, MLP
 from torch import Tensor, nn
 
-from growmas import MAS, Edit, Plan, Structure
+from growmas import MAS, Edit, Plan, Structure, TopologyHistory, TopologyTracker
 from growmas.errors import SurgeryError
 from growmas.structure import LayerAxes, Size, TensorAxis, axes, register_layer
 
@@ -289,3 +291,79 @@ def test_training_goes_on_after_a_roll_back() -> None:
     assert snapshots.values(world.model.named_parameters()) == snapshots.values(
         twin.model.named_parameters()
     )
+
+
+def test_what_a_listener_writes_counts_only_when_all_have_agreed() -> None:
+    """A context manager is entered at once, left when all have been called, and told of failure."""
+    world = worlds()["mlp"]()
+    told: list[str] = []
+
+    @contextmanager
+    def careful(edit: Edit) -> Iterator[None]:
+        told.append("entered")
+        try:
+            yield
+        except BaseException as error:
+            told.append(f"undone by {type(error).__name__}")
+            raise
+        told.append("agreed")
+
+    def late(edit: Edit) -> None:
+        told.append("called")
+        if len(told) == 2:
+            raise Trouble
+
+    world.structure.subscribe(careful)
+    world.structure.subscribe(late)
+    before = world.snapshot()
+    with pytest.raises(Trouble):
+        world.structure.apply(Plan(grow={"0": 2}), followers=world.followers)
+    assert world.snapshot() == before
+    assert told == ["entered", "called", "undone by Trouble"]
+    world.structure.apply(Plan(grow={"0": 2}), followers=world.followers)
+    assert told[3:] == ["entered", "called", "agreed"]
+
+
+def test_a_listener_cannot_hide_that_another_undid_the_edit() -> None:
+    world = worlds()["mlp"]()
+    before = world.snapshot()
+    world.structure.subscribe(lambda edit: suppress(Exception))
+    world.structure.subscribe(lambda edit: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        world.structure.apply(Plan(grow={"0": 2}), followers=world.followers)
+    assert world.snapshot() == before
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_the_history_forgets_an_edit_that_a_listener_undid(tmp_path: Path, late: bool) -> None:
+    world = worlds()["mlp"]()
+
+    def refuse(edit: Edit) -> None:
+        raise Trouble
+
+    if not late:
+        stop = world.structure.subscribe(refuse)
+    with TopologyTracker(world.structure, tmp_path / "run.db") as tracker:
+        if late:
+            stop = world.structure.subscribe(refuse)
+        with pytest.raises(Trouble):
+            world.structure.apply(Plan(prune={"0": [1]}, grow={"0": 2}))
+        with TopologyHistory(tmp_path / "run.db") as history:
+            assert history.events() == ()
+            assert set(history.units()["0"]) == set(world.structure.groups["0"].unit_ids)
+        stop()
+        world.structure.apply(Plan(grow={"0": 1}))
+        tracker.snapshot("first")
+    with TopologyHistory(tmp_path / "run.db") as history:
+        assert [event.task for event in history.events()] == ["first"]
+        assert set(history.units()["0"]) == set(world.structure.groups["0"].unit_ids)
+
+
+def test_a_listener_may_take_a_snapshot(tmp_path: Path) -> None:
+    world = worlds()["mlp"]()
+    with TopologyTracker(world.structure, tmp_path / "run.db") as tracker:
+        world.structure.subscribe(lambda edit: tracker.snapshot(metrics={"loss": 1.0}))
+        world.structure.apply(Plan(grow={"0": 1}))
+    with TopologyHistory(tmp_path / "run.db") as history:
+        assert history.metrics("first") == {"loss": 1.0}
+        assert len(history.events()) == 1
