@@ -1,6 +1,7 @@
 """One shared head that grows: a layer whose outputs are classes gets rows for new ones."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,13 +10,11 @@ from torch import Tensor, nn
 from growmas.errors import PlanError, SurgeryError
 from growmas.structure.axes import LayerAxes, axes_of, why_fixed
 from growmas.structure.edit import Edit
-from growmas.structure.followers import check_followers
 from growmas.structure.groups import Member, UnitGroup
 from growmas.structure.inventory import Inventory
 from growmas.structure.plan import Plan
 from growmas.structure.standins import Place, StandIn
 from growmas.structure.surgery import cut, reordering
-from growmas.structure.transaction import Listener, tell
 from growmas.structure.verification import TOLERANCE
 
 if TYPE_CHECKING:
@@ -66,85 +65,95 @@ def plan_of(layer: str, classes: int) -> Plan:
     return Plan(grow={layer: classes}, reason=reason)
 
 
-def check_start(init: str, bias: float | None) -> None:
-    """Refuse a way for fresh rows to start that is not known.
+@dataclass(frozen=True, eq=False)
+class Start:
+    """How fresh rows of a head start; see `Structure.grow_head`.
+
+    Attributes:
+        init: "zero" or "uniform".
+        bias: That of fresh rows; None leaves it to `init`.
+        generator: Randomness, on the CPU; None takes torch's own.
 
     Raises:
-        PlanError: Names it.
+        PlanError: An unknown word, or no number.
     """
-    if init not in INITS:
-        raise PlanError(f"init={init!r} is not known: give {', '.join(map(repr, INITS))}")
-    if bias is not None and (isinstance(bias, bool) or not isinstance(bias, int | float)):
-        raise PlanError(f"bias={bias!r}: expected a number, or None for that of `init`")
+
+    init: str
+    bias: float | None
+    generator: torch.Generator | None
+
+    def __post_init__(self) -> None:
+        """Refuse what is not known."""
+        if self.init not in INITS:
+            known = ", ".join(map(repr, INITS))
+            raise PlanError(f"init={self.init!r} is not known: give {known}")
+        bias: object = self.bias
+        if bias is not None and (isinstance(bias, bool) or not isinstance(bias, int | float)):
+            raise PlanError(f"bias={bias!r}: expected a number, or None for that of `init`")
 
 
 def widen_head(
     structure: "Structure",
     head: UnitGroup,
     plan: Plan,
-    followers: Sequence[object],
-    *,
-    init: str,
-    bias: float | None,
-    generator: torch.Generator | None,
+    start: Start,
     inventory: Inventory,
-    outputs: Callable[[], list[Tensor]] | None,
-    settle: Callable[[dict[str, UnitGroup]], None],
-    listeners: Sequence[Listener],
+    *,
+    outputs: Callable[[], Sequence[Tensor]] | None,
+    settle: Callable[[str, UnitGroup | None], None],
+    tell: Callable[[Edit], None],
 ) -> Edit:
-    """Put fresh rows behind the head's last: all of it, or nothing; see `Structure.grow_head`.
+    """Put fresh rows behind the last of a head: all of it, or nothing.
 
     Args:
         structure: The structure.
-        head: The head as it is.
-        plan: Of `plan_of`.
-        followers: Take the edit over.
-        init: How rows start.
-        bias: Of fresh rows; None leaves it to `init`.
-        generator: Draws "uniform" rows.
+        head: The classes there are.
+        plan: How many are added.
+        start: What their rows are.
         inventory: Of the model; out of date afterwards.
-        outputs: Gives the outputs on the example inputs; None checks nothing.
-        settle: Gives the structure its new heads.
-        listeners: Are told last.
+        outputs: Gives the outputs on the example inputs; None leaves out the verification.
+        settle: Gives the structure the head as it is by then; None for one that never grew.
+        tell: Lets followers and listeners take the edit over.
+
+    Raises:
+        SurgeryError: Old logits would not stay, or somebody cannot follow.
     """
-    model, old_heads, classes = structure.model, dict(structure.heads), plan.grow[head.name]
-    check_followers(followers, model)
-    expected = outputs() if outputs else []
-    drawn = (generator or torch.default_generator).get_state()
+    classes = plan.grow[head.name]
+    expected = [] if outputs is None else outputs()
+    known = structure.heads.get(head.name)
     new = reordering(inventory, {head.name: head}, plan, structure.task)
+    drawn = (start.generator or torch.default_generator).get_state()
     # zeros draw no random numbers of anybody's
-    drawing = torch.Generator() if init == "zero" else generator
+    drawing = torch.Generator() if start.init == "zero" else start.generator
     incision = cut(inventory, [head], new.sources, drawing)
     try:
-        _start_rows(model, head, classes, init, bias)
-        if outputs:
+        _fill_rows(structure.model, head, classes, start)
+        if outputs is not None:
             check_head(expected, outputs, head.name, classes)
-        settle({**old_heads, head.name: new.groups[head.name]})
+        settle(head.name, new.groups[head.name])
         changes, swapped, sizes = incision.changes, incision.swapped, incision.sizes
         edit = Edit(plan, structure.task, changes, {}, {}, {}, swapped, sizes)
-        tell(edit, model, followers, listeners)
+        tell(edit)
     except BaseException:
         incision.undo()
-        settle(old_heads)
-        (generator or torch.default_generator).set_state(drawn)
+        settle(head.name, known)
+        (start.generator or torch.default_generator).set_state(drawn)
         raise
     return edit
 
 
-def _start_rows(
-    model: nn.Module, head: UnitGroup, classes: int, init: str, bias: float | None
-) -> None:
+@torch.no_grad()
+def _fill_rows(model: nn.Module, head: UnitGroup, classes: int, start: Start) -> None:
     module = model.get_submodule(head.name)
-    with torch.no_grad():
-        for axis in head.members[0].axes.out:
-            tensor = getattr(module, axis.tensor, None)
-            if tensor is None:
-                continue
-            fresh = tensor.narrow(axis.dim, head.width, classes)
-            if init == "zero":
-                fresh.zero_()
-            if axis.tensor == "bias" and bias is not None:
-                fresh.fill_(bias)
+    for axis in head.members[0].axes.out:
+        tensor = getattr(module, axis.tensor, None)
+        if tensor is None:
+            continue
+        fresh = tensor.narrow(axis.dim, head.width, classes)
+        if start.init == "zero":
+            fresh.zero_()
+        if axis.tensor == "bias" and start.bias is not None:
+            fresh.fill_(start.bias)
 
 
 def check_head(

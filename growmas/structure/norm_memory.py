@@ -40,12 +40,13 @@ class NormMemory:
         """
         wanted = STATISTICS + AFFINE * affine
         names = Inventory(self._model).names
-        kept = {
-            names[id(tensor)]: tensor.detach().clone()
-            for _, norm in _norms(self._model)
-            for attribute in wanted
-            if (tensor := getattr(norm, attribute, None)) is not None
-        }
+        with torch.inference_mode(False):  # gradients may be taken through the view later
+            kept = {
+                names[id(tensor)]: tensor.detach().clone()
+                for _, norm in _norms(self._model)
+                for attribute in wanted
+                if (tensor := getattr(norm, attribute, None)) is not None
+            }
         self.tasks = {**self.tasks, task: kept} if kept else self.tasks
 
     def forget(self, task: int) -> None:

@@ -128,7 +128,9 @@ class Masked:
 
     def _copy(self, weight: Tensor) -> Tensor:
         for dim, positions in self.positions.items():
-            weight = weight.index_fill(dim, torch.cat(positions).to(weight.device), 0.0)
+            where = torch.cat(positions).to(weight.device)
+            self.positions[dim] = [where]  # joined and moved once
+            weight = weight.index_fill(dim, where, 0.0)
         return weight
 
 

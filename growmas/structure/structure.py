@@ -17,9 +17,9 @@ from growmas.structure.discovery import discover
 from growmas.structure.edit import Edit
 from growmas.structure.environment import recompile_after_edit, uncompiled, unwrapped
 from growmas.structure.explain import Cost, Explanation, cost_after, explain
-from growmas.structure.followers import as_followers
+from growmas.structure.followers import as_followers, check_followers
 from growmas.structure.groups import UnitGroup, restored_groups, younger_units
-from growmas.structure.heads import check_start, head_of, narrowed, plan_of, widen_head
+from growmas.structure.heads import Start, head_of, narrowed, plan_of, widen_head
 from growmas.structure.inventory import Inventory
 from growmas.structure.layer_info import LayerInfo, layer_info
 from growmas.structure.newborns import Initialisation
@@ -33,7 +33,7 @@ from growmas.structure.state import resize, structure_state
 from growmas.structure.statistics import ActivationStatistics
 from growmas.structure.surgery import cut, reordering
 from growmas.structure.tracing import StructureForward, example_forward
-from growmas.structure.transaction import Listener, Request, carry_out
+from growmas.structure.transaction import Listener, Request, carry_out, tell
 from growmas.structure.views import Views
 from growmas.traceless import traceless
 
@@ -427,22 +427,21 @@ class Structure:
         """
         self._views.check_none()
         plan = plan_of(layer, classes)
-        check_start(init, bias)
+        start = Start(init, bias, generator or self.generator)
         head = self._heads.get(layer) or head_of(self.model, layer, self._groups)
-        inventory = Inventory(self.model)
-        with torch.inference_mode(False):  # parameters made inside could never be trained
+        followers = (*as_followers(followers), self._norms)
+        check_followers(followers, self.model)
+        inventory, listeners = Inventory(self.model), tuple(self._listeners)
+        with torch.inference_mode(False):
             edit = widen_head(
                 self,
                 head,
                 plan,
-                (*as_followers(followers), self._norms),
-                init=init,
-                bias=bias,
-                generator=generator or self.generator,
-                inventory=inventory,
+                start,
+                inventory,
                 outputs=self._outputs if verify else None,
-                settle=self._settle_heads,
-                listeners=tuple(self._listeners),
+                settle=self._settle_head,
+                tell=lambda edit: tell(followers, listeners, edit, self.model),
             )
         recompile_after_edit(self._given, inventory)
         return edit
@@ -583,8 +582,9 @@ class Structure:
     def _settle(self, groups: dict[str, UnitGroup]) -> None:
         self._groups = groups
 
-    def _settle_heads(self, heads: dict[str, UnitGroup]) -> None:
-        self._heads = heads
+    def _settle_head(self, layer: str, head: UnitGroup | None) -> None:
+        kept = {name: known for name, known in self._heads.items() if name != layer}
+        self._heads = kept if head is None else {**kept, layer: head}
 
     def _run(self, model: nn.Module) -> Any:
         return self._forward(model, self.example_inputs)

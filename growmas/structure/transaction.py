@@ -107,7 +107,7 @@ def carry_out(
             shifts=repair.fold(incision.changes),
             means=widening.means,
         )
-        tell(edit, model, followers, listeners)
+        tell(followers, listeners, edit, model)
     except BaseException:
         repair.undo()
         incision.undo()
@@ -118,9 +118,9 @@ def carry_out(
 
 
 def tell(
-    edit: Edit, model: nn.Module, followers: Iterable[object], listeners: Iterable[Listener]
+    followers: Iterable[object], listeners: Iterable[Listener], edit: Edit, model: nn.Module
 ) -> None:
-    """Followers, then listeners take an edit over; if one fails, none has."""
+    """Let followers take an edit over, then listeners; if one fails, all are as they were."""
     with ExitStack() as told:
         follow([*followers, *(_Listening(each, told) for each in listeners)], edit, model)
 

@@ -174,9 +174,6 @@ def test_refusals(structure: Structure) -> None:
         gm.answer_by_view(structure, torch.tensor([0, 0]), (inputs, inputs[:1]))
     with pytest.raises(ContextError, match=r"view of task 'task 1' does not take .* the shape"):
         gm.answer_by_view(structure, torch.tensor([1, 1]), torch.randn(2, 5), forward=head)
-    views = gm.view_answers(structure, inputs, forward=head)
-    with pytest.raises(ContextError, match="scores are of 3 samples and the views answered 2"):
-        gm.combine_views(torch.zeros(3, 3), views)
     with pytest.raises(ContextError, match="has seen no task yet"):
         gm.answer_by_context(structure, gm.GaussianContext(), inputs)
 
