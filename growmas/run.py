@@ -17,17 +17,18 @@ import torch
 
 from growmas import __version__
 from growmas.checkpoint import save
-from growmas.config import Experiment, PermutedConfig, SourcesConfig, dump_config
+from growmas.config import ANSWER_BY_TASK, Experiment, PermutedConfig, SourcesConfig, dump_config
 from growmas.data import (
     Stream,
     load_source,
+    own_heads,
     permuted_stream,
     sources_stream,
     split_stream,
 )
 from growmas.errors import RunError
 from growmas.history.tracker import TopologyTracker
-from growmas.models import build_model
+from growmas.models import build_model, build_separate
 from growmas.structure import Structure
 from growmas.training.learner import EpochDone, TaskAwareLearner
 from growmas.training.methods import build_method
@@ -43,15 +44,18 @@ class Results:
 
     Attributes:
         name: Of the experiment.
-        method: finetune, mas or growmas.
+        method: The kind of method of the config.
         stream: Source and kind.
         scenario: task, domain or class.
         seed: Of all randomness.
         tasks: Names of all tasks of the stream.
         accuracy: R[i][j], accuracy on task j after learning task i; a row per task learnt.
-        parameters: Number of parameters after the last task learnt.
+        parameters: Number of parameters after the last task learnt; 0 for a method that trains no
+            network.
         units: Width of every group then.
         seconds: Wall time of learning, importance and surgery; evaluation left out.
+        cpu_seconds: CPU time of the process meanwhile, over all threads.
+        context_size: Numbers that the method's context keeps, beside the parameters.
         status: "finished" or "unfinished".
         started: Seconds since the epoch.
         versions: Of growmas and torch.
@@ -67,6 +71,8 @@ class Results:
     units: dict[str, int]
     accuracy: list[list[float]] = field(default_factory=list)
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
+    context_size: int = 0
     status: str = "unfinished"
     started: float = field(default_factory=time.time)
     versions: dict[str, str] = field(
@@ -121,10 +127,17 @@ def run_experiment(
     _check_device(experiment.device)
     torch.set_num_threads(experiment.threads)
     stream = build_stream(experiment)
-    structure = _build_structure(experiment, stream)
-    model = structure.model
-    optimizer = build_optimizer(experiment.training, model.parameters())
-    method = build_method(experiment.method, structure, optimizer)
+    lessons = own_heads(stream) if experiment.method.kind in ANSWER_BY_TASK else stream
+    structure = _build_structure(experiment, lessons)
+    optimizer = build_optimizer(experiment.training, structure.model.parameters())
+    method = build_method(
+        experiment.method,
+        structure,
+        optimizer=optimizer,
+        stream=lessons,
+        batch_size=experiment.training.batch_size,
+        seed=_generator(experiment.seed, "context").initial_seed(),
+    )
     learner = TaskAwareLearner(
         method,
         optimizer,
@@ -145,17 +158,22 @@ def run_experiment(
     )
     _open_folder(folder, experiment, results)
     with TopologyTracker(structure, folder / "history.db") as tracker:
-        for task in stream.tasks:
+        for task in lessons.tasks:
             for epoch in learner.learn(task):
                 if observer:
                     observer.epoch_done(epoch)
             row = [learner.accuracy(known) for known in stream.tasks[: task.index + 1]]
             results.accuracy.append(row)
-            results.seconds = learner.seconds
-            results.parameters, results.units = structure.parameters, _widths(structure)
+            _take_stock(results, learner)
             omega = method.mas.omega if method.mas else None
             tracker.snapshot(metrics=_metrics(stream, row), omega=omega)
-            save(folder / "checkpoint", structure=structure, mas=method.mas, optimizer=optimizer)
+            save(
+                folder / "checkpoint",
+                structure=structure,
+                mas=method.mas,
+                optimizer=optimizer,
+                context=method.context,
+            )
             if len(row) == len(stream.tasks):
                 results.status = "finished"
             _write_results(folder, results)
@@ -192,10 +210,20 @@ def build_stream(experiment: Experiment) -> Stream:
 
 def _build_structure(experiment: Experiment, stream: Stream) -> Structure:
     seed = _generator(experiment.seed, "model").initial_seed()
-    model = build_model(experiment.model, stream.input_shape, stream.head_sizes, seed=seed)
+    build = build_separate if experiment.method.kind == "separate" else build_model
+    model = build(experiment.model, stream.input_shape, stream.head_sizes, seed=seed)
     examples = stream.tasks[0].train.inputs[:EXAMPLES].to(experiment.device)
     generator = _generator(experiment.seed, "growth")
     return Structure(model.to(experiment.device), examples, generator=generator)
+
+
+def _take_stock(results: Results, learner: TaskAwareLearner) -> None:
+    """Note what the network has become, and what that took."""
+    method = learner.method
+    results.seconds, results.cpu_seconds = learner.seconds, learner.cpu_seconds
+    results.units = _widths(method.structure)
+    results.parameters = method.parameters
+    results.context_size = getattr(method.context, "size", 0)
 
 
 def _generator(seed: int, purpose: str) -> torch.Generator:

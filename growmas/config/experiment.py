@@ -6,17 +6,13 @@ Each field's ``description`` says what it expects; error messages quote it.
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from growmas.config.methods import ANSWER_BY_TASK, MethodConfig, OvergrowConfig
+from growmas.config.record import Record
 from growmas.config.wording import KeyPath, dotted, show
 from growmas.data.names import Scenario, did_you_mean
 from growmas.data.sources import source_names
-
-
-class Record(BaseModel):
-    """Immutable; unknown keys and values of another type are mistakes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def _known_source(name: str) -> str:
@@ -40,8 +36,6 @@ _Widths = Annotated[
 ]
 _LIMIT = "at least 1 training sample of each class, or null for all of them"
 _WIDTHS = "positive whole numbers, one for each layer, such as [64, 64]"
-_NORMALIZE = "mean, max, or null"
-_STRENGTH = "a number that is 0 or more"
 
 
 class SplitConfig(Record):
@@ -99,44 +93,6 @@ class ConvNetConfig(Record):
     hidden: _Widths = Field(description=_WIDTHS)
 
 
-class FinetuneConfig(Record):
-    """Each task is learnt with nothing done for the earlier ones."""
-
-    kind: Literal["finetune"] = Field(description="finetune")
-
-
-class MASConfig(Record):
-    """A network of fixed size under the MAS penalty."""
-
-    kind: Literal["mas"] = Field(description="mas")
-    strength: float = Field(1.0, ge=0, description=_STRENGTH)
-    normalize: Literal["mean", "max"] | None = Field(None, description=_NORMALIZE)
-
-
-class GrowConfig(Record):
-    """What is added when a task begins."""
-
-    units: int = Field(ge=1, description="at least 1 unit for each layer and task")
-
-
-class PruneConfig(Record):
-    """What is removed when a task ends."""
-
-    ratio: float = Field(ge=0, lt=1, description="the share of units to remove, 0 or more, under 1")
-    grace: int = Field(1, ge=0, description="for how many tasks a new unit is safe, 0 or more")
-    reconstruct: bool = Field(True, description="true or false")
-
-
-class GrowmasConfig(Record):
-    """The MAS penalty on a network that grows and prunes itself; null leaves either out."""
-
-    kind: Literal["growmas"] = Field(description="growmas")
-    strength: float = Field(1.0, ge=0, description=_STRENGTH)
-    normalize: Literal["mean", "max"] | None = Field(None, description=_NORMALIZE)
-    grow: GrowConfig | None = Field(None, description="a mapping such as {units: 16}, or null")
-    prune: PruneConfig | None = Field(None, description="a mapping such as {ratio: 0.05}, or null")
-
-
 class TrainingConfig(Record):
     """How each task is learnt."""
 
@@ -156,7 +112,6 @@ class TrainingConfig(Record):
 
 StreamConfig = SplitConfig | PermutedConfig | SourcesConfig
 ModelConfig = MLPConfig | ConvNetConfig
-MethodConfig = FinetuneConfig | MASConfig | GrowmasConfig
 
 
 class Experiment(Record):
@@ -174,7 +129,8 @@ class Experiment(Record):
         discriminator="kind", description="a mapping with kind mlp or convnet"
     )
     method: MethodConfig = Field(
-        discriminator="kind", description="a mapping with kind finetune, mas or growmas"
+        discriminator="kind",
+        description="a mapping with kind growmas, mas, finetune, separate, joint or gaussian",
     )
     training: TrainingConfig = Field(description="a mapping with epochs and learning_rate")
     device: str = Field(
@@ -206,16 +162,37 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
     if _at(values, "stream", "kind") == "permuted" and scenario == "class":
         expected = "task or domain, as all tasks of a permuted stream share the same classes"
         found.append((("stream", "scenario"), f"expected {expected}; got {show(scenario)}"))
-    if _at(values, "method", "kind") == "growmas" and scenario in ("domain", "class"):
-        expected = (
-            "task for now, as method growmas answers old tasks through views, which need the "
-            "task label at test"
-        )
-        found.append((("stream", "scenario"), f"expected {expected}; got {show(scenario)}"))
+    found += _context_conflicts(values, scenario)
+    found += _selection_conflicts(values)
     if momentum and optimizer != "sgd":
         expected = "0, as only optimizer sgd takes a momentum"
         found.append((("training", "momentum"), f"expected {expected}; got {show(momentum)}"))
     return found
+
+
+def _context_conflicts(values: Mapping[str, object], scenario: object) -> list[tuple[KeyPath, str]]:
+    """Methods that answer each task by itself have to find out which it is."""
+    method = _at(values, "method", "kind")
+    given = _at(values, "method", "context")
+    if method not in ANSWER_BY_TASK or scenario not in ("domain", "class") or given is not None:
+        return []
+    expected = (
+        f"a mapping such as {{kind: gaussian, per: task}}, as method {method} answers each task "
+        f"by itself, and in scenario {scenario} nobody says which it is"
+    )
+    return [(("method", "context"), f"expected {expected}; got null")]
+
+
+def _selection_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
+    """What is chosen in the middle of a task needs epochs after it."""
+    epochs, after = _at(values, "training", "epochs"), _at(values, "method", "grow", "after")
+    if _at(values, "method", "grow", "kind") != "overgrow" or not isinstance(epochs, int):
+        return []
+    after = OvergrowConfig.model_fields["after"].default if after is None else after
+    if not isinstance(after, int) or after < epochs:
+        return []
+    expected = f"fewer than the {epochs} of training.epochs, so that training mends what is lost"
+    return [(("method", "grow", "after"), f"expected {expected}; got {after}")]
 
 
 def _at(values: object, *path: str) -> object:

@@ -10,6 +10,7 @@ from growmas.contexts.answering import (
 )
 from growmas.contexts.confidence import EnergyContext, EntropyContext
 from growmas.contexts.context import UNKNOWN, Answers, Context, TaskKey
+from growmas.contexts.filters import RandomFilters
 from growmas.contexts.gaussian import GaussianContext
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "EnergyContext",
     "EntropyContext",
     "GaussianContext",
+    "RandomFilters",
     "TaskForward",
     "TaskKey",
     "answer_by_context",

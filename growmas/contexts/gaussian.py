@@ -99,6 +99,12 @@ class GaussianContext(Context):
         place = {task: position for position, task in enumerate(self._tasks)}
         return tuple(sorted(self._moments, key=lambda c: (place[c[0]], c[1] or 0)))
 
+    @property
+    def size(self) -> int:
+        """Distinct numbers kept of the tasks: count, mean and symmetric scatter of M Gaussians."""
+        wide = self._dimensions
+        return len(self._moments) * (1 + wide + wide * (wide + 1) // 2)
+
     def update(self, task: TaskKey, inputs: Any, labels: Tensor | None = None) -> None:
         """Add samples of a task to its statistics; an empty batch changes nothing.
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from growmas.data.batching import batches
+    from growmas.data.heads import own_heads
     from growmas.data.names import Scenario
     from growmas.data.sources import (
         Dataset,
@@ -34,6 +35,7 @@ __all__ = [
     "batches",
     "hold_out",
     "load_source",
+    "own_heads",
     "permuted_stream",
     "register_source",
     "source_names",
@@ -50,6 +52,7 @@ _HOMES = {
     "batches": "batching",
     "hold_out": "sources",
     "load_source": "sources",
+    "own_heads": "heads",
     "permuted_stream": "streams",
     "register_source": "sources",
     "source_names": "sources",

@@ -62,6 +62,8 @@ class Stream:
         tasks: at least one.
         head_sizes: the number of outputs of each head that a model needs.
         input_shape: of one sample, (channels, height, width).
+        labels: for each head, the label of a test sample that each of its outputs stands for;
+            left out, output i stands for label i.
     """
 
     name: str
@@ -69,6 +71,12 @@ class Stream:
     tasks: tuple[Task, ...]
     head_sizes: tuple[int, ...]
     input_shape: tuple[int, int, int]
+    labels: tuple[tuple[int, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            plain = tuple(tuple(range(size)) for size in self.head_sizes)
+            object.__setattr__(self, "labels", plain)
 
 
 def split_stream(

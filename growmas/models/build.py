@@ -1,6 +1,7 @@
 """From a config to a model."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 
@@ -8,6 +9,7 @@ from growmas.config import MLPConfig, ModelConfig
 from growmas.models.convnet import ConvNet
 from growmas.models.mlp import MLP
 from growmas.models.multihead import MultiHead
+from growmas.models.separate import SeparateNetworks
 
 
 def build_model(
@@ -27,8 +29,32 @@ def build_model(
         head_sizes: the number of outputs of each head, as a stream says.
         seed: of the initial weights.
     """
+    with _seeded(seed):
+        return _build(config, input_shape, head_sizes)
+
+
+def build_separate(
+    config: ModelConfig,
+    input_shape: tuple[int, int, int],
+    head_sizes: Sequence[int],
+    *,
+    seed: int,
+) -> SeparateNetworks:
+    """Build a network for each head instead of one with all of them; see `build_model`."""
+    with _seeded(seed):
+        return SeparateNetworks([_build(config, input_shape, [size]) for size in head_sizes])
+
+
+def _build(
+    config: ModelConfig, input_shape: tuple[int, int, int], head_sizes: Sequence[int]
+) -> MultiHead:
+    if isinstance(config, MLPConfig):
+        return MLP(input_shape, config.hidden, head_sizes)
+    return ConvNet(input_shape, config.channels, config.hidden, head_sizes)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
     with torch.device("cpu"), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        if isinstance(config, MLPConfig):
-            return MLP(input_shape, config.hidden, head_sizes)
-        return ConvNet(input_shape, config.channels, config.hidden, head_sizes)
+        yield

@@ -3,10 +3,10 @@
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
 
 from growmas.config import TrainingConfig
@@ -43,6 +43,7 @@ class TaskAwareLearner:
         method: What is done about earlier tasks; it holds the network.
         optimizer: One optimizer for all tasks.
         seconds: Wall time spent learning so far: training, importance and surgery.
+        cpu_seconds: CPU time of the process meanwhile, over all of its threads.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class TaskAwareLearner:
         """Put the parts together.
 
         Args:
-            method: Finetune, fixed MAS or growmas.
+            method: What is done about earlier tasks.
             optimizer: Over the parameters of the method's network.
             training: Epochs and batch size.
             generator: CPU generator that shuffles the training data and drops inputs.
@@ -68,6 +69,7 @@ class TaskAwareLearner:
         self.method = method
         self.optimizer = optimizer
         self.seconds = 0.0
+        self.cpu_seconds = 0.0
         self._training = training
         self._generator = generator
         self._device = device
@@ -79,16 +81,19 @@ class TaskAwareLearner:
         Raises:
             RunError: The loss became NaN or infinite.
         """
-        started = time.perf_counter()
-        self.method.begin_task(task)
-        schedule = self._schedule(task)
+        with self._timed():
+            self.method.begin_task(task)
+            lesson = self.method.lesson(task)
+            schedule = self._schedule(lesson) if lesson else None
         for epoch in range(1, self._training.epochs + 1):
-            done = self._epoch(task, epoch, schedule)
-            self.seconds += time.perf_counter() - started
+            if lesson is None or schedule is None:
+                break
+            with self._timed():
+                done = self._epoch(task, lesson, epoch, schedule)
+                self.method.epoch_done(task, epoch)
             yield done
-            started = time.perf_counter()
-        self.method.end_task(task)
-        self.seconds += time.perf_counter() - started
+        with self._timed():
+            self.method.end_task(task)
 
     def accuracy(self, task: Task) -> float:
         """Share of the task's test samples answered right."""
@@ -102,12 +107,12 @@ class TaskAwareLearner:
         model.train(mode)
         return right / len(task.test)
 
-    def _epoch(self, task: Task, epoch: int, schedule: LRScheduler) -> EpochDone:
-        model = self.method.structure.model.train()
+    def _epoch(self, task: Task, lesson: Split, epoch: int, schedule: LRScheduler) -> EpochDone:
+        self.method.structure.model.train()
         sums = torch.zeros(2, dtype=torch.float64)  # of loss and penalty, read once an epoch
         steps = 0
-        for inputs, labels in self._batches(task.train, self._training.batch_size, shuffle=True):
-            loss = F.cross_entropy(model(self._thinned(inputs), task.head), labels)
+        for inputs, labels in self._batches(lesson, self._training.batch_size, shuffle=True):
+            loss = self.method.loss(self._thinned(inputs), labels, task)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             penalty = self.method.penalty_grad_()
@@ -122,15 +127,15 @@ class TaskAwareLearner:
                 f"the loss became {losses + penalties} in epoch {epoch} of task {task.name!r}: "
                 "lower training.learning_rate or method.strength"
             )
-        return EpochDone(task.index, task.name, epoch, losses / len(task.train), penalties / steps)
+        return EpochDone(task.index, task.name, epoch, losses / len(lesson), penalties / steps)
 
-    def _schedule(self, task: Task) -> LRScheduler:
-        """The learning rate over the steps of one task, from the start again."""
+    def _schedule(self, lesson: Split) -> LRScheduler:
+        """The learning rate over the steps of one lesson, from the start again."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] = self._training.learning_rate
         if self._training.schedule == "constant":
             return ConstantLR(self.optimizer, factor=1.0)
-        steps = self._training.epochs * math.ceil(len(task.train) / self._training.batch_size)
+        steps = self._training.epochs * math.ceil(len(lesson) / self._training.batch_size)
         return CosineAnnealingLR(self.optimizer, steps)
 
     def _thinned(self, inputs: torch.Tensor) -> torch.Tensor:
@@ -140,6 +145,14 @@ class TaskAwareLearner:
             return inputs
         kept = torch.rand(inputs.shape, generator=self._generator) >= share
         return inputs * kept.to(inputs.device) / (1 - share)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Add what the block takes to the time spent learning."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        yield
+        self.seconds += time.perf_counter() - wall
+        self.cpu_seconds += time.process_time() - cpu
 
     def _batches(
         self, split: Split, size: int, *, shuffle: bool = False

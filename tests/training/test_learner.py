@@ -21,7 +21,7 @@ def learner_of(method, training=TRAINING, tasks=2):
     model = MLP(stream.input_shape, [16, 16], stream.head_sizes)
     structure = Structure(model, stream.tasks[0].train.inputs[:4])
     optimizer = build_optimizer(training, model.parameters())
-    built = build_method(method, structure, optimizer)
+    built = build_method(method, structure, optimizer=optimizer, stream=stream)
     learner = TaskAwareLearner(built, optimizer, training, generator=torch.Generator())
     return learner, stream.tasks[:tasks]
 

@@ -1,0 +1,216 @@
+"""What is done about earlier tasks: the records of ``method``, and of its parts."""
+
+from collections.abc import Callable
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
+
+from growmas.config.record import Record
+
+_NORMALIZE = "mean, max, or null"
+_STRENGTH = "a number that is 0 or more"
+_RECONSTRUCT = "true or false"
+_GRACE = "for how many tasks a new unit is safe, 0 or more"
+_LIMIT = "a whole number, at least 1, or null for no limit"
+
+
+def _kind_of(default: str) -> Callable[[object], object]:
+    """A mapping that names no kind is of the plainest one."""
+
+    def filled(value: object) -> object:
+        return {"kind": default, **value} if type(value) is dict else value
+
+    return filled
+
+
+class GrowConfig(Record):
+    """As many fresh units in every layer when a task begins."""
+
+    kind: Literal["fixed"] = Field("fixed", description="fixed")
+    units: int = Field(ge=1, description="at least 1 unit for each layer and task")
+
+
+class GrowShareConfig(Record):
+    """A share of every layer's width when a task begins."""
+
+    kind: Literal["share"] = Field(description="share")
+    share: float = Field(gt=0, description="a share of a layer's width, above 0")
+
+
+class GrowBySaturationConfig(Record):
+    """Layers grow as far as their importance is spread over all of their weights."""
+
+    kind: Literal["saturation"] = Field(description="saturation")
+    threshold: float = Field(0.3, gt=0, lt=1, description="a saturation between 0 and 1")
+    most: int = Field(64, ge=1, description="the most units of a layer at once, at least 1")
+
+
+class GrowByNeedConfig(Record):
+    """Units until a short trial on the new task goes as well as those of earlier tasks."""
+
+    kind: Literal["need"] = Field(description="need")
+    slack: float = Field(1.0, gt=0, description="a factor on the loss to reach, above 0")
+    step: int = Field(8, ge=1, description="the fewest units of a layer at once, at least 1")
+    most: int = Field(64, ge=1, description="the most units of a layer at once, at least 1")
+    trial: int = Field(20, ge=1, description="a whole number of steps of the trial, at least 1")
+
+
+class GrowByGainConfig(Record):
+    """Units whose first gradient on the new task promises enough."""
+
+    kind: Literal["gain"] = Field(description="gain")
+    threshold: float = Field(0.25, gt=0, description="in gains of a mean living unit, above 0")
+    most: int = Field(64, ge=1, description="the most units over all layers, at least 1")
+
+
+class OvergrowConfig(Record):
+    """More units than are wanted when a task begins; the best stay after some epochs."""
+
+    kind: Literal["overgrow"] = Field(description="overgrow")
+    keep: int = Field(ge=1, description="at least 1 unit for each layer and task that stays")
+    factor: float = Field(3.0, ge=1, le=100, description="times as many at first, 1 to 100")
+    after: int = Field(2, ge=1, description="after how many epochs the best stay, at least 1")
+
+
+class PruneConfig(Record):
+    """The least important share of every layer is removed when a task ends."""
+
+    kind: Literal["ratio"] = Field("ratio", description="ratio")
+    ratio: float = Field(ge=0, lt=1, description="the share of units to remove, 0 or more, under 1")
+    grace: int = Field(1, ge=0, description=_GRACE)
+    reconstruct: bool = Field(True, description=_RECONSTRUCT)
+
+
+class PruneBelowConfig(Record):
+    """Units are removed that matter less than a share of their layer's mean."""
+
+    kind: Literal["below"] = Field(description="below")
+    threshold: float = Field(gt=0, le=1, description="a share of a layer's mean, above 0, up to 1")
+    grace: int = Field(1, ge=0, description=_GRACE)
+    reconstruct: bool = Field(True, description=_RECONSTRUCT)
+
+
+class PruneWithinConfig(Record):
+    """As many units are removed as a measured change of the output allows."""
+
+    kind: Literal["within"] = Field(description="within")
+    bound: float = Field(ge=0, description="the largest relative change of the output, 0 or more")
+    most: float = Field(0.5, gt=0, lt=1, description="the largest share of a layer at once")
+    grace: int = Field(1, ge=0, description=_GRACE)
+    reconstruct: bool = Field(True, description=_RECONSTRUCT)
+
+
+class BudgetConfig(Record):
+    """What growing never exceeds."""
+
+    parameters: int | None = Field(None, ge=1, description=_LIMIT)
+    flops: int | None = Field(None, ge=1, description=_LIMIT)
+    units: int | None = Field(None, ge=1, description=_LIMIT)
+
+
+class GaussianContextConfig(Record):
+    """Tasks are told apart by Gaussians of their inputs."""
+
+    kind: Literal["gaussian"] = Field(description="gaussian")
+    per: Literal["task", "class"] = Field("task", description="task or class")
+    features: Literal["inputs", "filters"] = Field(
+        "inputs", description="inputs, or filters: random convolutions of images"
+    )
+    dimensions: int = Field(100, ge=1, description="a whole number of dimensions, at least 1")
+    shrinkage: float = Field(0.1, ge=0, le=1, description="a number in 0 … 1")
+    combine: bool = Field(
+        True, description="true to weigh the answers of all views, false to take the likeliest"
+    )
+
+
+class EntropyContextConfig(Record):
+    """The view whose answer has the least entropy is taken."""
+
+    kind: Literal["entropy"] = Field(description="entropy")
+
+
+class EnergyContextConfig(Record):
+    """The view whose answer has the least energy is taken."""
+
+    kind: Literal["energy"] = Field(description="energy")
+
+
+GrowKind = (
+    GrowConfig
+    | GrowShareConfig
+    | GrowBySaturationConfig
+    | GrowByNeedConfig
+    | GrowByGainConfig
+    | OvergrowConfig
+)
+PruneKind = PruneConfig | PruneBelowConfig | PruneWithinConfig
+ContextKind = GaussianContextConfig | EntropyContextConfig | EnergyContextConfig
+
+_Grow = Annotated[GrowKind | None, BeforeValidator(_kind_of("fixed"))]
+_Prune = Annotated[PruneKind | None, BeforeValidator(_kind_of("ratio"))]
+_CONTEXT = "a mapping such as {kind: gaussian, per: task}, or null"
+
+
+class FinetuneConfig(Record):
+    """Each task is learnt with nothing done for the earlier ones."""
+
+    kind: Literal["finetune"] = Field(description="finetune")
+
+
+class MASConfig(Record):
+    """A network of fixed size under the MAS penalty."""
+
+    kind: Literal["mas"] = Field(description="mas")
+    strength: float = Field(1.0, ge=0, description=_STRENGTH)
+    normalize: Literal["mean", "max"] | None = Field(None, description=_NORMALIZE)
+
+
+class GrowmasConfig(Record):
+    """The MAS penalty on a network that grows and prunes itself; null leaves a part out."""
+
+    kind: Literal["growmas"] = Field(description="growmas")
+    strength: float = Field(1.0, ge=0, description=_STRENGTH)
+    normalize: Literal["mean", "max"] | None = Field(None, description=_NORMALIZE)
+    grow: _Grow = Field(
+        None, discriminator="kind", description="a mapping such as {units: 16}, or null"
+    )
+    prune: _Prune = Field(
+        None, discriminator="kind", description="a mapping such as {ratio: 0.05}, or null"
+    )
+    replace_dead: bool = Field(False, description="true or false")
+    budget: BudgetConfig | None = Field(
+        None, description="a mapping such as {parameters: 300000}, or null"
+    )
+    context: ContextKind | None = Field(None, discriminator="kind", description=_CONTEXT)
+
+
+class SeparateConfig(Record):
+    """Each task has a network of its own; `model` says how wide each of them is."""
+
+    kind: Literal["separate"] = Field(description="separate")
+    context: ContextKind | None = Field(None, discriminator="kind", description=_CONTEXT)
+
+
+class JointConfig(Record):
+    """All tasks are learnt at once: what the others are measured against."""
+
+    kind: Literal["joint"] = Field(description="joint")
+
+
+class GaussianConfig(Record):
+    """No network: Gaussians of the classes answer."""
+
+    kind: Literal["gaussian"] = Field(description="gaussian")
+    features: Literal["inputs", "filters"] = Field(
+        "inputs", description="inputs, or filters: random convolutions of images"
+    )
+    dimensions: int = Field(100, ge=1, description="a whole number of dimensions, at least 1")
+    shrinkage: float = Field(0.1, ge=0, le=1, description="a number in 0 … 1")
+
+
+MethodConfig = (
+    FinetuneConfig | MASConfig | GrowmasConfig | SeparateConfig | JointConfig | GaussianConfig
+)
+
+ANSWER_BY_TASK = ("growmas", "separate")
+"""Kinds of methods that have an answer for each task: without its label they need a context."""

@@ -1,0 +1,89 @@
+"""Methods that have an answer for each task."""
+
+import torch
+from torch import Tensor
+
+from growmas.contexts import Context, answer_by_view, combine_views, view_answers
+from growmas.data import Stream, Task, batches
+from growmas.errors import RunError
+from growmas.penalty import MAS
+from growmas.structure import Structure
+from growmas.training.methods.method import IMPORTANCE_BATCH, Method
+
+
+class Viewed(Method):
+    """Each task is answered by the network as of the task, through a head of its own.
+
+    Where nobody names the task, the context does: the view of the likeliest task answers, or all
+    views do, each weighed by how likely its task is.
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        mas: MAS | None = None,
+        *,
+        stream: Stream,
+        context: Context | None = None,
+        combine: bool = False,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            structure: The units of the network.
+            mas: Importance over tasks.
+            stream: Its tasks have a head each; `labels` say what their outputs mean.
+            context: What names the task of a sample.
+            combine: Weigh all views instead of taking the likeliest.
+        """
+        super().__init__(structure, mas, context)
+        self._heads = {task.name: task.head for task in stream.tasks}
+        self._labels = stream.labels
+        self._combine = combine
+
+    def end_task(self, task: Task) -> None:
+        """Show the context the task's training data."""
+        if self.context is not None:
+            for inputs, labels in batches(task.train, IMPORTANCE_BATCH):
+                self.context.update(task.name, inputs, labels)
+
+    def predict(self, inputs: Tensor, task: Task | None) -> Tensor:
+        """Labels by the network as of the task: units born later are left out.
+
+        Raises:
+            RunError: Neither the task is known nor a context there.
+        """
+        if task is not None:
+            with self.structure.view(task.name):
+                return super().predict(inputs, task)
+        if self.context is None:
+            raise RunError(
+                "views are of tasks: without the task they need method.context, such as "
+                "{kind: gaussian, per: task}"
+            )
+        return self._unnamed(inputs, self.context).to(inputs.device)
+
+    def _unnamed(self, inputs: Tensor, context: Context) -> Tensor:
+        """Labels of samples of nobody knows which task."""
+        heads = [self._heads[str(task)] for task in context.tasks]
+        labels = [self._labels[head] for head in heads]
+
+        def forward(model: torch.nn.Module, rows: Tensor, position: int) -> Tensor:
+            logits: Tensor = model(rows, heads[position])
+            return logits
+
+        tasks = context.tasks
+        answers = view_answers(self.structure, inputs, tasks=tasks, forward=forward)
+        if self._combine:
+            scores = context.scores(inputs, answers)
+            return combine_views(scores, answers, classes=labels).argmax(1)
+        chosen = context.select(inputs, answers)
+        logits = answer_by_view(self.structure, chosen, inputs, tasks=tasks, forward=forward)
+        return _looked_up(labels, chosen.to(logits.device), logits.argmax(1))
+
+
+def _looked_up(labels: list[tuple[int, ...]], tasks: Tensor, outputs: Tensor) -> Tensor:
+    """The label of each sample's output of its task's head."""
+    widest = max(map(len, labels))
+    table = torch.tensor([[*numbers, *[0] * (widest - len(numbers))] for numbers in labels])
+    return table.to(outputs.device)[tasks, outputs]
