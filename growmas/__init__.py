@@ -54,6 +54,14 @@ if TYPE_CHECKING:
         saturation,
     )
     from growmas.penalty import MAS
+    from growmas.shift import (
+        Cusum,
+        DetectionScore,
+        Detector,
+        NoveltyDetector,
+        PlateauDetector,
+        ShiftEvent,
+    )
     from growmas.structure import (
         ActivationStatistics,
         DryRun,
@@ -65,6 +73,7 @@ if TYPE_CHECKING:
         UnitGroup,
         Warmup,
     )
+    from growmas.training.task_free import TaskFreeLearner, TaskFreeMAS
 
 __version__ = "0.1.0"
 
@@ -75,6 +84,9 @@ __all__ = [
     "Answer",
     "Budget",
     "Context",
+    "Cusum",
+    "DetectionScore",
+    "Detector",
     "DryRun",
     "Edit",
     "EnergyContext",
@@ -89,17 +101,22 @@ __all__ = [
     "GrowmasWarning",
     "ImportanceSum",
     "MASPruningImportance",
+    "NoveltyDetector",
     "OvergrowSelect",
     "Plan",
+    "PlateauDetector",
     "Policy",
     "PruneBelow",
     "PrunePolicy",
     "PruneWithin",
     "RandomFilters",
     "ReplaceDead",
+    "ShiftEvent",
     "Split",
     "StructuralManager",
     "Structure",
+    "TaskFreeLearner",
+    "TaskFreeMAS",
     "TopologyHistory",
     "TopologyTracker",
     "UnitGroup",
@@ -121,6 +138,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "TaskFreeMAS": "training.task_free",
+    "TaskFreeLearner": "training.task_free",
+    "ShiftEvent": "shift",
+    "PlateauDetector": "shift",
+    "NoveltyDetector": "shift",
+    "Detector": "shift",
+    "DetectionScore": "shift",
+    "Cusum": "shift",
     "MAS": "penalty",
     "UNKNOWN": "contexts",
     "ActivationStatistics": "structure",
