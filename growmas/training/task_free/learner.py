@@ -387,9 +387,15 @@ class TaskFreeLearner:
                     loss = self._loss(self._output(model, inputs), labels)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
-            self.mas.penalty_grad_()
+            self._penalty.penalty_grad_()
             self.optimizer.step()
             loss = None
+
+    @property
+    def _penalty(self) -> MAS:
+        """That of the contexts before, while a new one is learnt; else that of all."""
+        newest = self._current == len(self.structure.tasks) - 1
+        return self._before if newest and self._settled else self.mas
 
     def _take_in(self, until: int) -> None:
         """Show the context what is old enough to belong to it for sure."""
