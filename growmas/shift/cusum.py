@@ -11,8 +11,7 @@ class Cusum:
     """A one-sided cumulative sum of standardised values (Page 1954).
 
     S ← max(0, S + (x − mean) / deviation − slack), a peak where S exceeds the threshold. Mean and
-    deviation are those of all values since the last peak that were not part of a rise (S = 0), at
-    least `minimum`. It knows of no plateaus. Slack 1/2 and threshold 5 are the textbook's, for
+    deviation are those of all values since the last peak, at least `minimum`. It knows of no plateaus. Slack 1/2 and threshold 5 are the textbook's, for
     values that are normal and stationary, which losses are not.
     """
 
@@ -64,8 +63,7 @@ class Cusum:
             )
             self._forget()
             return event
-        if self._evidence == 0:
-            self._take_in(value)
+        self._take_in(value)
         return None
 
     def state_dict(self) -> dict[str, Any]:

@@ -25,12 +25,12 @@ class PlateauDetector:
     Example:
         >>> import growmas
         >>> detector = growmas.PlateauDetector()
-        >>> losses = [2.0 * 0.8**i for i in range(40)] + [1.9, 1.8, 1.5]
+        >>> losses = [2.0 * 0.8**i for i in range(60)] + [1.9, 1.8, 1.5]
         >>> for loss in losses:
         ...     if event := detector.update(loss):
         ...         print(event.kind, event.step, event.onset)
-        plateau 21 12
-        peak 41 40
+        plateau 32 23
+        peak 61 60
 
     Attributes:
         step: How many losses were seen.
