@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from growmas.checkpoint import load, save
+    from growmas.checkpoint import load, load_manager, save
     from growmas.contexts import (
         UNKNOWN,
         Answer,
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
         candidate_gains,
         saturation,
     )
-    from growmas.penalty import MAS
+    from growmas.penalty import MAS, HardProtection
     from growmas.shift import (
         Cusum,
         DetectionScore,
@@ -99,6 +99,7 @@ __all__ = [
     "GrowPolicy",
     "GrowmasError",
     "GrowmasWarning",
+    "HardProtection",
     "ImportanceSum",
     "MASPruningImportance",
     "NoveltyDetector",
@@ -131,6 +132,7 @@ __all__ = [
     "hebbian_importance",
     "importance_sum",
     "load",
+    "load_manager",
     "mas_importance",
     "saturation",
     "save",
@@ -164,6 +166,7 @@ _HOMES = {
     "GrowPolicy": "manager",
     "GrowmasError": "errors",
     "GrowmasWarning": "errors",
+    "HardProtection": "penalty",
     "ImportanceSum": "importance",
     "MASPruningImportance": "integrations.torch_pruning",
     "OvergrowSelect": "manager",
@@ -191,6 +194,7 @@ _HOMES = {
     "hebbian_importance": "importance",
     "importance_sum": "importance",
     "load": "checkpoint",
+    "load_manager": "checkpoint",
     "mas_importance": "importance",
     "saturation": "manager",
     "save": "checkpoint",

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from growmas.contexts import Context
 from growmas.errors import CheckpointError, GrowmasError
-from growmas.penalty import MAS
+from growmas.manager import StructuralManager
+from growmas.penalty import MAS, HardProtection
 from growmas.structure import Structure
 from growmas.structure.tracing import StructureForward
 
@@ -34,19 +35,26 @@ def save(
     mas: MAS | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     context: Context | None = None,
+    protect: HardProtection | None = None,
+    manager: StructuralManager | None = None,
 ) -> None:
     """Write a checkpoint; one that was there is replaced only once the new one is complete.
 
     Args:
         path: The folder to write.
-        structure: The units, and the model with its parameters and buffers.
-        mas: Importance and anchors.
+        structure: The units, what its views remember, and the model with its tensors.
+        mas: Importance and anchors; a manager's own where one is given.
         optimizer: Its state.
         context: What it knows of the tasks' inputs.
+        protect: What is frozen; a manager's own is saved with the manager.
+        manager: Its activation statistics, what it remembers, and its hard protection; see
+            `load_manager`.
 
     Raises:
         CheckpointError: The folder cannot be written.
     """
+    if mas is None and manager is not None:
+        mas = manager.mas
     state: State = {
         "format": FORMAT,
         "model": dict(structure.model.state_dict()),
@@ -54,7 +62,22 @@ def save(
         "mas": mas.state_dict() if mas else None,
         "optimizer": optimizer.state_dict() if optimizer else None,
         "context": context.state_dict() if context is not None else None,
+        "protect": protect.state_dict() if protect is not None else None,
+        "manager": manager.state_dict() if manager is not None else None,
     }
+    write_state(path, state)
+
+
+def write_state(path: str | os.PathLike[str], state: State) -> None:
+    """Write any state of tensors and JSON values; the old one is replaced only once complete.
+
+    Args:
+        path: The folder to write.
+        state: Mappings, lists, tuples, tensors and JSON values.
+
+    Raises:
+        CheckpointError: The folder cannot be written, or something else is in the state.
+    """
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_encode(state, tensors, "state"))
     folder = Path(path)
@@ -74,6 +97,15 @@ def save(
         raise CheckpointError(f"the checkpoint {folder} cannot be written: {error}") from error
 
 
+def read_state(path: str | os.PathLike[str]) -> State:
+    """What `write_state` wrote.
+
+    Raises:
+        CheckpointError: It is not there, not complete, or of a newer format.
+    """
+    return _read(Path(path))
+
+
 def load(
     path: str | os.PathLike[str],
     *,
@@ -82,6 +114,7 @@ def load(
     optimizer: torch.optim.Optimizer | None = None,
     forward: StructureForward | None = None,
     context: Context | None = None,
+    protect: HardProtection | None = None,
 ) -> tuple[Structure, MAS | None]:
     """Restore a checkpoint into a freshly constructed model, whatever its widths became.
 
@@ -93,9 +126,11 @@ def load(
             takes over the saved state.
         forward: See `Structure`.
         context: One with the settings of the saved one, which takes over its state.
+        protect: One of `model`, which takes over settings and state of the saved one.
 
     Returns:
-        The structure, and the `MAS` if one was saved.
+        The structure, and the `MAS` if one was saved. A manager is made of both, and takes over
+        its state with `load_manager`.
 
     Raises:
         CheckpointError: It is not there, not complete, of a newer format, or does not fit.
@@ -103,8 +138,9 @@ def load(
     state = _read(Path(path))
     if optimizer is not None and state["optimizer"] is None:
         raise CheckpointError(f"{path} holds no optimizer: save it with optimizer=")
-    if context is not None and state.get("context") is None:
-        raise CheckpointError(f"{path} holds no context: save it with context=")
+    for name, wanted in (("context", context), ("protect", protect)):
+        if wanted is not None and state.get(name) is None:
+            raise CheckpointError(f"{path} holds no {name}: save it with {name}=")
     try:
         structure = Structure(model, example_inputs, forward=forward)
         replaced = structure.load_state_dict(state["structure"])
@@ -119,9 +155,35 @@ def load(
             optimizer.load_state_dict(state["optimizer"])
         if context is not None:
             context.load_state_dict(state["context"])
+        if protect is not None:
+            protect.load_state_dict(state["protect"])
     except (RuntimeError, KeyError, ValueError, GrowmasError) as error:
         raise CheckpointError(f"{path} does not fit: {error}") from error
     return structure, mas
+
+
+def load_manager(path: str | os.PathLike[str], manager: StructuralManager) -> None:
+    """Let a manager go on where the one that was saved stopped.
+
+        structure, mas = gm.load(path, model=model, example_inputs=x, optimizer=optimizer)
+        manager = gm.StructuralManager(structure, mas=mas, optimizer=optimizer, grow=..., prune=...)
+        gm.load_manager(path, manager)
+
+    Args:
+        path: The folder that `save(..., manager=)` wrote.
+        manager: With the policies of the saved one, of what `load` returned; it takes over what
+            that one remembered, its activation statistics and what it had frozen.
+
+    Raises:
+        CheckpointError: It is not there, not complete, holds no manager, or does not fit.
+    """
+    state = _read(Path(path))
+    if state.get("manager") is None:
+        raise CheckpointError(f"{path} holds no manager: save it with manager=")
+    try:
+        manager.load_state_dict(state["manager"])
+    except (RuntimeError, KeyError, ValueError, GrowmasError) as error:
+        raise CheckpointError(f"{path} does not fit: {error}") from error
 
 
 def _read(folder: Path) -> State:

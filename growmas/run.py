@@ -173,6 +173,7 @@ def run_experiment(
                 mas=method.mas,
                 optimizer=optimizer,
                 context=method.context,
+                manager=method.manager,
             )
             if len(row) == len(stream.tasks):
                 results.status = "finished"

@@ -165,3 +165,99 @@ def test_a_checkpoint_without_a_context(trained, tmp_path):
     context = gm.EnergyContext()
     with pytest.raises(CheckpointError, match="holds no context: save it with context="):
         gm.load(tmp_path / "c", model=network(), example_inputs=x, context=context)
+
+
+def managed(net, x, optimizer, structure=None, mas=None, **options):
+    return gm.StructuralManager(
+        structure or gm.Structure(net, x),
+        mas=mas or gm.MAS(net, strength=0.3),
+        optimizer=optimizer,
+        grow=gm.GrowPolicy(units=2),
+        prune=gm.PrunePolicy(ratio=0.2, grace=1),
+        **options,
+    )
+
+
+def learn(manager, optimizer, x, task):
+    manager.begin_task(task)
+    step(manager.structure.model, manager.mas, optimizer, x)
+    return manager.end_task([x])
+
+
+def test_a_manager_goes_on_as_if_nothing_happened(tmp_path):
+    torch.manual_seed(0)
+    net, x = network(), torch.randn(12, 1, 6, 6)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=1e-2)
+    manager = managed(net, x, optimizer, protect=gm.HardProtection(net, fraction=0.5))
+    for task in "ab":
+        learn(manager, optimizer, x + ord(task) / 100, task)
+    gm.save(tmp_path / "c", structure=manager.structure, optimizer=optimizer, manager=manager)
+    fresh = network()
+    other = torch.optim.AdamW(fresh.parameters(), lr=1e-2)
+    structure, mas = gm.load(tmp_path / "c", model=fresh, example_inputs=x, optimizer=other)
+    protect = gm.HardProtection(fresh, fraction=0.1)
+    restored = managed(fresh, x, other, structure, mas, protect=protect)
+    gm.load_manager(tmp_path / "c", restored)
+    assert protect.fraction == 0.5
+    edits = []
+    for one, its in ((manager, optimizer), (restored, other)):
+        torch.manual_seed(7)
+        edits.append([edit.plan for edit in learn(one, its, x, "c")])
+    assert edits[0] == edits[1]
+    assert any(plan.prune for plan in edits[0])
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(fresh.state_dict()[name], tensor), name
+    net.eval(), fresh.eval()
+    for task in "abc":
+        with manager.structure.view(task), structure.view(task):
+            assert torch.equal(net(x), fresh(x))
+    assert structure.norms == manager.structure.norms
+
+
+def test_a_manager_or_protection_that_was_not_saved(trained, tmp_path):
+    structure, mas, optimizer, x = trained
+    gm.save(tmp_path / "c", structure=structure, mas=mas)
+    manager = managed(structure.model, x, optimizer, structure, mas)
+    with pytest.raises(CheckpointError, match="holds no manager: save it with manager="):
+        gm.load_manager(tmp_path / "c", manager)
+    gm.save(tmp_path / "c", structure=structure, manager=manager)
+    bare = gm.StructuralManager(
+        structure, mas=mas, protect=gm.HardProtection(mas.model, fraction=1)
+    )
+    with pytest.raises(CheckpointError, match="does not fit: the manager has hard protection"):
+        gm.load_manager(tmp_path / "c", bare)
+    net = network()
+    with pytest.raises(CheckpointError, match="holds no protect: save it with protect="):
+        gm.load(
+            tmp_path / "c",
+            model=net,
+            example_inputs=x,
+            protect=gm.HardProtection(net, fraction=0.5),
+        )
+
+
+def test_protection_goes_along_without_a_manager(trained, tmp_path):
+    structure, mas, _, x = trained
+    protect = gm.HardProtection(structure.model, fraction=0.5)
+    protect.freeze(mas.omega)
+    gm.save(tmp_path / "c", structure=structure, mas=mas, protect=protect)
+    net = network()
+    restored = gm.HardProtection(net, fraction=0.2)
+    gm.load(tmp_path / "c", model=net, example_inputs=x, protect=restored)
+    assert restored.share == protect.share > 0
+    assert all(torch.equal(restored.frozen[n], mask) for n, mask in protect.frozen.items())
+
+
+def test_a_head_that_grew_goes_along(trained, tmp_path):
+    structure, mas, optimizer, x = trained
+    structure.grow_head("6", 2, followers=[optimizer, mas])
+    gm.save(tmp_path / "c", structure=structure, mas=mas, optimizer=optimizer)
+    net = network()
+    other = torch.optim.AdamW(net.parameters(), lr=1e-2)
+    restored, held = gm.load(tmp_path / "c", model=net, example_inputs=x, optimizer=other)
+    step(structure.model, mas, optimizer, x)
+    step(net, held, other, x)
+    for name, tensor in structure.model.state_dict().items():
+        assert torch.equal(net.state_dict()[name], tensor), name
+    with restored.view("a"):
+        assert net(x).shape == (8, 2)

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ValidationError
 
-from growmas.config import Experiment, GrowmasConfig, PermutedConfig, dump_config, load_config
+from growmas.config import (
+    Experiment,
+    GrowmasConfig,
+    PermutedConfig,
+    dump_config,
+    load_config,
+    methods,
+)
 from growmas.config import experiment as schema
 from growmas.errors import ConfigError
 
@@ -165,8 +172,28 @@ MISTAKES = {
     ),
     "method and scenario": (
         replaced("scenario: task", "scenario: domain"),
-        "config.yaml:3: stream.scenario: expected task for now, as method growmas answers old "
-        'tasks through views, which need the task label at test; got "domain"',
+        "config.yaml:7: method.context: expected a mapping such as {kind: gaussian, per: task}, "
+        "as method growmas answers each task by itself, and in scenario domain nobody says which "
+        "it is; got null",
+    ),
+    "classes that the context does not know": (
+        replaced("  grow:", "  context: {kind: gaussian, per: task, combine: classes}\n  grow:"),
+        "config.yaml:10: method.context.combine: expected tasks or none, unless there is a "
+        'Gaussian for each class (per: class); got "classes"',
+    ),
+    "unknown kind of growth": (
+        replaced("{units: 4}", "{kind: overgow, keep: 4}"),
+        "config.yaml:10: method.grow.kind: expected fixed or share or saturation or need or gain "
+        'or overgrow, got "overgow"; did you mean "overgrow"?',
+    ),
+    "a key of another kind": (
+        replaced("{units: 4}", "{kind: overgrow, units: 4, keep: 4, after: 1}"),
+        "config.yaml:10: method.grow.units: unknown key; known: kind, keep, factor, after",
+    ),
+    "no epochs left after a choice": (
+        replaced("{units: 4}", "{kind: overgrow, keep: 4}"),
+        "config.yaml:10: method.grow.after: expected fewer than the 2 of training.epochs, so "
+        "that training mends what is lost; got 2",
     ),
     "momentum without sgd": (
         GOOD + "  momentum: 0.9\n",
@@ -256,10 +283,11 @@ def test_all_mistakes_are_told_at_once_in_reading_order(write):
     content = content.replace("units: 4", "units: -4").replace("kind: mlp", "kind: mpl")
     content += "  optimiser: sgd\n  momentum: 0.9\n"
     assert message(write(content), "threads=0", "seed").splitlines() == [
-        "config.yaml:3: stream.scenario: expected task for now, as method growmas answers old "
-        'tasks through views, which need the task label at test; got "class"',
         'config.yaml:3: stream.task: unknown key; did you mean "tasks"?',
         'config.yaml:5: model.kind: expected mlp or convnet, got "mpl"; did you mean "mlp"?',
+        "config.yaml:7: method.context: expected a mapping such as {kind: gaussian, per: task}, "
+        "as method growmas answers each task by itself, and in scenario class nobody says which "
+        "it is; got null",
         "config.yaml:10: method.grow.units: expected at least 1 unit for each layer and task, "
         "got -4",
         'config.yaml:14: training.optimiser: unknown key; did you mean "optimizer"?',
@@ -291,7 +319,7 @@ def test_conflicts_are_mistakes_in_code_too(write):
 def test_every_field_says_what_it_expects():
     records = [
         record
-        for record in vars(schema).values()
+        for record in (*vars(schema).values(), *vars(methods).values())
         if isinstance(record, type) and issubclass(record, BaseModel)
     ]
     assert len(records) > 10
@@ -319,8 +347,12 @@ METHODS = st.one_of(
         {"kind": st.just("growmas"), "strength": st.floats(0, 1e6)},
         optional={
             "normalize": st.sampled_from(["mean", "max", None]),
-            "grow": st.none() | st.fixed_dictionaries({"units": st.integers(1, 9)}),
+            "grow": st.none()
+            | st.fixed_dictionaries({"units": st.integers(1, 9)})
+            | st.fixed_dictionaries({"kind": st.just("share"), "share": st.floats(0.1, 2)}),
             "prune": st.fixed_dictionaries({"ratio": st.floats(0, 0.99)}),
+            "budget": st.fixed_dictionaries({"units": st.integers(1, 99)}),
+            "context": st.fixed_dictionaries({"kind": st.sampled_from(["gaussian", "energy"])}),
         },
     ),
 )

@@ -171,9 +171,14 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
 
 
 def _context_conflicts(values: Mapping[str, object], scenario: object) -> list[tuple[KeyPath, str]]:
-    """Methods that answer each task by itself have to find out which it is."""
+    """What answers each task by itself has to find out which it is, from what there is."""
     method = _at(values, "method", "kind")
     given = _at(values, "method", "context")
+    combine = _at(given, "combine")
+    if combine == "classes" and _at(given, "per") != "class":
+        expected = "tasks or none, unless there is a Gaussian for each class (per: class)"
+        path: KeyPath = ("method", "context", "combine")
+        return [(path, f"expected {expected}; got {show(combine)}")]
     if method not in ANSWER_BY_TASK or scenario not in ("domain", "class") or given is not None:
         return []
     expected = (

@@ -118,8 +118,10 @@ class GaussianContextConfig(Record):
     )
     dimensions: int = Field(100, ge=1, description="a whole number of dimensions, at least 1")
     shrinkage: float = Field(0.1, ge=0, le=1, description="a number in 0 … 1")
-    combine: bool = Field(
-        True, description="true to weigh the answers of all views, false to take the likeliest"
+    combine: Literal["none", "tasks", "classes"] = Field(
+        "tasks",
+        description="tasks to weigh all views by their tasks, classes to multiply them with the "
+        "classes' Gaussians as well, or none to take the likeliest view",
     )
 
 
@@ -180,6 +182,13 @@ class GrowmasConfig(Record):
     replace_dead: bool = Field(False, description="true or false")
     budget: BudgetConfig | None = Field(
         None, description="a mapping such as {parameters: 300000}, or null"
+    )
+    protect: float | None = Field(
+        None, gt=0, le=1, description="the share of old parameters to freeze, above 0, or null"
+    )
+    norms: Literal["statistics", "affine"] | None = Field(
+        "statistics",
+        description="what views remember of norms: statistics, affine (weights as well), or null",
     )
     context: ContextKind | None = Field(None, discriminator="kind", description=_CONTEXT)
 

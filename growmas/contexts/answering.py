@@ -129,7 +129,11 @@ def view_answers(
 
 
 def combine_views(
-    scores: Tensor, answers: Answers, *, classes: Sequence[Sequence[int]] | None = None
+    scores: Tensor,
+    answers: Answers,
+    *,
+    classes: Sequence[Sequence[int]] | None = None,
+    experts: Answers | None = None,
 ) -> Tensor:
     """Log-probability of every class of every task, log p(task | x) + log p(class | x, task).
 
@@ -139,18 +143,20 @@ def combine_views(
         classes: For each task, the numbers that its C_t outputs have among all C classes; a class
             of several tasks collects the probability of all, and a number below the largest that
             no output has gets −∞. None: every output of every task is a class of its own.
+        experts: Position of a task -> log-probabilities [N, C_t] of its classes by something else
+            than its view, such as `GaussianContext.class_answers`; both are multiplied, and a
+            task on whose classes they disagree counts less (a product of experts, Hinton 2002).
 
     Returns:
         [N, C].
 
     Raises:
-        ContextError: `classes` does not fit the answers.
+        ContextError: `classes` or `experts` does not fit the answers.
     """
-    parts = [
-        scores[:, [task]] + answers(task).to(scores).log_softmax(1)
-        for task in range(scores.shape[1])
-    ]
+    parts = [_joint(scores, answers, task, experts) for task in range(scores.shape[1])]
     together = torch.cat(parts, 1)
+    if experts is not None:
+        together = together.log_softmax(1)
     if classes is None:
         return together
     sizes = [part.shape[1] for part in parts]
@@ -163,6 +169,20 @@ def combine_views(
     owners = torch.tensor([number for numbers in classes for number in numbers])
     columns = [together[:, owners == number] for number in range(int(owners.max()) + 1)]
     return torch.stack([column.logsumexp(1) for column in columns], 1)
+
+
+def _joint(scores: Tensor, answers: Answers, task: int, experts: Answers | None) -> Tensor:
+    """Log-probability of a task and each of its classes, [N, C_t]."""
+    of_view = answers(task).to(scores).log_softmax(1)
+    if experts is None:
+        return scores[:, [task]] + of_view
+    of_expert = experts(task).to(scores)
+    if of_expert.shape != of_view.shape:
+        raise ContextError(
+            f"experts must say of task {task} what its view says, {list(of_view.shape)}, got "
+            f"{list(of_expert.shape)}"
+        )
+    return scores[:, [task]] + of_view + of_expert
 
 
 def _run(

@@ -40,22 +40,29 @@ class Density:
 def densities(moments: Mapping[Component, Moments], shrinkage: float) -> list[Density]:
     """A Gaussian for each component, its covariance shrunk towards a sphere.
 
-    Σ' = (1 − s) Σ + s (tr Σ / D) I. Where all samples are alike, a sphere with the mean variance
-    of the other components (weighted by samples), or 1 if there is none.
+    Σ' = (1 − s) Σ + s v I, v the mean variance (tr Σ / D, weighted by samples) of the components
+    of the same task. Where all samples are alike, a sphere with the mean variance of the other
+    components, or 1 if there is none.
 
     Raises:
         ContextError: A covariance is singular; names the component.
     """
     common = _mean_variance(moments.values())
-    return [_density(c, held, shrinkage, common) for c, held in moments.items()]
+    of_task = {
+        task: _mean_variance(held for (owner, _), held in moments.items() if owner == task)
+        for task in dict.fromkeys(task for task, _ in moments)
+    }
+    return [_density(c, held, shrinkage, of_task[c[0]], common) for c, held in moments.items()]
 
 
-def _density(component: Component, moments: Moments, shrinkage: float, common: float) -> Density:
+def _density(
+    component: Component, moments: Moments, shrinkage: float, of_task: float, common: float
+) -> Density:
     mean, covariance = moments.mean[0], moments.scatter[0] / moments.count
     sphere = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
-    variance = _variance(moments)
-    shrunk = (1 - shrinkage) * covariance + shrinkage * variance * sphere
-    factor, failed = torch.linalg.cholesky_ex(shrunk if variance else common * sphere)
+    spread = _variance(moments) > 0
+    shrunk = (1 - shrinkage) * covariance + shrinkage * of_task * sphere
+    factor, failed = torch.linalg.cholesky_ex(shrunk if spread else common * sphere)
     if failed:
         task, label = component
         named = f"task {task!r}" + ("" if label is None else f", class {label}")

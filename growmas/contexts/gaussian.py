@@ -31,9 +31,10 @@ class GaussianContext(Context):
     Per component (N samples in D dimensions, M components) it keeps count, mean and scatter,
     D + D² float64 numbers; no sample is stored, one pass is enough, and neither the order of the
     samples nor how they are cut into batches matters. The covariance is shrunk towards a sphere,
-    Σ' = (1 − s) Σ + s (tr Σ / D) I. All tasks are equally likely beforehand, classes of a task as
-    often as they were seen. A component without any spread, such as a single sample, gets a
-    sphere with the mean variance of the others, or 1.
+    Σ' = (1 − s) Σ + s v I, with v the mean variance (tr Σ / D) of the components of its task, so
+    that a class that varies little is shrunk as much as the others. All tasks are equally likely
+    beforehand, classes of a task as often as they were seen. A component without any spread, such
+    as a single sample, gets a sphere with the mean variance of all others, or 1.
 
     Per class it needs labels and is a classifier by itself, see `class_scores`: report it beside
     any network that it selects views for.
@@ -194,6 +195,26 @@ class GaussianContext(Context):
                 "class_scores needs a Gaussian for each class: GaussianContext(per='class')"
             )
         return self._joint(self._squared(inputs)).log_softmax(1)
+
+    def class_answers(self, inputs: Any) -> Answers:
+        """Position of a task -> log p(class | x, task), [N, C_t] float64, for `combine_views`.
+
+        C_t is the largest label of the task plus one; a label that was never seen gets −∞.
+
+        Raises:
+            ContextError: See `class_scores`.
+            DataError: See `update`.
+        """
+        scores, components = self.class_scores(inputs), self.components
+
+        def answers(position: int) -> Tensor:
+            own = [i for i, (task, _) in enumerate(components) if task == self._tasks[position]]
+            labels = [components[i][1] or 0 for i in own]
+            found = scores.new_full((len(scores), max(labels) + 1), -math.inf)
+            found[:, labels] = scores[:, own].log_softmax(1)
+            return found
+
+        return answers
 
     def scores(self, inputs: Any, answers: Answers | None = None) -> Tensor:
         """Log-probability of every task, [N, T] float64; `answers` are not looked at.

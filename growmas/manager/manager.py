@@ -1,7 +1,9 @@
 """When to grow and when to prune: policies propose plans, the manager carries them out."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
+
+from torch.optim import Optimizer
 
 from growmas.errors import DataError, PlanError
 from growmas.history.tracker import TopologyTracker
@@ -12,9 +14,12 @@ from growmas.manager.memory import Memory
 from growmas.manager.need import trial_loss
 from growmas.manager.plans import restored
 from growmas.manager.situation import Loss, Moment, Policy, Situation, Trial
-from growmas.penalty import MAS
+from growmas.penalty import MAS, HardProtection
 from growmas.structure import ActivationStatistics, Edit, Initialisation, Plan, Structure
 from growmas.structure.rehearsal import Metrics
+
+Norms = Literal["statistics", "affine"] | None
+"""What is remembered of norms for the views of tasks."""
 
 
 class StructuralManager:
@@ -46,6 +51,9 @@ class StructuralManager:
         mas: Importance and anchors over tasks.
         statistics: What removed units are reconstructed from; None where they are not.
         budget: What the network may cost at most.
+        protect: What freezes the most important entries; None where nothing does.
+        followers: What follows every edit; give it to `structure.apply` and `structure.grow_head`
+            when you change the network yourself.
     """
 
     def __init__(
@@ -60,6 +68,8 @@ class StructuralManager:
         followers: Iterable[object] = (),
         budget: Budget | None = None,
         decide: Decide | None = None,
+        protect: HardProtection | None = None,
+        norms: Norms = "statistics",
     ) -> None:
         """Compose the parts.
 
@@ -74,13 +84,21 @@ class StructuralManager:
             budget: What the network may cost at most; None sets no limit.
             decide: Called with every plan before it is carried out: returns the plan, another one
                 in its place (trimmed to the budget as well), or None for a veto.
+            protect: Freezes more at the end of each task, and follows every edit; `optimizer` is
+                guarded, so that its steps leave frozen entries bit-identical.
+            norms: What is remembered of norms at the end of each task for its view, where there
+                are norms with running statistics: their "statistics"; weight and bias as well,
+                "affine"; or None.
 
         Raises:
             PlanError: A policy names a group that does not exist, the budget is smaller than the
-                network, or `mas` is of another network.
+                network, `mas` or `protect` is of another network, or an unknown word for `norms`.
         """
-        if mas.model is not structure.model:
-            raise PlanError("mas is of another network than the structure")
+        for name, part in (("mas", mas), ("protect", protect)):
+            if part is not None and part.model is not structure.model:
+                raise PlanError(f"{name} is of another network than the structure")
+        if norms not in ("statistics", "affine", None):
+            raise PlanError(f"norms={norms!r}: expected 'statistics', 'affine' or None")
         self.structure = structure
         self.mas = mas
         policies = (*several("grow", grow), *several("prune", prune))
@@ -89,8 +107,12 @@ class StructuralManager:
         self.budget = self._council.budget
         self.statistics = ActivationStatistics(structure) if self._council.reconstructs else None
         self._memory = Memory(open=bool(structure.tasks))
-        parts = (optimizer, mas, self.statistics, self._memory)
-        self._followers = (*(part for part in parts if part is not None), *followers)
+        self.protect = protect
+        self._norms = norms
+        parts = (optimizer, mas, self.statistics, self._memory, protect)
+        self.followers = (*(part for part in parts if part is not None), *followers)
+        if protect is not None and isinstance(optimizer, Optimizer):
+            protect.guard(optimizer)
         self._tracker = tracker
 
     def begin_task(
@@ -133,8 +155,9 @@ class StructuralManager:
         forward: Forward | None = None,
         metrics: Metrics | None = None,
     ) -> tuple[Edit, ...]:
-        """End the task: consolidate importance, prune, snapshot. Returns the edits made, in order.
+        """End the task: consolidate importance, prune, freeze. Returns the edits made, in order.
 
+        Then the norms are remembered for the task's view, and the tracker gets its snapshot.
         If a policy refuses, importance and statistics are as before, and the call can be repeated.
 
         Args:
@@ -155,6 +178,10 @@ class StructuralManager:
             plans = self._council.plans(situation, self._decide)
         self._memory.open = False
         edits = self._carry_out(plans)
+        if self.protect is not None:
+            self.protect.freeze(self.mas.omega)
+        if self._norms is not None:
+            self.structure.remember_norms(affine=self._norms == "affine")
         if self._tracker is not None:
             self._tracker.snapshot(omega=self.mas.omega)
         self._memory.steps += 1
@@ -238,14 +265,21 @@ class StructuralManager:
     def state_dict(self) -> dict[str, Any]:
         """Tensors and JSON values: what it remembers, and statistics; `mas` has its own."""
         held = None if self.statistics is None else self.statistics.state_dict()
-        return {**self._memory.state_dict(), "statistics": held}
+        protect = None if self.protect is None else self.protect.state_dict()
+        return {**self._memory.state_dict(), "statistics": held, "protect": protect}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what `state_dict` gave, once the structure has been restored.
 
         Raises:
             DataError: Something is missing, or the statistics are of other layers or widths.
+            PenaltyError: What is frozen is of other parameters.
         """
+        if (self.protect is None) != (state.get("protect") is None):
+            raise DataError(
+                f"the manager has {'no ' if self.protect is None else ''}hard protection and its "
+                "state has the contrary: give it protect= as when it was saved"
+            )
         if self.statistics is not None:
             if state.get("statistics") is None:
                 raise DataError(
@@ -254,6 +288,8 @@ class StructuralManager:
                 )
             self.statistics.load_state_dict(state["statistics"])
         self._memory.load_state_dict(state)
+        if self.protect is not None:
+            self.protect.load_state_dict(state["protect"])
 
     def _situation(
         self, moment: Moment, batches: Iterable[Any] | None, given: Mapping[str, Any]
@@ -279,7 +315,7 @@ class StructuralManager:
         return tuple(
             self.structure.apply(
                 plan,
-                followers=self._followers,
+                followers=self.followers,
                 init=init if plan.added else "zero_out",
                 reconstruct=self.statistics if plan.removed and policy.reconstruct else None,
             )

@@ -102,8 +102,12 @@ def collect(
     )
 
 
-def check_fit(held: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> None:
-    """Refuse Ω or anchors whose names or shapes are not the model's.
+def check_fit(
+    held: Mapping[str, Tensor],
+    parameters: Mapping[str, Tensor],
+    what: str = "importance and anchors",
+) -> None:
+    """Refuse Ω, anchors or masks whose names or shapes are not the model's.
 
     Raises:
         PenaltyError: Lists them all.
@@ -116,9 +120,8 @@ def check_fit(held: Mapping[str, Tensor], parameters: Mapping[str, Tensor]) -> N
     ]
     if wrong:
         raise PenaltyError(
-            "importance and anchors do not fit the model: "
-            + "; ".join(wrong)
-            + "; after surgery pass this MAS among followers= of structure.apply"
+            f"{what} do not fit the model: {'; '.join(wrong)}; whatever holds them must be among "
+            "the followers= of every structure.apply"
         )
 
 

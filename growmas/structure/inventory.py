@@ -6,6 +6,24 @@ Slot = tuple[nn.Module, str]
 """A module and the name of one of its tensors."""
 
 
+def tensor_at(slot: Slot) -> Tensor:
+    """The tensor in a place."""
+    module, attribute = slot
+    held = module._buffers if attribute in module._buffers else module._parameters
+    return held[attribute]  # type: ignore[return-value]
+
+
+def put(slot: Slot, tensor: Tensor | None) -> None:
+    """Put a tensor in a place, past the checks of `nn.Module`."""
+    module, attribute = slot
+    if attribute in module._buffers:
+        module._buffers[attribute] = tensor
+    else:
+        module._parameters[attribute] = tensor  # type: ignore[assignment]
+    if isinstance(module, nn.RNNBase):  # which keeps a list of its weights besides
+        module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
+
+
 class Inventory:
     """The modules and tensors of a model, as they are now.
 

@@ -13,13 +13,17 @@ from growmas.structure.widening import norm_settings
 
 
 def structure_state(
-    model: nn.Module, tasks: Sequence[str], groups: Mapping[str, UnitGroup]
+    model: nn.Module,
+    tasks: Sequence[str],
+    groups: Mapping[str, UnitGroup],
+    heads: Mapping[str, UnitGroup],
 ) -> dict[str, Any]:
-    """Tasks, groups, ids, sizes and settings of norms, as tensors and JSON values."""
-    lengths = side_lengths(Inventory(model), groups.values())
+    """Tasks, groups, heads, ids, sizes and settings of norms, as tensors and JSON values."""
+    lengths = side_lengths(Inventory(model), [*groups.values(), *heads.values()])
     return {
         "tasks": list(tasks),
         "groups": {name: group_state(group) for name, group in groups.items()},
+        "heads": {name: group_state(head) for name, head in heads.items()},
         "sizes": {f"{layer}.{side}": length for (layer, side), length in lengths.items()},
         "norms": norm_settings(model, groups.values()),
     }

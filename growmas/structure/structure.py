@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from growmas.errors import PlanError, SurgeryError
+from growmas.errors import PlanError
 from growmas.importance.batches import Forward
 from growmas.structure.calibration import calibrate_fresh
 from growmas.structure.discovery import discover
@@ -19,21 +19,32 @@ from growmas.structure.environment import recompile_after_edit, uncompiled, unwr
 from growmas.structure.explain import Cost, Explanation, cost_after, explain
 from growmas.structure.followers import check_followers, follow
 from growmas.structure.groups import UnitGroup, restored_groups, younger_units
+from growmas.structure.heads import (
+    add_rows,
+    check_head,
+    check_start,
+    head_of,
+    narrowed,
+    plan_of,
+)
 from growmas.structure.initialisation import initialisation
 from growmas.structure.inventory import Inventory
 from growmas.structure.layer_info import LayerInfo, layer_info
 from growmas.structure.newborns import Initialisation, Newborns
+from growmas.structure.norm_memory import NormMemory
 from growmas.structure.opaque import float_tensors
 from growmas.structure.plan import Plan
 from growmas.structure.reconstruction import Repair
 from growmas.structure.rehearsal import DryRun, Metrics, outputs_on, rehearse
 from growmas.structure.reindexing import Reindexing, reindexing
 from growmas.structure.saliency import unit_saliency
+from growmas.structure.standins import silenced, silencing, standing_in
 from growmas.structure.state import resize, structure_state
 from growmas.structure.statistics import ActivationStatistics
-from growmas.structure.surgery import cut, side_lengths, silenced
+from growmas.structure.surgery import cut, side_lengths
 from growmas.structure.tracing import StructureForward, example_forward
 from growmas.structure.verification import check_outputs
+from growmas.structure.views import Views
 from growmas.structure.widening import widen
 from growmas.traceless import traceless
 
@@ -101,12 +112,25 @@ class Structure:
         self._edges = anatomy.edges
         self._tasks: list[str] = []
         self._listeners: list[Listener] = []
-        self._views = 0
+        self._heads: dict[str, UnitGroup] = {}
+        self._norms = NormMemory(model)
+        self._views = Views()
 
     @property
     def groups(self) -> Mapping[str, UnitGroup]:
         """Group name -> group, for every group that can shrink or grow."""
         return MappingProxyType(self._groups)
+
+    @property
+    def heads(self) -> Mapping[str, UnitGroup]:
+        """Layer name -> its classes, for every head that has grown; births say when each came."""
+        return MappingProxyType(self._heads)
+
+    @property
+    def norms(self) -> Mapping[str, tuple[str, ...]]:
+        """Name of a task -> names of the norms' tensors that are remembered for its view."""
+        names = self._tasks or ["0"]
+        return {names[task]: tuple(kept) for task, kept in self._norms.tasks.items()}
 
     @property
     def parameters(self) -> int:
@@ -270,7 +294,7 @@ class Structure:
                 reconstructed, or the verification failed.
             DataError: Reconstruction has no data, or bad data.
         """
-        self._check_no_view()
+        self._views.check_none()
         followers = tuple(followers)
         if isinstance(reconstruct, ActivationStatistics) and reconstruct not in followers:
             followers = (*followers, reconstruct)
@@ -312,7 +336,7 @@ class Structure:
                 shifts,
                 widening.means,
             )
-            follow([*followers, *map(_Listening, self._listeners)], edit, self.model)
+            self._follow(followers, edit)
         except BaseException:
             repair.undo()
             incision.undo()
@@ -353,16 +377,112 @@ class Structure:
         options = {"init": init, "reconstruct_forward": forward}
         return rehearse(self, plan, run, metrics or {}, reconstruct, options)
 
+    def grow_head(
+        self,
+        layer: str,
+        classes: int,
+        *,
+        followers: Iterable[object] = (),
+        init: str = "zero",
+        bias: float | None = None,
+        generator: torch.Generator | None = None,
+        verify: bool = True,
+    ) -> Edit:
+        """Give one shared head rows for new classes: all of it, or nothing.
+
+        Unlike the units of a group, which no plan may add where they reach the output, the output
+        becomes wider: old logits stay as they are, verified on the example inputs, and the new
+        ones follow them. Views of earlier tasks give the logits of the classes of then alone;
+        call it after `begin_task`, so that the classes belong to the new task.
+
+        Args:
+            layer: Qualified name of the head, a Linear or a convolution.
+            classes: How many to add.
+            followers: See `apply`.
+            init: Fresh rows, bias included: "zero", so that new logits start at 0 whatever the
+                input, and learn at once; or "uniform", the layer's own default, which is small.
+            bias: The bias of fresh rows; None leaves it to `init`. A negative one keeps new
+                classes from winning where all old logits are low, until they are learnt.
+            generator: CPU generator for "uniform"; None takes the structure's.
+            verify: See `apply`.
+
+        Returns:
+            The edit, in which no units are born: a class is no unit.
+
+        Raises:
+            PlanError: The layer is no head, or another argument does not fit.
+            SurgeryError: A follower cannot follow, or the verification failed.
+        """
+        self._views.check_none()
+        followers = tuple(followers)
+        plan = plan_of(layer, classes)
+        check_start(init, bias)
+        heads = self._heads
+        head = heads.get(layer) or head_of(self.model, layer, self._groups)
+        check_followers(followers, self.model)
+        expected = self._outputs() if verify else []
+        generator = generator or self.generator
+        drawn = (generator or torch.default_generator).get_state()
+        wider, incision = add_rows(self.model, head, plan, self.task, init, bias, generator)
+        try:
+            if verify:
+                check_head(expected, self._outputs, layer, classes)
+            self._heads = {**heads, layer: wider}
+            changes, swapped, sizes = incision.changes, incision.swapped, incision.sizes
+            edit = Edit(plan, self.task, changes, {}, {}, {}, swapped, sizes)
+            self._follow(followers, edit)
+        except BaseException:
+            incision.undo()
+            self._heads = heads
+            (generator or torch.default_generator).set_state(drawn)
+            raise
+        recompile_after_edit(self._given, self.model)
+        return edit
+
+    def remember_norms(self, task: int | str | None = None, *, affine: bool = False) -> None:
+        """Let a task's view have the running statistics that the norms have now.
+
+        Call it when a task has been learnt; `StructuralManager.end_task` does. Otherwise what
+        later tasks do to BatchNorm's running statistics shows in the views of earlier ones. What
+        is remembered follows every edit by itself and is part of `state_dict`. Without norms that
+        have running statistics there is nothing to remember, and nothing happens.
+
+        Args:
+            task: Index or name of a task; None takes the current one.
+            affine: Remember the norms' weight and bias as well. They are then constants in the
+                view: no gradient and no importance reaches those of the model.
+
+        Raises:
+            PlanError: No such task.
+        """
+        self._norms.remember(self.task if task is None else self._index(task), affine=affine)
+
+    def forget_norms(self, task: int | str) -> None:
+        """Let the norms in a task's view be those of today again.
+
+        Raises:
+            PlanError: No such task.
+        """
+        self._norms.forget(self._index(task))
+
     @contextmanager
     def view(self, task: int | str) -> Iterator[nn.Module]:
         """Answer as of a task: units born later are left out while the context lasts.
 
-        Only units are left out; weights are as they are now, and pruned units stay gone. While
-        the model runs, consumers of younger units read masked copies of their weights, through
-        which gradients reach the parameters; between calls the parameters are in place. Views
-        nest, and then leave out what either leaves out. The model itself is changed for the
-        duration, so two threads must not hold different views of one model. A younger unit whose
-        activation is NaN or infinite still shows, since 0 · NaN is NaN.
+        Weights are as they are now, and pruned units stay gone. Norms have the running statistics
+        that were remembered for the task (`remember_norms`), those of today where none were; in
+        train mode they normalise by the batch, and their own statistics move, as without a view.
+        A head that grew gives the logits of the classes of then.
+
+        While the model runs, masked copies stand in for the weights that read younger units,
+        through which gradients reach the parameters; between calls the parameters are in place.
+        Without gradients a copy is made once and kept until the context ends or the parameter is
+        changed in place (by an optimizer, or under `no_grad`; not through `.data`).
+
+        Views nest: the network is then as of the earliest. The model itself is changed for the
+        duration: threads may share one view, all of them with gradients or all without, and a
+        second thread that asks for a view of its own is refused. A younger unit whose activation
+        is NaN or infinite still shows, since 0 · NaN is NaN.
 
         Args:
             task: Index or name of a task.
@@ -370,18 +490,18 @@ class Structure:
         Raises:
             PlanError: No such task, or younger units that pass norms over all channels, which
                 cannot be left out.
+            SurgeryError: Another thread holds a view.
         """
-        younger = self._younger_than(task)
-        self._views += 1
-        try:
-            with silenced(self.model, self._groups.values(), younger):
+        index = self._index(task)
+        younger = younger_units(self._groups, index)
+        with self._views.held(index):
+            makers = {
+                **silencing(self.model, self._groups.values(), younger),
+                **narrowed(self._heads, index),
+                **self._norms.stand_ins(index, lambda: self._views.earliest == index),
+            }
+            with standing_in(self.model, makers):
                 yield self.model
-        finally:
-            self._views -= 1
-
-    def _check_no_view(self) -> None:
-        if self._views:
-            raise SurgeryError("this cannot be done inside a view: leave it first")
 
     def extract(self, task: int | str) -> nn.Module:
         """The network as of a task, as a plain, smaller copy of the model.
@@ -392,19 +512,25 @@ class Structure:
             PlanError: No such task, one in which a whole group was not born yet, or younger units
                 that pass norms over all channels, which cannot be left out.
         """
-        self._check_no_view()
-        younger = self._younger_than(task)
+        self._views.check_none()
+        index = self._index(task)
+        younger = younger_units(self._groups, index)
         plan = Plan(prune={name: sorted(ids) for name, ids in younger.items() if ids})
         plan.check(self._groups, self.fixed)
         model = copy.deepcopy(self.model)
         inventory = Inventory(model)
-        new = self._reindexing(plan, inventory)
-        cut(inventory, self._groups.values(), new.sources, None)
+        everything = {**self._groups, **self._heads}
+        classes = younger_units(self._heads, index)
+        later = Plan(prune={name: sorted(ids) for name, ids in {**younger, **classes}.items()})
+        new = self._reindexing(later, inventory, everything)
+        incision = cut(inventory, everything.values(), new.sources, None)
+        self._norms.write(index, model, incision.changes)
         return model
 
     def state_dict(self) -> dict[str, Any]:
-        """Tasks, groups, ids and sizes, as tensors and JSON values."""
-        return structure_state(self.model, self._tasks, self._groups)
+        """Tasks, groups, heads, ids, sizes and norms, as tensors and JSON values."""
+        state = structure_state(self.model, self._tasks, self._groups, self._heads)
+        return {**state, "view_norms": self._norms.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> dict[nn.Parameter, nn.Parameter]:
         """Give the model the widths, and the units the ids, that `state_dict` recorded.
@@ -416,30 +542,42 @@ class Structure:
             Old parameter -> the parameter in its place.
 
         Raises:
-            SurgeryError: The groups are not those of this model.
+            SurgeryError: The groups, or the norms that are remembered, are not those of this model.
+            PlanError: A head that grew is no head of this model.
         """
-        self._check_no_view()
+        self._views.check_none()
         groups = restored_groups(self._groups, state["groups"])
+        first = {name: head_of(self.model, name, self._groups) for name in state.get("heads", {})}
+        heads = restored_groups(first, state.get("heads", {}))
         tasks = list(state["tasks"])
-        incision = resize(self.model, self._groups, state)
-        self._groups = groups
+        incision = resize(self.model, {**self._groups, **first}, state)
+        self._norms.load_state_dict(state.get("view_norms", {}))
+        self._groups, self._heads = groups, heads
         self._tasks = tasks
         return dict(incision.swapped.values())
 
-    def _reindexing(self, plan: Plan, inventory: Inventory) -> Reindexing:
-        lengths = side_lengths(inventory, [self._groups[name] for name in plan.groups])
+    def _reindexing(
+        self, plan: Plan, inventory: Inventory, groups: Mapping[str, UnitGroup] | None = None
+    ) -> Reindexing:
+        groups = self._groups if groups is None else groups
+        lengths = side_lengths(inventory, [groups[name] for name in plan.groups])
         simple = Plan(prune=plan.removed, grow=plan.added)
-        return reindexing(self._groups, simple, lengths, self.task)
+        return reindexing(groups, simple, lengths, self.task)
 
-    def _younger_than(self, task: int | str) -> dict[str, set[int]]:
+    def _index(self, task: int | str) -> int:
         if isinstance(task, str):
             if task not in self._tasks:
                 known = ", ".join(map(repr, self._tasks)) or "none was begun"
                 raise PlanError(f"no task {task!r}; tasks begun: {known}")
-            task = self._tasks.index(task)
+            return self._tasks.index(task)
         if type(task) is not int or not 0 <= task <= self.task:
             raise PlanError(f"no task {task}; the tasks begun so far are 0 to {self.task}")
-        return younger_units(self._groups, task)
+        return task
+
+    def _follow(self, followers: Iterable[object], edit: Edit) -> None:
+        """Followers, what the structure itself remembers, and listeners take the edit over."""
+        listening = map(_Listening, self._listeners)
+        follow([*followers, self._norms, *listening], edit, self.model)
 
     def _run(self, model: nn.Module) -> Any:
         return self._forward(model, self.example_inputs)

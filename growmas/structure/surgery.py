@@ -1,7 +1,6 @@
 """The change itself: new tensors into the model, and back out again if anything is wrong."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,8 +12,7 @@ from growmas.structure.axes import LayerAxes
 from growmas.structure.edit import AxisChange, reindexed
 from growmas.structure.groups import UnitGroup
 from growmas.structure.initialisation import fill_fresh
-from growmas.structure.inventory import Inventory, Slot
-from growmas.structure.placement import placements
+from growmas.structure.inventory import Inventory, Slot, put
 from growmas.structure.reindexing import LayerSide
 
 
@@ -87,7 +85,7 @@ class Incision:
         for (module, attribute), value in reversed(self.attributes):
             setattr(module, attribute, value)
         for slot, tensor in self.tensors:
-            _put(slot, tensor)
+            put(slot, tensor)
 
 
 def cut(
@@ -125,78 +123,12 @@ def cut(
                 incision.swapped[name] = (old, new)
             for slot in inventory.slots[name]:
                 incision.tensors.append((slot, old))
-                _put(slot, new)
+                put(slot, new)
         fill_fresh(inventory.modules, fresh, changes, generator)
     except BaseException:
         incision.undo()
         raise
     return incision
-
-
-@contextmanager
-def silenced(
-    model: nn.Module, groups: Iterable[UnitGroup], units: Mapping[str, set[int]]
-) -> Iterator[None]:
-    """Leave units out of the forward pass: the columns of their consumers read as zero.
-
-    Nothing is written: while a consumer, or a module that holds one, runs its `forward`, masked
-    copies stand in for the consumers' weights, through which gradients flow to the parameters.
-    Between calls the parameters are in place, for importance, anchors, optimizers and
-    `state_dict`.
-    """
-    masks: dict[Slot, dict[int, list[Tensor]]] = {}
-    paths: dict[nn.Module, None] = {}
-    for group in groups:
-        if not units.get(group.name):
-            continue
-        doomed = [i for i, unit in enumerate(group.unit_ids) if unit in units[group.name]]
-        for place in placements(model, group, ["in"]):
-            dims = masks.setdefault((place.module, place.axis.tensor), {})
-            dims.setdefault(place.axis.dim, []).append(place.positions[doomed].flatten())
-            parts = place.layer.split(".")
-            names = [".".join(parts[:length]) for length in range(len(parts) + 1)]
-            paths |= dict.fromkeys(model.get_submodule(name) for name in names)
-    entered = _Entered(masks)
-    before = {module: vars(module).get("forward") for module in paths}
-    try:
-        for module in paths:
-            module.__dict__["forward"] = entered.around(module.forward)
-        yield
-    finally:
-        for module, forward in before.items():
-            if forward is None:
-                del module.__dict__["forward"]
-            else:
-                module.__dict__["forward"] = forward
-
-
-class _Entered:
-    """Puts masked copies of weights in place while any of the wrapped calls runs."""
-
-    def __init__(self, masks: Mapping[Slot, Mapping[int, list[Tensor]]]) -> None:
-        self.masks = masks
-        self.depth = 0
-
-    def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            if self.depth:
-                return call(*args, **kwargs)
-            held = {(m, name): m._parameters[name] for m, name in self.masks}
-            self.depth += 1
-            try:
-                for slot, dims in self.masks.items():
-                    weight: Any = held[slot]
-                    for dim, positions in dims.items():
-                        where = torch.cat(positions).to(weight.device)
-                        weight = weight.index_fill(dim, where, 0.0)
-                    _put(slot, weight)
-                return call(*args, **kwargs)
-            finally:
-                self.depth -= 1
-                for slot, weight in held.items():
-                    _put(slot, weight)
-
-        return forward
 
 
 def _new_sizes(
@@ -232,13 +164,3 @@ def _check_no_hooks(tensors: Mapping[str, Tensor]) -> None:
             f"{', '.join(map(repr, hooked))} has gradient hooks, which would be lost with the "
             "old parameter: remove them before surgery and register them again afterwards"
         )
-
-
-def _put(slot: Slot, tensor: Tensor | None) -> None:
-    module, attribute = slot
-    if attribute in module._buffers:
-        module._buffers[attribute] = tensor
-    else:
-        module._parameters[attribute] = tensor  # type: ignore[assignment]
-    if isinstance(module, nn.RNNBase):  # which keeps a list of its weights besides
-        module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]

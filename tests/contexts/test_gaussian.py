@@ -30,13 +30,23 @@ def learnt(context: GaussianContext, batches: list[Tensor]) -> GaussianContext:
 
 
 def reference(
-    context: GaussianContext, rows: Tensor, inputs: Tensor, shrinkage: float = 0.1
+    context: GaussianContext,
+    rows: Tensor,
+    inputs: Tensor,
+    shrinkage: float = 0.1,
+    of_task: tuple[Tensor, ...] = (),
 ) -> np.ndarray:
-    """Log-density of inputs under the shrunk Gaussian of rows, projected beforehand."""
+    """Log-density of inputs under the shrunk Gaussian of rows, projected beforehand.
+
+    It is shrunk towards the mean variance of all `of_task`, the rows of each class of the task.
+    """
     matrix = context.state_dict()["matrix"]
-    rows, inputs = (x if matrix is None else x @ matrix for x in (rows, inputs))
+    rows, inputs, *of_task = (
+        x if matrix is None else x @ matrix for x in (rows, inputs, *(of_task or (rows,)))
+    )
     covariance = np.cov(rows.numpy().T, bias=True)
-    sphere = np.eye(len(covariance)) * np.trace(covariance) / len(covariance)
+    spread = [len(part) * part.numpy().var(0).mean() for part in of_task]
+    sphere = np.eye(len(covariance)) * sum(spread) / sum(map(len, of_task))
     shrunk = (1 - shrinkage) * covariance + shrinkage * sphere
     return multivariate_normal(rows.mean(0).numpy(), shrunk).logpdf(inputs.numpy())
 
@@ -62,7 +72,11 @@ def test_classes_add_up_to_tasks() -> None:
     assert context.components == ((0, 3), (0, 7), (1, 0))
     inputs = torch.cat(batches)[::7]
     parts = [batches[0][labels[0] == 3], batches[0][labels[0] == 7], batches[1]]
-    joint = np.stack([reference(context, part, inputs) for part in parts], 1)
+    mates = (parts[:2], parts[:2], parts[2:])
+    joint = np.stack([
+        reference(context, part, inputs, of_task=tuple(of_task))
+        for part, of_task in zip(parts, mates, strict=True)
+    ], 1)  # fmt: skip
     joint += np.log([2 / 3, 1 / 3, 1])
     joint -= np.logaddexp.reduce(joint, axis=1, keepdims=True)
     np.testing.assert_allclose(context.class_scores(inputs).numpy(), joint, rtol=1e-9, atol=1e-9)

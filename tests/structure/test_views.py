@@ -1,6 +1,7 @@
 """The network as it was at a task."""
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from growmas import MAS, GrowmasError, Plan, Structure, mas_importance
 from growmas.errors import PlanError
+from growmas.structure.standins import Masked
 
 by_name = pytest.mark.parametrize("case", SURGERY, ids=lambda case: case.name)
 
@@ -217,6 +219,103 @@ def test_a_group_without_a_unit_of_that_time_cannot_be_extracted() -> None:
         structure.extract("a")
     with structure.view("a"):
         outputs(structure.model, MLP.inputs(2))
+
+
+# Copies are kept between calls, and threads share a view ----------------------------------------
+
+
+def changed(model: nn.Module, how: str) -> None:
+    weight = model[2].weight
+    if how == "data":
+        weight.data = weight.data + 1
+    elif how == "step":
+        model(MLP.inputs(4)).sum().backward()
+        torch.optim.Adam(model.parameters(), lr=0.1, foreach=True).step()
+    elif how == "fused":
+        model(MLP.inputs(4)).sum().backward()
+        torch.optim.Adam(model.parameters(), lr=0.1, fused=True).step()
+    elif how == "in data, by training":
+        model(MLP.inputs(4)).sum().backward()
+        for p in model.parameters():
+            p.data.sub_(p.grad.data)
+    else:
+        with torch.no_grad():
+            weight.mul_(2) if how == "in place" else weight.copy_(weight + 1)
+
+
+@pytest.mark.parametrize(
+    "how", ["data", "step", "fused", "in data, by training", "in place", "copied"]
+)
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_what_changes_in_a_view_shows_at_once(how: str, mode: Any) -> None:
+    structure, _ = grown(MLP)
+    model, x = structure.model, MLP.inputs(5)
+    with structure.view(0):
+        with mode():
+            before = model(x)
+            assert torch.equal(model(x), before)
+        changed(model, how)
+        with mode():
+            after = model(x)
+    assert not torch.allclose(after, before)
+    assert_close((after,), outputs(structure.extract(0), x))
+
+
+def test_after_calls_without_gradients_they_flow_again() -> None:
+    structure, _ = grown(MLP)
+    model, x = structure.model, MLP.inputs(5)
+    with structure.view(0):
+        for mode in (torch.no_grad, torch.inference_mode, torch.enable_grad):
+            with mode():
+                result = model(x)
+        result.sum().backward()
+        assert model[2].weight.grad[:, :6].any()
+        with torch.inference_mode():
+            model(x)
+        with torch.no_grad():
+            model(x)
+        seen = x.clone().requires_grad_()
+        model.requires_grad_(False)
+        model(seen).sum().backward()
+        assert seen.grad.any()
+
+
+def test_a_masked_copy_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    structure, seen = grown(MLP)
+    made = []
+    copy_of = Masked._copy
+    monkeypatch.setattr(Masked, "_copy", lambda self, w: made.append(w) or copy_of(self, w))
+    with structure.view(0):
+        for _ in range(3):
+            assert_close(outputs(structure.model, MLP.inputs(5, seed=9)), seen[0])
+    assert len(made) == 2
+
+
+def test_threads_share_a_view() -> None:
+    structure, seen = grown(CONVNET)
+    x = CONVNET.inputs(5, seed=9)
+    with structure.view(0), ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: outputs(structure.model, x), range(200)))
+    for output in found:
+        assert_close(output, seen[0])
+    assert_close(outputs(structure.model, x), seen[2])
+
+
+def test_a_view_of_another_thread_is_refused() -> None:
+    structure, seen = grown(MLP)
+
+    def view() -> None:
+        with structure.view(1):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        with (
+            structure.view(0),
+            pytest.raises(GrowmasError, match=r"another thread holds a view .*extract\(task\)"),
+        ):
+            pool.submit(view).result()
+        pool.submit(view).result()
+    assert_close(outputs(structure.model, MLP.inputs(5, seed=9)), seen[2])
 
 
 # What else one does in a view -------------------------------------------------------------------

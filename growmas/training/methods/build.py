@@ -28,7 +28,7 @@ from growmas.contexts import (
 from growmas.contexts.gaussian import Per
 from growmas.data import Stream
 from growmas.manager import OvergrowSelect, Policy, StructuralManager
-from growmas.penalty import MAS
+from growmas.penalty import MAS, HardProtection
 from growmas.structure import Structure
 from growmas.training.methods.gaussian import GaussianClasses
 from growmas.training.methods.growmas import Growmas
@@ -38,6 +38,7 @@ from growmas.training.methods.method import Method
 from growmas.training.methods.policies import build_budget, grow_policies, prune_policy
 from growmas.training.methods.separate import Separate
 from growmas.training.methods.trial import TrialRun
+from growmas.training.methods.viewed import Combine
 
 
 def build_method(
@@ -80,6 +81,8 @@ def build_method(
         grow=grow,
         prune=prune_policy(config.prune) if config.prune else None,
         budget=build_budget(config.budget) if config.budget else None,
+        protect=_protection(config, structure),
+        norms=config.norms,
     )
     context, combine = _context(config.context, seed)
     return Growmas(
@@ -90,6 +93,12 @@ def build_method(
         trial=_trial(config, optimizer, batch_size),
         select=_selection(config, grow),
     )
+
+
+def _protection(config: GrowmasConfig, structure: Structure) -> HardProtection | None:
+    if config.protect is None:
+        return None
+    return HardProtection(structure.model, fraction=config.protect)
 
 
 def _trial(config: GrowmasConfig, optimizer: Optimizer, batch_size: int) -> TrialRun | None:
@@ -107,13 +116,13 @@ def _selection(
     return chosen[0], config.grow.after
 
 
-def _context(config: ContextKind | None, seed: int) -> tuple[Context | None, bool]:
-    """The context, and whether all views answer, weighed."""
+def _context(config: ContextKind | None, seed: int) -> tuple[Context | None, Combine]:
+    """The context, and how it and the views answer together."""
     if config is None:
-        return None, False
+        return None, "none"
     if isinstance(config, GaussianContextConfig):
         return _gaussian(config, config.per, seed), config.combine
-    return EntropyContext() if isinstance(config, EntropyContextConfig) else EnergyContext(), False
+    return EntropyContext() if isinstance(config, EntropyContextConfig) else EnergyContext(), "none"
 
 
 def _gaussian(

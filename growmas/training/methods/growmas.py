@@ -9,7 +9,7 @@ from growmas.data import Stream, Task, batches
 from growmas.manager import OvergrowSelect, StructuralManager
 from growmas.training.methods.method import IMPORTANCE_BATCH, inputs_of, through
 from growmas.training.methods.trial import TrialRun
-from growmas.training.methods.viewed import Viewed
+from growmas.training.methods.viewed import Combine, Viewed
 
 MEASURED_BATCHES = 4
 """Batches that policies measure the new task on."""
@@ -18,13 +18,15 @@ MEASURED_BATCHES = 4
 class Growmas(Viewed):
     """The MAS penalty on a network that grows and prunes itself; old tasks see their views."""
 
+    manager: StructuralManager
+
     def __init__(
         self,
         manager: StructuralManager,
         *,
         stream: Stream,
         context: Context | None = None,
-        combine: bool = False,
+        combine: Combine = "none",
         trial: TrialRun | None = None,
         select: tuple[OvergrowSelect, int] | None = None,
     ) -> None:
@@ -34,21 +36,21 @@ class Growmas(Viewed):
             manager: Structure, penalty and policies.
             stream: See `Viewed`, also for the next two.
             context: What names the task of a sample.
-            combine: Weigh all views.
+            combine: How views and context answer together.
             trial: A short training run, for `GrowByNeed`.
             select: The policy that chooses among overgrown units, and after how many epochs.
         """
         super().__init__(
             manager.structure, manager.mas, stream=stream, context=context, combine=combine
         )
-        self._manager = manager
+        self.manager = manager
         self._trial = trial
         self._select = select
 
     def begin_task(self, task: Task) -> None:
         """Grow, unless it is the first task."""
         few = list(itertools.islice(batches(task.train, IMPORTANCE_BATCH), MEASURED_BATCHES))
-        self._manager.begin_task(
+        self.manager.begin_task(
             task.name,
             few,
             forward=lambda model, batch: model(batch[0], task.head),
@@ -60,9 +62,9 @@ class Growmas(Viewed):
         """Choose among overgrown units when it is time."""
         if self._select and self._select[1] == epoch and task.index:
             policy, _ = self._select
-            self._manager.step(inputs_of(task), forward=through(task.head), only=policy)
+            self.manager.step(inputs_of(task), forward=through(task.head), only=policy)
 
     def end_task(self, task: Task) -> None:
         """Consolidate on the task's training inputs, through its own head, then prune."""
         super().end_task(task)
-        self._manager.end_task(inputs_of(task), forward=through(task.head))
+        self.manager.end_task(inputs_of(task), forward=through(task.head))

@@ -7,6 +7,7 @@ from torch import Tensor
 from growmas.contexts import Context
 from growmas.data import Split, Task, batches
 from growmas.importance.batches import Forward
+from growmas.manager import StructuralManager
 from growmas.penalty import MAS
 from growmas.structure import Structure
 
@@ -23,7 +24,10 @@ class Method:
         structure: The units of the network that learns.
         mas: Importance over tasks, None where the method has none.
         context: What names the task of a sample, None where the method has none.
+        manager: What grows and prunes the network, None where the method has none.
     """
+
+    manager: StructuralManager | None = None
 
     def __init__(
         self, structure: Structure, mas: MAS | None = None, context: Context | None = None

@@ -1,14 +1,18 @@
 """Methods that have an answer for each task."""
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from growmas.contexts import Context, answer_by_view, combine_views, view_answers
+from growmas.contexts import Context, GaussianContext, answer_by_view, combine_views, view_answers
 from growmas.data import Stream, Task, batches
 from growmas.errors import RunError
 from growmas.penalty import MAS
 from growmas.structure import Structure
 from growmas.training.methods.method import IMPORTANCE_BATCH, Method
+
+Combine = Literal["none", "tasks", "classes"]
 
 
 class Viewed(Method):
@@ -25,7 +29,7 @@ class Viewed(Method):
         *,
         stream: Stream,
         context: Context | None = None,
-        combine: bool = False,
+        combine: Combine = "none",
     ) -> None:
         """Put the parts together.
 
@@ -34,7 +38,9 @@ class Viewed(Method):
             mas: Importance over tasks.
             stream: Its tasks have a head each; `labels` say what their outputs mean.
             context: What names the task of a sample.
-            combine: Weigh all views instead of taking the likeliest.
+            combine: "none" takes the view of the likeliest task; "tasks" weighs all views by how
+                likely their tasks are; "classes" multiplies them with what a `GaussianContext`
+                per class says of the classes as well.
         """
         super().__init__(structure, mas, context)
         self._heads = {task.name: task.head for task in stream.tasks}
@@ -58,7 +64,7 @@ class Viewed(Method):
                 return super().predict(inputs, task)
         if self.context is None:
             raise RunError(
-                "views are of tasks: without the task they need method.context, such as "
+                "views are of tasks: without the task they need a context, such as method.context="
                 "{kind: gaussian, per: task}"
             )
         return self._unnamed(inputs, self.context).to(inputs.device)
@@ -74,9 +80,12 @@ class Viewed(Method):
 
         tasks = context.tasks
         answers = view_answers(self.structure, inputs, tasks=tasks, forward=forward)
-        if self._combine:
+        if self._combine != "none":
+            experts = None
+            if self._combine == "classes" and isinstance(context, GaussianContext):
+                experts = context.class_answers(inputs)
             scores = context.scores(inputs, answers)
-            return combine_views(scores, answers, classes=labels).argmax(1)
+            return combine_views(scores, answers, classes=labels, experts=experts).argmax(1)
         chosen = context.select(inputs, answers)
         logits = answer_by_view(self.structure, chosen, inputs, tasks=tasks, forward=forward)
         return _looked_up(labels, chosen.to(logits.device), logits.argmax(1))

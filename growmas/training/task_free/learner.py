@@ -352,6 +352,7 @@ class TaskFreeLearner:
         elif self._before.tasks < self.mas.tasks:
             self.mas.load_state_dict(self._before.state_dict())
             self.mas.consolidate([s.inputs for s in old], forward=self._of_inputs)
+            self.structure.remember_norms()
             if self._tracker is not None:
                 self._tracker.snapshot(omega=self.mas.omega)
         self._before.load_state_dict(self.mas.state_dict())

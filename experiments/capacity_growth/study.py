@@ -1,0 +1,139 @@
+"""Does growing help, when nobody names the task, on a budget of parameters?
+
+    python experiments/capacity_growth/study.py [--only TITLE] [--out results.jsonl]
+
+Every method gets the same four settings to choose from, judged on seed 0 by a fifth of the training
+data; the choice learns all of the training data on seeds 1 to 5. Each run that is finished adds a
+line to the results, so that a study that was stopped goes on where it was.
+"""
+
+import argparse
+import json
+import tempfile
+from contextlib import nullcontext
+from pathlib import Path
+from unittest.mock import patch
+
+import torch
+from ablation import ABLATION, VIEWS_OFF
+from cases import STUDIES
+
+from growmas.config import Experiment
+from growmas.data import hold_out, load_source, register_source
+from growmas.run import run_experiment
+from growmas.structure import Structure
+from growmas.training.metrics import average_accuracy, forgetting
+
+HERE = Path(__file__).parent
+HELD_OUT = "_held_out"
+FIRST = ("growmas", "growmas × Gaussians", "joint", "Gaussians of pixels")  # if time is short
+
+
+def register_held_out(name):
+    """The training data of a source, a fifth of them in place of the test data."""
+
+    def load():
+        whole = load_source(name)
+        return hold_out(name + HELD_OUT, whole.train_inputs, whole.train_labels, whole.classes)
+
+    register_source(name + HELD_OUT, load)
+
+
+def experiment_of(study, case, setting, seed, *, tuning):
+    values = {
+        "name": "study",
+        "seed": seed,
+        "stream": dict(study.stream),
+        "model": dict(case.model),
+        "method": dict(case.config),
+        "training": {"learning_rate": 0.003, **study.training},
+    }
+    for key, value in setting.items():
+        record, _, name = key.partition(".")
+        if name:
+            values[record][name] = value
+        else:
+            values[record] = {**value}
+    stream = values["stream"]
+    if tuning and "sources" in stream:
+        stream["sources"] = [name + HELD_OUT for name in stream["sources"]]
+    elif tuning:
+        stream["source"] += HELD_OUT
+        stream["tasks"] = study.tune_on or stream["tasks"]
+    return Experiment.model_validate(values)
+
+
+def measure(experiment, *, views=True):
+    off = patch.object(Structure, "view", lambda self, task: nullcontext(self.model))
+    with tempfile.TemporaryDirectory() as folder, nullcontext() if views else off:
+        results = run_experiment(experiment, Path(folder) / "run")
+    return {
+        "accuracy": average_accuracy(results.accuracy),
+        "forgetting": forgetting(results.accuracy),
+        "matrix": results.accuracy,
+        "tasks": results.tasks,
+        "parameters": results.parameters,
+        "context": results.context_size,
+        "cpu": results.cpu_seconds,
+    }
+
+
+class Ledger:
+    """Finished runs, in a file that grows by a line for each."""
+
+    def __init__(self, path):
+        self._path = path
+        lines = path.read_text().splitlines() if path.exists() else []
+        self.rows = [json.loads(line) for line in lines]
+
+    def run(self, study, case, setting, seed, *, tuning=False):
+        key = {
+            "study": study.title, "method": case.method, "setting": setting, "seed": seed,
+            "tuning": tuning,
+        }  # fmt: skip
+        for row in self.rows:
+            if all(row[name] == value for name, value in key.items()):
+                return row
+        experiment = experiment_of(study, case, setting, seed, tuning=tuning)
+        row = {**key, **measure(experiment, views=case.method not in VIEWS_OFF)}
+        self.rows.append(row)
+        with self._path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+        print(f"{study.title} | {case.method} | {setting} | seed {seed} | {row['accuracy']:.4f} "
+              f"| {row['cpu']:.1f} s", flush=True)  # fmt: skip
+        return row
+
+
+def chosen(ledger, study, case, studies):
+    """The setting that did best on the held-out data of seed 0."""
+    if case.like is not None:
+        settled = [c for c in studies[case.like].cases if c.like is None]
+        twin = next(c for n in (case.method, "growmas") for c in settled if c.method == n)
+        return chosen(ledger, studies[case.like], twin, studies)
+    if len(case.settings) == 1:
+        return case.settings[0]
+    rows = [ledger.run(study, case, setting, 0, tuning=True) for setting in case.settings]
+    return max(rows, key=lambda row: row["accuracy"])["setting"]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", help="studies whose title holds this")
+    parser.add_argument("--out", type=Path, default=HERE / "results.jsonl")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    for name in ("mnist5k", "digits", "shapes", "mnist5k_cluttered"):
+        register_held_out(name)
+    ledger = Ledger(options.out)
+    everything = (*STUDIES, ABLATION)
+    studies = {study.title: study for study in everything}
+    wanted = [study for study in everything if (options.only or "") in study.title]
+    pairs = [(study, case) for study in wanted for case in study.cases]
+    for study, case in sorted(pairs, key=lambda pair: pair[1].method not in FIRST):
+        setting = chosen(ledger, study, case, studies)
+        for seed in study.seeds:
+            ledger.run(study, case, setting, seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""Tensors that stand in for a model's own while it runs; nothing of the model is written."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Lock
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from growmas.structure.groups import UnitGroup
+from growmas.structure.inventory import Slot, put, tensor_at
+from growmas.structure.placement import placements
+
+StandIn = Callable[[Tensor], Tensor]
+"""From the tensor in its place to the one that stands in for it; the same for none."""
+
+Place = tuple[str, str]
+"""Qualified name of a layer, and the name of one of its tensors."""
+
+
+@contextmanager
+def standing_in(model: nn.Module, makers: Mapping[Place, StandIn]) -> Iterator[None]:
+    """Let other tensors be read in place of a model's own while the context lasts.
+
+    While a layer, or a module that holds one, runs its `forward`, the stand-ins are in place;
+    between calls the model's own tensors are, for importance, anchors, optimizers and
+    `state_dict`. Contexts nest: a stand-in of the outer one is made from that of the inner one.
+
+    Several threads may run the model meanwhile, if all of them take gradients or none does.
+    """
+    paths: dict[nn.Module, None] = {}
+    slots: dict[Slot, StandIn] = {}
+    for (layer, tensor), make in makers.items():
+        slots[model.get_submodule(layer), tensor] = make
+        parts = layer.split(".")
+        names = [".".join(parts[:length]) for length in range(len(parts) + 1)]
+        paths |= dict.fromkeys(model.get_submodule(name) for name in names)
+    calls = _Calls(slots)
+    before = {module: vars(module).get("forward") for module in paths}
+    try:
+        for module in paths:
+            module.__dict__["forward"] = calls.around(module.forward)
+        yield
+    finally:
+        for module, forward in before.items():
+            if forward is None:
+                del module.__dict__["forward"]
+            else:
+                module.__dict__["forward"] = forward
+
+
+class _Calls:
+    """Puts stand-ins in place while any of the wrapped calls runs."""
+
+    def __init__(self, makers: Mapping[Slot, StandIn]) -> None:
+        self.makers = makers
+        self.running = 0
+        self.own: dict[Slot, Tensor] = {}
+        self.lock = Lock()
+
+    def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            self.enter()
+            try:
+                return call(*args, **kwargs)
+            finally:
+                self.leave()
+
+        return forward
+
+    def enter(self) -> None:
+        with self.lock:
+            if not self.running:
+                self.own = {slot: tensor_at(slot) for slot in self.makers}
+                try:
+                    for slot, make in self.makers.items():
+                        put(slot, make(self.own[slot]))
+                except BaseException:
+                    self.restore()
+                    raise
+            self.running += 1
+
+    def leave(self) -> None:
+        with self.lock:
+            self.running -= 1
+            if not self.running:
+                self.restore()
+
+    def restore(self) -> None:
+        for slot, tensor in self.own.items():
+            put(slot, tensor)
+        self.own = {}
+
+
+class Masked:
+    """Copies of a weight with some of its entries at zero, through which gradients flow to it.
+
+    Where no gradient is taken, the copy is kept for the next call, until the parameter is another
+    or was changed in place. Changes through `.data` are not seen by torch's version counter, so
+    a call that takes gradients, as training does before such a change, drops the copy too.
+    """
+
+    def __init__(self) -> None:
+        self.positions: dict[int, list[Tensor]] = {}
+        self._made: tuple[Tensor, tuple[Any, ...], Tensor] | None = None
+
+    def add(self, dim: int, positions: Tensor) -> None:
+        """Put the entries at `positions` along axis `dim` to zero as well."""
+        self.positions.setdefault(dim, []).append(positions)
+
+    def __call__(self, weight: Tensor) -> Tensor:
+        """The masked copy."""
+        if not _is_still(weight):
+            self._made = None
+            return self._copy(weight)
+        state = (weight._version, weight.data_ptr(), torch.is_inference_mode_enabled())
+        if self._made is None or self._made[0] is not weight or self._made[1] != state:
+            self._made = (weight, state, self._copy(weight))
+        return self._made[2]
+
+    def _copy(self, weight: Tensor) -> Tensor:
+        for dim, positions in self.positions.items():
+            weight = weight.index_fill(dim, torch.cat(positions).to(weight.device), 0.0)
+        return weight
+
+
+def _is_still(weight: Tensor) -> bool:
+    """Whether no gradient is taken with respect to it, and torch counts the changes of it."""
+    return (
+        isinstance(weight, nn.Parameter)
+        and not (weight.requires_grad and torch.is_grad_enabled())
+        and not weight.is_inference()
+        and not torch.compiler.is_compiling()
+    )
+
+
+def silencing(
+    model: nn.Module, groups: Iterable[UnitGroup], units: Mapping[str, set[int]]
+) -> dict[Place, StandIn]:
+    """Leave units out of the forward pass: the columns of their consumers read as zero."""
+    masks: dict[Place, Masked] = {}
+    for group in groups:
+        if not units.get(group.name):
+            continue
+        doomed = [i for i, unit in enumerate(group.unit_ids) if unit in units[group.name]]
+        for place in placements(model, group, ["in"]):
+            masked = masks.setdefault((place.layer, place.axis.tensor), Masked())
+            masked.add(place.axis.dim, place.positions[doomed].flatten())
+    return dict(masks)
+
+
+@contextmanager
+def silenced(
+    model: nn.Module, groups: Iterable[UnitGroup], units: Mapping[str, set[int]]
+) -> Iterator[None]:
+    """Leave units out while the context lasts; see `standing_in`."""
+    with standing_in(model, silencing(model, groups, units)):
+        yield
