@@ -36,11 +36,16 @@ def run(
         Path | None, typer.Option(help="The run directory; runs/NAME by default.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Go on with a task-free run that was stopped.")
+    ] = False,
 ) -> None:
     """Run an experiment and write its run directory."""
     from growmas.cli.running import run_config
 
-    run_config(config, overrides or [], out=out, root=RUNS, overwrite=overwrite)
+    run_config(
+        config, overrides or [], out=out, root=RUNS, overwrite=overwrite, resume=resume
+    )
 
 
 @app.command(no_args_is_help=True)
@@ -49,6 +54,14 @@ def show(run: Run, as_json: AsJson = False, ascii: Ascii = False, width: Width =
     from growmas.cli.reading import show_run
 
     show_run(run, root=RUNS, as_json=as_json, ascii=ascii, width=width)
+
+
+@app.command(no_args_is_help=True)
+def shifts(run: Run, as_json: AsJson = False, ascii: Ascii = False, width: Width = None) -> None:
+    """Show the loss of a task-free run, its plateaus and peaks, widths, and detection scores."""
+    from growmas.cli.reading import show_shifts
+
+    show_shifts(run, root=RUNS, as_json=as_json, ascii=ascii, width=width)
 
 
 @app.command(no_args_is_help=True)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from growmas.errors import RunError
 from growmas.history import TopologyHistory
-from growmas.terminal import comparison, runs, topology
+from growmas.terminal import comparison, runs, shifts, topology
 
 
 def show_run(name: str, *, root: Path, as_json: bool, ascii: bool, width: int | None) -> None:
@@ -22,6 +22,16 @@ def show_run(name: str, *, root: Path, as_json: bool, ascii: bool, width: int | 
         else:
             console, plain = _console(ascii, width)
             console.print(topology.render_history(history, ascii=plain))
+
+
+def show_shifts(name: str, *, root: Path, as_json: bool, ascii: bool, width: int | None) -> None:
+    """Print the loss of a task-free run with its shifts."""
+    trace = shifts.read_trace(_find(name, root))
+    if as_json:
+        _print_json(shifts.as_data(trace))
+    else:
+        console, plain = _console(ascii, width)
+        console.print(shifts.render_shifts(trace, ascii=plain))
 
 
 def compare_runs(

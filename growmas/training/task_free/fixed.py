@@ -1,5 +1,6 @@
 """Task-free MAS on a network of fixed size, as published."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from growmas.errors import ShiftError
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
+from growmas.training.task_free.records import Shift, StepDone
 
 Function = str | Callable[[Any], Tensor]
 
@@ -88,8 +90,8 @@ class TaskFreeMAS:
         self._most_recent = recent
         self._recent: list[Tensor] = []
 
-    def learn(self, inputs: Tensor, labels: Tensor) -> ShiftEvent | None:
-        """Learn one batch; tells what the detector said.
+    def learn(self, inputs: Tensor, labels: Tensor) -> StepDone:
+        """Learn one batch; what happened comes back.
 
         Args:
             inputs: [N, ...].
@@ -102,12 +104,13 @@ class TaskFreeMAS:
         if self.buffer is not None and self._size:
             inputs = torch.cat([inputs, self.buffer[0]])
             labels = torch.cat([labels, self.buffer[1]])
-        event, losses = None, torch.zeros(0)
+        event, first, losses = None, math.nan, torch.zeros(0)
         self.model.train()
         for step in range(self._steps):
             losses = F.cross_entropy(self.model(inputs), labels, reduction="none")
             if step == 0:
-                event = self.detector.update(float(losses[:size].detach().mean()))
+                first = float(losses[:size].detach().mean())
+                event = self.detector.update(first)
             self._optimizer.zero_grad()
             losses.mean().backward()  # type: ignore[no-untyped-call]
             self.mas.penalty_grad_()
@@ -118,7 +121,7 @@ class TaskFreeMAS:
         if event is not None and event.kind == "plateau" and self.mas.strength:
             self.mas.consolidate(self._measured_on(inputs[:size]), function=self._function)
         self.step += 1
-        return event
+        return StepDone(self.step - 1, first, "", None if event is None else _made_of(event))
 
     def predict(self, inputs: Tensor) -> Tensor:
         """The output in eval mode, [N, C]."""
@@ -167,3 +170,7 @@ class TaskFreeMAS:
         if self._size and self.buffer is not None:
             return [self.buffer[0]]
         return [inputs]
+
+
+def _made_of(event: ShiftEvent) -> Shift:
+    return Shift(event, "settled" if event.kind == "plateau" else "noticed", "", event.reason)

@@ -4,8 +4,7 @@ import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,10 +21,9 @@ from growmas.manager.situation import Trial
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
 from growmas.structure import Structure
+from growmas.training.task_free.records import Deed, Shift, StepDone
 from growmas.training.task_free.recent import Recent, Rewind, Seen
 from growmas.training.task_free.state import learner_state, restore_learner
-
-Deed = Literal["settled", "opened", "returned", "stayed", "full"]
 
 HOLD = 10
 """Steps after which a batch is taken into the statistics of its context, if no shift came."""
@@ -37,43 +35,6 @@ share of the way from there to the loss that gave the shift away."""
 
 TRIAL = 20
 """Steps of a trial, for `GrowByNeed`."""
-
-
-@dataclass(frozen=True)
-class Shift:
-    """What was made of an event.
-
-    Attributes:
-        event: What the detector said.
-        deed: "settled": a plateau, importance was consolidated and the network pruned. After a
-            peak, "opened": a new context; "returned": one seen before; "stayed": the current one
-            answers as well as ever, a false alarm; "full": there is no room for a new context, the
-            likeliest goes on.
-        context: Name of the context from now on.
-        reason: In words.
-    """
-
-    event: ShiftEvent
-    deed: Deed
-    context: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class StepDone:
-    """One batch was learnt.
-
-    Attributes:
-        step: From 0.
-        loss: Of the first gradient step, before the update and without the penalty.
-        context: Name of the context it was learnt in.
-        shift: What happened, if anything did.
-    """
-
-    step: int
-    loss: float
-    context: str
-    shift: Shift | None
 
 
 class TaskFreeLearner:
@@ -113,6 +74,7 @@ class TaskFreeLearner:
         manager: Grows and prunes.
         detector: Tells plateaus and peaks.
         context: Knows the inputs of each context.
+        tracker: Gets snapshots.
         step: How many batches were learnt.
     """
 
@@ -179,13 +141,12 @@ class TaskFreeLearner:
             structure,
             mas=self.mas,
             optimizer=optimizer,
-            tracker=tracker,
             grow=grow,
             prune=prune,
             budget=budget,
             followers=[self._before],
         )
-        self._tracker = tracker
+        self.tracker = tracker
         self._tries = any(isinstance(policy, GrowByNeed) for policy in several("grow", grow))
         self._loss = loss
         self._forward = forward
@@ -341,6 +302,11 @@ class TaskFreeLearner:
         self._before.load_state_dict(self.mas.state_dict())
         self.manager.end_task([s.inputs for s in seen], forward=self._of_inputs)
         self._settled = True
+        self._snapshot()
+
+    def _snapshot(self) -> None:
+        if self.tracker is not None:
+            self.tracker.snapshot(omega=self.mas.omega)
 
     def _leave(self, old: Sequence[Seen]) -> None:
         """Have the importance of a context that was new be that of its end."""
@@ -353,8 +319,7 @@ class TaskFreeLearner:
             self.mas.load_state_dict(self._before.state_dict())
             self.mas.consolidate([s.inputs for s in old], forward=self._of_inputs)
             self.structure.remember_norms()
-            if self._tracker is not None:
-                self._tracker.snapshot(omega=self.mas.omega)
+            self._snapshot()
         self._before.load_state_dict(self.mas.state_dict())
 
     def _recognised(self, new: Sequence[Seen]) -> tuple[int, int | None]:
