@@ -58,6 +58,14 @@ if TYPE_CHECKING:
         saturation,
     )
     from growmas.penalty import MAS, HardProtection
+    from growmas.shift import (
+        Cusum,
+        DetectionScore,
+        Detector,
+        NoveltyDetector,
+        PlateauDetector,
+        ShiftEvent,
+    )
     from growmas.structure import (
         ActivationStatistics,
         DryRun,
@@ -79,6 +87,7 @@ if TYPE_CHECKING:
         register_norm,
     )
     from growmas.structure.unit_graph import unit_graph
+    from growmas.training.task_free import TaskFreeLearner, TaskFreeMAS
 
 __version__ = "0.1.0"
 
@@ -89,6 +98,9 @@ __all__ = [
     "Answer",
     "Budget",
     "Context",
+    "Cusum",
+    "DetectionScore",
+    "Detector",
     "DryRun",
     "Edit",
     "EnergyContext",
@@ -106,9 +118,11 @@ __all__ = [
     "LayerAxes",
     "Layout",
     "MASPruningImportance",
+    "NoveltyDetector",
     "OvergrowSelect",
     "PerSample",
     "Plan",
+    "PlateauDetector",
     "Policy",
     "Products",
     "PruneBelow",
@@ -117,11 +131,14 @@ __all__ = [
     "RandomFilters",
     "ReplaceDead",
     "Rows",
+    "ShiftEvent",
     "Size",
     "Span",
     "Split",
     "StructuralManager",
     "Structure",
+    "TaskFreeLearner",
+    "TaskFreeMAS",
     "TensorAxis",
     "TopologyHistory",
     "TopologyTracker",
@@ -151,6 +168,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "TaskFreeMAS": "training.task_free",
+    "TaskFreeLearner": "training.task_free",
+    "ShiftEvent": "shift",
+    "PlateauDetector": "shift",
+    "NoveltyDetector": "shift",
+    "Detector": "shift",
+    "DetectionScore": "shift",
+    "Cusum": "shift",
     "MAS": "penalty",
     "UNKNOWN": "contexts",
     "ActivationStatistics": "structure",

@@ -65,6 +65,19 @@ def save(
         "protect": protect.state_dict() if protect is not None else None,
         "manager": manager.state_dict() if manager is not None else None,
     }
+    write_state(path, state)
+
+
+def write_state(path: str | os.PathLike[str], state: State) -> None:
+    """Write any state of tensors and JSON values; the old one is replaced only once complete.
+
+    Args:
+        path: The folder to write.
+        state: Mappings, lists, tuples, tensors and JSON values.
+
+    Raises:
+        CheckpointError: The folder cannot be written, or something else is in the state.
+    """
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_encode(state, tensors, "state"))
     folder = Path(path)
@@ -82,6 +95,15 @@ def save(
     except (OSError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise CheckpointError(f"the checkpoint {folder} cannot be written: {error}") from error
+
+
+def read_state(path: str | os.PathLike[str]) -> State:
+    """What `write_state` wrote.
+
+    Raises:
+        CheckpointError: It is not there, not complete, or of a newer format.
+    """
+    return _read(Path(path))
 
 
 def load(

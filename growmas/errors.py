@@ -37,6 +37,10 @@ class ContextError(GrowmasError):
     """A context asked before it has seen a task, or with settings or answers that do not fit."""
 
 
+class ShiftError(GrowmasError):
+    """A loss that is no number, or a detector with settings or a state that do not fit."""
+
+
 class HistoryError(GrowmasError):
     """A topology history that cannot be read, or that lacks the task or unit asked for."""
 

@@ -1,7 +1,8 @@
 """One experiment from its config to a run directory.
 
 A run directory holds `config.yaml` (everything resolved), `metrics.json` (rewritten after every
-task), `history.db` (the topology, written as it changes) and `checkpoint/` (the last state).
+task), `history.db` (the topology, written as it changes) and `checkpoint/` (the last state); that
+of a task-free stream also `stream.jsonl` (losses and shifts, step by step).
 """
 
 import json
@@ -17,14 +18,24 @@ import torch
 
 from growmas import __version__
 from growmas.checkpoint import save
-from growmas.config import ANSWER_BY_TASK, Experiment, PermutedConfig, SourcesConfig, dump_config
+from growmas.config import (
+    ANSWER_BY_TASK,
+    Experiment,
+    PermutedConfig,
+    SourcesConfig,
+    TaskFreeConfig,
+    dump_config,
+)
 from growmas.data import (
     Stream,
+    TaskFreeStream,
+    drifting_stream,
     load_source,
     own_heads,
     permuted_stream,
     sources_stream,
     split_stream,
+    task_free_stream,
 )
 from growmas.errors import RunError
 from growmas.history.tracker import TopologyTracker
@@ -33,6 +44,8 @@ from growmas.structure import Structure
 from growmas.training.learner import EpochDone, TaskAwareLearner
 from growmas.training.methods import build_method
 from growmas.training.optimizers import build_optimizer
+from growmas.training.task_free.build import build_learner, heads
+from growmas.training.task_free.loop import StreamRun
 
 EXAMPLES = 8
 """Real samples on which every edit is verified."""
@@ -108,6 +121,7 @@ def run_experiment(
     directory: str | os.PathLike[str],
     *,
     overwrite: bool = False,
+    resume: bool = False,
     observer: Observer | None = None,
 ) -> Results:
     """Run an experiment and write its run directory.
@@ -116,6 +130,8 @@ def run_experiment(
         experiment: What to run.
         directory: Where to write; it must not exist.
         overwrite: Replace a run directory that exists (never anything else).
+        resume: Go on with a run over a task-free stream that was stopped, from its last
+            checkpoint; its numbers are those of a run that was not.
         observer: Is told of every epoch and every task.
 
     Raises:
@@ -123,9 +139,14 @@ def run_experiment(
         GrowmasError: Whatever the parts refuse.
     """
     folder = Path(directory)
-    _check_free(folder, overwrite=overwrite)
+    free = isinstance(experiment.stream, TaskFreeConfig)
+    _check_free(folder, overwrite=overwrite, resume=resume)
+    if resume and not free:
+        raise RunError("only runs over a task-free stream can be resumed: use --overwrite")
     _check_device(experiment.device)
     torch.set_num_threads(experiment.threads)
+    if free:
+        return _run_task_free(experiment, folder, resume=resume, observer=observer)
     stream = build_stream(experiment)
     lessons = own_heads(stream) if experiment.method.kind in ANSWER_BY_TASK else stream
     structure = _build_structure(experiment, lessons)
@@ -146,16 +167,7 @@ def run_experiment(
         device=experiment.device,
         task_known=stream.scenario == "task",
     )
-    results = Results(
-        name=experiment.name,
-        method=experiment.method.kind,
-        stream=stream.name,
-        scenario=stream.scenario,
-        seed=experiment.seed,
-        tasks=[task.name for task in stream.tasks],
-        parameters=structure.parameters,
-        units=_widths(structure),
-    )
+    results = _first_results(experiment, stream, structure)
     _open_folder(folder, experiment, results)
     with TopologyTracker(structure, folder / "history.db") as tracker:
         for task in lessons.tasks:
@@ -183,9 +195,91 @@ def run_experiment(
     return results
 
 
+def _run_task_free(
+    experiment: Experiment, folder: Path, *, resume: bool, observer: Observer | None
+) -> Results:
+    stream = build_task_free_stream(experiment)
+    structure = _build_structure(experiment, stream, (stream.outputs,) * heads(experiment))
+    optimizer = build_optimizer(experiment.training, structure.model.parameters())
+    seed = _generator(experiment.seed, "context").initial_seed()
+    learner = build_learner(experiment, structure, optimizer, seed=seed)
+    run = StreamRun(learner, structure, stream, folder=folder, device=experiment.device)
+    results = _first_results(experiment, stream, structure)
+    if resume:
+        results.accuracy = json.loads((folder / "metrics.json").read_text())["accuracy"]
+    else:
+        _open_folder(folder, experiment, results)
+    with run.start(resume=resume) as tracker:
+        for done in run.go(tracker):
+            results.accuracy[done.index :] = [list(done.row)]
+            results.seconds, results.cpu_seconds = run.seconds, run.cpu_seconds
+            results.units, results.parameters = _widths(structure), structure.parameters
+            results.context_size = getattr(getattr(learner, "context", None), "size", 0)
+            tracker.snapshot(metrics=_metrics(stream, list(done.row)))
+            if len(done.row) == len(stream.tasks):
+                results.status = "finished"
+            _write_results(folder, results)
+            if observer:
+                name = stream.tasks[done.index].name
+                observer.epoch_done(EpochDone(done.index, name, 1, done.loss, 0.0))
+                observer.task_done(TaskDone(done.index, results))
+    return results
+
+
+def build_task_free_stream(experiment: Experiment) -> TaskFreeStream:
+    """The task-free stream of an experiment, the same on every machine."""
+    config, batch_size = experiment.stream, experiment.training.batch_size
+    if not isinstance(config, TaskFreeConfig):
+        raise RunError(f"a stream of kind {config.kind} is not task-free")
+    source, seed = load_source(config.source), _generator(experiment.seed, "stream").initial_seed()
+    if config.of == "turning":
+        return drifting_stream(
+            source,
+            steps=config.tasks * config.steps_per_task,
+            degrees=config.degrees,
+            views=config.tasks,
+            batch_size=batch_size,
+            seed=seed,
+            limit=config.limit,
+        )
+    build = split_stream if config.of == "split" else permuted_stream
+    base = build(
+        source,
+        tasks=config.tasks,
+        scenario=config.scenario,
+        generator=_generator(experiment.seed, "stream"),
+        limit=config.limit,
+    )
+    return task_free_stream(
+        base,
+        batch_size=batch_size,
+        steps_per_task=config.steps_per_task,
+        visits=config.visits,
+        blur=config.blur,
+        seed=seed,
+    )
+
+
+def _first_results(
+    experiment: Experiment, stream: Stream | TaskFreeStream, structure: Structure
+) -> Results:
+    return Results(
+        name=experiment.name,
+        method=experiment.method.kind,
+        stream=stream.name,
+        scenario=stream.scenario,
+        seed=experiment.seed,
+        tasks=[task.name for task in stream.tasks],
+        parameters=structure.parameters,
+        units=_widths(structure),
+    )
+
+
 def build_stream(experiment: Experiment) -> Stream:
     """The tasks of an experiment; the same seed gives the same stream on every machine."""
     config, generator = experiment.stream, _generator(experiment.seed, "stream")
+    if isinstance(config, TaskFreeConfig):
+        raise RunError("a task-free stream has no tasks to be told: use build_task_free_stream")
     if isinstance(config, SourcesConfig):
         sources = [load_source(name) for name in config.sources]
         return sources_stream(sources, scenario=config.scenario, limit=config.limit)
@@ -209,10 +303,12 @@ def build_stream(experiment: Experiment) -> Stream:
     )
 
 
-def _build_structure(experiment: Experiment, stream: Stream) -> Structure:
+def _build_structure(
+    experiment: Experiment, stream: Stream | TaskFreeStream, heads: tuple[int, ...] | None = None
+) -> Structure:
     seed = _generator(experiment.seed, "model").initial_seed()
     build = build_separate if experiment.method.kind == "separate" else build_model
-    model = build(experiment.model, stream.input_shape, stream.head_sizes, seed=seed)
+    model = build(experiment.model, stream.input_shape, heads or stream.head_sizes, seed=seed)
     examples = stream.tasks[0].train.inputs[:EXAMPLES].to(experiment.device)
     generator = _generator(experiment.seed, "growth")
     return Structure(model.to(experiment.device), examples, generator=generator)
@@ -237,12 +333,16 @@ def _widths(structure: Structure) -> dict[str, int]:
     return {name: group.width for name, group in structure.groups.items()}
 
 
-def _metrics(stream: Stream, row: list[float]) -> dict[str, float]:
+def _metrics(stream: Stream | TaskFreeStream, row: list[float]) -> dict[str, float]:
     named = {f"accuracy/{t.name}": a for t, a in zip(stream.tasks, row, strict=False)}
     return {**named, "accuracy": sum(row) / len(row)}
 
 
-def _check_free(folder: Path, *, overwrite: bool) -> None:
+def _check_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
+    if resume:
+        if not (folder / "metrics.json").exists():
+            raise RunError(f"{folder} is not a run that could be resumed")
+        return
     if not folder.exists():
         return
     if not overwrite:

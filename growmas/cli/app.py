@@ -40,11 +40,14 @@ def run(
         Path | None, typer.Option(help="The run directory; runs/NAME by default.")
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
+    resume: Annotated[
+        bool, typer.Option(help="Go on with a task-free run that was stopped.")
+    ] = False,
 ) -> None:
     """Run an experiment and write its run directory."""
     from growmas.cli.running import run_config
 
-    run_config(config, overrides or [], out=out, root=RUNS, overwrite=overwrite)
+    run_config(config, overrides or [], out=out, root=RUNS, overwrite=overwrite, resume=resume)
 
 
 @app.command(no_args_is_help=True)
@@ -184,6 +187,21 @@ def importance(
 
     output = Output(as_json, ascii, width, svg)
     viewing.importance(run, RUNS, output)
+
+
+@app.command(no_args_is_help=True)
+def shifts(
+    run: Run,
+    as_json: AsJson = False,
+    ascii: Ascii = False,
+    width: Width = None,
+    svg: Svg = None,
+) -> None:
+    """Show the loss of a task-free run, its plateaus and peaks, widths, and detection scores."""
+    from growmas.cli import reading
+    from growmas.cli.output import Output
+
+    reading.show_shifts(run, RUNS, Output(as_json, ascii, width, svg))
 
 
 @app.command(no_args_is_help=True)

@@ -10,9 +10,19 @@ from typing import Any
 from growmas.cli.output import Output
 from growmas.errors import RunError
 from growmas.history import TopologyHistory
-from growmas.terminal import comparison, runs
+from growmas.terminal import comparison, runs, shifts
 
 HISTORY = "history.db"
+
+
+def show_shifts(name: str, root: Path, output: Output) -> None:
+    """Print the loss of a task-free run with its shifts."""
+    trace = shifts.read_trace(find_folder(name, root))
+    output.show(
+        lambda ascii: shifts.render_shifts(trace, ascii=ascii),
+        lambda: shifts.as_data(trace),
+        title=f"growmas shifts {name}",
+    )
 
 
 def compare_runs(names: Sequence[str], root: Path, output: Output) -> None:

@@ -13,7 +13,13 @@ from growmas.terminal.progress import RunProgress
 
 
 def run_config(
-    config: Path, overrides: Sequence[str], *, out: Path | None, root: Path, overwrite: bool
+    config: Path,
+    overrides: Sequence[str],
+    *,
+    out: Path | None,
+    root: Path,
+    overwrite: bool,
+    resume: bool = False,
 ) -> None:
     """Run an experiment with its progress shown, and a table at the end."""
     experiment = load_config(config, overrides)
@@ -21,7 +27,9 @@ def run_config(
     console = Console(highlight=False)
     tasks, epochs = experiment.stream.tasks, experiment.training.epochs
     with RunProgress(console, tasks=tasks, epochs=epochs) as progress:
-        results = run_experiment(experiment, folder, overwrite=overwrite, observer=progress)
+        results = run_experiment(
+            experiment, folder, overwrite=overwrite, resume=resume, observer=progress
+        )
     console.print(
         render_comparison([asdict(results)], ascii=not console.encoding.startswith("utf"))
     )

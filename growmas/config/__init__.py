@@ -12,6 +12,7 @@ from growmas.config.experiment import (
     SourcesConfig,
     SplitConfig,
     StreamConfig,
+    TaskFreeConfig,
     TrainingConfig,
 )
 from growmas.config.load import dump_config, load_config
@@ -40,6 +41,8 @@ from growmas.config.methods import (
     PruneKind,
     PruneWithinConfig,
     SeparateConfig,
+    TaskFreeGrowthConfig,
+    TaskFreePenaltyConfig,
 )
 
 __all__ = [
@@ -75,6 +78,9 @@ __all__ = [
     "SourcesConfig",
     "SplitConfig",
     "StreamConfig",
+    "TaskFreeConfig",
+    "TaskFreeGrowthConfig",
+    "TaskFreePenaltyConfig",
     "TrainingConfig",
     "dump_config",
     "load_config",

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from growmas.config.methods import ANSWER_BY_TASK, MethodConfig, OvergrowConfig
+from growmas.config.methods import ANSWER_BY_TASK, TASK_FREE, MethodConfig, OvergrowConfig
 from growmas.config.record import Record
 from growmas.config.wording import KeyPath, dotted, show
 from growmas.data.names import Scenario, did_you_mean
@@ -78,6 +78,23 @@ class SourcesConfig(Record):
         return len(self.sources)
 
 
+class TaskFreeConfig(Record):
+    """Batches of task after task, and nobody says where one ends."""
+
+    kind: Literal["task_free"] = Field(description="task_free")
+    source: _Source = Field(description="the name of a source, such as mnist5k")
+    of: Literal["split", "permuted", "turning"] = Field(
+        description="split, permuted, or turning: images that turn by and by"
+    )
+    scenario: Literal["domain", "class"] = Field("domain", description="domain or class")
+    tasks: int = Field(5, ge=1, description="a whole number of tasks, 1 for a stream with no shift")
+    steps_per_task: int = Field(100, ge=1, description="a whole number of batches, at least 1")
+    visits: int = Field(1, ge=1, description="how often every task comes, at least 1")
+    blur: int = Field(0, ge=0, description="how many steps a boundary takes, 0 for a sharp one")
+    degrees: float = Field(90.0, description="by how much a turning stream turns in all")
+    limit: int | None = Field(None, ge=1, description=_LIMIT)
+
+
 class MLPConfig(Record):
     """Dense layers."""
 
@@ -110,7 +127,7 @@ class TrainingConfig(Record):
     )
 
 
-StreamConfig = SplitConfig | PermutedConfig | SourcesConfig
+StreamConfig = SplitConfig | PermutedConfig | SourcesConfig | TaskFreeConfig
 ModelConfig = MLPConfig | ConvNetConfig
 
 
@@ -123,7 +140,8 @@ class Experiment(Record):
     )
     seed: int = Field(0, ge=0, lt=2**63, description="a whole number, 0 or more, under 2^63")
     stream: StreamConfig = Field(
-        discriminator="kind", description="a mapping with kind split, permuted or sources"
+        discriminator="kind",
+        description="a mapping with kind split, permuted, sources or task_free",
     )
     model: ModelConfig = Field(
         discriminator="kind", description="a mapping with kind mlp or convnet"
@@ -155,6 +173,7 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
     Returns:
         The path of each key to change, and why.
     """
+    free = _at(values, "stream", "kind") == "task_free"
     scenario = _at(values, "stream", "scenario")
     optimizer = _at(values, "training", "optimizer")
     momentum = _at(values, "training", "momentum")
@@ -162,7 +181,13 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
     if _at(values, "stream", "kind") == "permuted" and scenario == "class":
         expected = "task or domain, as all tasks of a permuted stream share the same classes"
         found.append((("stream", "scenario"), f"expected {expected}; got {show(scenario)}"))
-    found += _context_conflicts(values, scenario)
+    if free:
+        found += _task_free_conflicts(values)
+    else:
+        found += _context_conflicts(values, scenario)
+        if _at(values, "method", "task_free") is not None:
+            expected = "null, as stream.kind is not task_free"
+            found.append((("method", "task_free"), f"expected {expected}; got a mapping"))
     found += _selection_conflicts(values)
     if momentum and optimizer != "sgd":
         expected = "0, as only optimizer sgd takes a momentum"
@@ -198,6 +223,67 @@ def _selection_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, st
         return []
     expected = f"fewer than the {epochs} of training.epochs, so that training mends what is lost"
     return [(("method", "grow", "after"), f"expected {expected}; got {after}")]
+
+
+def _task_free_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
+    """What a stream without boundaries leaves no room for."""
+    steps, blur = _at(values, "stream", "steps_per_task"), _at(values, "stream", "blur")
+    steps = TaskFreeConfig.model_fields["steps_per_task"].default if steps is None else steps
+    of, scenario = _at(values, "stream", "of"), _at(values, "stream", "scenario")
+    kind, epochs = _at(values, "method", "kind"), _at(values, "training", "epochs")
+    context = _at(values, "method", "context", "kind")
+    checks: list[tuple[KeyPath, object, bool, str]] = [
+        (
+            ("stream", "blur"),
+            blur,
+            not (isinstance(blur, int) and isinstance(steps, int) and blur > steps),
+            f"at most the {steps} of stream.steps_per_task",
+        ),
+        (
+            ("stream", "scenario"),
+            scenario,
+            scenario != "class" or of not in ("permuted", "turning"),
+            f"domain, as all tasks of a {of} stream share the same classes",
+        ),
+        (
+            ("method", "kind"),
+            kind,
+            not isinstance(kind, str) or kind in TASK_FREE,
+            f"{', '.join(TASK_FREE[:-1])} or {TASK_FREE[-1]}, as stream.kind is task_free",
+        ),
+        (
+            ("method", "context", "kind"),
+            context,
+            context in (None, "gaussian"),
+            "gaussian, as stream.kind is task_free",
+        ),
+        (
+            ("method", "protect"),
+            _at(values, "method", "protect"),
+            _at(values, "method", "protect") is None,
+            "null, as stream.kind is task_free",
+        ),
+        (
+            ("training", "epochs"),
+            epochs,
+            epochs in (1, None),
+            "1, as stream.kind is task_free: a task lasts for stream.steps_per_task batches",
+        ),
+        *(
+            (
+                ("training", name),
+                _at(values, "training", name),
+                _at(values, "training", name) in (None, plain),
+                f"{plain}, as stream.kind is task_free",
+            )
+            for name, plain in (("schedule", "constant"), ("input_dropout", 0.0))
+        ),
+    ]
+    return [
+        (path, f"expected {words}; got {show(value)}")
+        for path, value, fine, words in checks
+        if not fine
+    ]
 
 
 def _at(values: object, *path: str) -> object:

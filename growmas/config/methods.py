@@ -153,6 +153,37 @@ _Prune = Annotated[PruneKind | None, BeforeValidator(_kind_of("ratio"))]
 _CONTEXT = "a mapping such as {kind: gaussian, per: task}, or null"
 
 
+_DETECTOR = "relative or paper"
+_WINDOW = "a whole number of steps, at least 2, or null for the detector's own"
+_STEPS = "a whole number of gradient steps on each batch, at least 1"
+
+
+class TaskFreeGrowthConfig(Record):
+    """How a growing network learns a stream of kind task_free."""
+
+    detector: Literal["relative", "paper"] = Field("relative", description=_DETECTOR)
+    window: int | None = Field(None, ge=2, description=_WINDOW)
+    contexts: int = Field(16, ge=1, description="the most contexts, at least 1; a head for each")
+    steps: int = Field(1, ge=1, description=_STEPS)
+    recent: int = Field(16, ge=11, description="how many batches are held, at least 11")
+
+
+class TaskFreePenaltyConfig(Record):
+    """How a network of fixed size learns a stream of kind task_free: task-free MAS."""
+
+    detector: Literal["relative", "paper"] = Field("paper", description=_DETECTOR)
+    window: int | None = Field(None, ge=2, description=_WINDOW)
+    buffer: int = Field(30, ge=0, description="how many hard samples are kept, 0 or more")
+    steps: int = Field(5, ge=1, description=_STEPS)
+    recent: int = Field(
+        0, ge=0, description="on how many batches importance is measured, 0 for the buffer"
+    )
+    function: Literal["norm", "squared_norm"] = Field("norm", description="norm or squared_norm")
+
+
+_TASK_FREE = "a mapping such as {detector: relative}, or null"
+
+
 class FinetuneConfig(Record):
     """Each task is learnt with nothing done for the earlier ones."""
 
@@ -165,6 +196,7 @@ class MASConfig(Record):
     kind: Literal["mas"] = Field(description="mas")
     strength: float = Field(1.0, ge=0, description=_STRENGTH)
     normalize: Literal["mean", "max"] | None = Field(None, description=_NORMALIZE)
+    task_free: TaskFreePenaltyConfig | None = Field(None, description=_TASK_FREE)
 
 
 class GrowmasConfig(Record):
@@ -191,6 +223,7 @@ class GrowmasConfig(Record):
         description="what views remember of norms: statistics, affine (weights as well), or null",
     )
     context: ContextKind | None = Field(None, discriminator="kind", description=_CONTEXT)
+    task_free: TaskFreeGrowthConfig | None = Field(None, description=_TASK_FREE)
 
 
 class SeparateConfig(Record):
@@ -223,3 +256,6 @@ MethodConfig = (
 
 ANSWER_BY_TASK = ("growmas", "separate")
 """Kinds of methods that have an answer for each task: without its label they need a context."""
+
+TASK_FREE = ("growmas", "mas", "finetune")
+"""Kinds of methods that need not be told where a task ends."""

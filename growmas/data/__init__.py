@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         sources_stream,
         split_stream,
     )
+    from growmas.data.task_free import TaskFreeStream, drifting_stream, task_free_stream
 
 __all__ = [
     "Dataset",
@@ -32,7 +33,9 @@ __all__ = [
     "Split",
     "Stream",
     "Task",
+    "TaskFreeStream",
     "batches",
+    "drifting_stream",
     "hold_out",
     "load_source",
     "own_heads",
@@ -41,6 +44,7 @@ __all__ = [
     "source_names",
     "sources_stream",
     "split_stream",
+    "task_free_stream",
 ]
 
 _HOMES = {
@@ -49,7 +53,9 @@ _HOMES = {
     "Split": "streams",
     "Stream": "streams",
     "Task": "streams",
+    "TaskFreeStream": "task_free",
     "batches": "batching",
+    "drifting_stream": "task_free",
     "hold_out": "sources",
     "load_source": "sources",
     "own_heads": "heads",
@@ -58,6 +64,7 @@ _HOMES = {
     "source_names": "sources",
     "sources_stream": "streams",
     "split_stream": "streams",
+    "task_free_stream": "task_free",
 }
 
 

@@ -1,0 +1,295 @@
+"""Streams of batches in which nobody says where a task ends.
+
+Every batch is a function of the stream's seed and its step: any step can be had at any time, a
+stream may be endless, and one that was stopped goes on exactly where it was.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from growmas.data.names import Scenario
+from growmas.data.sources import Dataset
+from growmas.data.streams import Split, Stream, Task, permuted_stream
+from growmas.errors import DataError
+
+
+@dataclass(frozen=True, eq=False)
+class StreamBatch:
+    """N samples of one step.
+
+    Attributes:
+        step: From 0.
+        inputs: [N, channels, height, width].
+        labels: int64 [N].
+        task: Index of the task that most samples are of; for scoring only.
+    """
+
+    step: int
+    inputs: Tensor
+    labels: Tensor
+    task: int
+
+
+@dataclass(frozen=True)
+class TrueShift:
+    """Where one task gives way to the next; for scoring only.
+
+    Attributes:
+        first: First step with a sample of the new task.
+        last: First step with samples of the new task alone; `first` where the boundary is sharp.
+        task: Index of the new task.
+    """
+
+    first: int
+    last: int
+    task: int
+
+
+@dataclass(frozen=True, eq=False)
+class TaskFreeStream:
+    """Batches of task after task, over and over if asked, without a word of where one ends.
+
+    While a task lasts, its training samples come in passes of random order; the samples at the
+    end of a pass that do not fill a batch are left out of it. In a blurred boundary of B steps,
+    centred on the end of a task, every sample is of the next task with a probability that rises
+    in equal steps from 0 to 1.
+
+    Attributes:
+        name: Source and kind.
+        scenario: "domain" or "class"; the task is never known.
+        tasks: T tasks, each with test samples to be judged by.
+        input_shape: Of one sample, (channels, height, width).
+        outputs: How many outputs answer a sample.
+        batch_size: N; a task with fewer samples gives all of them at each step.
+        steps_per_task: How many steps a task lasts.
+        steps: How many there are in all; None without end, the tasks coming back in their order.
+        blur: Steps that a boundary takes; 0 for a sharp one.
+        turn: Degrees per step by which inputs are turned, for a drift without boundaries.
+        seed: Of all randomness.
+    """
+
+    name: str
+    scenario: Scenario
+    tasks: tuple[Task, ...]
+    input_shape: tuple[int, int, int]
+    outputs: int
+    batch_size: int
+    steps_per_task: int
+    steps: int | None
+    blur: int = 0
+    turn: float = 0.0
+    seed: int = 0
+
+    @property
+    def head_sizes(self) -> tuple[int, ...]:
+        """The number of outputs of the one head that a model needs."""
+        return (self.outputs,)
+
+    def batches(self, start: int = 0) -> Iterator[StreamBatch]:
+        """All batches from step `start` on."""
+        step = start
+        while self.steps is None or step < self.steps:
+            yield self.batch(step)
+            step += 1
+
+    def __iter__(self) -> Iterator[StreamBatch]:
+        """All batches."""
+        return self.batches()
+
+    def batch(self, step: int) -> StreamBatch:
+        """The batch of one step.
+
+        Raises:
+            DataError: The stream has no such step.
+        """
+        if step < 0 or (self.steps is not None and step >= self.steps):
+            raise DataError(f"no step {step} in {self.name!r}, which has {self.steps}")
+        segment, place = divmod(step, self.steps_per_task)
+        inputs, labels = self._pass(segment, place)
+        near = round(step / self.steps_per_task)  # the boundary before segment `near`
+        new = (step - near * self.steps_per_task + self.blur / 2 + 0.5) / max(self.blur, 1)
+        exists = near > 0 and (self.steps is None or near * self.steps_per_task < self.steps)
+        if self.blur and exists and 0 < new < 1:
+            other = near if segment < near else near - 1
+            share = new if segment < near else 1 - new
+            inputs, labels = self._mixed(step, inputs, labels, self._task(other), share)
+        if self.turn:
+            inputs = turned(inputs, self.turn * step)
+        return StreamBatch(step, inputs, labels, self._task(segment).index)
+
+    def shifts(self, until: int | None = None) -> tuple[TrueShift, ...]:
+        """The true shifts before step `until`, by default all; for scoring only.
+
+        Raises:
+            DataError: The stream is endless, and `until` was not given.
+        """
+        last = self.steps if until is None else until
+        if last is None:
+            raise DataError(f"{self.name!r} has no end: say shifts(until=step)")
+        if len(self.tasks) == 1:
+            return ()
+        found = []
+        for boundary in range(self.steps_per_task, last, self.steps_per_task):
+            first = boundary - self.blur // 2
+            task = self._task(boundary // self.steps_per_task).index
+            found.append(TrueShift(first, first + self.blur, task))
+        return tuple(found)
+
+    def _task(self, segment: int) -> Task:
+        return self.tasks[segment % len(self.tasks)]
+
+    def _pass(self, segment: int, place: int) -> tuple[Tensor, Tensor]:
+        train = self._task(segment).train
+        whole = max(1, len(train) // self.batch_size)
+        number, part = divmod(place, whole)
+        order = _order(self.seed, segment, number, len(train))
+        rows = order[part * self.batch_size : (part + 1) * self.batch_size]
+        return train.inputs[rows], train.labels[rows]
+
+    def _mixed(
+        self, step: int, inputs: Tensor, labels: Tensor, other: Task, share: float
+    ) -> tuple[Tensor, Tensor]:
+        """A share of the samples in expectation replaced by ones of another task."""
+        generator = _generator(self.seed, step, _MIXING)
+        theirs = torch.rand(len(labels), generator=generator) < share
+        rows = torch.randint(len(other.train), (len(labels),), generator=generator)
+        mask = theirs.reshape(-1, *[1] * (inputs.dim() - 1))
+        inputs = torch.where(mask, other.train.inputs[rows], inputs)
+        return inputs, torch.where(theirs, other.train.labels[rows], labels)
+
+
+def task_free_stream(
+    stream: Stream,
+    *,
+    batch_size: int = 32,
+    steps_per_task: int = 100,
+    visits: int | None = 1,
+    blur: int = 0,
+    seed: int = 0,
+) -> TaskFreeStream:
+    """The tasks of a stream as batches without a word of where a task ends.
+
+    Args:
+        stream: Of scenario "domain" or "class"; a single task gives a stream without any shift.
+        batch_size: Samples of a step.
+        steps_per_task: How many steps a task lasts before the next one comes.
+        visits: How often every task comes, in turn; None without end.
+        blur: Steps that a boundary takes, up to `steps_per_task`; 0 for sharp ones.
+        seed: Of all randomness.
+
+    Raises:
+        DataError: A number is out of range, or the stream is of scenario "task".
+    """
+    if stream.scenario == "task":
+        raise DataError(
+            f"{stream.name!r} is of scenario 'task', where the task is known: use 'domain' or "
+            "'class' for a stream without tasks"
+        )
+    _check_numbers(batch_size=batch_size, steps_per_task=steps_per_task, visits=visits)
+    if not 0 <= blur <= steps_per_task:
+        raise DataError(f"blur must lie in 0 … steps_per_task={steps_per_task}, got {blur}")
+    return TaskFreeStream(
+        name=f"{stream.name}, task-free",
+        scenario=stream.scenario,
+        tasks=stream.tasks,
+        input_shape=stream.input_shape,
+        outputs=stream.head_sizes[0],
+        batch_size=batch_size,
+        steps_per_task=steps_per_task,
+        steps=None if visits is None else visits * len(stream.tasks) * steps_per_task,
+        blur=blur if len(stream.tasks) > 1 else 0,
+        seed=seed,
+    )
+
+
+def drifting_stream(
+    source: Dataset,
+    *,
+    steps: int,
+    degrees: float = 90.0,
+    views: int = 3,
+    batch_size: int = 32,
+    seed: int = 0,
+    limit: int | None = None,
+) -> TaskFreeStream:
+    """All classes of a source, turned a little further at every step: a drift, and no shift.
+
+    Its tasks are test samples turned by as many angles, from 0 to `degrees`; they share the
+    training samples.
+
+    Args:
+        source: What to turn.
+        steps: How many.
+        degrees: By which the last step is turned.
+        views: How many angles to be judged at.
+        batch_size: Samples of a step.
+        seed: Of all randomness.
+        limit: Keep the first `limit` training samples of each class, for quick trials.
+
+    Raises:
+        DataError: A number is out of range.
+    """
+    _check_numbers(steps=steps, views=views, batch_size=batch_size)
+    plain = permuted_stream(
+        source, tasks=1, scenario="domain", generator=torch.Generator(), limit=limit
+    )
+    task = plain.tasks[0]
+    angles = [degrees * index / max(1, views - 1) for index in range(views)]
+    tasks = [
+        replace(
+            task,
+            name=f"{angle:.0f}°",
+            index=index,
+            test=Split(turned(task.test.inputs, angle), task.test.labels),
+        )
+        for index, angle in enumerate(angles)
+    ]
+    return TaskFreeStream(
+        name=f"{source.name} drifting, task-free",
+        scenario="domain",
+        tasks=tuple(tasks),
+        input_shape=plain.input_shape,
+        outputs=plain.head_sizes[0],
+        batch_size=batch_size,
+        steps_per_task=steps,
+        steps=steps,
+        turn=degrees / max(1, steps - 1),
+        seed=seed,
+    )
+
+
+def turned(inputs: Tensor, degrees: float) -> Tensor:
+    """Images [N, channels, height, width] turned about their centre, bilinearly; 0 outside."""
+    angle = math.radians(degrees)
+    height, width = inputs.shape[2:]
+    cos, sin = math.cos(angle), math.sin(angle)
+    matrix = torch.tensor([[cos, -sin * height / width, 0], [sin * width / height, cos, 0]])
+    grid = F.affine_grid(matrix.expand(len(inputs), 2, 3), list(inputs.shape), align_corners=False)
+    return F.grid_sample(inputs, grid.to(inputs.device), align_corners=False)
+
+
+_PASS, _MIXING = 0, 1
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, segment: int, number: int, samples: int) -> Tensor:
+    return torch.randperm(samples, generator=_generator(seed, segment, number, _PASS))
+
+
+def _generator(*words: int) -> torch.Generator:
+    seed = np.random.SeedSequence(list(words)).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(seed[0] >> 1))
+
+
+def _check_numbers(**numbers: int | None) -> None:
+    wrong = [f"{name}={number}" for name, number in numbers.items() if (number or 1) < 1]
+    wrong += [f"{name}=0" for name, number in numbers.items() if number == 0]
+    if wrong:
+        raise DataError(f"{', '.join(sorted(set(wrong)))}: expected whole numbers of at least 1")

@@ -1,0 +1,98 @@
+"""The textbook cumulative sum, for comparison."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from growmas.shift.event import ShiftEvent, check_settings, check_state, finite
+
+
+class Cusum:
+    """A one-sided cumulative sum of standardised values (Page 1954).
+
+    S ← max(0, S + (x − mean) / deviation − slack), a peak where S exceeds the threshold. Mean and
+    deviation are those of all values since the last peak, at least `minimum`. It knows of no plateaus. Slack 1/2 and threshold 5 are the textbook's, for
+    values that are normal and stationary, which losses are not.
+    """
+
+    def __init__(self, threshold: float = 5.0, slack: float = 0.5, *, minimum: int = 20) -> None:
+        """Prepare for a stream.
+
+        Args:
+            threshold: Evidence, in standard deviations, above which there is a peak.
+            slack: Standard deviations that count for nothing.
+            minimum: Values before any is judged.
+
+        Raises:
+            ShiftError: A setting is out of range.
+        """
+        check_settings(
+            threshold=(threshold, threshold > 0, "a number > 0"),
+            slack=(slack, slack >= 0, "a number >= 0"),
+            minimum=(minimum, type(minimum) is int and minimum >= 2, "a whole number >= 2"),
+        )
+        self.step = 0
+        self._settings = {"threshold": threshold, "slack": slack, "minimum": minimum}
+        self._forget()
+
+    def update(self, loss: float) -> ShiftEvent | None:
+        """Take in the next value; tells of a peak.
+
+        Raises:
+            ShiftError: It is NaN or infinite.
+        """
+        value, step = finite(loss, self.step), self.step
+        self.step += 1
+        if self._count >= self._settings["minimum"]:
+            deviation = math.sqrt(self._squares / (self._count - 1))
+            rise = value - self._mean
+            if self._evidence == 0:
+                self._onset = step
+            if deviation > 0:
+                rise /= deviation
+            self._evidence = max(0.0, self._evidence + rise - self._settings["slack"])
+        if self._evidence > self._settings["threshold"]:
+            event = ShiftEvent(
+                "peak",
+                step,
+                self._onset,
+                f"evidence {self._evidence:.3g} above {self._settings['threshold']:g} since step "
+                f"{self._onset}",
+                {"loss": value, "mean": self._mean, "evidence": self._evidence},
+                {"evidence": self._settings["threshold"]},
+            )
+            self._forget()
+            return event
+        self._take_in(value)
+        return None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Settings and all that it remembers, as JSON values."""
+        return {
+            "settings": dict(self._settings),
+            "step": self.step,
+            "moments": [self._count, self._mean, self._squares],
+            "evidence": [self._evidence, self._onset],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken.
+
+        Raises:
+            ShiftError: Something is missing, or the settings differ.
+        """
+        check_state(state, self.state_dict(), type(self).__name__)
+        self.step = int(state["step"])
+        self._count, self._mean, self._squares = state["moments"]
+        self._evidence, self._onset = state["evidence"]
+
+    def _forget(self) -> None:
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+        self._evidence, self._onset = 0.0, 0
+
+    def _take_in(self, value: float) -> None:
+        """Welford's update of mean and sum of squares."""
+        self._count += 1
+        above = value - self._mean
+        self._mean += above / self._count
+        self._squares += above * (value - self._mean)

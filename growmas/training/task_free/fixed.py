@@ -1,0 +1,180 @@
+"""Task-free MAS on a network of fixed size, as published."""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from growmas.errors import ShiftError
+from growmas.penalty import MAS
+from growmas.shift import Detector, PlateauDetector, ShiftEvent
+from growmas.training.task_free.records import Shift, StepDone
+
+Function = str | Callable[[Any], Tensor]
+
+
+def norm(output: Tensor) -> Tensor:
+    """‖F(x)‖₂ of each sample, [N, C] -> [N]: what the released code of task-free MAS measures."""
+    return output.flatten(1).norm(dim=1)
+
+
+class TaskFreeMAS:
+    """Aljundi, Kelchtermans, Tuytelaars, Task-Free Continual Learning, CVPR 2019, Algorithm 1.
+
+    Every batch is learnt for several gradient steps, together with a buffer of the hardest recent
+    samples, which is then renewed: of batch and buffer those with the highest loss at the last
+    step stay. The mean loss of the batch at the first step, before the update and without the
+    penalty, feeds the detector. At the n-th plateau the importance is measured on the buffer,
+
+        Ω_n = Ω_new / n + (1 − 1/n) Ω_{n−1},
+
+    and θ* ← θ. Without a buffer it is measured on the batch at hand.
+
+    Three things can be had otherwise than as published: importance of the squared norm
+    (function="squared_norm"), on the last batches, unlabelled, instead of on the buffer
+    (`recent`), and each plateau's importance scaled alike (`normalize`). With strength 0 it is
+    online replay of the hardest samples, without a buffer plain fine-tuning.
+
+    Attributes:
+        model: The network.
+        mas: Importance over plateaus.
+        buffer: Inputs and labels of the hardest samples; None before the first batch.
+        step: How many batches were learnt.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        *,
+        strength: float = 1.0,
+        buffer: int = 30,
+        steps: int = 5,
+        detector: Detector | None = None,
+        function: Function = norm,
+        normalize: str | None = None,
+        recent: int = 0,
+    ) -> None:
+        """Prepare for a stream.
+
+        Args:
+            model: The network.
+            optimizer: Over its parameters.
+            strength: λ of the penalty.
+            buffer: How many hard samples are kept, 0 or more.
+            steps: Gradient steps on each batch.
+            detector: None for `PlateauDetector(mode="paper")`.
+            function: Of the output, see `mas_importance`.
+            normalize: See `MAS`.
+            recent: On how many of the last batches importance is measured; 0 for the buffer.
+
+        Raises:
+            ShiftError: A number is out of range.
+            PenaltyError: Whatever `MAS` refuses.
+        """
+        for name, number, least in (
+            ("buffer", buffer, 0),
+            ("steps", steps, 1),
+            ("recent", recent, 0),
+        ):
+            if type(number) is not int or number < least:
+                raise ShiftError(f"{name}={number!r}: expected a whole number >= {least}")
+        self.model = model
+        self.mas = MAS(model, strength=strength, accumulate="mean", normalize=normalize)
+        self.detector = PlateauDetector(mode="paper") if detector is None else detector
+        self.buffer: tuple[Tensor, Tensor] | None = None
+        self.step = 0
+        self._optimizer = optimizer
+        self._size = buffer
+        self._steps = steps
+        self._function = function
+        self._most_recent = recent
+        self._recent: list[Tensor] = []
+
+    def learn(self, inputs: Tensor, labels: Tensor) -> StepDone:
+        """Learn one batch; what happened comes back.
+
+        Args:
+            inputs: [N, ...].
+            labels: int64 [N].
+
+        Raises:
+            ShiftError: The loss became NaN or infinite; the network was not updated.
+        """
+        size = len(labels)
+        if self.buffer is not None and self._size:
+            inputs = torch.cat([inputs, self.buffer[0]])
+            labels = torch.cat([labels, self.buffer[1]])
+        event, first, losses = None, math.nan, torch.zeros(0)
+        self.model.train()
+        for step in range(self._steps):
+            losses = F.cross_entropy(self.model(inputs), labels, reduction="none")
+            if step == 0:
+                first = float(losses[:size].detach().mean())
+                event = self.detector.update(first)
+            self._optimizer.zero_grad()
+            losses.mean().backward()  # type: ignore[no-untyped-call]
+            self.mas.penalty_grad_()
+            self._optimizer.step()
+        self._renew(inputs, labels, losses.detach())
+        if self._most_recent:
+            self._recent = [*self._recent, inputs[:size]][-self._most_recent :]
+        if event is not None and event.kind == "plateau" and self.mas.strength:
+            self.mas.consolidate(self._measured_on(inputs[:size]), function=self._function)
+        self.step += 1
+        return StepDone(self.step - 1, first, "", None if event is None else _made_of(event))
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """The output in eval mode, [N, C]."""
+        mode = self.model.training
+        self.model.eval()
+        with torch.no_grad():
+            output: Tensor = self.model(inputs)
+        self.model.train(mode)
+        return output
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the settings: tensors and JSON values."""
+        return {
+            "model": dict(self.model.state_dict()),
+            "optimizer": self._optimizer.state_dict(),
+            "mas": self.mas.state_dict(),
+            "detector": self.detector.state_dict(),
+            "buffer": self.buffer,
+            "recent": list(self._recent),
+            "step": self.step,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where `state_dict` was taken, to the bit.
+
+        Raises:
+            ShiftError: Something is missing.
+        """
+        missing = sorted(self.state_dict().keys() - state.keys())
+        if missing:
+            raise ShiftError(f"the state lacks {', '.join(missing)}")
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self.mas.load_state_dict(state["mas"])
+        self.detector.load_state_dict(state["detector"])
+        self.buffer = None if state["buffer"] is None else tuple(state["buffer"])
+        self._recent, self.step = list(state["recent"]), int(state["step"])
+
+    def _renew(self, inputs: Tensor, labels: Tensor, losses: Tensor) -> None:
+        hardest = losses.argsort(descending=True, stable=True)[: self._size]
+        self.buffer = inputs[hardest].clone(), labels[hardest].clone()
+
+    def _measured_on(self, inputs: Tensor) -> list[Tensor]:
+        if self._most_recent:
+            return self._recent
+        if self._size and self.buffer is not None:
+            return [self.buffer[0]]
+        return [inputs]
+
+
+def _made_of(event: ShiftEvent) -> Shift:
+    return Shift(event, "settled" if event.kind == "plateau" else "noticed", "", event.reason)

@@ -1,0 +1,45 @@
+"""What a task-free learner reports, step by step."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from growmas.shift import ShiftEvent
+
+Deed = Literal["settled", "opened", "returned", "stayed", "full", "noticed"]
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What was made of an event.
+
+    Attributes:
+        event: What the detector said.
+        deed: "settled": a plateau, importance was consolidated and the network pruned. After a
+            peak, "opened": a new context; "returned": one seen before; "stayed": the current one
+            answers as well as ever, a false alarm; "full": there is no room for a new context, the
+            likeliest goes on; "noticed": the learner has no contexts.
+        context: Name of the context from now on; "" where there are none.
+        reason: In words.
+    """
+
+    event: ShiftEvent
+    deed: Deed
+    context: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class StepDone:
+    """One batch was learnt.
+
+    Attributes:
+        step: From 0.
+        loss: Of the first gradient step, before the update and without the penalty.
+        context: Name of the context it was learnt in; "" where there are none.
+        shift: What happened, if anything did.
+    """
+
+    step: int
+    loss: float
+    context: str
+    shift: Shift | None
