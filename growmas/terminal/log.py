@@ -265,7 +265,7 @@ class _Log:
         event = entry.event
         number = f" {event.event:>4}  "
         kind = "" if event.kind == "edit" else f"{event.kind}: "
-        text = Text(f"{kind}{event.reason or 'no reason given'}")
+        text = Text(f"{kind}{_why(event)}")
         yield LaneLine(self._lanes(entry), self._lanes(), Text(number, "yellow"), text)
         widest = max(map(len, entry.changes), default=0)
         for name, change in entry.changes.items():
@@ -287,6 +287,12 @@ class _Log:
 
     def _units(self, ids: tuple[int, ...]) -> str:
         return f" {some_units(ids, most=_MOST_UNITS, ellipsis=self.symbols.ellipsis)}"
+
+
+def _why(event: EventRecord) -> str:
+    """The reason; without one, the cause in its own words."""
+    cause = ", ".join(f"{name} {value}" for name, value in event.cause.items())
+    return event.reason or cause or "no reason given"
 
 
 def _entry_data(entry: Entry) -> dict[str, object]:

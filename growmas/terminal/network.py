@@ -260,7 +260,9 @@ class _Network:
     def _joined(self, cells: Sequence[Text], columns: Mapping[str, int]) -> Text:
         joined = Text(style="not blue")
         for cell, (name, width) in zip(cells, columns.items(), strict=True):
-            cell.truncate(width, overflow="ellipsis")
+            if cell.cell_len > width:
+                cell.truncate(max(0, width - len(self.symbols.ellipsis)))
+                cell.append(self.symbols.ellipsis)
             cell.align("right" if name in ("parameters", "FLOPs") else "left", width)
             joined.append(cell).append("  ")
         joined.rstrip()
