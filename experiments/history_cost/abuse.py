@@ -5,26 +5,29 @@ after every step how many are done.
 """
 
 import argparse
+import multiprocessing
 import os
 import random
 import sqlite3
-import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TextIO
 
+import torch
+from torch import nn
+
+import growmas as gm
 from growmas.history import TopologyHistory
+
+FORK = multiprocessing.get_context("fork")  # a process of its own without loading torch again
 
 
 def write(path: Path) -> None:
     """The run; four steps a task."""
-    import torch
-    from torch import nn
-
-    import growmas as gm
-
-    torch.set_num_threads(1)
     net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
     x = torch.rand(32, 8)
     structure, mas, done = gm.Structure(net, x[:4]), gm.MAS(net), 0
@@ -75,12 +78,13 @@ def kill(times: int, folder: Path) -> None:
     choice, reported, found = random.Random(0), 0, 0
     for number in range(times):
         path = folder / f"killed {number}.db"
-        with _start("write", path) as run:
-            assert run.stdout is not None
-            run.stdout.readline()
+        run, said = _start(write, path)
+        with said:
+            said.readline()
             time.sleep(choice.uniform(0, 1))
             run.kill()
-            done = int([0, *run.communicate()[0].split()][-1])
+            run.join()
+            done = int([0, *said.read().split()][-1])
         steps = check(path)  # beside the WAL of the killed process
         assert done <= steps <= done + 1, (done, steps)
         connection = sqlite3.connect(path)
@@ -95,14 +99,18 @@ def kill(times: int, folder: Path) -> None:
 def read(seconds: float, folder: Path) -> None:
     """Two processes read while one writes."""
     path = folder / "read.db"
-    with _start("write", path) as run:
-        assert run.stdout is not None
-        run.stdout.readline()
-        readers = [_start("look", path, seconds) for _ in range(2)]
-        said = [reader.communicate()[0].strip() for reader in readers]
-        run.kill()
-    assert [reader.returncode for reader in readers] == [0, 0], said
-    print(f"{seconds:g} s beside a writer, two readers: {'; '.join(said)}; no error")
+    run, said = _start(write, path)
+    said.readline()
+    readers = [_start(look, path, seconds) for _ in range(2)]
+    looks = [words.read().strip() for _, words in readers]
+    for reader, words in readers:
+        reader.join()
+        words.close()
+        assert reader.exitcode == 0, looks
+    run.kill()
+    run.join()
+    said.close()
+    print(f"{seconds:g} s beside a writer, two readers: {'; '.join(looks)}; no error")
 
 
 def look(path: Path, seconds: float) -> None:
@@ -115,24 +123,31 @@ def look(path: Path, seconds: float) -> None:
     print(f"{times} looks at up to {steps} steps")
 
 
-def _start(*arguments: object) -> "subprocess.Popen[str]":
-    command = [sys.executable, __file__, *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+def _start(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess, TextIO]:
+    """The process, and what it says."""
+    sys.stdout.flush()
+    ear, mouth = os.pipe()
+    process = FORK.Process(target=_speak, args=(mouth, target, *arguments))
+    process.start()
+    os.close(mouth)
+    return process, os.fdopen(ear)
+
+
+def _speak(mouth: int, target: Callable[..., None], *arguments: object) -> None:
+    os.dup2(mouth, 1)
+    target(*arguments)
+    sys.stdout.flush()
 
 
 def main() -> None:
-    if sys.argv[1:2] == ["write"]:
-        write(Path(sys.argv[2]))
-    elif sys.argv[1:2] == ["look"]:
-        look(Path(sys.argv[2]), float(sys.argv[3]))
-    else:
-        parser = argparse.ArgumentParser(description=__doc__)
-        parser.add_argument("--kills", type=int, default=50)
-        parser.add_argument("--seconds", type=float, default=60)
-        options = parser.parse_args()
-        with tempfile.TemporaryDirectory() as folder:
-            kill(options.kills, Path(folder))
-            read(options.seconds, Path(folder))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--seconds", type=float, default=60)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as folder:
+        kill(options.kills, Path(folder))
+        read(options.seconds, Path(folder))
 
 
 if __name__ == "__main__":
