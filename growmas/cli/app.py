@@ -58,7 +58,7 @@ def show(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Show units per layer and task, accuracy per task, and parameters of a run."""
+    """Show units per layer and task, with accuracy and parameters."""
     from growmas.cli import viewing
     from growmas.cli.output import Output
 
@@ -78,7 +78,7 @@ def log(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Show every edit of a run, the newest first, and why it was made."""
+    """Show every edit of a run, and why it was made."""
     from growmas.cli import viewing
     from growmas.cli.output import Output
 
@@ -96,7 +96,7 @@ def diff(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Compare two tasks of a run, or two runs: units kept, born and pruned, importance, metrics."""
+    """Compare two tasks of a run, or two runs."""
     from growmas.cli import viewing
     from growmas.cli.output import Output
 
@@ -113,7 +113,7 @@ def unit(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Tell the life of one unit: where it came from, what it was worth, what became of it."""
+    """Tell the life of one unit."""
     from growmas.cli import viewing
     from growmas.cli.output import Output
 
@@ -148,7 +148,7 @@ def survival(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Show how many percent of the units born in a task live after each later one."""
+    """Show how many of the units born in a task live on."""
     from growmas.cli import viewing
     from growmas.cli.output import Output
 
@@ -165,7 +165,7 @@ def graph(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Draw the network: layers, widths, parameters, and how data flow between them."""
+    """Draw the network: layers, widths, and the flow of data."""
     from growmas.cli import viewing
     from growmas.cli.output import Output
 
@@ -181,7 +181,7 @@ def importance(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Show where importance lies, and which units are free, per group and task."""
+    """Show where importance lies, and where units are free."""
     from growmas.cli import viewing
     from growmas.cli.output import Output
 

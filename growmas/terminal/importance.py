@@ -174,7 +174,8 @@ class _HeatMap:
         summary, shade = self.summary, self.symbols.shade
         lines = [
             f"{shade[-1] * 2} protected, {shade[1] * 2} room: percent of the units that would "
-            "carry the group's importance if each carried as much, (sum v)^2 / (U sum v^2).",
+            "carry the group's importance if each carried as much, "
+            f"{self.symbols.participation}.",
             f"Free: units below {FREE:.0%} of their group's mean, at the last snapshot.",
         ]
         if len(columns) < len(summary.tasks):

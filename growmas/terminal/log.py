@@ -202,8 +202,9 @@ class _Log:
             yield from self._older()
             yield self._beginning()
 
-    def _line(self, text: Text, *, lanes: Text | None = None, head: str = "") -> LaneLine:
-        return LaneLine(lanes or self._lanes(), self._lanes(), Text(head), text)
+    def _line(self, text: Text, *, head: str = "") -> LaneLine:
+        """A line in which nothing happens to the groups."""
+        return LaneLine(self._lanes(), self._lanes(), Text(head), text)
 
     def _lane_names(self) -> Iterator[LaneLine]:
         for lane, name in enumerate(self._groups):
@@ -252,7 +253,7 @@ class _Log:
 
     def _task(self, entry: TaskEntry) -> Text:
         finished = entry.task.finished
-        facts = [f"finished {local_time(finished)}" if finished else "running"]
+        facts = [f"finished {local_time(finished)}" if finished else "unfinished"]
         if entry.accuracy is not None:
             facts.append(f"accuracy {entry.accuracy:.1%}")
         if entry.parameters is not None:
@@ -265,7 +266,7 @@ class _Log:
         event = entry.event
         number = f" {event.event:>4}  "
         kind = "" if event.kind == "edit" else f"{event.kind}: "
-        text = Text(f"{kind}{event.reason or 'no reason given'}")
+        text = Text(f"{kind}{_why(event)}")
         yield LaneLine(self._lanes(entry), self._lanes(), Text(number, "yellow"), text)
         widest = max(map(len, entry.changes), default=0)
         for name, change in entry.changes.items():
@@ -287,6 +288,12 @@ class _Log:
 
     def _units(self, ids: tuple[int, ...]) -> str:
         return f" {some_units(ids, most=_MOST_UNITS, ellipsis=self.symbols.ellipsis)}"
+
+
+def _why(event: EventRecord) -> str:
+    """The reason; without one, the cause in its own words."""
+    cause = ", ".join(f"{name} {value}" for name, value in event.cause.items())
+    return event.reason or cause or "no reason given"
 
 
 def _entry_data(entry: Entry) -> dict[str, object]:

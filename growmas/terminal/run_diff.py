@@ -57,7 +57,7 @@ def summarise(
         HistoryError: If in one of them no task has begun.
     """
     with first.frozen(), second.frozen():
-        tasks = [task.name for task in (*all_tasks(first), *all_tasks(second))]
+        mine, theirs = all_tasks(first), all_tasks(second)
         diff = diff_runs(first, second)
     before, after = diff.before, diff.after
     sizes: dict[str, tuple[int | None, int | None]] = {
@@ -69,9 +69,11 @@ def summarise(
     return RunDiff(
         names=names,
         tasks=(before.task, after.task),
-        counts=(len(first.tasks()), len(second.tasks())),
+        counts=(len(mine), len(theirs)),
         groups=diff.groups,
-        numbers=pairs(known, before.metrics, after.metrics, tasks),
+        numbers=pairs(
+            known, before.metrics, after.metrics, [task.name for task in (*mine, *theirs)]
+        ),
         sizes=len(known),
     )
 

@@ -8,6 +8,11 @@ import sys
 from pathlib import Path
 
 import pytest
+
+# For histories made without a network.
+sys.path.append(str(Path(__file__).parents[1] / "terminal"))
+sys.path.append(str(Path(__file__).parents[1] / "history"))
+
 from histories import write_lives, write_residual
 
 from growmas.cli import main
@@ -62,7 +67,7 @@ def test_every_view_takes_a_run_its_name_or_the_file(growmas, command):
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_view_fits_a_pipe_in_plain_text(growmas, command):
-    for width in (60, 80, 120):
+    for width in (40, 60, 80, 120):
         text = growmas(command, "one", *COMMANDS[command], "--width", width, "--ascii")
         assert max(map(len, text.splitlines())) <= width
         assert text.isascii()

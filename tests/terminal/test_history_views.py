@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -148,7 +149,7 @@ def test_shares_of_importance_are_of_the_store(lives: TopologyHistory) -> None:
         assert shares == pytest.approx(wanted)
 
 
-def test_a_diff_lists_the_metrics_that_changed_most(tmp_path: Any) -> None:
+def test_a_diff_lists_the_metrics_that_changed_most(tmp_path: Path) -> None:
     many = {f"loss/{i}": float(i) for i in range(40)}
     text = printed(
         number_table(
@@ -217,7 +218,7 @@ def test_survival_is_of_all_who_were_born(lives: TopologyHistory, group: str | N
         assert percent == [round(100 * n / cohort.size) for n in cohort.alive.values()]
 
 
-def test_only_all_is_100_percent_and_only_none_is_0(tmp_path: Any) -> None:
+def test_only_all_is_100_percent_and_only_none_is_0(tmp_path: Path) -> None:
     structure = FakeStructure({"fc": 1000})
     with TopologyTracker(structure, tmp_path / "run.db") as tracker:
         structure.begin_task("a")
@@ -326,7 +327,7 @@ def test_a_history_without_importance_says_how_to_get_it(residual: TopologyHisto
     ],
 )
 def test_an_empty_history_says_that_it_has_only_just_begun(
-    ask: Callable[[TopologyHistory], object], tmp_path: Any
+    ask: Callable[[TopologyHistory], object], tmp_path: Path
 ) -> None:
     Store.create(tmp_path / "run.db", overwrite=False).close()
     with (
@@ -334,3 +335,29 @@ def test_an_empty_history_says_that_it_has_only_just_begun(
         pytest.raises(HistoryError, match=r"has no task yet|has no group 'fc'; it has none"),
     ):
         ask(history)
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause", "said"),
+    [
+        ("why not", {"policy": "Mine"}, "why not"),
+        ("", {"policy": "Mine", "value": 3}, "policy Mine"),
+    ],
+)
+def test_the_log_says_why(tmp_path: Path, reason: str, cause: dict[str, Any], said: str) -> None:
+    structure = FakeStructure({"fc": 4})
+    with TopologyTracker(structure, tmp_path / "run.db"):
+        structure.edit(grow={"fc": 1}, reason=reason, cause=cause)
+    with TopologyHistory(tmp_path / "run.db") as history:
+        assert f"{said}" in printed(log.render_log(log.summarise(history)), 80)
+
+
+def test_many_groups_share_a_lane(tmp_path: Path) -> None:
+    structure = FakeStructure({f"blocks.{i}.fc": 4 for i in range(20)})
+    with TopologyTracker(structure, tmp_path / "run.db") as tracker:
+        structure.edit(grow={f"blocks.{i}.fc": 1 for i in range(20)})
+        tracker.snapshot("[bold]a")
+    with TopologyHistory(tmp_path / "run.db") as history:
+        text = printed(log.render_log(log.summarise(history)), 80)
+    assert text.startswith("20 groups\n│  [bold]a  finished")
+    assert text.count("4 → 5  +1") == 20
