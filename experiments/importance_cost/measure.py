@@ -1,6 +1,6 @@
 """What exact importance costs, over one plain forward and backward pass of the same data.
 
-    python experiments/importance_cost/measure.py [--threads 1] [--device cpu] [--repeats 7] [--ours]
+    python experiments/importance_cost/measure.py [--threads 1] [--device cpu] [--ours]
     python experiments/importance_cost/measure.py --memory
 
 Ways of measuring take turns within every repetition; medians of the ratios are printed. BackPACK
