@@ -113,6 +113,7 @@ class _LocalSums:
         self._totals = _zeros(asked)
         self._samples = 0
         self._together: bool | None = None
+        self._rows_are_samples = True
         self._known: set[str] = set()
         self._unknown: set[str] = set()
 
@@ -153,6 +154,8 @@ class _LocalSums:
         both, alone = _zeros(self._asked), _zeros(self._asked)
         for n in range(2):
             self._add(cut(pair, n, n + 1), "the first batch", alone)
+        if not self._rows_are_samples:  # the sums may agree all the same, where nothing cancels
+            return False
         try:
             self._add(pair, "the first batch", both)
         except _SamplesNotFirst:
@@ -172,6 +175,7 @@ class _LocalSums:
             self._known.update(read)
             fires = self._activation.get(read[0])
             deltas = {use: use.delta(fires) for use in uses}
+            self._rows_are_samples &= all(len(delta) == samples for delta in deltas.values())
             for rows in _cuts(deltas, samples):
                 found = [(use, use.gradients(deltas[use], cut_)) for use, cut_ in rows]
                 for name in read:

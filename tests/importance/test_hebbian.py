@@ -293,6 +293,17 @@ def test_samples_elsewhere_than_in_the_first_dimension(first: bool, tokens: int)
     assert torch.allclose(found["layer.weight"], wanted["0.weight"], rtol=1e-10)
 
 
+def test_tokens_first_where_nothing_cancels() -> None:
+    """Two tokens of two samples: the sums agree whichever of them are taken for samples."""
+    model = Flattened(first=True).double()
+    for p in model.parameters():
+        p.data.abs_()
+    data = torch.rand(6, 2, 4, dtype=torch.float64)
+    wanted = reference(nn.Sequential(model.layer), {0: F.relu}, data.split(1))
+    found = hebbian_importance(model, [data])
+    assert torch.allclose(found["layer.weight"], wanted["0.weight"], rtol=1e-10)
+
+
 def test_samples_that_come_one_after_the_other() -> None:
     (branching,) = (case for case in IMPORTANCE if case.name == "branching")
     model, data = branching.model(torch.float64), branching.inputs(6, torch.float64)
