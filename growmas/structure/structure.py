@@ -17,15 +17,15 @@ from growmas.structure.edit import Edit
 from growmas.structure.environment import recompile_after_edit, uncompiled, unwrapped
 from growmas.structure.explain import Cost, Explanation, cost_after, explain
 from growmas.structure.followers import as_followers
-from growmas.structure.groups import UnitGroup, restored_groups, younger_units
+from growmas.structure.groups import UnitGroup, restored_groups, task_index, younger_units
 from growmas.structure.inventory import Inventory
-from growmas.structure.layer_info import LayerInfo, layer_info
+from growmas.structure.layer_info import LayerInfo, layer_infos
 from growmas.structure.newborns import Initialisation
 from growmas.structure.opaque import float_tensors
 from growmas.structure.plan import Plan, check_is_plan
 from growmas.structure.rehearsal import DryRun, Metrics, outputs_on, rehearse
 from growmas.structure.saliency import unit_saliency
-from growmas.structure.state import resize, structure_state
+from growmas.structure.state import check_is_state, resize, structure_state
 from growmas.structure.statistics import ActivationStatistics
 from growmas.structure.surgery import cut, reordering, silenced
 from growmas.structure.tracing import StructureForward, example_forward
@@ -129,14 +129,7 @@ class Structure:
 
     def layers(self) -> tuple[LayerInfo, ...]:
         """Every layer with parameters, in the model's order, as it is now."""
-        owner = {
-            m.layer: g.name for g in self._groups.values() for m in g.members if m.side == "out"
-        }
-        return tuple(
-            layer_info(name, module, owner.get(name))
-            for name, module in self.model.named_modules()
-            if module._parameters
-        )
+        return layer_infos(self.model, self._groups)
 
     def edges(self) -> tuple[tuple[str, str], ...]:
         """Data flow from layer to layer, by qualified name."""
@@ -384,12 +377,7 @@ class Structure:
             SurgeryError: The groups are not those of this model.
         """
         self._check_no_view()
-        missing = [key for key in ("groups", "tasks", "sizes") if key not in state]
-        if missing:
-            raise SurgeryError(
-                f"the state lacks {', '.join(map(repr, missing))}: expected what "
-                "Structure.state_dict() gave"
-            )
+        check_is_state(state)
         groups = restored_groups(self._groups, state["groups"])
         tasks = list(state["tasks"])
         incision = resize(self.model, self._groups, state)
@@ -398,14 +386,7 @@ class Structure:
         return dict(incision.swapped.values())
 
     def _younger_than(self, task: int | str) -> dict[str, set[int]]:
-        if isinstance(task, str):
-            if task not in self._tasks:
-                known = ", ".join(map(repr, self._tasks)) or "none was begun"
-                raise PlanError(f"no task {task!r}; tasks begun: {known}")
-            task = self._tasks.index(task)
-        if type(task) is not int or not 0 <= task <= self.task:
-            raise PlanError(f"no task {task}; the tasks begun so far are 0 to {self.task}")
-        return younger_units(self._groups, task)
+        return younger_units(self._groups, task_index(self._tasks, task))
 
     def _settle(self, groups: dict[str, UnitGroup]) -> None:
         self._groups = groups
