@@ -22,7 +22,7 @@ from growmas.data import load_source
 from growmas.models.mlp import MLP
 
 RATIOS = (0.5, 0.8, 0.9)
-TRAININGS = {"15 epochs": (15, 128), "30 epochs": (30, 128), "60 epochs": (60, 128)}
+TRAININGS = {"15 epochs": (15, 128), "30 epochs": (30, 128)}
 
 
 def trained(data, epochs, batch):

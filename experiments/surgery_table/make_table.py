@@ -4,8 +4,10 @@ python experiments/surgery_table/make_table.py        1 minute
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
+import networks
 import torch
 import transformer_models
 
@@ -13,16 +15,17 @@ from growmas import Plan, Structure
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "surgery.md"
 
-HEADING = "## Models of Hugging Face"
+HEADING = "## Which network, which units"
 
 INTRODUCTION = f"""\
 {HEADING}
 
-Models of Hugging Face `transformers`, small and with random weights. Every group was really grown
-by one unit and, where it says so, pruned by one, and `apply` verified both: growing left the output
-as it was (the tests hold it to 2e-6 of the largest output), pruning made it that of the same model
-with the unit silenced. Layers that repeat are one row: `*` stands for their numbers. A group that
-is refused has the reason beside it; `structure.fixed` says the same.
+First small networks of our own (`experiments/surgery_table/networks.py`), one for each kind of
+wiring, then models of Hugging Face `transformers`, small and with random weights. Every group was
+really grown by one unit and, where it says so, pruned by one, and `apply` verified both: growing
+left the output as it was (the tests hold it to 2e-6 of the largest output), pruning made it that of
+the same model with the unit silenced. Layers that repeat are one row: `*` stands for their numbers.
+A group that is refused has the reason beside it; `structure.fixed` says the same.
 
 The width of a pre-norm transformer, what its embeddings give, grows by the rule of LEMON
 (arXiv 2310.07999): fresh rows are the mean of the others before a LayerNorm and zero before an
@@ -37,17 +40,17 @@ Made by `python experiments/surgery_table/make_table.py`."""
 def table(attempt: bool = True) -> str:
     """The table in Markdown; without an attempt it says what the analysis promises."""
     rows = ["| model | groups | units | grows | shrinks |", "|---|---|---|---|---|"]
-    for name in transformer_models.MODELS:
-        for pattern, names, what in _rows(name, attempt):
+    own = {f"{name} (own)": partial(networks.own, name) for name in networks.OWN}
+    real = {name: partial(transformer_models.example, name) for name in transformer_models.MODELS}
+    for name, example in {**own, **real}.items():
+        for pattern, names, what in _rows(Structure(*example()), attempt):
             times = f" (× {len(names)})" if len(names) > 1 else ""
             rows.append(f"| {name} | `{pattern}`{times} | {what} |")
     return "\n".join(rows)
 
 
-def _rows(name: str, attempt: bool) -> list[tuple[str, list[str], str]]:
+def _rows(structure: Structure, attempt: bool) -> list[tuple[str, list[str], str]]:
     """(pattern, names, what to say) of groups that differ in their numbers alone."""
-    model, inputs = transformer_models.example(name)
-    structure = Structure(model, inputs)
     said = {}
     for group in list(structure.groups.values()):
         if attempt and group.can_grow:

@@ -1,6 +1,6 @@
 """Units that live and die together, and the positions they hold in the layers."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -99,6 +99,23 @@ class UnitGroup:
         if not ids:
             return torch.zeros(self.width, dtype=torch.bool)
         return torch.tensor([unit in ids for unit in self.unit_ids])
+
+
+def task_index(tasks: Sequence[str], task: int | str) -> int:
+    """The index of a task given by index or name; 0 is there before any was begun.
+
+    Raises:
+        PlanError: No such task.
+    """
+    if isinstance(task, str):
+        if task not in tasks:
+            known = ", ".join(map(repr, tasks)) or "none was begun"
+            raise PlanError(f"no task {task!r}; tasks begun: {known}")
+        return tasks.index(task)
+    last = max(0, len(tasks) - 1)
+    if type(task) is not int or not 0 <= task <= last:
+        raise PlanError(f"no task {task}; the tasks begun so far are 0 to {last}")
+    return task
 
 
 def younger_units(groups: Mapping[str, UnitGroup], task: int) -> dict[str, set[int]]:

@@ -1,10 +1,12 @@
 """What a layer is at the moment."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
 from growmas.structure.axes import axes_of
+from growmas.structure.groups import UnitGroup
 
 
 @dataclass(frozen=True)
@@ -37,3 +39,15 @@ def layer_info(name: str, module: nn.Module, group: str | None) -> LayerInfo:
     read = axes.channels(module, "in") if axes and axes.into else out
     own = sum(p.numel() for p in module.parameters(recurse=False))
     return LayerInfo(name, type(module).__name__, group, read, out, own)
+
+
+def layer_infos(model: nn.Module, groups: Mapping[str, UnitGroup]) -> tuple[LayerInfo, ...]:
+    """Every layer with parameters, in the model's order."""
+    owner = {
+        m.layer: group.name for group in groups.values() for m in group.members if m.side == "out"
+    }
+    return tuple(
+        layer_info(name, module, owner.get(name))
+        for name, module in model.named_modules()
+        if module._parameters
+    )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from growmas.errors import SurgeryError
 from growmas.structure.groups import UnitGroup, group_state
 from growmas.structure.inventory import Inventory
 from growmas.structure.surgery import Incision, cut, side_lengths
@@ -27,6 +28,20 @@ def structure_state(
         "sizes": {f"{layer}.{side}": length for (layer, side), length in lengths.items()},
         "norms": norm_settings(model, groups.values()),
     }
+
+
+def check_is_state(state: Mapping[str, Any]) -> None:
+    """Refuse what is no state of a structure.
+
+    Raises:
+        SurgeryError: Names what it lacks.
+    """
+    missing = [key for key in ("tasks", "groups", "sizes") if key not in state]
+    if missing:
+        raise SurgeryError(
+            f"the state lacks {', '.join(map(repr, missing))}: expected what "
+            "Structure.state_dict() gave"
+        )
 
 
 def resize(model: nn.Module, groups: Mapping[str, UnitGroup], state: Mapping[str, Any]) -> Incision:

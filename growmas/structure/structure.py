@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from growmas.errors import PlanError, SurgeryError
+from growmas.errors import PlanError
 from growmas.importance.batches import Forward
 from growmas.structure.architecture import Architecture, layer_flops, operations_now
 from growmas.structure.discovery import discover
@@ -18,10 +18,10 @@ from growmas.structure.edit import Edit
 from growmas.structure.environment import recompile_after_edit, uncompiled, unwrapped
 from growmas.structure.explain import Cost, Explanation, cost_after, explain
 from growmas.structure.followers import as_followers, check_followers
-from growmas.structure.groups import UnitGroup, restored_groups, younger_units
+from growmas.structure.groups import UnitGroup, restored_groups, task_index, younger_units
 from growmas.structure.heads import Start, head_of, narrowed, plan_of, widen_head
 from growmas.structure.inventory import Inventory
-from growmas.structure.layer_info import LayerInfo, layer_info
+from growmas.structure.layer_info import LayerInfo, layer_infos
 from growmas.structure.newborns import Initialisation
 from growmas.structure.norm_memory import NormMemory
 from growmas.structure.opaque import float_tensors
@@ -29,7 +29,7 @@ from growmas.structure.plan import Plan, check_is_plan
 from growmas.structure.rehearsal import DryRun, Metrics, outputs_on, rehearse
 from growmas.structure.saliency import consumer_saliency, unit_saliency
 from growmas.structure.standins import silencing, standing_in
-from growmas.structure.state import resize, structure_state
+from growmas.structure.state import check_is_state, resize, structure_state
 from growmas.structure.statistics import ActivationStatistics
 from growmas.structure.surgery import cut, reordering
 from growmas.structure.tracing import StructureForward, example_forward
@@ -156,14 +156,7 @@ class Structure:
 
     def layers(self) -> tuple[LayerInfo, ...]:
         """Every layer with parameters, in the model's order, as it is now."""
-        owner = {
-            m.layer: g.name for g in self._groups.values() for m in g.members if m.side == "out"
-        }
-        return tuple(
-            layer_info(name, module, owner.get(name))
-            for name, module in self.model.named_modules()
-            if module._parameters
-        )
+        return layer_infos(self.model, self._groups)
 
     def edges(self) -> tuple[tuple[str, str], ...]:
         """Data flow from layer to layer, by qualified name."""
@@ -462,7 +455,8 @@ class Structure:
         Raises:
             PlanError: No such task.
         """
-        self._norms.remember(self.task if task is None else self._index(task), affine=affine)
+        index = self.task if task is None else task_index(self._tasks, task)
+        self._norms.remember(index, affine=affine)
 
     def forget_norms(self, task: int | str) -> None:
         """Let the norms in a task's view be those of today again.
@@ -470,7 +464,7 @@ class Structure:
         Raises:
             PlanError: No such task.
         """
-        self._norms.forget(self._index(task))
+        self._norms.forget(task_index(self._tasks, task))
 
     @contextmanager
     def view(self, task: int | str) -> Iterator[nn.Module]:
@@ -499,7 +493,7 @@ class Structure:
                 cannot be left out.
             SurgeryError: Another thread holds a view.
         """
-        index = self._index(task)
+        index = task_index(self._tasks, task)
         younger = younger_units(self._groups, index)
         with self._views.held(index):
             makers = {
@@ -520,7 +514,7 @@ class Structure:
                 that pass norms over all channels, which cannot be left out.
         """
         self._views.check_none()
-        index = self._index(task)
+        index = task_index(self._tasks, task)
         younger = younger_units(self._groups, index)
         plan = Plan(prune={name: sorted(ids) for name, ids in younger.items() if ids})
         plan.check(self._groups, self.fixed)
@@ -553,12 +547,7 @@ class Structure:
             PlanError: A head that grew is no head of this model.
         """
         self._views.check_none()
-        missing = [key for key in ("groups", "tasks", "sizes") if key not in state]
-        if missing:
-            raise SurgeryError(
-                f"the state lacks {', '.join(map(repr, missing))}: expected what "
-                "Structure.state_dict() gave"
-            )
+        check_is_state(state)
         groups = restored_groups(self._groups, state["groups"])
         first = {name: head_of(self.model, name, self._groups) for name in state.get("heads", {})}
         heads = restored_groups(first, state.get("heads", {}))
@@ -568,16 +557,6 @@ class Structure:
         self._groups, self._heads = groups, heads
         self._tasks = tasks
         return dict(incision.swapped.values())
-
-    def _index(self, task: int | str) -> int:
-        if isinstance(task, str):
-            if task not in self._tasks:
-                known = ", ".join(map(repr, self._tasks)) or "none was begun"
-                raise PlanError(f"no task {task!r}; tasks begun: {known}")
-            return self._tasks.index(task)
-        if type(task) is not int or not 0 <= task <= self.task:
-            raise PlanError(f"no task {task}; the tasks begun so far are 0 to {self.task}")
-        return task
 
     def _settle(self, groups: dict[str, UnitGroup]) -> None:
         self._groups = groups

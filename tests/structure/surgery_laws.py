@@ -1,6 +1,7 @@
 """What must hold for every group of every network."""
 
 import copy
+import gc
 import random
 import re
 from typing import Any
@@ -145,7 +146,10 @@ def check_random_plans(model: nn.Module, x: Any, plans: int, seed: int = 0) -> N
     structure = structure_of(model, x)
     widths = {name: group.width for name, group in structure.groups.items()}
     seen = {name: set(group.unit_ids) for name, group in structure.groups.items()}
-    for _ in range(plans):
+    alive: list[int] = []
+    for number in range(plans):
+        if number in (plans // 2, plans - 1):
+            alive.append(tensors_alive())
         prune: dict[str, list[int]] = {}
         grow: dict[str, int] = {}
         for name in drawn.sample(sorted(widths), k=min(2, len(widths))):
@@ -158,10 +162,16 @@ def check_random_plans(model: nn.Module, x: Any, plans: int, seed: int = 0) -> N
         for name, ids in edit.born.items():
             assert not seen[name] & set(ids)
             seen[name] |= set(ids)
+    assert alive[-1] <= alive[0] + 50, "tensors leak"  # an edit holds some by chance more
     assert set(optimizer.state) == {p for p in model.parameters() if p.requires_grad}
     assert [p for g in optimizer.param_groups for p in g["params"]] == list(model.parameters())
     assert units(structure_of(model, x)) == units(structure)
     trained(model, x)
+
+
+def tensors_alive() -> int:
+    gc.collect()
+    return sum(issubclass(type(each), Tensor) for each in gc.get_objects())
 
 
 def units(structure: Structure) -> dict[str, Any]:

@@ -117,3 +117,17 @@ def test_errors_come_through_and_leave_nothing():
     with pytest.raises(DataError, match="batches= holds no batch"):
         structure.dry_run(PLAN, batches=[])
     assert same(state_of(net, structure, optimizer), before)
+
+
+def test_printed():
+    _, x, structure, _ = prepared()
+    found = structure.dry_run(PLAN, batches=[x], metrics={"size of it": size}, reconstruct=[x])
+    lines = [line.split() for line in str(found).splitlines() if line.strip()]
+    assert " ".join(lines[0]) == "network parameters largest change relative change size of it"
+    rows = {" ".join(line[:-4]): line[-4:] for line in lines[2:]}
+    assert list(rows) == ["as it is", "with the plan", "reconstructed"]
+    outcomes = (found.before, found.after, found.reconstructed)
+    for row, outcome in zip(rows.values(), outcomes, strict=True):
+        assert row[0] == row[3] == str(outcome.parameters)
+        assert float(row[1]) == pytest.approx(outcome.largest_change, rel=1e-3)
+        assert float(row[2]) == pytest.approx(outcome.relative_change, rel=1e-3)

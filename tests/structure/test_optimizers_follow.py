@@ -216,9 +216,26 @@ def test_several_followers_each_once() -> None:
     assert [id(p) for p in held] == [id(p) for p in model.parameters()]
 
 
-def test_factored_state_follows_or_the_optimizer_is_refused_by_name() -> None:
+MIX_ENTRIES = {"Adafactor", "Muon"}
+"""Their updates hang on whole rows or matrices: state follows, the next steps are others'."""
+
+
+def test_every_optimizer_of_torch_is_spoken_for() -> None:
+    """Followed exactly, followed but for mixing entries, or refused by name."""
+    exact = {type(make([nn.Parameter(torch.ones(1))])).__name__ for make in OPTIMIZERS.values()}
+    every = {
+        name
+        for name, kind in vars(torch.optim).items()
+        if isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+    }
+    sparse = {"SparseAdam"}  # see test_sparse_gradients_follow
+    assert every - {"Optimizer"} == exact | MIX_ENTRIES | sparse | {"LBFGS"}
+
+
+@pytest.mark.parametrize("name", sorted(MIX_ENTRIES))
+def test_state_of_optimizers_that_mix_entries_follows(name: str) -> None:
     model = MLP.optimizer_ready()
-    optimizer = torch.optim.Adafactor(model.parameters())
+    optimizer = getattr(torch.optim, name)([p for p in model.parameters() if p.dim() == 2], lr=0.1)
     optimizer.step()
     Structure(model, MLP.inputs(3)).apply(
         Plan(grow={"0": 3}, prune={"2": [1]}), followers=[optimizer]

@@ -204,6 +204,15 @@ def test_printed_explanation(encoding: str, check_golden: Callable[[str, str], N
     assert flops_after - flops_before == f1 + f2
 
 
+def test_print_shows_the_table():
+    """As rich does, 100 columns wide."""
+    text = str(explained())
+    assert "what task 3 needs" in text
+    assert "40 → 25" in text
+    assert "20 → 32" in text
+    assert max(map(len, text.splitlines())) <= 100
+
+
 def test_explaining_half_of_a_tie_is_refused():
     with pytest.raises(SurgeryError, match="tied must change together"):
         structure_of(TIED).explain(Plan(grow={"second": 1}))
