@@ -134,7 +134,7 @@ def _importance(board: Board, group: str, task: int) -> Cell:
     return Cell(short(each.mean), (math.log(each.mean) - low) / (high - low) if high > low else 1.0)
 
 
-def _free(board: Board, group: str, task: int) -> Cell:
+def _unused(board: Board, group: str, task: int) -> Cell:
     each = board.importance[group][task]
     if each is None or not each.units:
         return Cell("·", 0.0)
@@ -147,7 +147,7 @@ def _mean_importance(board: Board, group: str, task: int) -> float | None:
     return None if each is None else each.mean
 
 
-def _free_share(board: Board, group: str, task: int) -> float | None:
+def _unused_share(board: Board, group: str, task: int) -> float | None:
     each = board.importance[group][task]
     return each.zeros / each.units if each and each.units else None
 
@@ -173,7 +173,7 @@ MEASURES = (
         _importance,
         _mean_importance,
     ),
-    Measure("free", "share of units whose importance is exactly 0", _free, _free_share),
+    Measure("unused", "share of units whose importance is exactly 0", _unused, _unused_share),
 )
 
 

@@ -1,5 +1,6 @@
 """`growmas watch`: finds the runs, and opens the browser on them."""
 
+import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,12 +18,18 @@ def watch(names: Sequence[str], root: Path) -> None:
     """
     if find_spec("textual") is None:
         raise RunError("growmas watch needs Textual: pip install 'growmas[tui]'")
+    if not _in_a_terminal():
+        raise RunError("growmas watch needs a terminal; growmas show and growmas log print")
     paths = [_path(name, root) for name in names] or _all_below(root)
     from growmas.browser.app import Browser
     from growmas.browser.source import Source
 
     titles = list(names) or [str(path.parent.relative_to(root)) for path in paths]
     Browser([Source(*pair) for pair in zip(titles, paths, strict=True)]).run()
+
+
+def _in_a_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _path(name: str, root: Path) -> Path:

@@ -76,9 +76,9 @@ def draw_importance(facts: RunFacts) -> Figure | None:
         for j, each in enumerate(group.importance):
             share = shares[i][j]
             if each and each.zeros and share is not None and across > 54:
-                free = f"{_free(each.zeros, each.units)} free"
+                unused = f"{_share(each.zeros, each.units)} unused"
                 x = frame.x + (j + 0.5) * across - gap / 2
-                drawing.text(x, middle, free, on_level(share), anchor="middle")
+                drawing.text(x, middle, unused, on_level(share), anchor="middle")
     drawing.answer(
         frame.x,
         frame.y,
@@ -101,7 +101,7 @@ def draw_importance(facts: RunFacts) -> Figure | None:
         title="Where importance lies",
         caption=(
             "Mean importance of a unit, per group and task, on a logarithmic scale. A strong shade "
-            "is protected; “free” is the share of units whose importance is exactly 0, which no "
+            "is protected; “unused” is the share of units whose importance is exactly 0, which no "
             "task needs." + _left_out(len(shown), len(measured))
         ),
         drawing=drawing,
@@ -210,7 +210,7 @@ def _code(style: str | None) -> str:
     return {None: " ", "free": "z", "life": "u"}.get(style) or str(style)[1:]
 
 
-def _free(zeros: int, units: int) -> str:
+def _share(zeros: int, units: int) -> str:
     return f"{100 * zeros / units:.0f}%" if zeros * 200 >= units else "<1%"
 
 
