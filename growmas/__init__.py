@@ -64,6 +64,7 @@ if TYPE_CHECKING:
         UnitGroup,
         Warmup,
     )
+    from growmas.structure.unit_graph import unit_graph
 
 __version__ = "0.1.0"
 
@@ -115,6 +116,7 @@ __all__ = [
     "mas_importance",
     "saturation",
     "save",
+    "unit_graph",
     "view_answers",
 ]
 
@@ -166,6 +168,7 @@ _HOMES = {
     "mas_importance": "importance",
     "saturation": "manager",
     "save": "checkpoint",
+    "unit_graph": "structure.unit_graph",
     "view_answers": "contexts",
 }
 

@@ -55,10 +55,11 @@ def show(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Show units per layer and task, accuracy per task, and parameters of a run."""
+    """Show units per layer and task, with accuracy and parameters."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.show(run, RUNS, output)
 
 
@@ -74,10 +75,11 @@ def log(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Show every edit of a run, the newest first, and why it was made."""
+    """Show every edit of a run, and why it was made."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.log(run, RUNS, output, group=group, task=task, number=number, reverse=reverse)
 
 
@@ -91,10 +93,11 @@ def diff(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Compare two tasks of a run, or two runs: units kept, born and pruned, importance, metrics."""
+    """Compare two tasks of a run, or two runs."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.diff(run, a, b, RUNS, output)
 
 
@@ -107,10 +110,11 @@ def unit(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Tell the life of one unit: where it came from, what it was worth, what became of it."""
+    """Tell the life of one unit."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.unit(run, unit, RUNS, output)
 
 
@@ -126,8 +130,9 @@ def lifelines(
 ) -> None:
     """Draw a line per unit from its birth to its death."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.lifelines(run, RUNS, output, group=group, every=every)
 
 
@@ -140,10 +145,11 @@ def survival(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Show how many percent of the units born in a task live after each later one."""
+    """Show how many of the units born in a task live on."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.survival(run, RUNS, output, group=group)
 
 
@@ -156,10 +162,11 @@ def graph(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Draw the network: layers, widths, parameters, and how data flow between them."""
+    """Draw the network: layers, widths, and the flow of data."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.graph(run, RUNS, output, task=task)
 
 
@@ -171,10 +178,11 @@ def importance(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Show where importance lies, and which units are free, per group and task."""
+    """Show where importance lies, and where units are free."""
     from growmas.cli import viewing
+    from growmas.cli.output import Output
 
-    output = viewing.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     viewing.importance(run, RUNS, output)
 
 
@@ -188,9 +196,42 @@ def compare(
 ) -> None:
     """Compare runs: accuracy, transfer, forgetting, size and time."""
     from growmas.cli import reading
+    from growmas.cli.output import Output
 
-    output = reading.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     reading.compare_runs(runs, RUNS, output)
+
+
+@app.command(no_args_is_help=True)
+def export(
+    run: Run,
+    graph: Annotated[str | None, typer.Option(help="architecture or lineage.")] = None,
+    table: Annotated[
+        str | None,
+        typer.Option(help="units, importance, metrics, events, layers or sizes."),
+    ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="json, graphml, dot or mermaid for a graph; csv or parquet for a table; "
+            "by default what the name of the file ends in, else json or csv.",
+        ),
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(help="The architecture as of this task: its name or number.")
+    ] = None,
+    group: Annotated[str | None, typer.Option(help="The lineage of this group alone.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The file; printed by default.")
+    ] = None,
+) -> None:
+    """Write the network, the lineage of its units, or a table, for other tools."""
+    from growmas.cli import exporting
+
+    exporting.export(
+        run, RUNS, graph=graph, table=table, format=format, task=task, group=group, out=out
+    )
 
 
 @app.command("ls")
@@ -203,8 +244,9 @@ def list_runs(
 ) -> None:
     """List the runs below a folder."""
     from growmas.cli import reading
+    from growmas.cli.output import Output
 
-    output = reading.Output(as_json, ascii, width, svg)
+    output = Output(as_json, ascii, width, svg)
     reading.list_folder(folder, output)
 
 

@@ -74,7 +74,7 @@ def as_text(view: RenderableType, console: Console) -> str:
 
 # Rich's own format, but for its fonts, which it would fetch from the network.
 _SVG = """\
-<svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
+<svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" xml:space="preserve">
 <style>
 .{unique_id}-matrix {{
   font-family: "DejaVu Sans Mono", Menlo, Consolas, "Liberation Mono", monospace;

@@ -6,8 +6,6 @@ from growmas.cli.output import Output
 from growmas.cli.reading import open_history
 from growmas.errors import RunError
 
-__all__ = ["Output", "diff", "graph", "importance", "lifelines", "log", "show", "survival", "unit"]
-
 
 def show(run: str, root: Path, output: Output) -> None:
     """Print the topology of a run."""

@@ -6,13 +6,16 @@ expect to be called inside `store.transaction()`.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from growmas.errors import HistoryError
 from growmas.history.store import Store
 
 if TYPE_CHECKING:
     from growmas.structure import Edit, Structure
+    from growmas.structure.observed import Observed
+
+    Followed: TypeAlias = Structure | Observed
 
 
 def write_names(store: Store, names: Sequence[str]) -> None:
@@ -36,16 +39,17 @@ def write_names(store: Store, names: Sequence[str]) -> None:
             )
         if written != name:
             store.name_task(index, name)
+        if not finished and not store.has_begun(index):
             store.add_event(index, "begin", "")
 
 
-def task_of_edit(store: Store, structure: "Structure", edit: "Edit") -> int:
+def task_of_edit(store: Store, structure: "Followed", edit: "Edit") -> int:
     """The task in which an edit was made; opens one if the last has ended."""
     task = current_task(store, structure)
     return edit.task if structure.tasks else task
 
 
-def current_task(store: Store, structure: "Structure") -> int:
+def current_task(store: Store, structure: "Followed") -> int:
     """The task in which something happens now; opens one if the last has ended."""
     if structure.tasks:
         write_names(store, structure.tasks)
@@ -54,7 +58,7 @@ def current_task(store: Store, structure: "Structure") -> int:
     return store.add_task() if tasks[-1][1] else len(tasks) - 1
 
 
-def task_of_snapshot(store: Store, structure: "Structure", name: str | None) -> int:
+def task_of_snapshot(store: Store, structure: "Followed", name: str | None) -> int:
     """The task that a snapshot called `name` describes.
 
     Raises:

@@ -12,6 +12,9 @@ from growmas.errors import HistoryError
 
 SHARES = 255  # what a whole is as a byte
 
+Shares = Mapping[str, tuple[float, bytes | None]]
+"""Layer -> its share of a group's importance, and of each unit's as bytes; None: all of it."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -81,9 +84,31 @@ def unpacked(data: bytes) -> "array[float]":
     return floats
 
 
-def as_bytes(shares: Iterable[float]) -> bytes:
-    """Shares between 0 and 1 as bytes."""
-    return bytes([round(share * SHARES) for share in shares])
+def summed(parts: Mapping[str, list[float]]) -> list[float]:
+    """The sum of several lists, place by place."""
+    if len(parts) == 1:
+        return next(iter(parts.values()))
+    return [sum(values) for values in zip(*parts.values(), strict=True)]
+
+
+def shares(parts: Mapping[str, list[float]], total: list[float]) -> Shares:
+    """Layer to its share of all units, and of each; layers without any are left out.
+
+    Args:
+        parts: Layer -> [U] what it adds to the importance of each unit, by ascending id.
+        total: [U] their sums.
+    """
+    whole = math.fsum(total)
+    if not whole:
+        return {}
+    if len(parts) == 1:
+        return dict.fromkeys(parts, (1.0, None))
+    scales = [SHARES / value if value else 0.0 for value in total]
+    return {
+        layer: (share, bytes([round(v * s) for v, s in zip(values, scales, strict=True)]))
+        for layer, values in parts.items()
+        if (share := math.fsum(values) / whole)
+    }
 
 
 class Roll:

@@ -3,10 +3,7 @@
 import sqlite3
 from collections.abc import Collection, Mapping
 
-from growmas.history.importance import Measured
-
-Shares = Mapping[str, tuple[float, bytes | None]]
-"""Layer -> its share of a group's importance, and of each unit's as bytes; None: all of it."""
+from growmas.history.importance import Measured, Shares
 
 
 def write_measured(

@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
-from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +41,7 @@ class TopologyHistory(Closing):
 
     The file may still be written by a running tracker: every method sees the state after some
     whole transaction, and the next call sees the next. Use `frozen` to hold several calls to one
-    state. Wherever a task is asked for, its name or its index will do.
+    state. Wherever a task is asked for, its name or its index will do, also an index as text.
 
     A history of an earlier growmas is read into memory when it is opened, and does not see what
     is written later.
@@ -279,8 +278,9 @@ class TopologyHistory(Closing):
     def log(self, kinds: Collection[str] | None = None) -> tuple[EventRecord, ...]:
         """Everything that happened, or what is of one of these kinds, in order."""
         with self.frozen():
-            born = self._ids_by_event("birth_event")
-            died = self._ids_by_event("death_event")
+            moves = kinds is None or not {*CHANGES}.isdisjoint(kinds)
+            born = self._ids_by_event("birth_event") if moves else {}
+            died = self._ids_by_event("death_event") if moves else {}
             rows = self._rows(
                 "SELECT event, name, reason, time, kind, cause FROM events JOIN tasks USING (task) "
                 "ORDER BY event"
@@ -366,10 +366,13 @@ class TopologyHistory(Closing):
         rows = self._rows(
             f"SELECT {column}, group_name, unit FROM units WHERE {column} IS NOT NULL"
         )
-        ids: dict[int, dict[str, tuple[int, ...]]] = {}
-        for (event, group), same in groupby(sorted(rows), key=lambda row: row[:2]):
-            ids.setdefault(event, {})[group] = tuple(unit for _, _, unit in same)
-        return ids
+        ids: dict[int, dict[str, list[int]]] = {}
+        for event, group, unit in rows:
+            ids.setdefault(event, {}).setdefault(group, []).append(unit)
+        return {
+            event: {group: tuple(units) for group, units in by_group.items()}
+            for event, by_group in ids.items()
+        }
 
     def _task(self, task: str | int | None) -> TaskRecord:
         tasks = self.tasks()
@@ -377,9 +380,11 @@ class TopologyHistory(Closing):
             raise HistoryError(f"{self.path} has no task yet: its tracker has only just begun")
         if task is None:
             return tasks[-1]
-        for record in tasks:
-            if task in (record.name, record.index):
-                return record
+        named = {str(record.index): record for record in tasks}
+        if isinstance(task, str):
+            named |= {record.name: record for record in tasks}
+        if str(task) in named:
+            return named[str(task)]
         nearest = _nearest(str(task), [record.name for record in tasks])
         raise HistoryError(f"{self.path} has no task {task!r}; {nearest}")
 

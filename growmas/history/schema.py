@@ -15,7 +15,8 @@ def create(path: Path, *, overwrite: bool = False) -> sqlite3.Connection:
     """Make a new, empty history and open it for writing.
 
     Raises:
-        HistoryError: If `path` exists and `overwrite` is False, or it exists and is not a history.
+        HistoryError: If `path` exists and `overwrite` is False, it exists and is not a history, or
+            nothing can be written there.
     """
     if path.exists():
         if not overwrite:
@@ -24,7 +25,17 @@ def create(path: Path, *, overwrite: bool = False) -> sqlite3.Connection:
                 "TopologyTracker.resume(structure, path), or choose another path"
             )
         _delete(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _create(path)
+    except (OSError, sqlite3.Error) as error:
+        raise HistoryError(
+            f"no history can be written at {path} ({error}): choose a path in a folder you can "
+            "write, on a disk with room"
+        ) from error
+
+
+def _create(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
     # The header is set before WAL begins, so the file can be told for a history from then on.
     connection.executescript(
@@ -42,7 +53,12 @@ def open_to_write(path: Path) -> sqlite3.Connection:
     Raises:
         HistoryError: If `path` is not a history that this version of growmas can read.
     """
-    connection = _ready_to_write(_open(path, mode="rw"))
+    connection = _open(path, mode="rw")
+    try:
+        _ready_to_write(connection)
+    except sqlite3.Error as error:
+        connection.close()
+        raise HistoryError(f"{path} cannot be written ({error}): choose a copy you can") from error
     if _version(connection) < VERSION:
         try:
             migrate(connection, path)

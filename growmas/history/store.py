@@ -3,14 +3,14 @@
 import json
 import sqlite3
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from growmas.errors import HistoryError
-from growmas.history.importance import Measured
-from growmas.history.measures import Shares, write_frozen, write_measured, write_shares
+from growmas.history.importance import Measured, Shares
+from growmas.history.measures import write_frozen, write_measured, write_shares
 from growmas.history.schema import create, open_to_write
 
 Json = Mapping[str, object]
@@ -68,11 +68,15 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Write all of what happens inside, or none of it.
+        """Write all of what happens inside, or none of it; inside another one, as part of it.
 
         Raises:
             HistoryError: If SQLite refuses, with its reason.
         """
+        inside_another = self._connection.in_transaction
+        if inside_another:
+            yield
+            return
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -86,14 +90,14 @@ class Store:
             raise HistoryError(f"{self._path} could not be written: {error}") from error
 
     def close(self) -> None:
-        """Close the file, as a single one without WAL unless a reader is looking at it."""
-        try:
-            self._connection.execute("PRAGMA journal_mode = DELETE")
-        except sqlite3.OperationalError:
-            # A reader is connected, so the WAL stays; what it holds goes into the file proper.
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-        finally:
-            self._connection.close()
+        """Close the file, as a single one without WAL where no reader looks and there is room."""
+        with suppress(sqlite3.OperationalError):
+            try:
+                self._connection.execute("PRAGMA journal_mode = DELETE")
+            except sqlite3.OperationalError:
+                # The WAL stays, with all that was written; it goes into the file as far as it can.
+                self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self._connection.close()
 
     def set_meta(self, facts: Mapping[str, str]) -> None:
         """Write facts about the file."""
@@ -121,6 +125,11 @@ class Store:
     def name_task(self, task: int, name: str) -> None:
         """Give a task its name."""
         self._connection.execute("UPDATE tasks SET name = ? WHERE task = ?", (name, task))
+
+    def has_begun(self, task: int) -> bool:
+        """Whether the beginning of a task was written."""
+        query = "SELECT 1 FROM events WHERE task = ? AND kind = 'begin'"
+        return self._connection.execute(query, (task,)).fetchone() is not None
 
     def finish_task(self, task: int) -> None:
         """Note that a snapshot of the task was taken now."""

@@ -2,7 +2,8 @@
 
 import math
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,14 +16,18 @@ from growmas.history.attribution import (
     write_names,
 )
 from growmas.history.closing import Closing
-from growmas.history.importance import Measured, as_bytes, in_order, measured
-from growmas.history.measures import Shares
+from growmas.history.importance import Measured, Shares, in_order, measured, shares, summed
 from growmas.history.store import Store, Topology
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from growmas.structure import Edit, Structure
+    from growmas.structure.observed import External, Observed
+    from growmas.structure.tracing import StructureForward
+
+_OWN_KINDS = ("edit", "external", "begin", "snapshot")
+_NONE: Mapping[str, Mapping[int, int]] = {}
 
 
 class TopologyTracker(Closing):
@@ -52,11 +57,48 @@ class TopologyTracker(Closing):
     _unsubscribe: Callable[[], None] | None = None
 
     def __init__(
-        self, structure: "Structure", path: str | os.PathLike[str], *, overwrite: bool = False
+        self,
+        structure: "Structure | Observed",
+        path: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
     ) -> None:
         self._structure = structure
         self._store = Store.create(Path(path), overwrite=overwrite)
         self._start(self._write_first_units)
+
+    @classmethod
+    def attach(
+        cls,
+        model: "nn.Module",
+        path: str | os.PathLike[str],
+        *,
+        example_inputs: Any = None,
+        forward: "StructureForward | None" = None,
+        overwrite: bool = False,
+    ) -> Self:
+        """Follow a model that somebody else prunes or grows, without a `Structure`.
+
+        Nobody tells of its changes, so every snapshot looks for them by the shapes of the layers
+        and writes what it finds as an event of kind "external". Which units survived is told by
+        their biases or the gains of their norms, where no training came between; else only how
+        many, and those that stood last are taken for the ones that went.
+
+        Args:
+            model: The model, changed in place by whoever changes it.
+            path: The file to write.
+            example_inputs: See `Structure`; with them the history also knows data flow, FLOPs and
+                which layers share their units. Without, every layer is a group.
+            forward: See `Structure`.
+            overwrite: Replace an existing history.
+
+        Raises:
+            HistoryError: See `TopologyTracker`.
+            SurgeryError: The model cannot be analysed on the example inputs.
+        """
+        from growmas.structure.observed import Observed  # torch, when it is needed
+
+        return cls(Observed(model, example_inputs, forward), path, overwrite=overwrite)
 
     @classmethod
     def resume(
@@ -108,18 +150,20 @@ class TopologyTracker(Closing):
             HistoryError: If the task is not the current one or has no name, if a metric or an
                 importance is not finite, or a frozen unit is not alive. Nothing is written then.
         """
-        importance, consumers = ({}, {}) if omega is None else self._importance(omega)
         numbers = None if metrics is None else _finite_metrics(metrics)
-        if frozen is not None:
-            self._check_alive(frozen)
-        with self._store.transaction():
+        with ExitStack() as open_until_written:
+            found = open_until_written.enter_context(self._looking())
+            open_until_written.enter_context(self._store.transaction())
             index = task_of_snapshot(self._store, self._structure, task)
+            if found:
+                self._write_external(index, found)
             topology = self._write_topology(index, count_flops=True)
             if numbers is not None:
                 self._store.write_metrics(index, numbers)
             if omega is not None:
-                self._store.write_importance(index, importance, consumers)
+                self._store.write_importance(index, *self._importance(omega))
             if frozen is not None:
+                self._check_alive(frozen)
                 self._store.write_frozen(index, frozen)
             self._store.add_event(index, "snapshot", "", _summary(topology, numbers or {}))
             self._store.finish_task(index)
@@ -204,23 +248,54 @@ class TopologyTracker(Closing):
             write_names(self._store, self._structure.tasks)
             self._write_topology(self._structure.task)
 
-    def _record(self, edit: "Edit") -> None:
-        groups, replaced = self._structure.groups, edit.replaced_units
+    @contextmanager
+    def _record(self, edit: "Edit") -> Iterator[None]:
+        """Write an edit; it counts once every other listener has agreed."""
         with self._store.transaction():
             task = task_of_edit(self._store, self._structure, edit)
             event = self._store.add_event(task, "edit", edit.reason, edit.cause)
-            self._store.add_groups({name: group.kind for name, group in groups.items()})
-            for name, units in edit.died.items():
-                self._store.end_units(name, units, task=task, event=event)
-            for name, units in edit.born.items():
-                self._store.add_units(
-                    name,
-                    dict.fromkeys(units, task),
-                    event=event,
-                    parents=edit.parents.get(name),
-                    replaced=replaced.get(name),
-                )
+            self._write_units(task, event, edit.born, edit.died, edit.parents, edit.replaced_units)
             self._write_topology(task)
+            yield
+
+    @contextmanager
+    def _looking(self) -> Iterator["External | None"]:
+        """What changed since the last snapshot, where nobody tells."""
+        look = getattr(self._structure, "looking", None)
+        with nullcontext() if look is None else look() as change:
+            yield change
+
+    def _write_external(self, task: int, change: "External") -> None:
+        counts = {
+            name: {
+                "born": len(change.born.get(name, ())),
+                "died": len(change.died.get(name, ())),
+                "told_by": "values" if name in change.known else "shapes",
+            }
+            for name in dict.fromkeys([*change.died, *change.born])
+        }
+        reason = f"found at a snapshot: {', '.join(counts)} changed"
+        event = self._store.add_event(task, "external", reason, {"groups": counts})
+        self._write_units(task, event, change.born, change.died)
+
+    def _write_units(
+        self,
+        task: int,
+        event: int,
+        born: Mapping[str, Sequence[int]],
+        died: Mapping[str, Sequence[int]],
+        parents: Mapping[str, Mapping[int, int]] = _NONE,
+        replaced: Mapping[str, Mapping[int, int]] = _NONE,
+    ) -> None:
+        """Write who came and who went by an event."""
+        groups = self._structure.groups
+        self._store.add_groups({name: group.kind for name, group in groups.items()})
+        for name, units in died.items():
+            self._store.end_units(name, units, task=task, event=event)
+        for name, units in born.items():
+            births = dict.fromkeys(units, task)
+            links = {"parents": parents.get(name), "replaced": replaced.get(name)}
+            self._store.add_units(name, births, event=event, **links)
 
     def _write_topology(self, task: int, *, count_flops: bool = False) -> Topology:
         found = self._structure.architecture(count_flops=count_flops)
@@ -242,14 +317,18 @@ class TopologyTracker(Closing):
         self, omega: "Mapping[str, Tensor]"
     ) -> tuple[dict[str, Measured], dict[str, Shares]]:
         """The importance of every unit, and how the layers that read it share it."""
-        values, consumers = {}, {}
-        for name, by_layer in self._structure.consumers(omega).items():
-            ids = self._structure.groups[name].unit_ids
-            parts = {layer: in_order(ids, part.tolist()) for layer, part in by_layer.items()}
-            total = [sum(shares) for shares in zip(*parts.values(), strict=True)]
-            values[name] = measured(name, sorted(ids), total)
-            consumers[name] = _shares(parts, total)
-        return values, consumers
+        ids = {name: group.unit_ids for name, group in self._structure.groups.items()}
+        by_layer = {
+            name: {layer: in_order(ids[name], part.tolist()) for layer, part in parts.items()}
+            for name, parts in self._structure.consumers(omega).items()
+        }
+        if by_layer:
+            totals = {name: summed(parts) for name, parts in by_layer.items()}
+        else:
+            found = self._structure.saliency(omega)
+            totals = {name: in_order(ids[name], part.tolist()) for name, part in found.items()}
+        values = {name: measured(name, sorted(ids[name]), units) for name, units in totals.items()}
+        return values, {name: shares(by_layer[name], totals[name]) for name in by_layer}
 
     def _check_alive(self, frozen: Mapping[str, Collection[int]]) -> None:
         groups = self._structure.groups
@@ -261,27 +340,6 @@ class TopologyTracker(Closing):
                 raise HistoryError(
                     f"frozen: {len(gone)} units of {name!r} are not alive (unit {gone[0]})"
                 )
-
-
-_OWN_KINDS = ("edit", "external", "begin", "snapshot")
-
-
-def _shares(parts: Mapping[str, list[float]], total: list[float]) -> Shares:
-    """Layer to its share of all units, and of each; layers without any are left out."""
-    whole = math.fsum(total)
-    if not whole:
-        return {}
-    shares = {layer: math.fsum(values) / whole for layer, values in parts.items()}
-    if len(parts) == 1:
-        return {layer: (share, None) for layer, share in shares.items()}
-    return {
-        layer: (
-            shares[layer],
-            as_bytes(v / t if t else 0.0 for v, t in zip(values, total, strict=True)),
-        )
-        for layer, values in parts.items()
-        if shares[layer]
-    }
 
 
 def _summary(topology: Topology, metrics: Mapping[str, float]) -> dict[str, Any]:

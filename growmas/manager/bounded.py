@@ -7,7 +7,7 @@ from typing import Literal
 
 from growmas.errors import PlanError
 from growmas.manager.checks import check_number
-from growmas.manager.plans import merged
+from growmas.manager.plans import cause_of, merged
 from growmas.manager.prune import Pruning, saliencies
 from growmas.manager.situation import Situation, data_of
 from growmas.structure import Plan, UnitGroup
@@ -74,7 +74,8 @@ class PruneWithin(Pruning):
             f"PruneWithin: {low} of {len(units)} candidates by {self.criterion} saliency; "
             f"{what} {paid:.3g}, bound {self.bound:g}"
         )
-        return Plan(prune=_plan(units[:low]).prune, reason=reason)
+        cause = cause_of(self, what, value=paid, threshold=self.bound)
+        return Plan(prune=_plan(units[:low]).prune, reason=reason, cause=cause)
 
     def _ranked(self, situation: Situation) -> list[Unit]:
         """Units that may go, the least salient of all groups first."""

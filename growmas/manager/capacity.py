@@ -8,6 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from growmas.manager.checks import check_number, group_names
+from growmas.manager.plans import cause_of
 from growmas.manager.situation import Moment, Policy, Situation
 from growmas.penalty import MAS
 from growmas.penalty.settings import strength_of
@@ -86,14 +87,20 @@ class GrowBySaturation(Policy):
         if situation.first or not situation.mas.omega:
             return Plan()
         full = saturation(situation.structure, situation.mas)
-        grow, said = {}, []
+        grow, said, limits = {}, [], {}
         for group in situation.growable(self.protected):
             threshold, now = self._threshold(group.name), full[group.name]
             if threshold is None or now <= threshold:
                 continue
             grow[group.name] = min(self.most, math.ceil(group.width * (now / threshold - 1)))
+            limits[group.name] = threshold
             said.append(f"{group.name} {now:.3f} > {threshold:g}")
-        return Plan(grow=grow, reason=f"GrowBySaturation: saturation {', '.join(said)}")
+        found = {name: full[name] for name in grow}
+        return Plan(
+            grow=grow,
+            reason=f"GrowBySaturation: saturation {', '.join(said)}",
+            cause=cause_of(self, "saturation", value=found, threshold=limits),
+        )
 
     def _threshold(self, group: str) -> float | None:
         if isinstance(self.threshold, Mapping):

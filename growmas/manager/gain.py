@@ -10,6 +10,7 @@ from torch import Tensor
 from growmas.errors import PlanError
 from growmas.manager.allocation import unit_cost
 from growmas.manager.checks import check_number, group_names
+from growmas.manager.plans import cause_of
 from growmas.manager.situation import Loss, Moment, Policy, Situation, data_of
 from growmas.structure import Plan, Structure, UnitGroup
 from growmas.structure.composed import (
@@ -148,12 +149,21 @@ class GrowByGain(Policy):
             )
             raise PlanError(f"GrowByGain: gains are not defined for any group ({why})")
         grow = _best(gains, {n: self._cost(structure, n) for n in gains}, self.threshold, self.most)
+        least = {
+            name: float(gains[name].fresh[count - 1]) / gains[name].living
+            for name, count in grow.items()
+        }
         said = ", ".join(
             f"{name} +{count} of {len(gains[name].fresh)} candidates, the last of gain "
-            f"{float(gains[name].fresh[count - 1]) / gains[name].living:.3g}"
+            f"{least[name]:.3g}"
             for name, count in grow.items()
         )
-        return Plan(grow=grow, reason=f"GrowByGain: gain at least {self.threshold:g}: {said}")
+        statistic = "gain of the last unit, over the group's mean living one"
+        return Plan(
+            grow=grow,
+            reason=f"GrowByGain: gain at least {self.threshold:g}: {said}",
+            cause=cause_of(self, statistic, value=least, threshold=self.threshold),
+        )
 
     def _cost(self, structure: Structure, name: str) -> int:
         if self.per == "units":

@@ -7,6 +7,7 @@ from typing import ClassVar, TypeVar
 
 from growmas.errors import PlanError
 from growmas.manager.checks import check_number, group_names
+from growmas.manager.plans import cause_of
 from growmas.manager.situation import Moment, Policy, Situation
 from growmas.structure import Plan
 
@@ -57,14 +58,22 @@ class GrowPolicy(Policy):
             return Plan()
         if self.units is not None:
             said = f"{self.units} fresh units a group"
-            return Plan(grow=self._counts(situation, self.units), reason=f"GrowPolicy: {said}")
+            return Plan(
+                grow=self._counts(situation, self.units),
+                reason=f"GrowPolicy: {said}",
+                cause=cause_of(self, "units a group", value=self.units),
+            )
         shares = self._counts(situation, self.fraction or 0.0)
         widths = {name: situation.structure.groups[name].width for name in shares}
         grow = {
             name: max(1, round(share * widths[name])) for name, share in shares.items() if share
         }
         said = ", ".join(f"{name} +{count} of {widths[name]}" for name, count in grow.items())
-        return Plan(grow=grow, reason=f"GrowPolicy: fraction {self.fraction}: {said}")
+        return Plan(
+            grow=grow,
+            reason=f"GrowPolicy: fraction {self.fraction}: {said}",
+            cause=cause_of(self, "share of a group's width", value=self.fraction),
+        )
 
     def _counts(
         self, situation: Situation, given: Number | Mapping[str, Number]

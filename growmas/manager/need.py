@@ -11,7 +11,7 @@ import torch
 from growmas.errors import PlanError
 from growmas.manager.allocation import check_share, shared_out
 from growmas.manager.checks import check_number, group_names
-from growmas.manager.plans import merged
+from growmas.manager.plans import cause_of, merged
 from growmas.manager.situation import Moment, Policy, Situation, Trial
 from growmas.penalty import MAS
 from growmas.structure import Plan
@@ -102,17 +102,19 @@ class GrowByNeed(Policy):
         limit = math.inf if situation.first else self.slack * self._target(situation)
         if limit == math.inf:
             return Plan()
-        best, least, losses = Plan(), math.inf, []
+        best, least, losses, found = Plan(), math.inf, [], {}
         for plan in self._candidates(situation):
             loss = _loss_with(situation, trial, plan)
             losses.append(f"+{sum(plan.grow.values())} {loss:.3g}")
+            found[sum(plan.grow.values())] = loss
             enough = loss < (1 - self.gain) * least or not losses[1:]
             if enough:
                 best, least = plan, loss
             if loss <= limit or not enough:
                 break
         said = f"GrowByNeed: trial loss to be at most {limit:.3g}; by fresh units: "
-        return Plan(grow=best.grow, reason=said + ", ".join(losses))
+        cause = cause_of(self, "trial loss by fresh units", value=found, threshold=limit)
+        return Plan(grow=best.grow, reason=said + ", ".join(losses), cause=cause)
 
     def _target(self, situation: Situation) -> float:
         if not isinstance(self.target, str):

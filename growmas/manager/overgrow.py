@@ -9,6 +9,7 @@ from torch import Tensor
 from growmas.errors import PlanError
 from growmas.importance import mas_importance
 from growmas.manager.checks import check_number, group_names
+from growmas.manager.plans import cause_of
 from growmas.manager.prune import check_pruning, saliencies
 from growmas.manager.situation import Moment, Policy, Situation, data_of
 from growmas.structure import Plan, UnitGroup
@@ -73,7 +74,9 @@ class OvergrowSelect(Policy):
             if (count := self._kept(group.name))
         }
         kept = f"{self.keep} of {self.factor:g} times as many fresh units a group will stay"
-        return Plan(grow=grow, reason=f"OvergrowSelect: {kept}")
+        statistic = f"fresh units, {self.factor:g} for each that will stay"
+        cause = cause_of(self, statistic, value=self.keep)
+        return Plan(grow=grow, reason=f"OvergrowSelect: {kept}", cause=cause)
 
     def _select(self, situation: Situation) -> Plan:
         newborn = {
@@ -84,7 +87,7 @@ class OvergrowSelect(Policy):
         surplus = [n for n, f in newborn.items() if 0 < self._kept(n) < len(f)]
         if not surplus:
             return Plan()
-        prune, said = {}, []
+        prune, said, best_gone, worst_kept = {}, [], {}, {}
         for group, saliency in self._saliencies(situation):
             fresh, count = newborn[group.name], self._kept(group.name)
             if group.name not in surplus:
@@ -92,10 +95,16 @@ class OvergrowSelect(Policy):
             values = saliency.tolist()
             best = sorted(fresh, key=lambda i: (-values[i], i))
             prune[group.name] = sorted(group.unit_ids[i] for i in best[count:])
-            cut = f"{values[best[count]]:.3g} <= {values[best[count - 1]]:.3g}"
+            best_gone[group.name], worst_kept[group.name] = (
+                values[best[count]],
+                values[best[count - 1]],
+            )
+            cut = f"{best_gone[group.name]:.3g} <= {worst_kept[group.name]:.3g}"
             said.append(f"{group.name} {count} of {len(fresh)} stay, {cut}")
         reason = f"OvergrowSelect: most {self.criterion} saliency among the newborn"
-        return Plan(prune=prune, reason=f"{reason}: {'; '.join(said)}")
+        statistic = f"{self.criterion} saliency of the newborn"
+        cause = cause_of(self, statistic, value=best_gone, threshold=worst_kept)
+        return Plan(prune=prune, reason=f"{reason}: {'; '.join(said)}", cause=cause)
 
     def _saliencies(self, situation: Situation) -> list[tuple[UnitGroup, Tensor]]:
         """By the consolidated importance at the end, in the middle by what the batches show."""

@@ -1,8 +1,10 @@
 """Several plans for one occasion, and what planning leaves behind: nothing."""
 
-from collections.abc import Collection, Iterator
+import math
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Any
 
 from growmas.structure import Plan
 
@@ -23,6 +25,32 @@ def merged(*plans: Plan) -> Plan:
     causes = [dict(plan.cause) for plan in plans if plan.cause]
     cause = causes[0] if len(causes) == 1 else {"causes": causes} if causes else {}
     return Plan(prune, grow, replace, reasons, cause=cause)
+
+
+def cause_of(
+    policy: object,
+    statistic: str,
+    *,
+    value: object,
+    threshold: object = None,
+) -> dict[str, Any]:
+    """Why a policy proposes something, for programs; see `Plan.cause`.
+
+    Args:
+        policy: The policy.
+        statistic: What it measured, in a few words.
+        value: What it found: a number, or numbers by group.
+        threshold: What that was compared with, likewise; None for a policy that compares nothing.
+    """
+    cause = {"policy": type(policy).__name__, "statistic": statistic, "value": _finite(value)}
+    return cause if threshold is None else {**cause, "threshold": _finite(threshold)}
+
+
+def _finite(value: object) -> object:
+    """JSON has no word for numbers that are not finite: None."""
+    if isinstance(value, Mapping):
+        return {str(key): _finite(part) for key, part in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def without(plan: Plan, doomed: Plan) -> Plan:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from growmas.errors import PlanError
 from growmas.manager.checks import check_number, group_names
+from growmas.manager.plans import cause_of
 from growmas.manager.situation import Moment, Policy, Situation
 from growmas.structure import Plan, UnitGroup
 from growmas.structure.saliency import CRITERIA
@@ -59,15 +60,21 @@ class PrunePolicy(Pruning):
 
     def propose(self, situation: Situation) -> Plan:
         """The plan for the task just learnt."""
-        prune, said = {}, []
+        prune, said, cut = {}, [], {}
         for group, saliency in saliencies(situation, self.criterion, self.protected):
             old = sorted(situation.old(group, self.grace), key=saliency.tolist().__getitem__)
             count = min(int(self.ratio * group.width), situation.spare(group), len(old))
             if count:
                 prune[group.name] = sorted(group.unit_ids[i] for i in old[:count])
+                cut[group.name] = float(saliency[old[count - 1]])
                 said.append(f"{group.name} up to {_of_mean(saliency, old[count - 1])}")
         reason = f"PrunePolicy: least {self.ratio:.0%} of a group by {self.criterion} saliency"
-        return Plan(prune=prune, reason=f"{reason}: {', '.join(said)}" if said else reason)
+        statistic = f"{self.criterion} saliency, least {self.ratio:g} of a group"
+        return Plan(
+            prune=prune,
+            reason=f"{reason}: {', '.join(said)}" if said else reason,
+            cause=cause_of(self, statistic, value=cut),
+        )
 
 
 @dataclass(frozen=True)
@@ -92,7 +99,7 @@ class PruneBelow(Pruning):
 
     def propose(self, situation: Situation) -> Plan:
         """The plan for the task just learnt."""
-        prune, said = {}, []
+        prune, said, highest, limits = {}, [], {}, {}
         for group, saliency in saliencies(situation, self.criterion, self.protected):
             limit = self.threshold * float(saliency.mean())
             values = saliency.tolist()
@@ -100,9 +107,15 @@ class PruneBelow(Pruning):
             low = [i for i in old if values[i] < limit][: situation.spare(group)]
             if low:
                 prune[group.name] = sorted(group.unit_ids[i] for i in low)
+                highest[group.name], limits[group.name] = values[low[-1]], limit
                 said.append(f"{group.name} {len(low)} below {limit:.3g}")
         reason = f"PruneBelow: {self.criterion} saliency below {self.threshold:g} of the mean"
-        return Plan(prune=prune, reason=f"{reason}: {', '.join(said)}" if said else reason)
+        statistic = f"{self.criterion} saliency"
+        return Plan(
+            prune=prune,
+            reason=f"{reason}: {', '.join(said)}" if said else reason,
+            cause=cause_of(self, statistic, value=highest, threshold=limits),
+        )
 
 
 def saliencies(

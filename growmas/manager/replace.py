@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from growmas.manager.checks import check_number, group_names
+from growmas.manager.plans import cause_of
 from growmas.manager.prune import saliencies
 from growmas.manager.situation import Moment, Policy, Situation
 from growmas.structure import Plan
@@ -42,7 +43,7 @@ class ReplaceDead(Policy):
 
     def propose(self, situation: Situation) -> Plan:
         """The plan for the task about to begin."""
-        replace, said = {}, []
+        replace, said, limits, highest = {}, [], {}, {}
         for group, total in saliencies(situation, "sum", self.protected, which="both"):
             if not group.can_grow:
                 continue
@@ -51,6 +52,12 @@ class ReplaceDead(Policy):
             dead = dead[: situation.spare(group)] if self.below else dead
             if dead:
                 replace[group.name] = [group.unit_ids[i] for i in dead]
+                limits[group.name] = limit
+                highest[group.name] = max(float(total[i]) for i in dead)
                 said.append(f"{group.name} {len(dead)}")
         reason = f"ReplaceDead: importance at most {self.below:g} of the mean"
-        return Plan(replace=replace, reason=f"{reason}: {', '.join(said)}" if said else reason)
+        return Plan(
+            replace=replace,
+            reason=f"{reason}: {', '.join(said)}" if said else reason,
+            cause=cause_of(self, "importance of all weights", value=highest, threshold=limits),
+        )

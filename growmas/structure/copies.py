@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from growmas.structure.edit import Edit
+from growmas.structure.successor import in_place_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,12 +71,7 @@ def follow_copy(module: nn.Module, edit: Edit, model: nn.Module) -> Callable[[],
 def _successor(name: str, old: Tensor, edit: Edit, ours: dict[str, Tensor]) -> Tensor:
     fresh = ours[name].detach().to(old.device)
     new = edit.reindex(name, old.detach(), fresh=fresh, nature="value")
-    if not isinstance(old, nn.Parameter):
-        return new
-    parameter = nn.Parameter(new, requires_grad=old.requires_grad)
-    if old.grad is not None:
-        parameter.grad = edit.reindex(name, old.grad)
-    return parameter
+    return in_place_of(old, new, lambda tensor: edit.reindex(name, tensor))
 
 
 def _set(module: nn.Module, path: str, value: Any, undo: list[tuple[nn.Module, str, Any]]) -> None:

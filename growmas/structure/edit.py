@@ -3,13 +3,33 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from itertools import product
+from math import prod
+from typing import Any, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from growmas.structure.axes import Role
 from growmas.structure.plan import Plan
+
+_BLOCKS = 8
+"""Copying a block costs some 5 µs, whatever its size."""
+
+
+class Run(NamedTuple):
+    """Consecutive entries of an axis that were consecutive before, too.
+
+    Attributes:
+        new: Where they start.
+        old: Where they started; −1 for fresh entries.
+        length: How many there are.
+    """
+
+    new: int
+    old: int
+    length: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +52,31 @@ class AxisChange:
     def fresh(self) -> Tensor:
         """Positions of the fresh entries."""
         return (self.source < 0).nonzero().squeeze(1)
+
+    @cached_property
+    def runs(self) -> tuple[Run, ...]:
+        """The runs of consecutive entries that stay together."""
+        return tuple(run for run in self._all_runs if run.old >= 0)
+
+    @cached_property
+    def fresh_runs(self) -> tuple[Run, ...]:
+        """The runs of fresh entries."""
+        return tuple(run for run in self._all_runs if run.old < 0)
+
+    @cached_property
+    def _all_runs(self) -> tuple[Run, ...]:
+        source = self.source.numpy()
+        if not len(source):
+            return ()
+        step, fresh = source[1:] - source[:-1], source < 0
+        together = np.where(fresh[1:], fresh[:-1], (step == 1) & ~fresh[:-1])
+        starts = [0, *((~together).nonzero()[0] + 1).tolist()]
+        stops = [*starts[1:], len(source)]
+        olds = source[starts].tolist()
+        return tuple(
+            Run(start, old, stop - start)
+            for start, old, stop in zip(starts, olds, stops, strict=True)
+        )
 
 
 Nature = Literal["state", "value", "importance"]
@@ -166,21 +211,73 @@ def reindexed(
     tensor: Tensor, changes: tuple[AxisChange, ...], fresh: Tensor | float = 0.0
 ) -> Tensor:
     """`tensor` with its axes re-indexed; see `Edit.reindex`. The memory format is kept."""
+    result = gathered(tensor, changes)
+    for change in changes:
+        if isinstance(fresh, Tensor):
+            entries = fresh.index_select(change.dim, change.fresh.to(fresh.device))
+            write_fresh(result, change, entries)
+        else:
+            write_fresh(result, change, fresh)
+    return result
+
+
+def gathered(tensor: Tensor, changes: tuple[AxisChange, ...]) -> Tensor:
+    """The entries that survive, in their new places; fresh entries hold anything.
+
+    A few long runs of entries, which is what growing leaves, are copied as blocks over all axes at
+    once; many short ones entry by entry, axis after axis.
+    """
+    if not changes:
+        return tensor
+    kept = [change.runs for change in changes]
+    channels_last = _is_channels_last(tensor)
+    if prod(map(len, kept)) <= _BLOCKS:
+        shape = list(tensor.shape)
+        for change in changes:
+            shape[change.dim] = len(change.source)
+        result = tensor.new_empty(shape)
+        if channels_last:
+            result = result.contiguous(memory_format=torch.channels_last)
+        for block in product(*kept):
+            here, there = result, tensor
+            for change, run in zip(changes, block, strict=True):
+                here = here.narrow(change.dim, run.new, run.length)
+                there = there.narrow(change.dim, run.old, run.length)
+            here.copy_(there)
+        return result
     result = tensor
     for change in changes:
         result = result.index_select(change.dim, change.source.clamp(min=0).to(tensor.device))
-    for change in changes:
+    return result.contiguous(memory_format=torch.channels_last) if channels_last else result
+
+
+def write_fresh(tensor: Tensor, change: AxisChange, value: Tensor | float) -> None:
+    """Write the fresh entries of an axis, in place.
+
+    Args:
+        tensor: The tensor, of its new shape.
+        change: The change of the axis.
+        value: A number, or the entries, as many along the axis as there are fresh ones.
+    """
+    if len(change.fresh_runs) > _BLOCKS:
         where = change.fresh.to(tensor.device)
-        if not len(where):
-            continue
-        if isinstance(fresh, Tensor):
-            entries = fresh.index_select(change.dim, where).to(result.dtype)
-            result.index_copy_(change.dim, where, entries)
+        if isinstance(value, Tensor):
+            tensor.index_copy_(change.dim, where, value.to(tensor))
         else:
-            result.index_fill_(change.dim, where, fresh)
-    if not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last):
-        return result.contiguous(memory_format=torch.channels_last)
-    return result
+            tensor.index_fill_(change.dim, where, value)
+        return
+    done = 0
+    for run in change.fresh_runs:
+        here = tensor.narrow(change.dim, run.new, run.length)
+        if isinstance(value, Tensor):
+            here.copy_(value.narrow(change.dim, done, run.length))
+        else:
+            here.fill_(value)
+        done += run.length
+
+
+def _is_channels_last(tensor: Tensor) -> bool:
+    return not tensor.is_contiguous() and tensor.is_contiguous(memory_format=torch.channels_last)
 
 
 def transferred(

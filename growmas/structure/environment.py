@@ -9,6 +9,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils.parametrize import is_parametrized
 
 from growmas.errors import SurgeryError
+from growmas.structure.inventory import Inventory
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -40,13 +41,17 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
             module._compiled_call_impl = implementation
 
 
-def recompile_after_edit(given: nn.Module, model: nn.Module) -> None:
+def recompile_after_edit(given: nn.Module, inventory: Inventory) -> None:
     """Let compiled code be compiled anew for the new shapes.
 
     Guards would notice each new shape, but after `torch._dynamo.config.recompile_limit` of them
     compilation is given up silently. The caches of all models are cleared, there is no finer way.
+
+    Args:
+        given: What the structure was made of.
+        inventory: Of what it operates on.
     """
-    if given is not model or any(module._compiled_call_impl for module in model.modules()):
+    if given is not inventory.modules[""] or inventory.compiled:
         torch.compiler.reset()
 
 

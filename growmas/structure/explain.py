@@ -18,8 +18,7 @@ from growmas.structure.architecture import unfused
 from growmas.structure.groups import UnitGroup
 from growmas.structure.inventory import Inventory
 from growmas.structure.plan import Plan
-from growmas.structure.reindexing import reindexing
-from growmas.structure.surgery import cut, side_lengths
+from growmas.structure.surgery import cut, reordering
 from growmas.traceless import traceless
 
 
@@ -167,8 +166,7 @@ def _step(
 ) -> tuple[dict[str, UnitGroup], tuple[int, int]]:
     """Carry out a part of the plan: the groups after it, and what `_size` says."""
     inventory = Inventory(trial)
-    lengths = side_lengths(inventory, [groups[name] for name in plan.groups])
-    new = reindexing(groups, plan, lengths, 0)
+    new = reordering(inventory, groups, plan, 0)
     incision = cut(inventory, groups.values(), new.sources, torch.Generator())
     try:
         return new.groups, _size(trial, run)

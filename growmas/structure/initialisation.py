@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from growmas.errors import PlanError
-from growmas.structure.edit import AxisChange
+from growmas.structure.edit import AxisChange, write_fresh
 from growmas.structure.newborns import Fill, Initialisation, Lineage
 from growmas.structure.plan import Plan
 from growmas.structure.split import Split
@@ -71,7 +71,7 @@ def fill_fresh(
         for role in ("norm", "out", "in"):
             for name, axis_changes in changes.items():
                 for change in axis_changes:
-                    if change.role == role and len(change.fresh):
+                    if change.role == role and change.fresh_runs:
                         layer = modules[name.rpartition(".")[0]]
                         _fill(layer, tensors[name], change, generator)
 
@@ -79,23 +79,20 @@ def fill_fresh(
 def _fill(
     layer: nn.Module, tensor: Tensor, change: AxisChange, generator: torch.Generator | None
 ) -> None:
-    where = change.fresh.to(tensor.device)
     if change.role == "in":
-        tensor.index_fill_(change.dim, where, 0.0)
+        write_fresh(tensor, change, 0.0)
     elif change.role == "norm":
-        tensor.index_fill_(change.dim, where, change.constant)
+        write_fresh(tensor, change, change.constant)
     else:
-        fan_in = _fan_in(layer, tensor, change.dim)
         shape = list(tensor.shape)
-        shape[change.dim] = len(where)
-        rows = uniform(shape, fan_in, generator).to(tensor.device, tensor.dtype)
-        tensor.index_copy_(change.dim, where, rows)
+        shape[change.dim] = sum(run.length for run in change.fresh_runs)
+        write_fresh(tensor, change, uniform(shape, _fan_in(layer, tensor, change.dim), generator))
 
 
 def uniform(shape: list[int], fan_in: int, generator: torch.Generator | None) -> Tensor:
     """Drawn from U(−1/√fan_in, 1/√fan_in), in float64 on the CPU."""
-    drawn = torch.rand(shape, generator=generator, dtype=torch.float64) * 2 - 1
-    return drawn / math.sqrt(fan_in)
+    drawn = torch.empty(shape, dtype=torch.float64).uniform_(-1, 1, generator=generator)
+    return drawn.div_(math.sqrt(fan_in))
 
 
 def _fan_in(layer: nn.Module, tensor: Tensor, dim: int) -> int:

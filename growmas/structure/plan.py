@@ -150,7 +150,7 @@ def _plain_json(cause: Any) -> Any:
         PlanError: They are none.
     """
     try:
-        plain = json.loads(json.dumps(cause))
+        plain = json.loads(json.dumps(cause, allow_nan=False))
     except (TypeError, ValueError) as error:
         raise PlanError(f"cause: expected JSON values by name, got {cause!r} ({error})") from error
     if not isinstance(plain, dict):

@@ -13,32 +13,24 @@ from torch import Tensor, nn
 from growmas.errors import PlanError, SurgeryError
 from growmas.importance.batches import Forward
 from growmas.structure.architecture import Architecture, layer_flops, operations_now
-from growmas.structure.calibration import calibrate_fresh
 from growmas.structure.discovery import discover
 from growmas.structure.edit import Edit
 from growmas.structure.environment import recompile_after_edit, uncompiled, unwrapped
 from growmas.structure.explain import Cost, Explanation, cost_after, explain
-from growmas.structure.followers import check_followers, follow
 from growmas.structure.groups import UnitGroup, restored_groups, younger_units
-from growmas.structure.initialisation import initialisation
 from growmas.structure.inventory import Inventory
 from growmas.structure.layer_info import LayerInfo, layer_info
-from growmas.structure.newborns import Initialisation, Newborns
+from growmas.structure.newborns import Initialisation
 from growmas.structure.opaque import float_tensors
 from growmas.structure.plan import Plan
-from growmas.structure.reconstruction import Repair
 from growmas.structure.rehearsal import DryRun, Metrics, outputs_on, rehearse
-from growmas.structure.reindexing import Reindexing, reindexing
 from growmas.structure.saliency import consumer_saliency, unit_saliency
 from growmas.structure.state import resize, structure_state
 from growmas.structure.statistics import ActivationStatistics
-from growmas.structure.surgery import cut, side_lengths, silenced
+from growmas.structure.surgery import cut, reordering, silenced
 from growmas.structure.tracing import StructureForward, example_forward
-from growmas.structure.verification import check_outputs
-from growmas.structure.widening import widen
+from growmas.structure.transaction import Listener, Request, carry_out
 from growmas.traceless import traceless
-
-Listener = Callable[[Edit], None]
 
 
 class Structure:
@@ -182,7 +174,10 @@ class Structure:
     ) -> Callable[[], None]:
         """Call `listener(edit)` as the last step of every edit; returns how to stop that.
 
-        A listener that raises undoes the edit.
+        A listener that raises undoes the edit. One that writes down what happened can give a
+        context manager back: it is entered when the listener is called, and left when all
+        listeners have been, with the exception if one of them undid the edit; so a database and
+        the network agree.
 
         Args:
             listener: Is told of edits.
@@ -325,55 +320,21 @@ class Structure:
             DataError: Reconstruction has no data, or bad data.
         """
         self._check_no_view()
-        followers = tuple(followers)
-        if isinstance(reconstruct, ActivationStatistics) and reconstruct not in followers:
-            followers = (*followers, reconstruct)
+        request = Request(
+            plan,
+            tuple(followers),
+            init=init,
+            calibrate=calibrate,
+            calibrate_forward=calibrate_forward,
+            reconstruct=reconstruct,
+            reconstruct_forward=reconstruct_forward,
+            generator=generator or self.generator,
+            verify=verify,
+        )
         plan.check(self._groups, self.fixed)
-        check_followers(followers, self.model)
-        fill = initialisation(init).prepare(self, plan)
-        repair = Repair(self, plan, reconstruct, reconstruct_forward)
-        doomed = {name: set(ids) for name, ids in plan.removed.items()}
-        with silenced(self.model, self._groups.values(), doomed if verify else {}):
-            expected = self._outputs() if verify else []
-        inventory = Inventory(self.model)
-        new = self._reindexing(plan, inventory)
-        generator = generator or self.generator
-        drawn = (generator or torch.default_generator).get_state()
-        incision = cut(inventory, self._groups.values(), new.sources, generator)
-        old_groups = self._groups
-        try:
-            widening = widen(self.model, new.groups, new.born, incision, generator)
-            lineage = fill(Newborns(self.model, new.groups, new.born, generator))
-            widening.write_rows(self.model)  # of the columns just filled, too
-            if calibrate is not None:
-                alone = {n: c for n, c in incision.changes.items() if n not in lineage.transfers}
-                calibrate_fresh(self.model, alone, calibrate, calibrate_forward)
-            if verify:
-                widened = any(self._groups[name].stream for name in plan.added)
-                check_outputs(expected, self._outputs, plan, in_float32=widened)
-            self._groups = new.groups
-            shifts = repair.fold(incision.changes)
-            edit = Edit(
-                plan,
-                self.task,
-                incision.changes,
-                new.born,
-                new.died,
-                lineage.parents,
-                incision.swapped,
-                incision.sizes,
-                {**lineage.transfers, **widening.transfers},
-                shifts,
-                widening.means,
-            )
-            follow([*followers, *map(_Listening, self._listeners)], edit, self.model)
-        except BaseException:
-            repair.undo()
-            incision.undo()
-            self._groups = old_groups
-            (generator or torch.default_generator).set_state(drawn)
-            raise
-        recompile_after_edit(self._given, self.model)
+        inventory, listeners = Inventory(self.model), tuple(self._listeners)
+        edit = carry_out(self, request, inventory, self._outputs, self._settle, listeners)
+        recompile_after_edit(self._given, inventory)
         return edit
 
     def dry_run(
@@ -452,7 +413,7 @@ class Structure:
         plan.check(self._groups, self.fixed)
         model = copy.deepcopy(self.model)
         inventory = Inventory(model)
-        new = self._reindexing(plan, inventory)
+        new = reordering(inventory, self._groups, plan, self.task)
         cut(inventory, self._groups.values(), new.sources, None)
         return model
 
@@ -480,11 +441,6 @@ class Structure:
         self._tasks = tasks
         return dict(incision.swapped.values())
 
-    def _reindexing(self, plan: Plan, inventory: Inventory) -> Reindexing:
-        lengths = side_lengths(inventory, [self._groups[name] for name in plan.groups])
-        simple = Plan(prune=plan.removed, grow=plan.added)
-        return reindexing(self._groups, simple, lengths, self.task)
-
     def _younger_than(self, task: int | str) -> dict[str, set[int]]:
         if isinstance(task, str):
             if task not in self._tasks:
@@ -495,16 +451,12 @@ class Structure:
             raise PlanError(f"no task {task}; the tasks begun so far are 0 to {self.task}")
         return younger_units(self._groups, task)
 
+    def _settle(self, groups: dict[str, UnitGroup]) -> None:
+        self._groups = groups
+
     def _run(self, model: nn.Module) -> Any:
         return self._forward(model, self.example_inputs)
 
     def _outputs(self) -> list[Tensor]:
         with traceless(self.model), uncompiled(self.model), torch.no_grad():
             return float_tensors(self._run(self.model))
-
-
-class _Listening:
-    """Lets a listener be the last of the followers, inside the transaction."""
-
-    def __init__(self, listener: Listener) -> None:
-        self.follow = listener

@@ -10,12 +10,14 @@ from torch import Tensor, nn
 
 from growmas.errors import SurgeryError
 from growmas.structure.axes import LayerAxes
-from growmas.structure.edit import AxisChange, reindexed
+from growmas.structure.edit import AxisChange, gathered, reindexed
 from growmas.structure.groups import UnitGroup
 from growmas.structure.initialisation import fill_fresh
 from growmas.structure.inventory import Inventory, Slot
 from growmas.structure.placement import placements
-from growmas.structure.reindexing import LayerSide
+from growmas.structure.plan import Plan
+from growmas.structure.reindexing import LayerSide, Reindexing, reindexing
+from growmas.structure.successor import in_place_of
 
 
 def side_lengths(inventory: Inventory, groups: Iterable[UnitGroup]) -> dict[LayerSide, int]:
@@ -27,6 +29,15 @@ def side_lengths(inventory: Inventory, groups: Iterable[UnitGroup]) -> dict[Laye
         for group in groups
         for member in group.members
     }
+
+
+def reordering(
+    inventory: Inventory, groups: Mapping[str, UnitGroup], plan: Plan, task: int
+) -> Reindexing:
+    """The order of units and channels after a plan that fits; see `reindexing`."""
+    lengths = side_lengths(inventory, [groups[name] for name in plan.groups])
+    simple = Plan(prune=plan.removed, grow=plan.added)
+    return reindexing(groups, simple, lengths, task)
 
 
 def tensor_changes(
@@ -41,14 +52,19 @@ def tensor_changes(
     for (layer, side), source in sources.items():
         module = inventory.modules[layer]
         length = axes[layer].channels(module, side)
+        alike: dict[Any, AxisChange] = {}  # a weight's rows and its bias move alike
         for axis in axes[layer].side(side):
             tensor = getattr(module, axis.tensor, None)
             if tensor is None:
                 continue
             name = inventory.names[id(tensor)]
-            change = AxisChange(axis.dim, axis.source(source, length), axis.role, axis.fresh)
+            kind = (axis.dim, axis.role, axis.fresh, axis.blocks, axis.shared)
+            change = alike.get(kind)
+            if change is None:
+                order = axis.source(source, length)
+                change = alike[kind] = AxisChange(axis.dim, order, axis.role, axis.fresh)
             known = found.setdefault(name, {}).setdefault(axis.dim, change)
-            if not torch.equal(known.source, change.source):
+            if known is not change and not torch.equal(known.source, change.source):
                 raise SurgeryError(
                     f"{name!r} is tied, and its uses would need different orders on axis "
                     f"{axis.dim}; untie it first"
@@ -215,13 +231,8 @@ def _new_sizes(
 
 
 def _successor(old: Tensor, changes: tuple[AxisChange, ...]) -> Tensor:
-    new = reindexed(old.detach(), changes)
-    if not isinstance(old, nn.Parameter):
-        return new
-    parameter = nn.Parameter(new, requires_grad=old.requires_grad)
-    if old.grad is not None:
-        parameter.grad = reindexed(old.grad, changes)
-    return parameter
+    new = gathered(old.detach(), changes)  # `fill_fresh` writes the rest
+    return in_place_of(old, new, lambda tensor: reindexed(tensor, changes))
 
 
 def _check_no_hooks(tensors: Mapping[str, Tensor]) -> None:

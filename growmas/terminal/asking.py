@@ -1,6 +1,6 @@
 """What a person asks a history for, found or refused with the nearest valid name."""
 
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 from growmas.errors import HistoryError
 from growmas.history import TopologyHistory
@@ -57,6 +57,6 @@ def find_group(history: TopologyHistory, text: str) -> GroupRecord:
 def _nearest(text: str, names: list[str]) -> str:
     if not names:
         return "it has none"
-    near = get_close_matches(text, names, n=1, cutoff=0.0)[0]
+    near = max(names, key=lambda name: SequenceMatcher(None, text, name).ratio())
     listed = ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:11])}, …"
     return f"did you mean {near!r}? It has: {listed}"

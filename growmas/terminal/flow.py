@@ -73,6 +73,8 @@ class _Drawing:
         if len(found) > 1:
             self._join(found, ends=(self._signs.joins[1], self._signs.joins[2]))
         lane = found[0] if found else self._free(0)
+        if not found and self.rows and self.rows[-1].lanes[lane * 2 : lane * 2 + 1].strip():
+            self.rows.append(Row(self._drawn({})))  # so as not to look as if it read what is above
         for other in found[1:]:
             self._lanes[other] = None
         self._lanes[lane] = node

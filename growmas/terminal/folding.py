@@ -1,6 +1,7 @@
 """Which tasks share a column when there are more than have room: those where least changed."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import TypeVar
 
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -28,31 +29,50 @@ def fold(changes: Sequence[float], columns: int) -> list[range]:
     stretches = [range(i, i + 1) for i in range(len(changes))]
     weights = list(changes)
     ends = 1 if columns >= 3 else 0
+    together = [(a + b, 2) for a, b in pairwise(weights)]  # of each with its right neighbour
     while len(stretches) > max(columns, 1):
-        pairs = range(ends, len(stretches) - 1 - ends)
-        first = min(pairs, key=lambda i: (weights[i] + weights[i + 1], _length(stretches, i)))
+        inner = together[ends : len(together) - ends]
+        first = ends + inner.index(min(inner))
         stretches[first : first + 2] = [range(stretches[first].start, stretches[first + 1].stop)]
         weights[first : first + 2] = [weights[first] + weights[first + 1]]
+        del together[first]
+        for left in range(max(0, first - 1), min(first + 1, len(together))):
+            length = stretches[left + 1].stop - stretches[left].start
+            together[left] = (weights[left] + weights[left + 1], length)
     return stretches
 
 
+def evenly(count: int, columns: int) -> list[range]:
+    """Divide tasks in a row into at most so many stretches of nearly the same length."""
+    columns = min(count, columns)
+    ends = [count * column // columns for column in range(columns + 1)] if count else [0]
+    return [range(start, stop) for start, stop in pairwise(ends)]
+
+
 def fitting(
-    draw: Callable[[int], View], most: int, console: Console, options: ConsoleOptions
-) -> View:
-    """The view with the most columns that fits the console; the one of a single column if none.
+    draw: Callable[[list[range]], View],
+    changes: Sequence[float],
+    most: int,
+    console: Console,
+    options: ConsoleOptions,
+) -> tuple[View, list[range]]:
+    """The view with the most columns that fits the console, and its columns.
 
     Args:
-        draw: Makes the view with so many columns.
-        most: The largest number of columns worth a try, at least 1.
+        draw: Makes the view with these stretches of tasks as columns.
+        changes: How much changed in each task, see `fold`.
+        most: The largest number of columns worth a try; one is tried in any case.
         console: The console that it is for.
         options: Its options; `max_width` is what has to hold it.
     """
     unlimited = options.update(width=_UNLIMITED)
-    for columns in range(most, 1, -1):
+    for count in range(min(most, len(changes)), 1, -1):
+        columns = fold(changes, count)
         view = draw(columns)
         if Measurement.get(console, unlimited, view).maximum <= options.max_width:
-            return view
-    return draw(1)
+            return view, columns
+    columns = fold(changes, 1)
+    return draw(columns), columns
 
 
 def shared_words(names: Sequence[str]) -> str:
@@ -78,7 +98,3 @@ def title(names: Sequence[str], stretch: range, *, ellipsis: str) -> str:
             break
         shared += len(a) + 1
     return f"{first} {ellipsis} {last[shared:]}"
-
-
-def _length(stretches: Sequence[range], first: int) -> int:
-    return len(stretches[first]) + len(stretches[first + 1])

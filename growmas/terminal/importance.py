@@ -13,9 +13,9 @@ from rich.text import Text
 from growmas.errors import HistoryError
 from growmas.history import TopologyHistory
 from growmas.terminal.asking import all_tasks
-from growmas.terminal.folding import fitting, fold, shared_words, title
+from growmas.terminal.folding import fitting, shared_words, title
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table
+from growmas.terminal.tables import plain_table, with_notes
 
 FREE = 0.1
 """A unit of less importance than this share of its group's mean is free."""
@@ -134,12 +134,9 @@ class _HeatMap:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         changes = self._changes()
-        yield fitting(
-            lambda columns: self._table(fold(changes, columns)),
-            max(1, min(len(changes), (options.max_width - _NAME_WIDTH) // (_CELL + 1))),
-            console,
-            options,
-        )
+        room = (options.max_width - _NAME_WIDTH) // (_CELL + 1)
+        table, columns = fitting(self._table, changes, room, console, options)
+        yield with_notes(table, self._notes(columns))
 
     def _changes(self) -> list[float]:
         """How much the spread changed in each task, summed over groups."""
@@ -152,7 +149,7 @@ class _HeatMap:
 
     def _table(self, columns: Sequence[range]) -> Table:
         summary = self.summary
-        table = plain_table(self.symbols, caption=self._caption(columns), gap=0)
+        table = plain_table(self.symbols, gap=0)
         table.add_column("group", max_width=_NAME_WIDTH, overflow="fold")
         for heading in ("units", "free "):
             table.add_column(heading, justify="right", no_wrap=True)
@@ -173,11 +170,12 @@ class _HeatMap:
         shade = self.symbols.draw_shade(load.spread) * 2
         return Text(shade, _heat(load.spread)).append(f"{round(100 * load.spread):>3}", "default")
 
-    def _caption(self, columns: Sequence[range]) -> str:
+    def _notes(self, columns: Sequence[range]) -> list[str]:
         summary, shade = self.summary, self.symbols.shade
         lines = [
             f"{shade[-1] * 2} protected, {shade[1] * 2} room: percent of the units that would "
-            "carry the group's importance if each carried as much, (sum v)^2 / (U sum v^2).",
+            "carry the group's importance if each carried as much, "
+            f"{self.symbols.participation}.",
             f"Free: units below {FREE:.0%} of their group's mean, at the last snapshot.",
         ]
         if len(columns) < len(summary.tasks):
@@ -188,7 +186,7 @@ class _HeatMap:
         if summary.left_out:
             count = len(summary.left_out)
             lines.append(f"{count} task{'s' * (count > 1)} without importance left out.")
-        return "\n".join(lines)
+        return lines
 
 
 def _heat(share: float) -> str:

@@ -20,7 +20,7 @@ from growmas.terminal.naming import some_units
 from growmas.terminal.symbols import Symbols, symbols
 
 _MOST_LINES = 40  # of a group; with more, units born in one task share a line
-_CELL = 6  # columns of a task at most
+_CELL = 8  # columns of a task at most
 _LABEL = 20  # columns for the names of units, at most
 
 
@@ -234,7 +234,7 @@ class _Lifelines:
             for life in group.lives:
                 yield self._label(life, group.share).append(self._line(life, columns, cell))
         yield Text()
-        yield self._caption(columns)
+        yield Text(self._legend(columns), "dim")
 
     def _changes(self) -> list[float]:
         """How many units were born or pruned in each task."""
@@ -271,7 +271,7 @@ class _Lifelines:
 
     def _label(self, life: Life, share: str) -> Text:
         if share == "birth":
-            text = f"{len(life.units):>5} born, {life.living} alive"
+            text = f"{life.living:>5}/{len(life.units)} alive"
         else:
             names = some_units(life.units, most=1, ellipsis="").split("  ")
             more = f" {self.symbols.ellipsis}" if len(names) > 1 else ""
@@ -294,13 +294,12 @@ class _Lifelines:
         cell = list((frozen if held else alive) * width)
         if not life.initial and life.birth in column:
             cell[0] = split if life.split else born
-        style = "blue" if held else "cyan"
         if not life.alive[last]:
             cell[-1] = pruned
-            style = "red"
         elif column[-1] == len(self.summary.tasks) - 1:
             cell[-1] = now
-        return Text("".join(cell), style)
+        styles = {born: "green", split: "green", pruned: "red", frozen: "blue"}
+        return Text.assemble(*((sign, styles.get(sign, "cyan")) for sign in cell))
 
     def _over(self, life: Life, column: range) -> bool:
         """Whether all had been pruned before these tasks."""
@@ -311,7 +310,7 @@ class _Lifelines:
         """Whether some were pruned, or born, later than others."""
         return len({*life.alive} - {0}) > 1
 
-    def _caption(self, columns: Sequence[range]) -> Text:
+    def _legend(self, columns: Sequence[range]) -> str:
         born, split, alive, frozen, now, pruned = self.symbols.life
         lives = [life for group in self.summary.groups for life in group.lives]
         signs = [f"{born} born"]
@@ -330,4 +329,4 @@ class _Lifelines:
             )
         if any(len(life.units) > 1 for life in lives):
             text += " --all gives each unit its own line."
-        return Text(text)
+        return text

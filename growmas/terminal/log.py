@@ -12,13 +12,14 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import EventRecord, TaskRecord
-from growmas.terminal.asking import find_group, find_task
+from growmas.terminal.asking import all_tasks, find_group, find_task
 from growmas.terminal.lanes import LaneLine
 from growmas.terminal.naming import local_time, some_units
 from growmas.terminal.symbols import Symbols, symbols
 
 _MOST_LANES = 12  # with more groups, one lane stands for all of them
 _MOST_UNITS = 8  # named in a line; the data have them all
+_MOST_NAMED = 3  # groups that an entry may have changed for its units to be named
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def summarise(
         HistoryError: If the group or the task is not there, or no task has begun.
     """
     with history.frozen():
-        tasks = history.tasks()
+        tasks = all_tasks(history)
         wanted = tasks if task is None else (find_task(history, task),)
         if group is not None:
             find_group(history, group)
@@ -264,27 +265,34 @@ class _Log:
         event = entry.event
         number = f" {event.event:>4}  "
         kind = "" if event.kind == "edit" else f"{event.kind}: "
-        text = Text(f"{kind}{event.reason or 'no reason given'}")
+        text = Text(f"{kind}{_why(event)}")
         yield LaneLine(self._lanes(entry), self._lanes(), Text(number, "yellow"), text)
         widest = max(map(len, entry.changes), default=0)
         for name, change in entry.changes.items():
             head = f"{' ' * len(number)}{name:<{widest}}  "
-            yield self._line(self._change(change), head=head)
+            named = len(entry.changes) <= _MOST_NAMED
+            yield self._line(self._change(change, named=named), head=head)
 
-    def _change(self, change: Change) -> Text:
+    def _change(self, change: Change, *, named: bool) -> Text:
         text = Text(f"{change.before} {self.symbols.arrow} {change.after}")
         if change.born:
             text.append(f"  +{len(change.born)}", "green")
-            text.append(f" {self._units(change.born)}", "dim")
+            text.append(self._units(change.born) if named else "", "dim")
         if change.parents:
-            text.append(f" split from {self._units(change.parents)}")
+            text.append(f" split from{self._units(change.parents)}" if named else " by splitting")
         if change.died:
             text.append(f"  {self.symbols.minus}{len(change.died)}", "red")
-            text.append(f" {self._units(change.died)}", "dim")
+            text.append(self._units(change.died) if named else "", "dim")
         return text
 
     def _units(self, ids: tuple[int, ...]) -> str:
-        return some_units(ids, most=_MOST_UNITS, ellipsis=self.symbols.ellipsis)
+        return f" {some_units(ids, most=_MOST_UNITS, ellipsis=self.symbols.ellipsis)}"
+
+
+def _why(event: EventRecord) -> str:
+    """The reason; without one, the cause in its own words."""
+    cause = ", ".join(f"{name} {value}" for name, value in event.cause.items())
+    return event.reason or cause or "no reason given"
 
 
 def _entry_data(entry: Entry) -> dict[str, object]:

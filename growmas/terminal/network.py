@@ -189,7 +189,7 @@ class _Network:
         for row in rows:
             yield self._row(row, lanes, columns)
         yield Text()
-        yield Text(self._caption())
+        yield Text(self._note(), "dim")
 
     def _columns(self, room: int) -> dict[str, int]:
         """What there is room for, each with its width; the least telling goes first."""
@@ -260,13 +260,15 @@ class _Network:
     def _joined(self, cells: Sequence[Text], columns: Mapping[str, int]) -> Text:
         joined = Text(style="not blue")
         for cell, (name, width) in zip(cells, columns.items(), strict=True):
-            cell.truncate(width, overflow="ellipsis")
+            if cell.cell_len > width:
+                cell.truncate(max(0, width - len(self.symbols.ellipsis)))
+                cell.append(self.symbols.ellipsis)
             cell.align("right" if name in ("parameters", "FLOPs") else "left", width)
             joined.append(cell).append("  ")
         joined.rstrip()
         return joined
 
-    def _caption(self) -> str:
+    def _note(self) -> str:
         summary = self.summary
         facts = [f"{summary.units:,} units in bold layers"]
         if summary.parameters is not None:

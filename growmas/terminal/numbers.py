@@ -41,17 +41,22 @@ def pairs(
     sizes: Mapping[str, tuple[int | None, int | None]],
     before: Mapping[str, float],
     after: Mapping[str, float],
+    tasks: Sequence[str],
 ) -> tuple[Pair, ...]:
-    """Sizes known on either side, then metrics: the mean accuracy first, others by name.
+    """Sizes known on either side, then metrics: the mean accuracy, others, those of each task.
 
     Args:
         sizes: Both sides by name.
         before: Metrics of the first side.
         after: Metrics of the second side.
+        tasks: Names of tasks, in the order in which their metrics are wanted.
     """
-    names = sorted({*before, *after}, key=lambda name: (name != "accuracy", name))
-    order = {name: i for i, name in enumerate([*before, *after])}
-    names.sort(key=lambda name: (name != "accuracy", order[name] if "/" in name else -1))
+    places = {task: index for index, task in enumerate(tasks)}
+
+    def place(name: str) -> tuple[bool, int, str]:
+        return name != "accuracy", places.get(name.partition("/")[2], -1), name
+
+    names = sorted({*before, *after}, key=place)
     return (
         *(Pair(name, *both) for name, both in sizes.items() if both != (None, None)),
         *(
@@ -115,6 +120,6 @@ def _change(number: Pair, signs: Symbols) -> Text:
     if number.percent:
         return Text(signs.signed(100 * change, ".1f"))
     if isinstance(change, int):
-        factor = f" ({signs.times}{number.after / number.before:.2f})" if number.before else ""
-        return Text(signs.signed(change, ",") + factor)
+        factor = f" ({signs.times}{1 + change / number.before:.2f})" if number.before else ""
+        return Text(signs.signed(change, ",") + (factor if change else ""))
     return Text(signs.signed(change, ".4g"))

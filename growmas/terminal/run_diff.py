@@ -16,7 +16,7 @@ from growmas.history.records import GroupState, NetworkState
 from growmas.terminal.asking import all_tasks
 from growmas.terminal.numbers import Pair, number_table, pairs
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table
+from growmas.terminal.tables import plain_table, with_notes
 
 _NAME_WIDTH = 20
 _BAR_WIDTH = 8
@@ -57,7 +57,7 @@ def summarise(
         HistoryError: If in one of them no task has begun.
     """
     with first.frozen(), second.frozen():
-        counts = len(all_tasks(first)), len(all_tasks(second))
+        mine, theirs = all_tasks(first), all_tasks(second)
         diff = diff_runs(first, second)
     before, after = diff.before, diff.after
     sizes: dict[str, tuple[int | None, int | None]] = {
@@ -69,9 +69,11 @@ def summarise(
     return RunDiff(
         names=names,
         tasks=(before.task, after.task),
-        counts=counts,
+        counts=(len(mine), len(theirs)),
         groups=diff.groups,
-        numbers=pairs(known, before.metrics, after.metrics),
+        numbers=pairs(
+            known, before.metrics, after.metrics, [task.name for task in (*mine, *theirs)]
+        ),
         sizes=len(known),
     )
 
@@ -99,7 +101,7 @@ def render_run_diff(summary: RunDiff, *, ascii: bool = False) -> RenderableType:
     """
     signs = symbols(ascii=ascii)
     return Group(
-        _groups(summary, signs),
+        with_notes(_groups(summary, signs), _notes(summary, signs)),
         Text(),
         number_table(summary.numbers, summary.names, signs, keep=summary.sizes),
     )
@@ -110,7 +112,7 @@ def _units(state: NetworkState) -> int:
 
 
 def _groups(summary: RunDiff, signs: Symbols) -> Table:
-    table = plain_table(signs, caption=_caption(summary, signs))
+    table = plain_table(signs)
     table.add_column("units", max_width=_NAME_WIDTH, overflow="fold")
     for name in summary.names:
         table.add_column(Text(name), overflow="fold")
@@ -133,7 +135,7 @@ def _state(state: GroupState | None, widest: int, signs: Symbols) -> Text:
     return text
 
 
-def _caption(summary: RunDiff, signs: Symbols) -> str:
+def _notes(summary: RunDiff, signs: Symbols) -> list[str]:
     lines = [
         f"{name}: {count} task{'s' * (count != 1)}, as of {task}."
         for name, count, task in zip(summary.names, summary.counts, summary.tasks, strict=True)
@@ -141,4 +143,4 @@ def _caption(summary: RunDiff, signs: Symbols) -> str:
     lines.append(
         f"171 +162 {signs.minus}55: 171 units alive, 162 added and 55 removed since the run began."
     )
-    return "\n".join(lines)
+    return lines

@@ -15,7 +15,7 @@ from growmas.history.records import Cohort
 from growmas.terminal.asking import all_tasks, find_group
 from growmas.terminal.folding import fitting, fold, shared_words, title
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table
+from growmas.terminal.tables import plain_table, with_notes
 
 _MOST_ROWS = 24  # with more cohorts, neighbours share a row
 _NAME_WIDTH = 18
@@ -98,12 +98,9 @@ class _Survival:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         changes = self._deaths()
-        yield fitting(
-            lambda columns: self._table(fold(changes, columns)),
-            max(1, min(len(changes), (options.max_width - _NAME_WIDTH) // (_CELL + 1))),
-            console,
-            options,
-        )
+        room = (options.max_width - _NAME_WIDTH) // (_CELL + 1)
+        table, columns = fitting(self._table, changes, room, console, options)
+        yield with_notes(table, self._notes(columns))
 
     def _deaths(self) -> list[float]:
         """How many units were pruned in each task."""
@@ -113,7 +110,7 @@ class _Survival:
 
     def _table(self, columns: Sequence[range]) -> Table:
         summary = self.summary
-        table = plain_table(self.symbols, caption=self._caption(columns), gap=0)
+        table = plain_table(self.symbols, gap=0)
         table.add_column(Text("born in"), max_width=_NAME_WIDTH, overflow="fold")
         table.add_column("units ", justify="right", no_wrap=True)
         shared = shared_words(summary.tasks)
@@ -157,7 +154,7 @@ class _Survival:
         text = Text(f"{percent:>3}")
         return text.append(self.symbols.draw_level(alive / born) if alive else " ", "cyan")
 
-    def _caption(self, columns: Sequence[range]) -> str:
+    def _notes(self, columns: Sequence[range]) -> list[str]:
         summary = self.summary
         whose = "all groups together" if summary.group is None else f"group {summary.group}"
         lines = [
@@ -169,4 +166,4 @@ class _Survival:
                 f"{len(summary.tasks)} tasks in {len(columns)} columns, joined where least died; "
                 "a column says how its last task ended."
             )
-        return "\n".join(lines)
+        return lines

@@ -33,6 +33,7 @@ class Symbols:
         life: Of a unit: born, split from another, alive, frozen, alive now, pruned.
         rule: The lines of a table: under its head and above its foot.
         formulas: ACC, BWT and forgetting.
+        participation: The participation ratio of U values v.
     """
 
     minus: str
@@ -53,6 +54,7 @@ class Symbols:
     life: tuple[str, str, str, str, str, str]
     rule: box.Box
     formulas: tuple[str, str, str]
+    participation: str
 
     def draw_bar(self, share: float, width: int) -> str:
         """A bar of at most `width` characters for a share between 0 and 1."""
@@ -112,6 +114,7 @@ UNICODE = Symbols(
         "BWT = mean over j<T−1 of R[T−1][j] − R[j][j]",
         "forgetting = mean over j<T−1 of max(R[i][j], j≤i<T−1) − R[T−1][j]",
     ),
+    participation="(Σv)² / (U Σv²)",
 )
 ASCII = Symbols(
     minus="-",
@@ -136,6 +139,7 @@ ASCII = Symbols(
         "BWT = mean over j<T-1 of R[T-1][j] - R[j][j]",
         "forgetting = mean over j<T-1 of max(R[i][j], j<=i<T-1) - R[T-1][j]",
     ),
+    participation="(sum v)^2 / (U sum v^2)",
 )
 
 

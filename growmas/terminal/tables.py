@@ -1,17 +1,19 @@
 """The one look of all tables: a rule under the head and one above the foot, nothing else."""
 
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from growmas.terminal.symbols import Symbols
 
 
-def plain_table(signs: Symbols, *, caption: str | None = None, gap: int = 1) -> Table:
+def plain_table(signs: Symbols, *, gap: int = 1) -> Table:
     """An empty table.
 
     Args:
         signs: The characters to draw it with.
-        caption: Stands below, after an empty line.
         gap: Blanks between columns, beside the one that rules need.
     """
     return Table(
@@ -20,7 +22,9 @@ def plain_table(signs: Symbols, *, caption: str | None = None, gap: int = 1) -> 
         pad_edge=False,
         header_style="bold",
         padding=(0, gap, 0, 0),
-        caption=Text(f"\n{caption}") if caption else None,
-        caption_justify="left",
-        caption_style="",
     )
+
+
+def with_notes(view: RenderableType, notes: Iterable[str]) -> RenderableType:
+    """A view, an empty line, and how to read it, a paragraph for each note."""
+    return Group(view, Text(), *(Text(note, "dim") for note in notes))

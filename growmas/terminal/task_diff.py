@@ -16,12 +16,16 @@ from growmas.terminal.asking import find_task
 from growmas.terminal.naming import some_units
 from growmas.terminal.numbers import Pair, number_table, pairs
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table
+from growmas.terminal.tables import plain_table, with_notes
 
 _NAME_WIDTH = 20
-_BAR_WIDTH = 20
+_BAR_WIDTH = 16
 _MOST_MOVED = 3  # units of a group, those whose share of the importance moved most
 _MOST_UNITS = 6  # named in a line
+_MOVED = (
+    "In percent: of the importance before, what units pruned since had; of that after, what units "
+    "born since have; and the kept units whose share changed most."
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ def summarise(history: TopologyHistory, a: str, b: str) -> TaskDiff:
     """
     with history.frozen():
         first, second = find_task(history, a), find_task(history, b)
+        tasks = [task.name for task in history.tasks()]
         diff = history.diff(first.index, second.index)
         before, after = history.importance(first.index), history.importance(second.index)
     sizes = {
@@ -88,7 +93,7 @@ def summarise(history: TopologyHistory, a: str, b: str) -> TaskDiff:
             for name, group in diff.groups.items()
             if name in before and name in after
         },
-        numbers=pairs(known, diff.metrics_before, diff.metrics_after),
+        numbers=pairs(known, diff.metrics_before, diff.metrics_after, tasks),
         sizes=len(known),
     )
 
@@ -119,9 +124,9 @@ def render_task_diff(summary: TaskDiff, *, ascii: bool = False) -> RenderableTyp
         ascii: Use ASCII characters only (names are printed as they are).
     """
     signs, diff = symbols(ascii=ascii), summary.topology
-    parts: list[RenderableType] = [_units(diff, signs)]
+    parts: list[RenderableType] = [with_notes(_units(diff, signs), _notes(diff, signs))]
     if summary.moves:
-        parts += [Text(), _importance(summary.moves, signs)]
+        parts += [Text(), with_notes(_importance(summary.moves, signs), [_MOVED])]
     parts += [
         Text(),
         number_table(summary.numbers, (diff.before, diff.after), signs, keep=summary.sizes),
@@ -147,7 +152,7 @@ def _move(group: GroupDiff, before: Mapping[int, float], after: Mapping[int, flo
 
 
 def _units(diff: TopologyDiff, signs: Symbols) -> Table:
-    table = plain_table(signs, caption=_units_caption(diff, signs))
+    table = plain_table(signs)
     table.add_column("units", max_width=_NAME_WIDTH, overflow="fold")
     for heading in (diff.before, diff.after):
         table.add_column(Text(heading), justify="right", overflow="fold")
@@ -195,7 +200,7 @@ def _bar(group: GroupDiff, widest: int, signs: Symbols) -> Text:
     return text
 
 
-def _units_caption(diff: TopologyDiff, signs: Symbols) -> str:
+def _notes(diff: TopologyDiff, signs: Symbols) -> list[str]:
     lines = []
     for name, group in diff.groups.items():
         parts = [
@@ -205,15 +210,11 @@ def _units_caption(diff: TopologyDiff, signs: Symbols) -> str:
         ]
         if parts:
             lines.append(f"{name}: {', '.join(parts)}")
-    return "\n".join([*lines, f"= kept, + born, {signs.minus} pruned; who was both is in neither."])
+    return [*lines, f"= kept, + born, {signs.minus} pruned; who was both is left out."]
 
 
 def _importance(moves: Mapping[str, Move], signs: Symbols) -> Table:
-    table = plain_table(
-        signs,
-        caption="Of the importance before, in percent, what units pruned since had; of that "
-        "after, what units born since have; and the kept units whose share changed most.",
-    )
+    table = plain_table(signs)
     table.add_column("importance", max_width=_NAME_WIDTH, overflow="fold")
     table.add_column("pruned had", justify="right", overflow="fold")
     table.add_column("born have", justify="right", overflow="fold")

@@ -14,12 +14,13 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import GroupRecord, Turnover
-from growmas.terminal.folding import fitting, fold, shared_words, title
+from growmas.terminal.asking import all_tasks
+from growmas.terminal.folding import evenly, fitting, shared_words, title
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table
+from growmas.terminal.tables import plain_table, with_notes
 
 _NAME_WIDTH = 18  # of a column of group names; longer ones go on in the next line
-_TASK_WIDTH = 9  # of a column of a task at least
+_TASK_WIDTH = 10  # of a column of a task at least: of "unfinished"
 _BAR_WIDTH = 5  # of the longest bar
 _SPARK_WIDTH = 9  # of a row of importances
 
@@ -52,9 +53,13 @@ class TopologySummary:
 
 
 def summarise(history: TopologyHistory) -> TopologySummary:
-    """Compute what `render_history` and `as_data` show, from one state of the file."""
+    """Compute what `render_history` and `as_data` show, from one state of the file.
+
+    Raises:
+        HistoryError: If no task has begun.
+    """
     with history.frozen():
-        tasks = history.tasks()
+        tasks = all_tasks(history)
         names = tuple(task.name for task in tasks)
         groups = history.groups()
         turnover = {name: tuple(by.values()) for name, by in history.turnover().items()}
@@ -134,12 +139,8 @@ class _TopologyTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         changes = [cell.born + cell.died for cell in self.summary.total]
         room = (options.max_width - _NAME_WIDTH) // (_TASK_WIDTH + 1)
-        yield fitting(
-            lambda columns: self._table(fold(changes, columns)),
-            max(1, min(len(changes), room)),
-            console,
-            options,
-        )
+        table, columns = fitting(self._table, changes, room, console, options)
+        yield with_notes(table, self._notes(columns))
 
     def _table(self, columns: Sequence[range]) -> Table:
         summary = self.summary
@@ -163,7 +164,7 @@ class _TopologyTable:
         return table
 
     def _head(self, columns: Sequence[range], *, width: int) -> Table:
-        table = plain_table(self.symbols, caption=self._caption(columns))
+        table = plain_table(self.symbols)
         shared = shared_words(self.summary.tasks)
         table.add_column(
             Text(f"units\n{shared:>{_NAME_WIDTH}}" if shared else "units"),
@@ -183,14 +184,14 @@ class _TopologyTable:
         names = [task.removeprefix(shared) for task in summary.tasks]
         name = title(names, column, ellipsis=self.symbols.ellipsis)
         unfinished = summary.tasks[column[-1]] == summary.unfinished
-        return f"{name} (unfinished)" if unfinished else name
+        return f"{name}\nunfinished" if unfinished else name
 
     def _name_cell(self, group: GroupRecord) -> Text:
         values = self.summary.importance[group.name]
         second = f"{group.living}/{group.ever}"
         if any(value is not None for value in values):
-            bins = fold([1.0] * len(values), _SPARK_WIDTH)
-            second += " " + self.symbols.draw_spark([_last(values, each) for each in bins])
+            shown = evenly(len(values), _SPARK_WIDTH)
+            second += " " + self.symbols.draw_spark([_last(values, each) for each in shown])
         return Text(f"{group.name}\n").append(second, "dim")
 
     def _unit_cells(self, columns: Sequence[range], cells: Sequence[Turnover]) -> list[Text]:
@@ -209,7 +210,7 @@ class _TopologyTable:
     def _value_cell(self, value: float | None, form: str) -> Text:
         return Text(self.symbols.nothing if value is None else form.format(value))
 
-    def _caption(self, columns: Sequence[range]) -> str:
+    def _notes(self, columns: Sequence[range]) -> list[str]:
         lines = [
             f"96, +16 {self.symbols.minus}4: 96 units after the task, 16 born and 4 pruned during "
             "it. A bar is the share of the row's largest width."
@@ -230,7 +231,7 @@ class _TopologyTable:
                 "changed: births and deaths added up, final accuracy averaged, the rest as of the "
                 "column's last task."
             )
-        return "\n".join(lines)
+        return lines
 
 
 def _then(first: Turnover, second: Turnover) -> Turnover:

@@ -16,7 +16,7 @@ from growmas.terminal.asking import find_group
 from growmas.terminal.folding import fold, title
 from growmas.terminal.naming import some_units
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table
+from growmas.terminal.tables import plain_table, with_notes
 
 _MOST_ROWS = 16  # tasks listed; with more, neighbours in which least changed share a row
 _MOST_READERS = 8
@@ -158,47 +158,44 @@ def _facts(record: UnitRecord, signs: Symbols) -> Iterator[tuple[str, str]]:
         yield "replaced by", f"#{record.replaced_by}"
 
 
-def _importance(summary: UnitSummary, signs: Symbols) -> Table:
-    worths = summary.worths
-    caption = "Of the mean: over the mean of its group's units at that snapshot."
-    changes = [abs(b - a) for a, b in zip([0.0, *_ratios(worths)], _ratios(worths), strict=False)]
-    rows = fold(changes, _MOST_ROWS)
-    if len(rows) < len(worths):
-        caption += (
-            f" {len(worths)} snapshots in {len(rows)} rows, joined where least changed; a row "
-            "says how its last task ended."
-        )
-    table = plain_table(signs, caption=caption)
+def _importance(summary: UnitSummary, signs: Symbols) -> RenderableType:
+    worths, ratios = summary.worths, _ratios(summary.worths)
+    rows = fold([abs(b - a) for a, b in zip([0.0, *ratios], ratios, strict=False)], _MOST_ROWS)
+    table = plain_table(signs)
     spark = signs.draw_spark([worths[row[-1]].importance for row in rows])
     table.add_column(Text(f"importance {spark}"), max_width=_NAME_WIDTH, overflow="fold")
     for heading in ("value", "of the mean"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
-    names, top = [worth.task for worth in worths], max(_ratios(worths), default=0.0)
+    names, top = [worth.task for worth in worths], max(ratios)
     for row in rows:
         worth = worths[row[-1]]
         ratio = signs.nothing if worth.of_mean is None else f"{worth.of_mean:.2f}"
         bar = signs.draw_bar((worth.of_mean or 0.0) / top if top else 0.0, _BAR_WIDTH)
         name = title(names, row, ellipsis=signs.ellipsis)
         table.add_row(Text(name), f"{worth.importance:.4g}", ratio, Text(bar, "cyan"))
-    return table
+    notes = ["Of the mean: over the mean of its group's units at that snapshot."]
+    if len(rows) < len(worths):
+        notes.append(
+            f"{len(worths)} snapshots in {len(rows)} rows, joined where least changed; a row says "
+            "how its last task ended."
+        )
+    return with_notes(table, notes)
 
 
 def _ratios(worths: Sequence[Worth]) -> list[float]:
     return [worth.of_mean or 0.0 for worth in worths]
 
 
-def _readers(worth: Worth, signs: Symbols) -> Table:
+def _readers(worth: Worth, signs: Symbols) -> RenderableType:
     listed = sorted(worth.readers.items(), key=lambda pair: (-pair[1], pair[0]))
-    more = len(listed) - _MOST_READERS
-    caption = f"Shares of its importance after {worth.task}."
-    if more > 0:
-        caption += f" {signs.ellipsis} {more} more layers read it."
-    table = plain_table(signs, caption=caption)
+    table = plain_table(signs)
     table.add_column("read by", max_width=_NAME_WIDTH, overflow="fold")
     table.add_column("share", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for layer, share in listed[:_MOST_READERS]:
         bar = Text(signs.draw_bar(share, _BAR_WIDTH), "cyan")
         table.add_row(Text(layer), f"{share:.0%}", bar)
-    return table
+    note = f"Shares of its importance after {worth.task}."
+    more = len(listed) - _MOST_READERS
+    return with_notes(table, [note + (f" {more} more layers read it." if more > 0 else "")])

@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -69,7 +70,9 @@ class FakeStructure:
     outputs: int = 2
     tasks: tuple[str, ...] = ()
     groups: dict[str, FakeGroup] = field(default_factory=dict)
-    listeners: list[Callable[[FakeEdit], None]] = field(default_factory=list)
+    listeners: list[Callable[[FakeEdit], AbstractContextManager[None] | None]] = field(
+        default_factory=list
+    )
     begun: list[Callable[[str], None]] = field(default_factory=list)
     next_id: dict[str, int] = field(default_factory=dict)
 
@@ -125,7 +128,10 @@ class FakeStructure:
         }
 
     def subscribe(
-        self, listener: Callable[[FakeEdit], None], *, begun: Callable[[str], None] | None = None
+        self,
+        listener: Callable[[FakeEdit], AbstractContextManager[None] | None],
+        *,
+        begun: Callable[[str], None] | None = None,
     ) -> Callable[[], None]:
         self.listeners.append(listener)
         self.begun += [begun] if begun else []
@@ -159,8 +165,9 @@ class FakeStructure:
                 name, tuple(unit for unit, _ in alive), tuple(birth for _, birth in alive)
             )
         edit = FakeEdit(self.task, reason, born, died, parents or {}, cause or {}, replaced or {})
-        for listener in self.listeners:
-            listener(edit)
+        with ExitStack() as told:
+            for listener in self.listeners:
+                told.enter_context(listener(edit) or nullcontext())
         return edit
 
     def _bear(self, name: str, count: int) -> tuple[int, ...]:

@@ -7,8 +7,9 @@ import pytest
 from fake_structure import FakeStructure
 
 from growmas.errors import HistoryError
-from growmas.history import TopologyHistory, TopologyTracker
-from growmas.history.records import Turnover
+from growmas.history import TopologyHistory, TopologyTracker, schema
+from growmas.history.differences import diff_runs
+from growmas.history.records import GroupState, Turnover
 
 
 @pytest.fixture
@@ -110,6 +111,168 @@ def test_events_come_in_order_with_their_units(history: TopologyHistory) -> None
         ("c", "unimportant"),
     ]
     assert history.events()[2].died == {"fc1": (0, 7)}
+
+
+def test_the_log_has_everything_with_causes(tmp_path: Path) -> None:
+    structure = FakeStructure({"fc1": 4})
+    with TopologyTracker(structure, tmp_path / "run.db") as tracker:
+        structure.begin_task("a")
+        structure.edit(grow={"fc1": 1}, reason="full", cause={"policy": "P", "value": {"fc1": 0.5}})
+        tracker.note("plateau", "loss is flat", cause={"mean": 0.1})
+        tracker.snapshot(metrics={"accuracy": 0.9})
+        with pytest.raises(HistoryError, match="kind='edit': the tracker writes"):
+            tracker.note("edit")
+    with TopologyHistory(tmp_path / "run.db") as history:
+        assert [(event.kind, event.reason, event.cause) for event in history.log()] == [
+            ("begin", "", {}),
+            ("edit", "full", {"policy": "P", "value": {"fc1": 0.5}}),
+            ("plateau", "loss is flat", {"mean": 0.1}),
+            ("snapshot", "", {"units": 5, "parameters": 57, "accuracy": 0.9}),
+        ]
+        assert history.log(["plateau"])[0].event == 3
+        assert history.log()[1].born == {"fc1": (4,)}
+
+
+def test_a_task_is_there_when_it_begins(tmp_path: Path) -> None:
+    structure = FakeStructure({"fc1": 4})
+    path = tmp_path / "run.db"
+    with TopologyTracker(structure, path) as tracker, TopologyHistory(path) as history:
+        before = history.version
+        structure.begin_task("a")
+        assert history.version != before
+        assert [task.name for task in history.tasks()] == ["a"]
+        tracker.snapshot()
+        structure.begin_task("b")
+        assert [task.finished is None for task in history.tasks()] == [False, True]
+        assert history.widths() == {"fc1": {"a": 4, "b": 4}}
+        assert [layer.out_width for layer in history.at("b").layers] == [4, 2]
+
+
+def test_cohorts_add_up_to_the_widths(history: TopologyHistory) -> None:
+    cohorts = history.survival("fc1")
+    assert [(c.task, c.initial, c.size) for c in cohorts] == [
+        ("a", True, 4),
+        ("a", False, 1),
+        ("b", False, 3),
+    ]
+    assert [c.alive for c in cohorts] == [
+        {"a": 4, "b": 3, "c": 3},
+        {"a": 1, "b": 1, "c": 1},
+        {"b": 2, "c": 1},
+    ]
+    for group in (None, "fc1", "fc2"):
+        for task in "abc":
+            alive = sum(cohort.alive.get(task, 0) for cohort in history.survival(group))
+            widths = [by[task] for name, by in history.widths().items() if group in (None, name)]
+            assert alive == sum(widths)
+    with pytest.raises(HistoryError, match="no group 'fc3'"):
+        history.survival("fc3")
+
+
+def test_importance_in_a_few_numbers(history: TopologyHistory) -> None:
+    summary = history.importance_summary()["fc1"]
+    assert list(summary) == ["a", "c"]
+    for task, numbers in summary.items():
+        values = list(history.importance(task)["fc1"].values())
+        assert (numbers.units, numbers.total) == (len(values), sum(values))
+        assert numbers.mean == sum(values) / len(values)
+        assert (numbers.least, numbers.most) == (min(values), max(values))
+    assert summary["a"].zeros == 1  # unit 0, which is gone in c
+    assert summary["c"].zeros == 0
+    assert history.group_importance("fc1") == {
+        task: history.importance(task)["fc1"] for task in summary
+    }
+
+
+def test_moved_importance_is_of_the_units_kept(history: TopologyHistory) -> None:
+    moved = history.diff("a", "c").groups["fc1"].moved
+    assert moved == {unit: (float(unit), 2.0 * unit) for unit in (1, 2, 3, 4)}
+    assert history.diff("a", "b").groups["fc1"].moved == {}
+    assert history.diff("a", "c").importance_after["fc1"].units == 5
+
+
+def test_the_network_can_be_replayed(history: TopologyHistory) -> None:
+    for index, task in enumerate("abc"):
+        state = history.at(task)
+        assert history.at(str(index)) == history.at(index) == state
+        assert state.widths == {name: by[task] for name, by in history.widths().items()}
+        assert state.layers[0].out_width == state.widths["fc1"]
+        assert state.operations[0].width == state.widths["fc1"]
+        assert state.parameters == sum(layer.parameters for layer in state.layers)
+        assert state.flops == 2 * state.parameters
+        assert ("fc1", "relu_fc1") in state.edges
+
+
+def test_flops_are_not_known_between_an_edit_and_a_snapshot(tmp_path: Path) -> None:
+    structure = FakeStructure({"fc1": 4})
+    with TopologyTracker(structure, tmp_path / "run.db") as tracker:
+        tracker.snapshot("a")
+        structure.edit(grow={"fc1": 1})
+    with TopologyHistory(tmp_path / "run.db") as history:
+        assert [size.flops is None for size in history.sizes().values()] == [False, True]
+        assert history.sizes()["task 1"].units == 5
+
+
+def test_replaced_units_are_linked_both_ways(tmp_path: Path) -> None:
+    structure = FakeStructure({"fc1": 4})
+    with TopologyTracker(structure, tmp_path / "run.db") as tracker:
+        structure.edit(grow={"fc1": 1}, prune={"fc1": [2]}, replaced={"fc1": {4: 2}})
+        tracker.snapshot("a")
+    with TopologyHistory(tmp_path / "run.db") as history:
+        assert history.unit("fc1", 4).replaced == 2
+        assert history.unit("fc1", 2).replaced_by == 4
+        assert list(history.lineage().edges(data="kind")) == [(("fc1", 2), ("fc1", 4), "replaced")]
+
+
+def test_frozen_stretches_end_with_a_snapshot_or_with_the_unit(tmp_path: Path) -> None:
+    structure = FakeStructure({"fc1": 5, "fc2": 2})
+    with TopologyTracker(structure, tmp_path / "run.db") as tracker:
+        tracker.snapshot("a", frozen={"fc1": [0, 1]})
+        tracker.snapshot("a", frozen={"fc1": [0, 1, 2, 3]})
+        tracker.snapshot("b")
+        structure.edit(prune={"fc1": [3]})
+        tracker.snapshot("c", frozen={"fc1": [0, 2], "fc2": [1]})
+        tracker.snapshot("d", frozen={"fc1": [0, 1]})
+        with pytest.raises(HistoryError, match="1 units of 'fc1' are not alive \\(unit 3\\)"):
+            tracker.snapshot("e", frozen={"fc1": [3]})
+    with TopologyHistory(tmp_path / "run.db") as history:
+        assert {line.unit: line.frozen for line in history.lifelines("fc1")} == {
+            0: (("a", "d"),),
+            1: (("a", "b"), ("d", "d")),
+            2: (("a", "c"),),
+            3: (("a", "b"),),
+            4: (),
+        }
+        assert history.unit("fc2", 1).frozen == (("c", "c"),)
+        assert history.frozen_units("b") == {"fc1": (0, 1, 2, 3), "fc2": ()}
+        assert history.frozen_units("c") == {"fc1": (0, 2), "fc2": (1,)}
+        assert history.frozen_units() == {"fc1": (0, 1), "fc2": ()}
+
+
+def test_two_runs_side_by_side(history: TopologyHistory, tmp_path: Path) -> None:
+    structure = FakeStructure({"fc1": 6, "fc3": 3})
+    with TopologyTracker(structure, tmp_path / "other.db") as tracker:
+        tracker.snapshot("x", omega={"fc1": 1.0})
+    with TopologyHistory(tmp_path / "other.db") as other:
+        diff = diff_runs(history, other, first_task="b")
+    assert (diff.before.task, diff.after.task) == ("b", "x")
+    assert list(diff.groups) == ["fc1", "fc2", "fc3"]
+    assert diff.groups["fc1"][0] == GroupState(width=6, ever=8, born=4, pruned=2, importance=None)
+    two = diff.groups["fc1"][1]
+    assert two is not None
+    assert (two.width, two.ever, two.importance.total) == (6, 6, 15.0)
+    assert diff.groups["fc3"][0] is None
+    assert diff.groups["fc2"][1] is None
+
+
+def test_an_empty_run_says_so(tmp_path: Path) -> None:
+    schema.create(tmp_path / "run.db").close()
+    with TopologyHistory(tmp_path / "run.db") as history:
+        assert history.widths() == {}
+        assert history.log() == ()
+        for ask in (history.at, history.graph, history.layers, history.frozen_units):
+            with pytest.raises(HistoryError, match="has no task yet"):
+                ask()
 
 
 def test_unknown_names_get_the_nearest(history: TopologyHistory) -> None:

@@ -129,6 +129,7 @@ def test_a_proposal_changes_nothing_and_is_what_happens(name):
     proposed = manager.propose("begin", [(x, y)], **given)
     assert everything(manager, optimizer) == before
     assert proposed
+    assert all(plan.reason.startswith(f"{plan.cause['policy']}: ") for plan in proposed)
     edits = manager.begin_task("b", [(x, y)], **given)
     assert [edit.plan for edit in edits] == list(proposed)
     train(manager.structure.model, manager.mas, (x, y), optimizer=optimizer)
@@ -154,8 +155,16 @@ def test_reasons_name_policy_statistic_and_threshold(tmp_path):
             manager.end_task([x])
     with gm.TopologyHistory(tmp_path / "h.db") as history:
         reasons = {event.reason for event in history.events()}
+        causes = {event.cause["policy"]: event.cause for event in history.events()}
     assert any(r.startswith("GrowBySaturation: saturation 0 0.") and "> 0.05" in r for r in reasons)
     assert any(r.startswith("PruneBelow: penalty saliency below 0.5 of the mean") for r in reasons)
+    grown = causes["GrowBySaturation"]
+    assert grown["threshold"] == dict.fromkeys(grown["value"], 0.05)
+    assert all(value > 0.05 for value in grown["value"].values())
+    pruned = causes["PruneBelow"]
+    assert pruned["statistic"] == "penalty saliency"
+    assert pruned["value"].keys() == pruned["threshold"].keys()
+    assert all(value < pruned["threshold"][name] for name, value in pruned["value"].items())
 
 
 def test_veto_and_replacement():

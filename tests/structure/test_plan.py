@@ -57,11 +57,24 @@ def test_a_plan_is_plain_data():
         Plan(),
         Plan(prune={"fc1": [3, 17]}, grow={"fc2": 8}, replace={"fc1": [2]}, reason="a − b\n“ö”"),
         structure_of(MLP).plan(replace={"0": [3]}, reason="half"),
+        Plan(grow={"0": 1}, cause={"policy": "P", "value": {"0": (1, 2.5, None)}}),
     ],
 )
 def test_json_both_ways(plan: Plan):
     assert Plan.from_json(plan.to_json()) == plan
     assert Plan.from_json(plan.to_json()).to_json() == plan.to_json()
+
+
+def test_plans_of_before_causes_are_read():
+    content = json.loads(Plan(grow={"0": 1}).to_json())
+    del content["cause"]
+    assert Plan.from_json(json.dumps(content)) == Plan(grow={"0": 1})
+
+
+@pytest.mark.parametrize("cause", [{"value": float("nan")}, {"value": object()}, [1], "why"])
+def test_a_cause_is_json_values_by_name(cause):
+    with pytest.raises(PlanError, match="cause: expected JSON values by name"):
+        Plan(cause=cause)
 
 
 def test_json_that_is_no_plan_lists_every_mistake():

@@ -1,6 +1,9 @@
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -8,6 +11,7 @@ import pytest
 sys.path.append(str(Path(__file__).parents[1] / "history"))  # for its fake structure
 
 from fake_structure import FakeStructure
+from histories import write_lives, write_long, write_residual
 
 from growmas.history import TopologyHistory, TopologyTracker
 
@@ -43,4 +47,43 @@ def history(tmp_path: Path) -> Iterator[TopologyHistory]:
                 accuracy = {f"accuracy/{names[j]}": 0.95 - 0.01 * (i - j) for j in range(i + 1)}
                 tracker.snapshot(metrics=accuracy)
     with TopologyHistory(tmp_path / "run.db") as history:
+        yield history
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Histories are written, and times printed, as if every look at the clock took a minute."""
+    start, minutes = datetime(2026, 3, 1, 20, 0, tzinfo=UTC), count()
+    monkeypatch.setattr(
+        "growmas.history.store._now",
+        lambda: (start + timedelta(minutes=next(minutes))).isoformat(timespec="seconds"),
+    )
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def lives(tmp_path: Path, clock: None) -> Iterator[TopologyHistory]:
+    """See `write_lives`."""
+    write_lives(tmp_path / "lives.db")
+    with TopologyHistory(tmp_path / "lives.db") as history:
+        yield history
+
+
+@pytest.fixture
+def long(tmp_path: Path, clock: None) -> Iterator[TopologyHistory]:
+    """See `write_long`."""
+    write_long(tmp_path / "long.db")
+    with TopologyHistory(tmp_path / "long.db") as history:
+        yield history
+
+
+@pytest.fixture
+def residual(tmp_path: Path, clock: None) -> Iterator[TopologyHistory]:
+    """See `write_residual`."""
+    write_residual(tmp_path / "residual.db")
+    with TopologyHistory(tmp_path / "residual.db") as history:
         yield history

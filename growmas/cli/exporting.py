@@ -1,0 +1,86 @@
+"""`growmas export`: a history as a graph or a table, for other tools."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from growmas.cli.reading import open_history
+from growmas.errors import RunError
+from growmas.history import TopologyHistory
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+GRAPHS = ("architecture", "lineage")
+_BY_SUFFIX = {".gv": "dot", ".mmd": "mermaid"}  # others end in the name of their format
+
+
+def export(
+    run: str,
+    root: Path,
+    *,
+    graph: str | None,
+    table: str | None,
+    format: str | None,
+    task: str | None,
+    group: str | None,
+    out: Path | None,
+) -> None:
+    """Write a graph or a table of a run to a file, or to the standard output.
+
+    Raises:
+        RunError: If it is not said what to write, or options contradict each other.
+    """
+    if (graph is None) == (table is None):
+        raise RunError("say what to export: either --graph architecture or lineage, or --table ...")
+    format = format or _format_of(out, "json" if graph else "csv")
+    with open_history(run, root) as history:
+        if table is not None:
+            _refuse("--table", {"--task": task, "--group": group})
+            _write_table(history, table, format, out)
+        elif graph == "architecture":
+            _refuse("--graph architecture", {"--group": group})
+            _write_graph(history.graph(task), format, out)
+        elif graph == "lineage":
+            _refuse("--graph lineage", {"--task": task})
+            _write_graph(history.lineage(group), format, out)
+        else:
+            raise RunError(f"--graph {graph}: expected one of {', '.join(GRAPHS)}")
+
+
+def _write_graph(graph: "nx.DiGraph[Any]", format: str, out: Path | None) -> None:
+    from growmas.history.formats import graph_text
+
+    text = graph_text(graph, format)
+    if out is None:
+        sys.stdout.write(text)
+    else:
+        out.write_text(text, encoding="utf-8")
+
+
+def _write_table(history: TopologyHistory, table: str, format: str, out: Path | None) -> None:
+    from growmas.history.columns import write_csv, write_parquet
+
+    if format not in ("csv", "parquet"):
+        raise RunError(f"--format {format}: a table is written as csv or parquet")
+    if format == "parquet":
+        if out is None:
+            raise RunError("Parquet is not for a terminal: name a file with -o FILE")
+        write_parquet(history, table, out)
+    elif out is None:
+        write_csv(history, table, sys.stdout)
+    else:
+        with out.open("w", encoding="utf-8", newline="") as file:
+            write_csv(history, table, file)
+
+
+def _format_of(out: Path | None, default: str) -> str:
+    suffix = out.suffix.lower() if out else ""
+    return _BY_SUFFIX.get(suffix, suffix[1:]) or default
+
+
+def _refuse(what: str, options: dict[str, str | None]) -> None:
+    """Options that would say nothing."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise RunError(f"{' and '.join(given)} means nothing with {what}: leave it out")

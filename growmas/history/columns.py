@@ -1,0 +1,179 @@
+"""Histories as tables, written as CSV or Parquet."""
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, TextIO
+
+from growmas.errors import HistoryError
+from growmas.history.reader import TopologyHistory
+
+Row = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A table.
+
+    Attributes:
+        types: Name of every column -> the type of its values, which may also be None.
+        chunks: The rows, in lists that fit into memory.
+    """
+
+    types: Mapping[str, type]
+    chunks: Iterator[list[Row]]
+
+
+def write_csv(history: TopologyHistory, table: str, file: TextIO) -> None:
+    """Write a table as CSV, with a line of names; None is an empty field.
+
+    Args:
+        history: To read.
+        table: "units", "importance", "metrics", "events", "layers" or "sizes".
+        file: Opened with newline="".
+
+    Raises:
+        HistoryError: Another table.
+    """
+    columns = _columns(history, table)
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns.types)
+    for chunk in columns.chunks:
+        writer.writerows(chunk)
+
+
+def write_parquet(history: TopologyHistory, table: str, path: Path) -> None:
+    """Write a table as Parquet.
+
+    Args:
+        history: To read.
+        table: See `write_csv`.
+        path: The file.
+
+    Raises:
+        HistoryError: Another table, or pyarrow is not installed.
+    """
+    try:
+        arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError as error:
+        raise HistoryError(
+            "Parquet needs pyarrow, which is not installed: pip install pyarrow, or write CSV"
+        ) from error
+    columns = _columns(history, table)
+    kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
+    schema = arrow.schema([(name, kinds[kind]) for name, kind in columns.types.items()])
+    with parquet.ParquetWriter(path, schema) as writer:
+        for chunk in columns.chunks:
+            values = zip(*chunk, strict=True) if chunk else [[]] * len(schema)
+            arrays = [arrow.array(c, f.type) for c, f in zip(values, schema, strict=True)]
+            writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
+
+
+def _columns(history: TopologyHistory, table: str) -> Columns:
+    if table not in TABLES:
+        known = ", ".join(map(repr, TABLES))
+        raise HistoryError(f"table={table!r}: expected one of {known}")
+    types, chunks = TABLES[table]
+    return Columns(types, chunks(history))
+
+
+def _units(history: TopologyHistory) -> Iterator[list[Row]]:
+    yield [
+        (
+            *(line.group, line.unit, line.birth_task, line.birth_reason, line.parent),
+            *(line.replaced, line.death_task, line.death_reason),
+        )
+        for line in history.lifelines()
+    ]
+
+
+def _importance(history: TopologyHistory) -> Iterator[list[Row]]:
+    for task in history.tasks():
+        yield [
+            (task.name, group, unit, value)
+            for group, values in history.importance(task.index).items()
+            for unit, value in values.items()
+        ]
+
+
+def _metrics(history: TopologyHistory) -> Iterator[list[Row]]:
+    for task, values in history.all_metrics().items():
+        yield [(task, name, value) for name, value in values.items()]
+
+
+def _events(history: TopologyHistory) -> Iterator[list[Row]]:
+    yield [
+        (
+            *(event.event, event.task, event.kind, event.time, event.reason),
+            sum(map(len, event.born.values())),
+            sum(map(len, event.died.values())),
+            json.dumps(event.cause, ensure_ascii=False),
+        )
+        for event in history.log()
+    ]
+
+
+def _layers(history: TopologyHistory) -> Iterator[list[Row]]:
+    for task in history.tasks():
+        yield [
+            (
+                *(task.name, layer.name, layer.kind, layer.group, layer.in_width),
+                *(layer.out_width, layer.parameters, layer.flops),
+            )
+            for layer in history.layers(task.index)
+        ]
+
+
+def _sizes(history: TopologyHistory) -> Iterator[list[Row]]:
+    yield [
+        (task, size.units, size.parameters, size.flops) for task, size in history.sizes().items()
+    ]
+
+
+TABLES: dict[str, tuple[dict[str, type], Callable[[TopologyHistory], Iterator[list[Row]]]]] = {
+    "units": (
+        {
+            "group": str,
+            "unit": int,
+            "birth_task": str,
+            "birth_reason": str,
+            "parent": int,
+            "replaced": int,
+            "death_task": str,
+            "death_reason": str,
+        },
+        _units,
+    ),
+    "importance": ({"task": str, "group": str, "unit": int, "importance": float}, _importance),
+    "metrics": ({"task": str, "metric": str, "value": float}, _metrics),
+    "events": (
+        {
+            "event": int,
+            "task": str,
+            "kind": str,
+            "time": str,
+            "reason": str,
+            "born": int,
+            "died": int,
+            "cause": str,
+        },
+        _events,
+    ),
+    "layers": (
+        {
+            "task": str,
+            "layer": str,
+            "kind": str,
+            "group": str,
+            "in_width": int,
+            "out_width": int,
+            "parameters": int,
+            "flops": int,
+        },
+        _layers,
+    ),
+    "sizes": ({"task": str, "units": int, "parameters": int, "flops": int}, _sizes),
+}
