@@ -97,8 +97,8 @@ def _worth(summary: unit.UnitSummary) -> Iterator[Text]:
     yield Text(f"\nimportance, rank {summary.rank} of {summary.among} when last measured", "bold")
     most = max(values.values()) or 1.0
     for task, value in values.items():
-        bar = "█" * round(_BAR * value / most)
-        yield Text(f"{task[:_NAME]:<{_NAME}} {short(value):>6} {bar}")
+        line = Text(f"{task[:_NAME]:<{_NAME}} {short(value):>6} ")
+        yield line.append_text(_bar(value / most))
     if summary.worths[-1].readers:
         yield Text("\nread by", "bold")
         for layer, share in sorted(summary.worths[-1].readers.items(), key=lambda pair: -pair[1]):
@@ -117,8 +117,13 @@ def _importance(history: TopologyHistory, board: Board, group: str, task: int) -
     values = history.importance(task)[group]
     best = sorted(values, key=lambda each: -values[each])[:_TOP]
     for each in best:
-        bar = "█" * max(1, round(12 * values[each] / (numbers.most or 1)))
-        yield Text(f"#{each:<6}{short(values[each]):>7} {bar}")
+        yield Text(f"#{each:<6}{short(values[each]):>7} ").append_text(
+            _bar(values[each] / (numbers.most or 1))
+        )
+
+
+def _bar(share: float) -> Text:
+    return Text("▆" * round(_BAR * share), "#5fb2ee")
 
 
 def _why(events: list[EventRecord]) -> Iterator[Text]:
