@@ -166,7 +166,8 @@ class Browser(App[None]):
                 side.border_title = "unit"
                 return detail.unit_life(history, group, self._unit)
             side.border_title = "group"
-            return detail.group_at(history, source.board, group, grid.column)
+            events = source.events(grid.column)
+            return detail.group_at(history, source.board, events, group, grid.column)
         except HistoryError as error:
             return Text(str(error), "bold red")
 
@@ -175,7 +176,8 @@ class Browser(App[None]):
         if history is None or not board.tasks:
             return ""
         try:
-            return detail.during(history, board, self.grid.column)
+            events = self.source.events(self.grid.column)
+            return detail.during(board, events, self.grid.column)
         except HistoryError as error:
             return Text(str(error), "bold red")
 

@@ -1,6 +1,6 @@
 """The right side of the browser: a group at a task, a unit's life, or two tasks side by side."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
@@ -17,25 +17,24 @@ _NAME = 16
 _TOP = 6  # units listed by importance
 
 
-def group_at(history: TopologyHistory, board: Board, group: str, task: int) -> RenderableType:
-    """What became of a group during a task, and why."""
-    name, each = board.tasks[task], board.turnover[group][task]
+def group_at(
+    history: TopologyHistory, board: Board, events: Sequence[EventRecord], group: str, task: int
+) -> RenderableType:
+    """What became of a group during a task, and why; `events` are those of the task."""
+    each = board.turnover[group][task]
     lines = [
-        Text(f"{group} · {name}", "bold"),
+        Text(f"{group} · {board.tasks[task]}", "bold"),
         Text(f"{each.before:,} + {each.born:,} born − {each.died:,} pruned = {each.width:,} units"),
     ]
-    with history.frozen():
+    for event in events:
         for sign, style, ids in (
-            ("+", "green", history.born(task)[group]),
-            ("−", "red", history.died(task)[group]),
+            ("+", "green", event.born.get(group)),
+            ("−", "red", event.died.get(group)),
         ):
             if ids:
                 words = some_units(ids, most=_MOST_UNITS, ellipsis="…")
-                lines.append(Text(f"{sign} {words}", style))
-        lines += _importance(history, board, group, task)
-        events = [event for event in history.events() if event.task == name]
-    lines += _why([event for event in events if group in event.born or group in event.died])
-    return Group(*lines)
+                lines += [Text(f"\n{sign} {words}", style), Text(event.reason, "italic")]
+    return Group(*lines, *_importance(history, board, group, task))
 
 
 def unit_life(history: TopologyHistory, group: str, number: int) -> RenderableType:
@@ -53,16 +52,15 @@ def two_tasks(history: TopologyHistory, board: Board, a: int, b: int) -> Rendera
     return task_diff.render_task_diff(task_diff.summarise(history, board.tasks[a], board.tasks[b]))
 
 
-def during(history: TopologyHistory, board: Board, task: int) -> RenderableType:
-    """Everything that happened during a task, and why."""
+def during(board: Board, events: Sequence[EventRecord], task: int) -> RenderableType:
+    """Everything that happened during a task, and why; `events` are those of the task."""
     lines = [Text(f"during {board.tasks[task]}", "bold")]
-    for event in history.log():
-        if event.task == board.tasks[task] and event.kind not in ("begin", "snapshot"):
-            born, died = (sum(map(len, units.values())) for units in (event.born, event.died))
-            line = Text()
-            line.append(f"+{born} " if born else "", "green")
-            line.append(f"−{died} " if died else "", "red")
-            lines.append(line.append(event.reason or event.kind))
+    for event in events:
+        born, died = (sum(map(len, units.values())) for units in (event.born, event.died))
+        line = Text()
+        line.append(f"+{born} " if born else "", "green")
+        line.append(f"−{died} " if died else "", "red")
+        lines.append(line.append(event.reason or event.kind))
     if len(lines) == 1:
         lines.append(Text("the structure did not change", "dim"))
     return Group(*lines)
@@ -124,11 +122,6 @@ def _importance(history: TopologyHistory, board: Board, group: str, task: int) -
 
 def _bar(share: float) -> Text:
     return Text("▆" * round(_BAR * share), "#5fb2ee")
-
-
-def _why(events: list[EventRecord]) -> Iterator[Text]:
-    for event in events:
-        yield Text(f"\n{event.reason or event.kind}", "italic")
 
 
 def neighbour(

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from growmas.cli.reading import open_history, read_results
+from growmas.errors import RunError
 from growmas.report import RunFacts, read_facts, write_figures, write_report
 
 METRICS = "metrics.json"
@@ -22,6 +23,8 @@ def report(
     overwrite: bool,
 ) -> None:
     """Write the page, or the figures, or both, and say where they are."""
+    if png and figures is None:
+        raise RunError("--png says how to write figures: say where with --figures FOLDER")
     runs = _told_apart([_read(name, root) for name in names], names)
     console = Console(highlight=False, soft_wrap=True)
     if out is not None or figures is None:

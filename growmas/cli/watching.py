@@ -1,12 +1,16 @@
 """`growmas watch`: finds the runs, and opens the browser on them."""
 
 import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from growmas.cli.reading import HISTORY, open_history
-from growmas.errors import RunError
+from growmas.errors import HistoryError, RunError
+
+_PATIENCE, _PAUSE = 1.5, 0.25  # seconds
 
 
 def watch(names: Sequence[str], root: Path) -> None:
@@ -33,6 +37,11 @@ def _in_a_terminal() -> bool:
 
 
 def _path(name: str, root: Path) -> Path:
+    """Where the history of a run is; one that is only just being made is given a moment."""
+    for _ in range(round(_PATIENCE / _PAUSE)):
+        with suppress(HistoryError), open_history(name, root) as history:
+            return history.path
+        time.sleep(_PAUSE)
     with open_history(name, root) as history:
         return history.path
 

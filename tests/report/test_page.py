@@ -204,7 +204,7 @@ def test_png_figures_have_colours(facts: RunFacts, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     paths = write_figures([facts], tmp_path, png=True)
     with image.open(next(path for path in paths if path.name == "widths.png")) as picture:
-        assert picture.width == 960 * 3
+        assert picture.width == (960 + 28) * 3
         colours = picture.convert("RGB").getcolors(maxcolors=1_000_000)
     assert len(colours) > 10
 
