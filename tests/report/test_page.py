@@ -228,6 +228,12 @@ def test_nothing_is_overwritten_unasked(facts: RunFacts, tmp_path: Path) -> None
     assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
+def test_figures_where_a_file_is(facts: RunFacts, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(RunError, match="could not be written: (Not a directory|File exists)"):
+        write_figures([facts], tmp_path / "mine")
+
+
 def test_a_full_disk_leaves_what_was_there(
     facts: RunFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
