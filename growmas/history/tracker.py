@@ -1,5 +1,6 @@
 """The bridge from a live structure to its history: follows every edit, writes every snapshot."""
 
+import json
 import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -183,6 +184,10 @@ class TopologyTracker(Closing):
         if not kind or kind in _OWN_KINDS:
             own = ", ".join(map(repr, _OWN_KINDS))
             raise HistoryError(f"kind={kind!r}: the tracker writes {own} by itself; use a new word")
+        try:
+            json.dumps(cause, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise HistoryError(f"cause: expected JSON values by name ({error})") from error
         with self._store.transaction():
             task = current_task(self._store, self._structure)
             self._store.add_event(task, kind, reason, cause)
@@ -274,7 +279,7 @@ class TopologyTracker(Closing):
             }
             for name in dict.fromkeys([*change.died, *change.born])
         }
-        reason = f"found at a snapshot: {', '.join(counts)} changed"
+        reason = f"found at a snapshot: {', '.join(map(repr, counts))} changed"
         event = self._store.add_event(task, "external", reason, {"groups": counts})
         self._write_units(task, event, change.born, change.died)
 

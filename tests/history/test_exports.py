@@ -85,6 +85,7 @@ def test_dot_keeps_to_its_grammar(history: TopologyHistory) -> None:
         assert set(edges) == {(f'"{a}"', f'"{b}"') for a, b in graph.edges}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # pydot's use of its parser
 def test_dot_is_read_by_pydot(history: TopologyHistory) -> None:
     pydot = pytest.importorskip("pydot")
     for graph in _graphs(history):

@@ -122,6 +122,8 @@ def test_the_log_has_everything_with_causes(tmp_path: Path) -> None:
         tracker.snapshot(metrics={"accuracy": 0.9})
         with pytest.raises(HistoryError, match="kind='edit': the tracker writes"):
             tracker.note("edit")
+        with pytest.raises(HistoryError, match="cause: expected JSON values by name"):
+            tracker.note("shift", cause={"mean": float("nan")})
     with TopologyHistory(tmp_path / "run.db") as history:
         assert [(event.kind, event.reason, event.cause) for event in history.log()] == [
             ("begin", "", {}),
