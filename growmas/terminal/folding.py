@@ -66,13 +66,15 @@ def fitting(
         options: Its options; `max_width` is what has to hold it.
     """
     unlimited = options.update(width=_UNLIMITED)
-    for count in range(min(most, len(changes)), 1, -1):
+    count = max(1, min(most, len(changes)))
+    while True:
         columns = fold(changes, count)
         view = draw(columns)
-        if Measurement.get(console, unlimited, view).maximum <= options.max_width:
+        width = Measurement.get(console, unlimited, view).maximum
+        if width <= options.max_width or count == 1:
             return view, columns
-    columns = fold(changes, 1)
-    return draw(columns), columns
+        # What every view has beside its columns makes this a step that is never too long.
+        count = max(1, min(count - 1, count * options.max_width // width))
 
 
 def shared_words(names: Sequence[str]) -> str:

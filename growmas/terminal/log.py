@@ -202,8 +202,9 @@ class _Log:
             yield from self._older()
             yield self._beginning()
 
-    def _line(self, text: Text, *, lanes: Text | None = None, head: str = "") -> LaneLine:
-        return LaneLine(lanes or self._lanes(), self._lanes(), Text(head), text)
+    def _line(self, text: Text, *, head: str = "") -> LaneLine:
+        """A line in which nothing happens to the groups."""
+        return LaneLine(self._lanes(), self._lanes(), Text(head), text)
 
     def _lane_names(self) -> Iterator[LaneLine]:
         for lane, name in enumerate(self._groups):
@@ -252,7 +253,7 @@ class _Log:
 
     def _task(self, entry: TaskEntry) -> Text:
         finished = entry.task.finished
-        facts = [f"finished {local_time(finished)}" if finished else "running"]
+        facts = [f"finished {local_time(finished)}" if finished else "unfinished"]
         if entry.accuracy is not None:
             facts.append(f"accuracy {entry.accuracy:.1%}")
         if entry.parameters is not None:

@@ -248,7 +248,7 @@ class _Network:
         return f"{layer.in_width} {self.symbols.arrow} {layer.out_width}"
 
     def _row(self, row: Row, lanes: int, columns: Mapping[str, int]) -> Text:
-        text = Text(f"{row.lanes:<{lanes}}", "blue")
+        text = Text.assemble((f"{row.lanes:<{lanes}}", "blue"))
         if row.node is None:
             return text
         cells = self._cells(self.summary.nodes[row.node])
@@ -258,7 +258,7 @@ class _Network:
         return text
 
     def _joined(self, cells: Sequence[Text], columns: Mapping[str, int]) -> Text:
-        joined = Text(style="not blue")
+        joined = Text()
         for cell, (name, width) in zip(cells, columns.items(), strict=True):
             if cell.cell_len > width:
                 cell.truncate(max(0, width - len(self.symbols.ellipsis)))
