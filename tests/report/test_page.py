@@ -230,7 +230,7 @@ def test_nothing_is_overwritten_unasked(facts: RunFacts, tmp_path: Path) -> None
 
 def test_figures_where_a_file_is(facts: RunFacts, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
-    with pytest.raises(RunError, match="could not be written: (Not a directory|File exists)"):
+    with pytest.raises(RunError, match=r"could not be written: (Not a directory|File exists)"):
         write_figures([facts], tmp_path / "mine")
 
 
