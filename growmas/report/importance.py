@@ -20,6 +20,7 @@ from growmas.report.svg import Drawing
 from growmas.report.unit_map import UnitMap
 
 _LEFT = 150
+_LEFT_OF_UNITS = 46
 _SHOWN = 30
 
 
@@ -132,7 +133,7 @@ def draw_units(facts: RunFacts) -> Figure:
         heights = []
         for k, (name, units) in enumerate(maps[start : start + across]):
             height = min(340.0, max(60.0, 6.0 * len(units.first)))
-            frame = Frame(k * (width + 30) + LEFT_OF_UNITS, top, width - LEFT_OF_UNITS, height)
+            frame = Frame(k * (width + 30) + _LEFT_OF_UNITS, top, width - _LEFT_OF_UNITS, height)
             _draw_map(drawing, frame, name, units, facts.tasks, shade)
             heights.append(height)
         top += max(heights) + 68
@@ -148,9 +149,6 @@ def draw_units(facts: RunFacts) -> Figure:
         drawing=drawing,
         numbers=_unit_numbers(facts),
     )
-
-
-LEFT_OF_UNITS = 46
 
 
 def _draw_map(
