@@ -1,7 +1,7 @@
 """What became of every unit: written while a network learns, read at any moment.
 
 `TopologyTracker` follows a structure and writes; `TopologyHistory` reads. The file is SQLite and
-its tables are documented in `growmas.history.schema`. Both are loaded on first use: reading
+its tables are documented in `growmas.history.tables`. Both are loaded on first use: reading
 imports neither torch nor, until a graph is asked for, networkx.
 """
 
