@@ -87,6 +87,8 @@ class Browser(App[None]):
             with Vertical(id="middle"):
                 yield Static(id="reading")
                 yield Grid(id="grid")
+                with VerticalScroll(id="during", can_focus=False):
+                    yield Static(id="events")
                 yield Input(placeholder="part of a group's name, or a unit: fc1#17", id="filter")
             with VerticalScroll(id="side", can_focus=False):
                 yield Static(id="detail")
@@ -145,6 +147,8 @@ class Browser(App[None]):
         reading = Text(measure.name, "bold").append(f"  {measure.reading}", "not bold dim")
         self.query_one("#reading", Static).update(reading)
         self.query_one("#detail", Static).update(self._detail())
+        self.query_one("#events", Static).update(self._events())
+        grid.styles.height = max(1, len(grid.groups)) + 6
 
     def _detail(self) -> RenderableType:
         source, grid = self.source, self.grid
@@ -162,7 +166,18 @@ class Browser(App[None]):
                 side.border_title = "unit"
                 return detail.unit_life(history, group, self._unit)
             side.border_title = "group"
-            return detail.group_at(history, source.board, group, grid.column)
+            events = source.events(grid.column)
+            return detail.group_at(history, source.board, events, group, grid.column)
+        except HistoryError as error:
+            return Text(str(error), "bold red")
+
+    def _events(self) -> RenderableType:
+        history, board = self.source.history, self.source.board
+        if history is None or not board.tasks:
+            return ""
+        try:
+            events = self.source.events(self.grid.column)
+            return detail.during(board, events, self.grid.column)
         except HistoryError as error:
             return Text(str(error), "bold red")
 
@@ -229,10 +244,11 @@ class Browser(App[None]):
             return
         if self.grid.column >= len(self.source.board.tasks) - 1:
             self.grid.column = 0
-        self._playing = self.set_interval(PACE, self._play_on)
+        self._playing = self.set_interval(PACE, self.play_on)
         self.show_all()
 
-    def _play_on(self) -> None:
+    def play_on(self) -> None:
+        """One step of playing; the last one stops it."""
         self.grid.move(tasks=1)
         if self.grid.column >= len(self.source.board.tasks) - 1:
             self._stop()
@@ -261,7 +277,7 @@ class Browser(App[None]):
         else:
             self.grid.marks = (*marks, task)
             if not marks:
-                self.notify("marked: go to another task and press d for the difference")
+                self.notify("marked: go to another task and press d for the difference", timeout=3)
         self.show_all()
 
     def action_filter(self) -> None:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import reduce
+from functools import cached_property, reduce
 from operator import add
 
 from growmas.history import TopologyHistory
@@ -36,6 +36,19 @@ class Board:
     def groups(self) -> tuple[str, ...]:
         """Names of the groups, in the structure's order."""
         return tuple(self.turnover)
+
+    @cached_property
+    def most_changed(self) -> int:
+        """The most units that a group bore or lost during a task."""
+        turnovers = (each for cells in self.turnover.values() for each in cells)
+        return max((max(each.born, each.died) for each in turnovers), default=0)
+
+    @cached_property
+    def means(self) -> tuple[float, float]:
+        """The smallest and the largest mean importance of a group that is not 0."""
+        cells = (each for cells in self.importance.values() for each in cells)
+        known = [each.mean for each in cells if each is not None and each.mean > 0]
+        return (min(known), max(known)) if known else (1.0, 1.0)
 
 
 def read_board(history: TopologyHistory) -> Board:
@@ -118,23 +131,21 @@ def _width(board: Board, group: str, task: int) -> Cell:
 
 def _change(board: Board, group: str, task: int) -> Cell:
     each = board.turnover[group][task]
-    most = max(max(t.born, t.died) for cells in board.turnover.values() for t in cells) or 1
     parts = [f"+{each.born}" if each.born else "", f"−{each.died}" if each.died else ""]
-    return Cell("".join(parts) or "·", max(each.born, each.died) / most)
+    return Cell("".join(parts) or "·", max(each.born, each.died) / (board.most_changed or 1))
 
 
 def _importance(board: Board, group: str, task: int) -> Cell:
     each = board.importance[group][task]
     if each is None:
         return Cell("·", 0.0)
-    known = [e.mean for cells in board.importance.values() for e in cells if e and e.mean > 0]
-    if each.mean <= 0 or not known:
+    if each.mean <= 0:
         return Cell("0", 0.0)
-    low, high = math.log(min(known)), math.log(max(known))
+    low, high = map(math.log, board.means)
     return Cell(short(each.mean), (math.log(each.mean) - low) / (high - low) if high > low else 1.0)
 
 
-def _free(board: Board, group: str, task: int) -> Cell:
+def _unused(board: Board, group: str, task: int) -> Cell:
     each = board.importance[group][task]
     if each is None or not each.units:
         return Cell("·", 0.0)
@@ -147,7 +158,7 @@ def _mean_importance(board: Board, group: str, task: int) -> float | None:
     return None if each is None else each.mean
 
 
-def _free_share(board: Board, group: str, task: int) -> float | None:
+def _unused_share(board: Board, group: str, task: int) -> float | None:
     each = board.importance[group][task]
     return each.zeros / each.units if each and each.units else None
 
@@ -173,7 +184,7 @@ MEASURES = (
         _importance,
         _mean_importance,
     ),
-    Measure("free", "share of units whose importance is exactly 0", _free, _free_share),
+    Measure("unused", "share of units whose importance is exactly 0", _unused, _unused_share),
 )
 
 

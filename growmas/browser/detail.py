@@ -1,53 +1,106 @@
 """The right side of the browser: a group at a task, a unit's life, or two tasks side by side."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from growmas.browser.board import Board, short
 from growmas.history import TopologyHistory
-from growmas.history.records import EventRecord
+from growmas.history.records import EventRecord, UnitRecord
 from growmas.terminal import task_diff, unit
 from growmas.terminal.naming import some_units
 
 _MOST_UNITS = 8  # named in a line
+_BAR = 12
+_NAME = 16
 _TOP = 6  # units listed by importance
 
 
-def group_at(history: TopologyHistory, board: Board, group: str, task: int) -> RenderableType:
-    """What became of a group during a task, and why."""
-    name, each = board.tasks[task], board.turnover[group][task]
+def group_at(
+    history: TopologyHistory, board: Board, events: Sequence[EventRecord], group: str, task: int
+) -> RenderableType:
+    """What became of a group during a task, and why; `events` are those of the task."""
+    each = board.turnover[group][task]
     lines = [
-        Text(f"{group} · {name}", "bold"),
+        Text(f"{group} · {board.tasks[task]}", "bold"),
         Text(f"{each.before:,} + {each.born:,} born − {each.died:,} pruned = {each.width:,} units"),
     ]
-    with history.frozen():
+    for event in events:
         for sign, style, ids in (
-            ("+", "green", history.born(task)[group]),
-            ("−", "red", history.died(task)[group]),
+            ("+", "green", event.born.get(group)),
+            ("−", "red", event.died.get(group)),
         ):
             if ids:
                 words = some_units(ids, most=_MOST_UNITS, ellipsis="…")
-                lines.append(Text(f"{sign} {words}", style))
-        lines += _importance(history, board, group, task)
-        events = [event for event in history.events() if event.task == name]
-    lines += _why([event for event in events if group in event.born or group in event.died])
-    return Group(*lines)
+                lines += [Text(f"\n{sign} {words}", style), Text(event.reason, "italic")]
+    return Group(*lines, *_importance(history, board, group, task))
 
 
 def unit_life(history: TopologyHistory, group: str, number: int) -> RenderableType:
-    """The life of a unit.
+    """The life of a unit: from where, its importance by task, who reads it, its end.
 
     Raises:
         HistoryError: If there is no such unit, with the nearest that there is.
     """
-    return unit.render_unit(unit.summarise(history, group, number))
+    summary = unit.summarise(history, group, number)
+    return Group(Text(f"{group}#{number}", "bold"), *_fate(summary.record), *_worth(summary))
 
 
 def two_tasks(history: TopologyHistory, board: Board, a: int, b: int) -> RenderableType:
     """The network after one task against the network after another."""
     return task_diff.render_task_diff(task_diff.summarise(history, board.tasks[a], board.tasks[b]))
+
+
+def during(board: Board, events: Sequence[EventRecord], task: int) -> RenderableType:
+    """Everything that happened during a task, and why; `events` are those of the task."""
+    lines = [Text(f"during {board.tasks[task]}", "bold")]
+    for event in events:
+        born, died = (sum(map(len, units.values())) for units in (event.born, event.died))
+        line = Text()
+        line.append(f"+{born} " if born else "", "green")
+        line.append(f"−{died} " if died else "", "red")
+        lines.append(line.append(event.reason or event.kind))
+    if len(lines) == 1:
+        lines.append(Text("the structure did not change", "dim"))
+    return Group(*lines)
+
+
+def _fate(record: UnitRecord) -> Iterator[Text]:
+    """Birth, kin, frozen stretches, death."""
+    if record.birth_reason is None:
+        yield Text("there when the network began")
+    else:
+        yield Text(f"born in {record.birth_task}: {record.birth_reason}", "green")
+    for words, kin in (
+        ("split from", (record.parent,)),
+        ("in the place of", (record.replaced,)),
+        ("parent of", record.children),
+        ("its place was taken by", (record.replaced_by,)),
+    ):
+        names = ", ".join(f"#{each}" for each in kin if each is not None)
+        if names:
+            yield Text(f"{words} {names}")
+    for first, last in record.frozen:
+        yield Text(f"frozen in {first}" + (f" to {last}" if last != first else ""))
+    if record.death_task is not None:
+        yield Text(f"pruned in {record.death_task}: {record.death_reason}", "red")
+
+
+def _worth(summary: unit.UnitSummary) -> Iterator[Text]:
+    """Importance by task, and who reads the unit."""
+    values = summary.record.importance
+    if not values:
+        return
+    yield Text(f"\nimportance, rank {summary.rank} of {summary.among} when last measured", "bold")
+    most = max(values.values()) or 1.0
+    for task, value in values.items():
+        line = Text(f"{task[:_NAME]:<{_NAME}} {short(value):>6} ")
+        yield line.append_text(_bar(value / most))
+    if summary.worths[-1].readers:
+        yield Text("\nread by", "bold")
+        for layer, share in sorted(summary.worths[-1].readers.items(), key=lambda pair: -pair[1]):
+            yield Text(f"{layer[:_NAME]:<{_NAME}} {share:>6.0%}")
 
 
 def _importance(history: TopologyHistory, board: Board, group: str, task: int) -> Iterator[Text]:
@@ -57,18 +110,18 @@ def _importance(history: TopologyHistory, board: Board, group: str, task: int) -
         return
     yield Text(
         f"\nimportance {short(numbers.mean)} in the mean, {short(numbers.least)} to "
-        f"{short(numbers.most)}; {numbers.zeros:,} of {numbers.units:,} units are free (exactly 0)"
+        f"{short(numbers.most)}; {numbers.zeros:,} of {numbers.units:,} units unused (exactly 0)"
     )
     values = history.importance(task)[group]
     best = sorted(values, key=lambda each: -values[each])[:_TOP]
     for each in best:
-        bar = "█" * max(1, round(12 * values[each] / (numbers.most or 1)))
-        yield Text(f"#{each:<6}{short(values[each]):>7} {bar}")
+        yield Text(f"#{each:<6}{short(values[each]):>7} ").append_text(
+            _bar(values[each] / (numbers.most or 1))
+        )
 
 
-def _why(events: list[EventRecord]) -> Iterator[Text]:
-    for event in events:
-        yield Text(f"\n{event.reason or event.kind}", "italic")
+def _bar(share: float) -> Text:
+    return Text("▆" * round(_BAR * share), "#5fb2ee")
 
 
 def neighbour(

@@ -105,7 +105,7 @@ class Grid(Widget, can_focus=True):
         for task in self._shown:
             name = self.board.tasks[task].removeprefix(start).strip()
             if task in self.marks:
-                name = f"{'AB'[self.marks.index(task)]}:{name}"
+                name = f"{'AB'[sorted(self.marks).index(task)]}:{name}"
             label = _fitted(name, CELL - 1, right=True) + " "
             style = "bold reverse" if task == self.column else "bold" if task in self.marks else ""
             line.append(label[:-1], style)

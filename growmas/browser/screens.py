@@ -13,7 +13,7 @@ HELP = """\
 [b]←  →[/b]      step through tasks      [b]home  end[/b]  first, last
 [b]↑  ↓[/b]      step through groups     [b]click[/b]      on a cell
 [b]m  M[/b]      next measure, previous: width, born − pruned,
-          importance, free
+          importance, unused
 [b]space[/b]     play the tasks, or stop
 [b],  .[/b]      previous unit, next unit of the group at the task
 [b]d[/b]         mark a task; mark another to see what is different;

@@ -2,12 +2,14 @@
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from growmas.browser.board import Board, read_board
 from growmas.errors import DataError, HistoryError
 from growmas.history import TopologyHistory
+from growmas.history.records import EventRecord
 from growmas.metrics import average_accuracy
 
 EMPTY = Board((), False, {}, (), {}, (), ())
@@ -29,12 +31,28 @@ class Source:
     board: Board = EMPTY
     trouble: str | None = None
     _history: TopologyHistory | None = None
+    _events: dict[str, list[EventRecord]] | None = field(default=None, repr=False)
     _seen: tuple[int, int] | None = field(default=None, repr=False)
 
     @property
     def history(self) -> TopologyHistory | None:
         """The open history; None if there is none to read."""
         return self._history
+
+    def events(self, task: int) -> Sequence[EventRecord]:
+        """What happened during a task, beginnings and snapshots left out.
+
+        Raises:
+            HistoryError: If the file cannot be read.
+        """
+        if self._history is None:
+            return ()
+        if self._events is None:
+            self._events = {}
+            for event in self._history.log():
+                if event.kind not in ("begin", "snapshot"):
+                    self._events.setdefault(event.task, []).append(event)
+        return self._events.get(self.board.tasks[task], ())
 
     def refresh(self) -> bool:
         """Read again if somebody has written since; returns whether something is new."""
@@ -51,14 +69,14 @@ class Source:
             self.close()
             self.board, self.trouble = EMPTY, str(error)
             return changed
-        self._seen = state
+        self._seen, self._events = state, None
         return True
 
     def close(self) -> None:
         """Close the file."""
         if self._history is not None:
             self._history.close()
-        self._history, self._seen = None, None
+        self._history, self._seen, self._events = None, None, None
 
     def _state(self) -> tuple[int, int]:
         """Which file it is, and who last wrote it."""

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from growmas.cli.reading import open_history, read_results
+from growmas.cli.reading import HISTORY, open_history, read_results
+from growmas.errors import RunError
 from growmas.report import RunFacts, read_facts, write_figures, write_report
 
 METRICS = "metrics.json"
@@ -22,6 +23,8 @@ def report(
     overwrite: bool,
 ) -> None:
     """Write the page, or the figures, or both, and say where they are."""
+    if png and figures is None:
+        raise RunError("--png says how to write figures: say where with --figures FOLDER")
     runs = _told_apart([_read(name, root) for name in names], names)
     console = Console(highlight=False, soft_wrap=True)
     if out is not None or figures is None:
@@ -37,8 +40,9 @@ def _read(name: str, root: Path) -> RunFacts:
     with open_history(name, root) as history:
         folder = history.path.parent
         results = read_results(folder) if (folder / METRICS).is_file() else None
-        known = results.get("name") if results else None
-        return read_facts(history, str(known or history.path.stem), results=results)
+        title = folder.name if history.path.name == HISTORY else history.path.stem
+        known = results.get("name", title) if results else title
+        return read_facts(history, str(known), results=results)
 
 
 def _told_apart(runs: Sequence[RunFacts], names: Sequence[str]) -> list[RunFacts]:

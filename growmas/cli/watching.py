@@ -1,11 +1,16 @@
 """`growmas watch`: finds the runs, and opens the browser on them."""
 
+import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from growmas.cli.reading import HISTORY, open_history
-from growmas.errors import RunError
+from growmas.errors import HistoryError, RunError
+
+_PATIENCE, _PAUSE = 1.5, 0.25  # seconds
 
 
 def watch(names: Sequence[str], root: Path) -> None:
@@ -17,6 +22,8 @@ def watch(names: Sequence[str], root: Path) -> None:
     """
     if find_spec("textual") is None:
         raise RunError("growmas watch needs Textual: pip install 'growmas[tui]'")
+    if not _in_a_terminal():
+        raise RunError("growmas watch needs a terminal; growmas show and growmas log print")
     paths = [_path(name, root) for name in names] or _all_below(root)
     from growmas.browser.app import Browser
     from growmas.browser.source import Source
@@ -25,7 +32,16 @@ def watch(names: Sequence[str], root: Path) -> None:
     Browser([Source(*pair) for pair in zip(titles, paths, strict=True)]).run()
 
 
+def _in_a_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
 def _path(name: str, root: Path) -> Path:
+    """Where the history of a run is; one that is only just being made is given a moment."""
+    for _ in range(round(_PATIENCE / _PAUSE)):
+        with suppress(HistoryError), open_history(name, root) as history:
+            return history.path
+        time.sleep(_PAUSE)
     with open_history(name, root) as history:
         return history.path
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from growmas.errors import RunError
@@ -83,10 +84,8 @@ def _as_png(svg: str) -> bytes:
 def _check_free(paths: Sequence[Path], *, overwrite: bool) -> None:
     there = [path for path in paths if path.exists()]
     if there and not overwrite:
-        more = f" and {len(there) - 1} more" if len(there) > 1 else ""
-        raise RunError(
-            f"{there[0]}{more} exists: choose another place, or replace it with --overwrite"
-        )
+        which = f"{there[0]} exists" if len(there) == 1 else f"{there[0]} and others exist"
+        raise RunError(f"{which}: choose another place, or replace it with --overwrite")
 
 
 def _write(path: Path, content: bytes) -> None:
@@ -97,7 +96,8 @@ def _write(path: Path, content: bytes) -> None:
         fresh.write_bytes(content)
         fresh.replace(path)
     except OSError as error:
-        fresh.unlink(missing_ok=True)
+        with suppress(OSError):  # it may not be there, nor the folder be one
+            fresh.unlink(missing_ok=True)
         raise RunError(
             f"{path} could not be written: {error.strerror or error}; choose another place"
         ) from error

@@ -20,6 +20,7 @@ from growmas.report.svg import Drawing
 from growmas.report.unit_map import UnitMap
 
 _LEFT = 150
+_LEFT_OF_UNITS = 46
 _SHOWN = 30
 
 
@@ -76,9 +77,9 @@ def draw_importance(facts: RunFacts) -> Figure | None:
         for j, each in enumerate(group.importance):
             share = shares[i][j]
             if each and each.zeros and share is not None and across > 54:
-                free = f"{_free(each.zeros, each.units)} free"
+                unused = f"{_share(each.zeros, each.units)} unused"
                 x = frame.x + (j + 0.5) * across - gap / 2
-                drawing.text(x, middle, free, on_level(share), anchor="middle")
+                drawing.text(x, middle, unused, on_level(share), anchor="middle")
     drawing.answer(
         frame.x,
         frame.y,
@@ -101,7 +102,7 @@ def draw_importance(facts: RunFacts) -> Figure | None:
         title="Where importance lies",
         caption=(
             "Mean importance of a unit, per group and task, on a logarithmic scale. A strong shade "
-            "is protected; “free” is the share of units whose importance is exactly 0, which no "
+            "is protected; “unused” is the share of units whose importance is exactly 0, which no "
             "task needs." + _left_out(len(shown), len(measured))
         ),
         drawing=drawing,
@@ -132,7 +133,7 @@ def draw_units(facts: RunFacts) -> Figure:
         heights = []
         for k, (name, units) in enumerate(maps[start : start + across]):
             height = min(340.0, max(60.0, 6.0 * len(units.first)))
-            frame = Frame(k * (width + 30) + LEFT_OF_UNITS, top, width - LEFT_OF_UNITS, height)
+            frame = Frame(k * (width + 30) + _LEFT_OF_UNITS, top, width - _LEFT_OF_UNITS, height)
             _draw_map(drawing, frame, name, units, facts.tasks, shade)
             heights.append(height)
         top += max(heights) + 68
@@ -148,9 +149,6 @@ def draw_units(facts: RunFacts) -> Figure:
         drawing=drawing,
         numbers=_unit_numbers(facts),
     )
-
-
-LEFT_OF_UNITS = 46
 
 
 def _draw_map(
@@ -210,7 +208,7 @@ def _code(style: str | None) -> str:
     return {None: " ", "free": "z", "life": "u"}.get(style) or str(style)[1:]
 
 
-def _free(zeros: int, units: int) -> str:
+def _share(zeros: int, units: int) -> str:
     return f"{100 * zeros / units:.0f}%" if zeros * 200 >= units else "<1%"
 
 

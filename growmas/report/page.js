@@ -42,7 +42,7 @@ const answers = {
   importance(grid, i, j, tasks) {
     const cell = grid.values[i][j];
     if (!cell) return `${grid.rows[i]} · ${tasks[j]}\nnot measured`;
-    return `${grid.rows[i]} · ${tasks[j]}\nmean importance ${plain(cell[0])} a unit\n${cell[1]} of ${cell[2]} units are free (exactly 0)`;
+    return `${grid.rows[i]} · ${tasks[j]}\nmean importance ${plain(cell[0])} a unit\n${cell[1]} of ${cell[2]} units are unused (exactly 0)`;
   },
   units(grid, i, j, tasks) {
     const [first, last] = grid.rows[i], code = grid.values[i][j];

@@ -154,7 +154,10 @@ def _rules(colours: Mapping[str, str]) -> str:
         )
         marks[f"p{i}"] = f"fill:{colour}"
         marks[f"w{i}"] = f"fill:{colour};opacity:.14"
-        marks[f"n{i}"] = f"fill:{colour};font-size:11px;font-weight:600"
+        marks[f"n{i}"] = (
+            f"fill:{colour};font-size:11px;font-weight:600;paint-order:stroke;"
+            f"stroke:{colours['paper']};stroke-width:3px;stroke-linejoin:round"
+        )
     marks |= {name: _MARKS[name] for name in _LAST}
     return "\n".join(f".{name}{{{rule}}}" for name, rule in marks.items())
 

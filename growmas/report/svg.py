@@ -8,6 +8,7 @@ from typing import Literal
 
 Anchor = Literal["start", "middle", "end"]
 Value = str | float | int | None
+_MARGIN = 14  # around a picture in a file of its own; in a page its surroundings give one
 
 
 @dataclass(frozen=True)
@@ -147,20 +148,19 @@ class Drawing:
             style: Colours and patterns; given, the picture stands for itself, as a file.
         """
         standalone = style is not None
+        margin = _MARGIN if standalone else 0
+        width, height = (_number(side + 2 * margin) for side in (self.width, self.height))
         marks = "\n".join(mark.render(standalone=standalone) for mark in self._marks)
-        size = f'viewBox="0 0 {_number(self.width)} {_number(self.height)}"'
+        view = f'viewBox="{-margin} {-margin} {width} {height}"'
         head = f'<title id="{name}-t">{escape(title)}</title>'
         head += f'<desc id="{name}-d">{escape(description)}</desc>'
         label = f'role="img" aria-labelledby="{name}-t {name}-d"'
         if not standalone:
-            return f'<svg {size} {label} id="{name}">{head}\n{marks}\n</svg>'
-        paper = (
-            f'<rect class="paper" width="{_number(self.width)}" height="{_number(self.height)}"/>'
-        )
+            return f'<svg {view} {label} id="{name}">{head}\n{marks}\n</svg>'
+        size = f'width="{width}" height="{height}"'
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_number(self.width)}" '
-            f'height="{_number(self.height)}" {size} {label}>{head}{style}{paper}'
-            f"\n{marks}\n</svg>\n"
+            f'<svg xmlns="http://www.w3.org/2000/svg" {size} {view} {label}>{head}{style}'
+            f'<rect class="paper" x="{-margin}" y="{-margin}" {size}/>\n{marks}\n</svg>\n'
         )
 
 

@@ -26,12 +26,6 @@ class UnitMap:
     alive: tuple[tuple[int, ...], ...]
     importance: tuple[tuple[float | None, ...], ...]
 
-    @property
-    def most(self) -> float:
-        """The largest mean importance; 0 if none was measured."""
-        known = (value for row in self.importance for value in row if value is not None)
-        return max(known, default=0.0)
-
 
 def map_units(
     history: TopologyHistory, group: str, tasks: Sequence[str], *, rows: int = ROWS

@@ -7,7 +7,7 @@ from itertools import zip_longest
 from growmas.history.records import EventRecord, LayerRecord
 from growmas.report.facts import RunFacts
 from growmas.report.figure import Cell, Numbers
-from growmas.report.scale import percent, short
+from growmas.report.scale import percent
 
 MOST_CELLS = 6_000
 """A table of numbers with more cells is left out of the page; `growmas export` has them."""
@@ -211,8 +211,3 @@ def _comparable(runs: Sequence[RunFacts]) -> bool:
 
 def _count(units: Mapping[str, Sequence[int]]) -> int:
     return sum(map(len, units.values()))
-
-
-def flops(value: int | None) -> str:
-    """A count of operations in few letters."""
-    return "·" if value is None else short(value)

@@ -56,6 +56,11 @@ def test_figures_instead_of_a_page(root: Path) -> None:
     assert not list(Path().glob("*.html"))
 
 
+def test_png_without_a_folder(root: Path) -> None:
+    with pytest.raises(RunError, match="--figures FOLDER"):
+        report(["one"], root, **{**OPTIONS, "png": True})
+
+
 def test_a_run_that_is_not_there(root: Path) -> None:
     with pytest.raises(RunError, match="did you mean 'one'"):
         report(["on"], root, **OPTIONS)

@@ -204,7 +204,7 @@ def test_png_figures_have_colours(facts: RunFacts, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     paths = write_figures([facts], tmp_path, png=True)
     with image.open(next(path for path in paths if path.name == "widths.png")) as picture:
-        assert picture.width == 960 * 3
+        assert picture.width == (960 + 28) * 3
         colours = picture.convert("RGB").getcolors(maxcolors=1_000_000)
     assert len(colours) > 10
 
@@ -226,6 +226,12 @@ def test_nothing_is_overwritten_unasked(facts: RunFacts, tmp_path: Path) -> None
     assert target.read_text() == "mine"
     write_report([facts], target, overwrite=True)
     assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
+
+
+def test_figures_where_a_file_is(facts: RunFacts, tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("mine")
+    with pytest.raises(RunError, match=r"could not be written: (Not a directory|File exists)"):
+        write_figures([facts], tmp_path / "mine")
 
 
 def test_a_full_disk_leaves_what_was_there(

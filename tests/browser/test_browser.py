@@ -1,0 +1,383 @@
+"""The browser driven by Textual's pilot: what a person at the keys would see."""
+
+import asyncio
+import csv
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("textual")
+
+sys.path.append(str(Path(__file__).parents[1] / "history"))  # for its fake structure
+
+from fake_structure import FakeStructure
+from rich.console import Console
+from textual.pilot import Pilot
+from textual.widgets import Input, OptionList, Static
+
+from growmas.browser.app import Browser
+from growmas.browser.board import MEASURES, read_board
+from growmas.browser.screens import Export, Help
+from growmas.browser.source import Source
+from growmas.history import TopologyHistory, TopologyTracker
+
+NAMES = ["digits 0/1", "digits 2/3", "digits 4/5"]
+
+
+class Recording:
+    """A structure and its tracker, to go on writing while a browser is open."""
+
+    def __init__(self, path: Path) -> None:
+        self.structure = FakeStructure({"fc1": 12, "[b]fc2": 8}, outputs=4)
+        self.tracker = TopologyTracker(self.structure, path)
+        self.names: list[str] = []
+
+    def learn(self, name: str) -> None:
+        self.names.append(name)
+        self.structure.begin_task(name)
+        if len(self.names) > 1:
+            self.structure.edit(grow={"fc1": 4}, reason="growth & why")
+            doomed = self.structure.groups["[b]fc2"].unit_ids[-1:]
+            self.structure.edit(prune={"[b]fc2": list(doomed)}, reason="pruned [red]below")
+        accuracy = {f"accuracy/{n}": 0.9 + 0.01 * i for i, n in enumerate(self.names)}
+        omega = {"fc1": 0.5, "[b]fc2": 0.1}
+        self.tracker.snapshot(metrics=accuracy, omega=omega)
+
+
+@pytest.fixture
+def recording(tmp_path: Path) -> Iterator[Recording]:
+    recording = Recording(tmp_path / "run.db")
+    for name in NAMES:
+        recording.learn(name)
+    yield recording
+    recording.tracker.close()
+
+
+def drive(
+    sources: list[Source],
+    act: Callable[[Browser, Pilot[None]], Awaitable[None]],
+    *,
+    size: tuple[int, int] = (140, 40),
+    poll: float = 60.0,
+) -> None:
+    async def run() -> None:
+        app = Browser(sources, poll=poll)
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            await act(app, pilot)
+
+    asyncio.run(run())
+
+
+async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
+    """Wait until the browser has looked at the file again."""
+    for _ in range(200):
+        if condition():
+            return
+        await pilot.pause(0.05)
+    raise AssertionError("the browser did not follow")
+
+
+def shown(app: Browser, name: str) -> str:
+    console = Console(width=60, color_system=None)
+    with console.capture() as capture:
+        content: Any = app.query_one(name, Static).content
+        console.print(content)
+    return " ".join(capture.get().split())
+
+
+def grid(app: Browser) -> list[str]:
+    return app.grid.render().plain.splitlines()
+
+
+def source(tmp_path: Path, name: str = "run") -> Source:
+    return Source(name, tmp_path / f"{name}.db")
+
+
+def test_what_is_shown_is_what_the_store_has(recording: Recording, tmp_path: Path) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        lines = grid(app)
+        assert lines[0].split() == ["digits", "0/1", "2/3", "4/5"]
+        assert lines[1].split() == ["fc1", "12", "16", "[20]"]
+        assert lines[2].split() == ["[b]fc2", "8", "7", "6"]
+        assert ["all", "units", "20", "23", "26"] in [line.split() for line in lines]
+        detail = shown(app, "#detail")
+        assert "16 + 4 born − 0 pruned = 20 units" in detail
+        assert "growth & why" in detail
+        assert "−1 pruned [red]below" in shown(app, "#events")
+
+    drive([source(tmp_path)], act)
+
+
+def test_steps_measures_and_ends(recording: Recording, tmp_path: Path) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        await pilot.press("left", "down")
+        assert (app.grid.column, app.grid.group) == (1, "[b]fc2")
+        assert "8 + 0 born − 1 pruned = 7 units" in shown(app, "#detail")
+        await pilot.press("m")
+        assert grid(app)[2].split() == ["[b]fc2", "·", "[−1]", "−1"]
+        await pilot.press("m", "m")
+        assert MEASURES[app.grid.measure].name == "unused"
+        await pilot.press("M", "home")
+        assert app.grid.column == 0
+        await pilot.press("left", "up", "up")
+        assert (app.grid.column, app.grid.row) == (0, 0)
+        await pilot.press("end", "right")
+        assert app.grid.column == 2
+
+    drive([source(tmp_path)], act)
+
+
+def test_two_marked_tasks_are_compared(recording: Recording, tmp_path: Path) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        await pilot.press("d", "home", "d")
+        assert app.query_one("#side").border_title == "difference"
+        detail = shown(app, "#detail")
+        assert re.search(r"fc1 12 20 12 \+8", detail)
+        assert "A:0/1" in grid(app)[0]
+        assert "B:4/5" in grid(app)[0]
+        await pilot.press("d")
+        assert app.grid.marks == ()
+        assert app.query_one("#side").border_title == "group"
+
+    drive([source(tmp_path)], act)
+
+
+def test_units_one_after_another_and_by_name(recording: Recording, tmp_path: Path) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        await pilot.press("comma")
+        assert "fc1#19 born in digits 4/5: growth & why" in shown(app, "#detail")
+        await pilot.press("full_stop")
+        assert "fc1#0 there when the network began" in shown(app, "#detail")
+        await pilot.press("slash", *"[b]fc2#7", "enter")
+        assert "pruned in digits 2/3: pruned [red]below" in shown(app, "#detail")
+        assert app.grid.group == "[b]fc2"
+        await pilot.press("slash")
+        app.query_one("#filter", Input).value = "#99"
+        await pilot.press("enter")
+        assert any("never had a unit 99" in note.message for note in app._notifications)
+        await pilot.press("escape")
+        assert app.query_one("#side").border_title == "group"
+
+    drive([source(tmp_path)], act)
+
+
+def test_groups_are_filtered(recording: Recording, tmp_path: Path) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        await pilot.press("slash", *"c1", "enter")
+        assert app.grid.groups == ("fc1",)
+        await pilot.press("slash")
+        app.query_one("#filter", Input).value = "zz"
+        await pilot.press("enter")
+        assert "no group has 'zz'" in grid(app)[1]
+        await pilot.press("escape")
+        assert len(app.grid.groups) == 2
+
+    drive([source(tmp_path)], act)
+
+
+def test_a_growing_history_is_followed(recording: Recording, tmp_path: Path) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        recording.learn("digits 6/7")
+        await until(pilot, lambda: len(app.grid.board.tasks) == 4)
+        assert grid(app)[0].split()[-1] == "6/7"
+        assert app.grid.column == 3
+        await pilot.press("left")
+        recording.structure.begin_task("digits 8/9")
+        recording.structure.edit(grow={"fc1": 1})
+        await until(pilot, lambda: app.grid.board.total[-1].born == 1)
+        assert grid(app)[1].split()[-1] == "25"
+        assert app.grid.column == 2  # who looks at the past is left alone
+        assert "live" in str(app.query_one("#middle").border_title)
+
+    drive([source(tmp_path)], act, poll=0.05)
+
+
+def test_a_run_that_begins_while_the_browser_is_open(tmp_path: Path) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        assert "no topology history at" in shown(app, "#detail")
+        await pilot.press("left", "down", "d", "space", "full_stop", "m", "M", "d")
+        recording = Recording(tmp_path / "run.db")
+        recording.learn("a")
+        await until(pilot, lambda: len(app.grid.board.tasks) == 1)
+        assert grid(app)[1].split() == ["fc1", "[12]"]
+        recording.tracker.close()
+
+    drive([source(tmp_path)], act, poll=0.05)
+
+
+def test_a_run_that_is_made_anew_is_opened_anew(recording: Recording, tmp_path: Path) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        recording.tracker.close()
+        for path in tmp_path.glob("run.db*"):
+            path.unlink()
+        again = Recording(tmp_path / "run.db")
+        again.learn("other")
+        app.follow()
+        assert app.grid.board.tasks == ("other",)
+        again.tracker.close()
+
+    drive([source(tmp_path)], act)
+
+
+def test_recorded_tasks_are_played(
+    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("growmas.browser.app.PACE", 60.0)
+
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        await pilot.press("space")
+        assert app.grid.column == 0
+        assert "playing" in str(app.query_one("#middle").border_subtitle)
+        for column in (1, 2):
+            app.play_on()
+            await pilot.pause()
+            assert app.grid.column == column
+        assert "playing" not in str(app.query_one("#middle").border_subtitle)
+
+    drive([source(tmp_path)], act)
+
+
+@pytest.mark.parametrize("key", ["j", "c", "s"])
+def test_what_is_shown_is_exported(
+    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        for _ in range(2):  # the second does not overwrite the first
+            await pilot.press("e")
+            assert isinstance(app.screen, Export)
+            await pilot.press(key)
+            await pilot.pause()
+
+    drive([source(tmp_path)], act)
+    kind = {"j": "json", "c": "csv", "s": "svg"}[key]
+    first, second = sorted(tmp_path.glob(f"run-width*.{kind}"), key=lambda path: len(path.name))
+    assert first.name == f"run-width.{kind}"
+    text = first.read_text(encoding="utf-8")
+    with TopologyHistory(tmp_path / "run.db") as history:
+        widths = history.widths()
+    if key == "j":
+        assert json.loads(text)["groups"] == {g: list(by.values()) for g, by in widths.items()}
+    elif key == "c":
+        rows = list(csv.DictReader(text.splitlines()))
+        assert [int(row["fc1"]) for row in rows] == list(widths["fc1"].values())
+    else:
+        assert "fc1" in text
+        assert "@font-face" not in text
+        assert "url(http" not in text
+    assert second.exists()
+
+
+def test_a_file_that_cannot_be_written_is_told(
+    recording: Recording, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        await pilot.press("e", "c")
+        await pilot.pause()
+        assert any("No space left" in note.message for note in app._notifications)
+
+    drive([source(tmp_path)], act)
+
+
+def test_runs_side_by_side(recording: Recording, tmp_path: Path) -> None:
+    other = Recording(tmp_path / "other.db")
+    other.learn("solo")
+
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        assert app.query_one("#runs", OptionList).option_count == 2
+        await pilot.press("r")
+        assert grid(app)[1].split() == ["fc1", "[12]"]
+        await pilot.press("shift+tab", "up", "enter")
+        assert app.source.name == "run"
+        assert app.focused is app.grid
+
+    drive([source(tmp_path), source(tmp_path, "other")], act)
+    other.tracker.close()
+
+
+@pytest.mark.parametrize("size", [(20, 6), (40, 12), (80, 24), (250, 70)])
+def test_every_size_of_terminal_will_do(
+    recording: Recording, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        await pilot.press("left", "m", "d", "right", "d", "full_stop", "question_mark")
+        assert isinstance(app.screen, Help)
+        await pilot.press("escape", "home")
+        width = app.grid.size.width
+        assert all(len(line) <= max(width, 18) for line in grid(app))
+        assert "[" in "".join(grid(app))
+
+    drive([source(tmp_path)], act, size=size)
+
+
+def test_many_tasks_and_groups_scroll_with_the_cursor(tmp_path: Path) -> None:
+    structure = FakeStructure({f"layer{i}.conv": 4 for i in range(40)})
+    with TopologyTracker(structure, tmp_path / "run.db") as tracker:
+        for i in range(30):
+            structure.begin_task(f"task number {i}")
+            tracker.snapshot()
+
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        for row, column in ((0, 29), (39, 0), (20, 15)):
+            app.grid.move(rows=row - app.grid.row, tasks=column - app.grid.column)
+            await pilot.pause()
+            text = "\n".join(grid(app))
+            assert re.search(rf"layer{row}\.conv.*\[4\]", text)
+            assert re.search(rf"\b{column}\b", grid(app)[0])
+
+    drive([source(tmp_path)], act, size=(90, 24))
+
+
+def test_a_click_moves_the_cursor(recording: Recording, tmp_path: Path) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        x = grid(app)[2].index("7")
+        await pilot.click("#grid", offset=(x, 2))
+        assert (app.grid.group, app.grid.column) == ("[b]fc2", 1)
+
+    drive([source(tmp_path)], act)
+
+
+def test_the_board_adds_up(recording: Recording, tmp_path: Path) -> None:
+    with TopologyHistory(tmp_path / "run.db") as history:
+        board = read_board(history)
+    for i in range(len(NAMES)):
+        assert board.total[i].width == sum(cells[i].width for cells in board.turnover.values())
+        for cells in board.turnover.values():
+            assert cells[i].before + cells[i].born - cells[i].died == cells[i].width
+    for measure in MEASURES:
+        for group in board.groups:
+            for i in range(len(NAMES)):
+                assert 0 <= measure.cell(board, group, i).share <= 1
+
+
+def test_not_a_history_is_said_in_the_browser(tmp_path: Path) -> None:
+    (tmp_path / "run.db").write_text("not a database, and long enough to be told for none" * 9)
+
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        assert "is not a topology history" in shown(app, "#detail")
+
+    drive([source(tmp_path)], act)
+
+
+def test_other_commands_do_not_load_textual() -> None:
+    program = (
+        "import sys, growmas.cli.app, growmas.cli.reading, growmas.cli.watching\n"
+        "sys.exit(str({'torch', 'textual', 'networkx'} & set(sys.modules) or ''))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.strip() == ""
