@@ -18,7 +18,8 @@ def test_the_examples_of_the_readme_run(tmp_path, monkeypatch):
         exec(compile(example, "README.md", "exec"), names)
     structure, history = names["structure"], names["history"]
     assert structure.tasks == ("odd", "even")
-    assert history.widths()["0"] == {"odd": 32, "even": 40}
+    assert history.widths()["0"] == {"odd": 32, "even": 42}  # 8 for a task, 4 and −2 by a plan
+    assert [event.kind for event in names["events"] if event] == ["plateau", "peak"]
     with structure.view("odd"):
         assert torch.isfinite(structure.model(torch.rand(2, 8))).all()
     assert names["context"].tasks == structure.tasks
@@ -28,7 +29,12 @@ def test_the_examples_of_the_readme_run(tmp_path, monkeypatch):
 
 def test_the_commands_of_the_readme_exist():
     makefile = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
+    app = (Path(gm.__file__).parent / "cli" / "app.py").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
         assert f"\n{target}:" in makefile
+    for command in re.findall(r"^.venv/bin/growmas (\w+)", README, flags=re.MULTILINE):
+        assert f"def {command}(" in app or f'command("{command}")' in app, command
     for config in re.findall(r"configs/[\w.]+\.yaml", README):
         assert (Path(__file__).parents[1] / config).is_file(), config
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (Path(__file__).parents[1] / link).exists(), link
