@@ -123,7 +123,9 @@ class Told:
 
 
 def growing(stream, kind, seed, detector):
-    settings = {"units": 16, "strength": 0.1} if kind == "split" else {"units": 18, "strength": 0.02}
+    settings = (
+        {"units": 16, "strength": 0.1} if kind == "split" else {"units": 18, "strength": 0.02}
+    )
     model = network(stream, [64, 64], HEADS, seed)
     examples, draw = stream.tasks[0].train.inputs[:8], torch.Generator().manual_seed(seed)
     return gm.TaskFreeLearner(
@@ -151,14 +153,20 @@ LEARNERS = {
     "finetune": lambda s, k, seed: fixed(s, k, seed, strength=0.0, buffer=0, steps=1),
     "task-free MAS, buffer 30": lambda s, k, seed: fixed(s, k, seed, strength=STRENGTH, buffer=30),
     "task-free MAS, buffer 0": lambda s, k, seed: fixed(s, k, seed, strength=STRENGTH, buffer=0),
-    "task-free MAS, ours": lambda s, k, seed: fixed(
-        s, k, seed, strength=OURS, buffer=30, detector=gm.PlateauDetector(),
-        function="squared_norm", normalize="mean", recent=16,
-    ),  # fmt: skip
+    "task-free MAS, ours": lambda s, k, seed: fixed(s, k, seed, strength=OURS, **our_way()),
     "online replay, 30 hardest": lambda s, k, seed: fixed(s, k, seed, strength=0.0, buffer=30),
     "online replay, 5 hardest": lambda s, k, seed: fixed(s, k, seed, strength=0.0, buffer=5),
 }
 STRENGTH, OURS = 1.0, 0.03
+
+
+def our_way():
+    return {
+        "detector": gm.PlateauDetector(),
+        "function": "squared_norm",
+        "normalize": "mean",
+        "recent": 16,
+    }
 
 
 def accuracy(learner, tasks):

@@ -43,9 +43,7 @@ def run(
     """Run an experiment and write its run directory."""
     from growmas.cli.running import run_config
 
-    run_config(
-        config, overrides or [], out=out, root=RUNS, overwrite=overwrite, resume=resume
-    )
+    run_config(config, overrides or [], out=out, root=RUNS, overwrite=overwrite, resume=resume)
 
 
 @app.command(no_args_is_help=True)

@@ -27,7 +27,9 @@ def run_config(
     console = Console(highlight=False)
     tasks, epochs = experiment.stream.tasks, experiment.training.epochs
     with RunProgress(console, tasks=tasks, epochs=epochs) as progress:
-        results = run_experiment(experiment, folder, overwrite=overwrite, resume=resume, observer=progress)
+        results = run_experiment(
+            experiment, folder, overwrite=overwrite, resume=resume, observer=progress
+        )
     console.print(
         render_comparison([asdict(results)], ascii=not console.encoding.startswith("utf"))
     )

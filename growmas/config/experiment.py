@@ -140,7 +140,8 @@ class Experiment(Record):
     )
     seed: int = Field(0, ge=0, lt=2**63, description="a whole number, 0 or more, under 2^63")
     stream: StreamConfig = Field(
-        discriminator="kind", description="a mapping with kind split, permuted, sources or task_free"
+        discriminator="kind",
+        description="a mapping with kind split, permuted, sources or task_free",
     )
     model: ModelConfig = Field(
         discriminator="kind", description="a mapping with kind mlp or convnet"
@@ -279,7 +280,9 @@ def _task_free_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, st
         ),
     ]
     return [
-        (path, f"expected {words}; got {show(value)}") for path, value, fine, words in checks if not fine
+        (path, f"expected {words}; got {show(value)}")
+        for path, value, fine, words in checks
+        if not fine
     ]
 
 

@@ -11,8 +11,9 @@ class Cusum:
     """A one-sided cumulative sum of standardised values (Page 1954).
 
     S ← max(0, S + (x − mean) / deviation − slack), a peak where S exceeds the threshold. Mean and
-    deviation are those of all values since the last peak, at least `minimum`. It knows of no plateaus. Slack 1/2 and threshold 5 are the textbook's, for
-    values that are normal and stationary, which losses are not.
+    deviation are those of all values since the last peak, at least `minimum`. It knows of no
+    plateaus. Slack 1/2 and threshold 5 are the textbook's, for values that are normal and
+    stationary, which losses are not.
     """
 
     def __init__(self, threshold: float = 5.0, slack: float = 0.5, *, minimum: int = 20) -> None:

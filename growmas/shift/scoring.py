@@ -55,9 +55,7 @@ class DetectionScore:
         return 1000 * self.false_alarms / self.steps if self.steps else None
 
 
-def replay(
-    losses: Iterable[float], detector: Detector | None = None
-) -> tuple[ShiftEvent, ...]:
+def replay(losses: Iterable[float], detector: Detector | None = None) -> tuple[ShiftEvent, ...]:
     """What a detector says to a stored trace of losses.
 
     Args:

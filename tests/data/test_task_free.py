@@ -92,10 +92,13 @@ def test_a_drift_turns_the_images_by_and_by():
     assert torch.allclose(stream.batch(0).inputs, plain.batch(0).inputs, atol=1e-6)
     quarter = torch.rot90(plain.batch(10).inputs, 1, (2, 3))
     turned_by = stream.batch(10).inputs
-    assert min(
-        float((turned_by - rotated).abs().max())
-        for rotated in (quarter, torch.rot90(quarter, 2, (2, 3)))
-    ) < 1e-5
+    assert (
+        min(
+            float((turned_by - rotated).abs().max())
+            for rotated in (quarter, torch.rot90(quarter, 2, (2, 3)))
+        )
+        < 1e-5
+    )
 
 
 def test_turning_by_nothing_changes_nothing_also_where_images_are_not_square():

@@ -9,7 +9,10 @@ from growmas.errors import ShiftError
 from growmas.integrations.river import RiverDetector
 from growmas.shift import Detector, replay
 
-STEP = [*np.random.default_rng(0).normal(1.0, 0.1, 60), *np.random.default_rng(1).normal(2, 0.1, 40)]
+STEP = [
+    *np.random.default_rng(0).normal(1.0, 0.1, 60),
+    *np.random.default_rng(1).normal(2, 0.1, 40),
+]
 
 
 def textbook_cusum(values, minimum=20):

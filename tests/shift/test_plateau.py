@@ -117,8 +117,9 @@ def test_an_event_says_why():
     assert peak.statistics["evidence"] > peak.thresholds["evidence"] == 2.7
     plateau = events[0]
     assert plateau.statistics["deviation"] <= plateau.thresholds["deviation"]
-    assert plateau.statistics["before"] - plateau.statistics["mean"] <= (
-        plateau.thresholds["decrease"]
+    assert (
+        plateau.statistics["before"] - plateau.statistics["mean"]
+        <= (plateau.thresholds["decrease"])
     )
 
 
@@ -183,6 +184,8 @@ def test_a_state_of_other_settings_is_refused():
 
 
 def test_detectors_of_losses_do_without_torch():
-    code = "import sys, growmas; growmas.PlateauDetector().update(1.0); print('torch' in sys.modules)"
+    code = (
+        "import sys, growmas; growmas.PlateauDetector().update(1.0); print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

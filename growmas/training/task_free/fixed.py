@@ -75,7 +75,11 @@ class TaskFreeMAS:
             ShiftError: A number is out of range.
             PenaltyError: Whatever `MAS` refuses.
         """
-        for name, number, least in (("buffer", buffer, 0), ("steps", steps, 1), ("recent", recent, 0)):
+        for name, number, least in (
+            ("buffer", buffer, 0),
+            ("steps", steps, 1),
+            ("recent", recent, 0),
+        ):
             if type(number) is not int or number < least:
                 raise ShiftError(f"{name}={number!r}: expected a whole number >= {least}")
         self.model = model

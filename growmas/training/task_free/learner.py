@@ -21,8 +21,8 @@ from growmas.manager.situation import Trial
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
 from growmas.structure import Structure
-from growmas.training.task_free.records import Deed, Shift, StepDone
 from growmas.training.task_free.recent import Recent, Rewind, Seen
+from growmas.training.task_free.records import Deed, Shift, StepDone
 from growmas.training.task_free.state import learner_state, restore_learner
 
 HOLD = 10
@@ -407,4 +407,3 @@ class TaskFreeLearner:
     @property
     def _batch_loss(self) -> Callable[[nn.Module, Any], Tensor]:
         return lambda model, batch: self._loss(self._output(model, batch[0]), batch[1])
-

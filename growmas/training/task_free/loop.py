@@ -160,4 +160,3 @@ class StreamRun:
             },
         }
         write_state(self._folder / CHECKPOINT, state)
-
