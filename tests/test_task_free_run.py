@@ -13,7 +13,12 @@ from growmas.run import build_stream, run_experiment
 from growmas.terminal.trace import read_trace
 
 SMOKE = "configs/task_free_smoke.yaml"
-SMALL = ["stream.tasks=2", "stream.of=permuted", "stream.scenario=domain"]
+SMALL = [
+    "stream.tasks=2",
+    "stream.of=permuted",
+    "stream.scenario=domain",
+    "training.learning_rate=0.01",
+]
 
 
 class Stopped(Exception):

@@ -34,7 +34,8 @@ class Cusum:
         )
         self.step = 0
         self._settings = {"threshold": threshold, "slack": slack, "minimum": minimum}
-        self._forget()
+        self._count, self._onset = 0, 0
+        self._mean = self._squares = self._evidence = 0.0
 
     def update(self, loss: float) -> ShiftEvent | None:
         """Take in the next value; tells of a peak.
@@ -62,7 +63,7 @@ class Cusum:
                 {"loss": value, "mean": self._mean, "evidence": self._evidence},
                 {"evidence": self._settings["threshold"]},
             )
-            self._forget()
+            self._count, self._mean, self._squares, self._evidence = 0, 0.0, 0.0, 0.0
             return event
         self._take_in(value)
         return None
@@ -86,10 +87,6 @@ class Cusum:
         self.step = int(state["step"])
         self._count, self._mean, self._squares = state["moments"]
         self._evidence, self._onset = state["evidence"]
-
-    def _forget(self) -> None:
-        self._count, self._mean, self._squares = 0, 0.0, 0.0
-        self._evidence, self._onset = 0.0, 0
 
     def _take_in(self, value: float) -> None:
         """Welford's update of mean and sum of squares."""

@@ -99,7 +99,8 @@ def test_a_run_that_goes_on_is_shown_so_far(tmp_path: Path) -> None:
     path = folder / "stream.jsonl"
     path.write_text(path.read_text() + '{"step": 120, "lo')  # being written
     text = printed(render_shifts(read_trace(folder), ascii=True), 80)
-    assert "300 steps (120 so far), 2 contexts; 1 settled, 1 opened." in text
+    said = " ".join(text.split())
+    assert "300 steps (120 so far), 2 contexts; 1 settled, 1 opened." in said
     loss = [line[12:] for line in text.splitlines()[:8]]
     assert max(len(row.rstrip()) for row in loss) <= 120 * 68 // 300 + 1
     assert "1 of 1" in text  # the second shift has not come yet

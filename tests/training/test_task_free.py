@@ -11,8 +11,10 @@ from growmas.errors import CheckpointError, PlanError, ShiftError
 from growmas.importance import mas_importance
 from growmas.models import MLP
 from growmas.training.task_free.fixed import norm
+from growmas.training.task_free.recent import Rewind
 
 HEADS = 6
+
 
 # losses of next to nothing, which few samples seen over and over end at, are no match for a penalty
 pytestmark = pytest.mark.filterwarnings("ignore:the gradient of the penalty is")
@@ -30,7 +32,7 @@ def make_stream(kind="split", **settings):
 
 def make_learner(stream, **settings):
     torch.manual_seed(0)
-    model = MLP(stream.input_shape, [32, 32], (stream.outputs,) * HEADS)
+    model = MLP(stream.input_shape, [24, 24], (stream.outputs,) * HEADS)
     structure = gm.Structure(
         model, stream.tasks[0].train.inputs[:4], generator=torch.Generator().manual_seed(0)
     )
@@ -41,7 +43,7 @@ def make_learner(stream, **settings):
         "forward": lambda model, inputs, context: model(inputs, context),
         "contexts": HEADS,
     }
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
     return gm.TaskFreeLearner(structure, optimizer, **{**given, **settings})
 
 
@@ -60,7 +62,7 @@ def accuracy(learner, task):
 
 @pytest.fixture(scope="module")
 def learnt():
-    stream = make_stream()
+    stream = make_stream(steps_per_task=50)
     learner = make_learner(stream)
     return stream, learner, learn(learner, stream)
 
@@ -80,44 +82,59 @@ def test_answers_need_no_task(learnt):
     assert sum(accuracy(learner, task) for task in stream.tasks) / 5 > 0.85
 
 
-def test_every_context_is_consolidated_once_and_settled_at_most_once(learnt):
+def test_every_context_is_consolidated_once(learnt):
     _, learner, done = learnt
     settled = [step for deed, step in deeds(done) if deed == "settled"]
-    assert 3 <= len(settled) <= 5
-    assert learner.mas.tasks == 5
+    last = max(step for deed, step in deeds(done) if deed == "opened")
+    assert 1 <= len(settled) <= 5
+    assert learner.mas.tasks == 4 + any(step > last for step in settled)
 
 
 def test_a_context_that_comes_back_is_recognised_and_nothing_grows():
-    stream = make_stream("permuted", visits=3, steps_per_task=70)
+    stream = make_stream("permuted", visits=2, steps_per_task=60)
     learner = make_learner(stream)
-    first = learn(learner, itertools.islice(stream, 140))
-    width = learner.structure.groups["fc1"].width
-    later = learn(learner, stream.batches(140))
+    first = learn(learner, itertools.islice(stream, 120))
+    born = learner.structure.groups["fc1"].next_id
+    later = learn(learner, stream.batches(120))
     assert [deed for deed, _ in deeds(first)].count("opened") == 1
-    back = [(deed, step) for deed, step in deeds(later) if deed != "settled"]
-    assert [deed for deed, _ in back] == ["returned"] * 4
-    assert all(step - 70 * (i + 2) <= 3 for i, (_, step) in enumerate(back))
-    assert learner.structure.groups["fc1"].width == width
+    back = [(deed, step) for deed, step in deeds(later) if deed not in ("settled", "known")]
+    assert [deed for deed, _ in back] == ["returned"] * 2
+    assert all(step - 60 * (i + 2) <= 3 for i, (_, step) in enumerate(back))
+    assert learner.structure.groups["fc1"].next_id == born
     assert len(learner.structure.tasks) == 2
     assert later[-1].context == learner.structure.tasks[1]
 
 
 def test_what_was_learnt_through_the_wrong_view_is_undone():
-    """After a shift the old view answers as it did just before it."""
-    stream = make_stream("permuted", steps_per_task=70)
-    learner = make_learner(stream, prune=None)
-    learn(learner, itertools.islice(stream, 70))
-    inputs = stream.tasks[0].test.inputs
-    model = learner.structure.model
-    with torch.no_grad():
-        before = model(inputs, 0)
-    for batch in stream.batches(70):
-        if learner.learn(batch.inputs, batch.labels).shift:
+    """The anchor of the first context is the network of before the first batch of the second."""
+    stream = make_stream("permuted")
+    learner = make_learner(stream, prune=None, grow=None)
+    learn(learner, itertools.islice(stream, 60))
+    before = {n: p.detach().clone() for n, p in learner.structure.model.named_parameters()}
+    for batch in stream.batches(60):
+        done = learner.learn(batch.inputs, batch.labels)
+        if done.shift and done.shift.event.kind == "peak":
             break
-    assert len(learner.structure.tasks) == 2
-    with torch.no_grad(), learner.structure.view(0):
-        after = model(inputs, 0)
-    assert (after.argmax(1) == before.argmax(1)).double().mean() > 0.98
+    assert done.step > done.shift.event.onset == 60
+    assert all(torch.equal(learner.mas.anchor[name], value) for name, value in before.items())
+    assert any(not torch.equal(p, before[n]) for n, p in learner.structure.model.named_parameters())
+
+
+def test_states_of_the_network_are_kept_now_and_then_and_come_back():
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    rewind = Rewind(model)
+    assert rewind.back_to(3) is None
+    for step in range(33):
+        rewind.keep(step)
+        with torch.no_grad():
+            model[0].weight.fill_(step)
+            model[1].running_mean.fill_(step)
+    for asked, reached in ((31, 30), (30, 30), (29, 25), (3, 15)):
+        assert rewind.back_to(asked) == reached
+        assert model[0].weight.unique().tolist() == [reached - 1]
+        assert model[1].running_mean.unique().tolist() == [reached - 1]
+    rewind.forget()
+    assert rewind.back_to(30) is None
 
 
 def test_a_false_alarm_changes_nothing_but_a_few_steps():
@@ -142,14 +159,15 @@ def test_a_false_alarm_changes_nothing_but_a_few_steps():
 
 def test_contexts_and_budget_bound_growth():
     stream = make_stream()
-    learner = make_learner(stream, contexts=2, budget=gm.Budget(units=70), prune=None)
+    learner = make_learner(stream, contexts=2, budget=gm.Budget(units=54), prune=None)
     done = learn(learner, itertools.islice(stream, 190))
-    assert [deed for deed, _ in deeds(done) if deed != "settled"] == ["opened", "full", "full"]
+    peaks = [d.shift.deed for d in done if d.shift and d.shift.event.kind == "peak"]
+    assert peaks == ["opened", "full", "full"]
     assert len(learner.structure.tasks) == 2
-    assert sum(group.width for group in learner.structure.groups.values()) <= 70
+    assert sum(group.width for group in learner.structure.groups.values()) <= 54
 
 
-@pytest.mark.parametrize("at", [3, 61, 97])
+@pytest.mark.parametrize("at", [3, 51, 97])
 def test_a_stopped_learner_goes_on_to_the_bit(at, learnt, tmp_path):
     stream, _, expected = learnt
     first, second = make_learner(stream), make_learner(stream)
@@ -166,10 +184,10 @@ def test_a_stopped_learner_goes_on_to_the_bit(at, learnt, tmp_path):
 
 
 def test_memory_is_bounded_on_a_stream_without_end():
-    stream = make_stream("permuted", visits=None, steps_per_task=50)
+    stream = make_stream("permuted", visits=None, steps_per_task=40)
     learner = make_learner(stream)
     sizes = []
-    for end in (200, 320):
+    for end in (120, 190):
         learn(learner, itertools.islice(stream.batches(learner.step), end - learner.step))
         sizes.append(sum(t.numel() for t in tensors(learner.state_dict())))
     assert sizes[1] <= sizes[0]
@@ -244,8 +262,8 @@ def fixed(stream, **settings):
 
 def test_omega_is_the_mean_over_plateaus_of_what_the_buffer_gives():
     """Ω_n = Ω_new / n + (1 − 1/n) Ω_{n−1}, measured anew at every plateau."""
-    stream = make_stream("permuted", visits=2, steps_per_task=50)
-    learner = fixed(stream, strength=0.0001, buffer=20, steps=3)
+    stream = make_stream(steps_per_task=40)
+    learner = fixed(stream, strength=0.0001, buffer=20, steps=3, detector=gm.PlateauDetector())
     omega, plateaus = None, 0
     for batch in stream:
         done = learner.learn(batch.inputs, batch.labels)

@@ -124,6 +124,7 @@ class TaskFreeMAS:
             self._recent = [*self._recent, inputs[:size]][-self._most_recent :]
         if event is not None and event.kind == "plateau" and self.mas.strength:
             self.mas.consolidate(self._measured_on(inputs[:size]), function=self._function)
+            self.mas.measured = self.mas.measured[-1:]  # plateaus may be without end
         self.step += 1
         return StepDone(self.step - 1, first, "", None if event is None else _made_of(event))
 

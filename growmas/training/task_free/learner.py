@@ -137,15 +137,8 @@ class TaskFreeLearner:
         self.context = GaussianContext() if context is None else context
         self.step = 0
         self._before = MAS(structure.model, strength=self.mas.strength)
-        self.manager = StructuralManager(
-            structure,
-            mas=self.mas,
-            optimizer=optimizer,
-            grow=grow,
-            prune=prune,
-            budget=budget,
-            followers=[self._before],
-        )
+        self._policies = (grow, prune, budget)
+        self.manager = self._new_manager()
         self.tracker = tracker
         self._tries = any(isinstance(policy, GrowByNeed) for policy in several("grow", grow))
         self._loss = loss
@@ -157,6 +150,19 @@ class TaskFreeLearner:
         self._current = -1
         self._settled = False
         self._levels: list[float] = []
+
+    def _new_manager(self) -> StructuralManager:
+        """For the network as wide as it is now."""
+        grow, prune, budget = self._policies
+        return StructuralManager(
+            self.structure,
+            mas=self.mas,
+            optimizer=self.optimizer,
+            grow=grow,
+            prune=prune,
+            budget=budget,
+            followers=[self._before],
+        )
 
     @property
     def current(self) -> str:
@@ -236,7 +242,7 @@ class TaskFreeLearner:
 
     def _plateau(self, event: ShiftEvent) -> Shift:
         if self._settled:
-            return Shift(event, "settled", self.current, f"{event.reason}; seen before")
+            return Shift(event, "known", self.current, event.reason)
         self._settle(list(self._recent))
         self._rewind.forget()
         return Shift(event, "settled", self.current, event.reason)
