@@ -19,15 +19,16 @@ def print_tables(results):
 
 
 def print_detection(grouped):
-    print("| detector | " + " | ".join(STREAMS) + " |\n|---" * 1 + "|---" * len(STREAMS) + "|")
+    print("| detector | " + " | ".join(STREAMS) + " |\n" + "|---" * (1 + len(STREAMS)) + "|")
     runs = {kind: [value for _, value in grouped["detection", kind]] for kind in STREAMS}
-    for name in next(iter(next(iter(runs.values())))):
+    names = {name for values in runs.values() for scores in values for name in scores}
+    for name in sorted(names, key=lambda name: (not name.startswith("Plateau"), name)):
         cells = [cell([run[name] for run in runs[kind]]) for kind in STREAMS]
         print(f"| `{name}` | " + " | ".join(cells) + " |")
 
 
 def cell(scores):
-    """found/true, delay, false alarms per 1,000 steps."""
+    """Recall / precision, median delay; false alarms where there are no shifts."""
     shifts, found, peaks, steps = (
         sum(s[key] for s in scores) for key in ("shifts", "found", "peaks", "steps")
     )
