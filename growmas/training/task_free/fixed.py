@@ -18,7 +18,8 @@ Function = str | Callable[[Any], Tensor]
 
 def norm(output: Tensor) -> Tensor:
     """‖F(x)‖₂ of each sample, [N, C] -> [N]: what the released code of task-free MAS measures."""
-    return output.flatten(1).norm(dim=1)
+    norms: Tensor = torch.linalg.vector_norm(output.flatten(1), dim=1)
+    return norms
 
 
 class TaskFreeMAS:
