@@ -240,13 +240,21 @@ def cost(batch_size, steps=300):
         optimizer.step()
 
     detector, context, position = gm.PlateauDetector(), gm.GaussianContext(), iter(range(10**9))
-    rewind = learner._rewind
+    rewind, waiting = learner._rewind, []
     return {
         "step": clocked(plain),
         "detector": clocked(lambda batch: detector.update(1.0 / (1 + batch.step))),
-        "context": clocked(lambda batch: context.update("a", batch.inputs)),
+        "context": clocked(lambda batch: together(batch, context, waiting)),
         "states": clocked(lambda batch: rewind.keep(next(position))),
     }
+
+
+def together(batch, context, waiting, every=5, samples=16):
+    """What the learner does: a few samples of each batch, five batches at once."""
+    waiting.append(batch.inputs[:samples])
+    if len(waiting) == every:
+        context.update("a", torch.cat(waiting))
+        waiting.clear()
 
 
 # Putting it together

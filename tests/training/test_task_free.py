@@ -226,7 +226,7 @@ def test_mistakes_are_told_before_anything_is_learnt():
     stream = make_stream()
     with pytest.raises(ShiftError, match=r"contexts=0: expected a whole number >= 1"):
         make_learner(stream, contexts=0)
-    with pytest.raises(ShiftError, match="recent=5: expected a whole number >= 11"):
+    with pytest.raises(ShiftError, match="recent=5: expected a whole number >= 15"):
         make_learner(stream, recent=5)
     with pytest.raises(ShiftError, match="predict before learn"):
         make_learner(stream).predict(stream.tasks[0].test.inputs)
