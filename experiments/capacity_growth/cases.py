@@ -125,7 +125,7 @@ def split(scenario):
     cases = (
         Case("growmas", grown(16, 0.1, context), mlp(128, 128), penalised(0.1, 1.0), like),
         Case("growmas × Gaussians", both, mlp(128, 128), like="split, task known"),
-        Case("joint", {"kind": "joint"}, mlp(192, 192), plain()),
+        Case("joint", {"kind": "joint"}, mlp(192, 192), plain(), like),
         *alone("inputs", "filters"),
         Case("separate networks", separate, mlp(45, 45), plain(), like),
         Case("MAS, final width", {"kind": "mas"}, mlp(192, 192), penalised(*strengths)),
@@ -223,9 +223,9 @@ STUDIES = (
     split("domain"),
     ten(10),
     ten(3),
-    permuted(20, 10, (TWENTY,), (1,)),
     images("cluttered split, task known, conv net", cluttered("task"), 8, task_known=True),
-    images("cluttered split, class-incremental, conv net", cluttered("class"), 8),
+    permuted(20, 10, (TWENTY,), (1,)),
     sources(),
+    images("cluttered split, class-incremental, conv net", cluttered("class"), 8),
     images("split, class-incremental, conv net", dict(split("class").stream), 4),
 )
