@@ -3,7 +3,7 @@
 Every method gets four settings on every stream. A setting is a dict of overrides.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SEEDS = (1, 2, 3, 4, 5)
 DROPPED = 0.2  # share of input pixels set to zero in training
@@ -23,6 +23,7 @@ class Case:
         settings: To choose from on the validation data of seed 0.
         like: Title of the study whose choice for this method (for growmas, if it is a way of
             answering) is taken over: the same networks, asked another question.
+        fixed: Overrides that win over what was chosen.
     """
 
     method: str
@@ -30,6 +31,7 @@ class Case:
     model: dict
     settings: tuple[dict, ...] = ({},)
     like: str | None = None
+    fixed: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
