@@ -1,14 +1,14 @@
 """What each part is worth: one left out or changed at a time, on ten permutations."""
 
-from cases import CLASSES, TASKS, Case, Study, grown, mlp, ten
+from cases import CLASSES, TASKS, TEN, Case, Study, grown, mlp, ten
 
 BASE = ten(3)
-LIKE = BASE.title
+LIKE = TEN
 
 
-def changed(name, **parts):
+def changed(name, fixed=None, **parts):
     config = {**grown(24, 0.01, TASKS, prune={"ratio": 0.02}), **parts}
-    return Case(name, config, mlp(64, 64), like=LIKE)
+    return Case(name, config, mlp(64, 64), like=LIKE, fixed=fixed or {})
 
 
 VIEWS_OFF = ("without views",)
@@ -20,7 +20,7 @@ ABLATION = Study(
     (
         changed("all parts"),
         changed("without views"),
-        Case("without MAS", {**grown(24, 0, TASKS), "prune": {"ratio": 0.02}}, mlp(64, 64)),
+        changed("without MAS", fixed={"method.strength": 0.0}),
         changed("without pruning", prune=None),
         changed("without reconstruction", prune={"ratio": 0.02, "reconstruct": False}),
         changed(
@@ -30,5 +30,5 @@ ABLATION = Study(
         changed("entropy for a context", context={"kind": "entropy"}),
         changed("Gaussians of classes multiplied", context=CLASSES),
     ),
-    (1, 2, 3),
+    (1, 2),
 )

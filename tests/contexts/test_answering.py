@@ -172,3 +172,28 @@ def test_refusals(structure: Structure) -> None:
         gm.answer_by_view(structure, torch.tensor([0, 0]), inputs, tasks=["elsewhere"])
     with pytest.raises(ContextError, match="has seen no task yet"):
         gm.answer_by_context(structure, gm.GaussianContext(), inputs)
+
+
+def test_experts_multiply_the_classes_of_each_view(structure: Structure) -> None:
+    inputs = torch.randn(5, 6)
+    answers = gm.view_answers(structure, inputs, forward=head)
+    scores = torch.randn(5, 3).double().log_softmax(1)
+    beliefs = [torch.randn(5, size).double().log_softmax(1) for size in (2, 3, 2)]
+    found = gm.combine_views(
+        scores, answers, classes=[[0, 1], [2, 3, 0], [4, 5]], experts=lambda task: beliefs[task]
+    ).exp()
+    wanted = torch.zeros(5, 6).double()
+    for task, numbers in enumerate([[0, 1], [2, 3, 0], [4, 5]]):
+        view = answers(task).double().softmax(1)
+        for output, number in enumerate(numbers):
+            expert = beliefs[task][:, output].exp()
+            wanted[:, number] += scores[:, task].exp() * view[:, output] * expert
+    wanted /= wanted.sum(1, keepdim=True)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_experts_of_other_classes_are_refused(structure: Structure) -> None:
+    inputs = torch.randn(5, 6)
+    answers = gm.view_answers(structure, inputs, forward=head)
+    with pytest.raises(ContextError, match=r"of task 1 what its view says, \[5, 3\], got \[5, 2\]"):
+        gm.combine_views(torch.zeros(5, 3), answers, experts=lambda task: torch.zeros(5, 2))

@@ -328,3 +328,23 @@ class TestRefusals:
         ):
             with pytest.raises(ContextError, match=what):
                 context.merge(other)
+
+
+def test_what_it_says_of_the_classes_of_a_task() -> None:
+    batches = blobs()
+    context = GaussianContext(5, "class")
+    context.update("a", batches[0], torch.tensor([2, 0, 0]).repeat(20))
+    context.update("b", batches[1], torch.tensor([0]).repeat(60))
+    inputs = torch.cat(batches)[::7]
+    answers = context.class_answers(inputs)
+    joint = context.class_scores(inputs).exp()  # ("a", 0), ("a", 2), ("b", 0)
+    given_a = joint[:, :2] / joint[:, :2].sum(1, keepdim=True)
+    torch.testing.assert_close(answers(0).exp()[:, [0, 2]], given_a)
+    assert (answers(0)[:, 1] == -torch.inf).all()
+    assert answers(1).tolist() == [[0.0]] * len(inputs)
+
+
+def test_its_size_is_what_a_symmetric_scatter_needs() -> None:
+    context = learnt(GaussianContext(5), blobs())
+    assert context.size == len(context.tasks) * (1 + 5 + 5 * 6 / 2)
+    assert GaussianContext().size == 0

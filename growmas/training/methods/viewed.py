@@ -5,7 +5,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from growmas.contexts import Context, GaussianContext, answer_by_view, combine_views, view_answers
+from growmas.contexts import (
+    Answers,
+    Context,
+    GaussianContext,
+    answer_by_view,
+    combine_views,
+    view_answers,
+)
 from growmas.data import Stream, Task, batches
 from growmas.errors import RunError
 from growmas.penalty import MAS
@@ -61,13 +68,28 @@ class Viewed(Method):
         """
         if task is not None:
             with self.structure.view(task.name):
-                return super().predict(inputs, task)
+                logits: Tensor = self.structure.model(inputs, task.head)
+            return self._with_expert(logits, inputs, task).argmax(1)
         if self.context is None:
             raise RunError(
                 "views are of tasks: without the task they need a context, such as method.context="
                 "{kind: gaussian, per: task}"
             )
         return self._unnamed(inputs, self.context).to(inputs.device)
+
+    def _with_expert(self, logits: Tensor, inputs: Tensor, task: Task) -> Tensor:
+        """A view's logits, times what the context says of the classes where it has a say."""
+        experts = self._experts(inputs)
+        if experts is None or self.context is None:
+            return logits
+        of_classes = experts(self.context.tasks.index(task.name)).to(logits)
+        return logits.log_softmax(1) + of_classes
+
+    def _experts(self, inputs: Tensor) -> Answers | None:
+        """What the context says of the classes of each task."""
+        if self._combine == "classes" and isinstance(self.context, GaussianContext):
+            return self.context.class_answers(inputs)
+        return None
 
     def _unnamed(self, inputs: Tensor, context: Context) -> Tensor:
         """Labels of samples of nobody knows which task."""
@@ -81,11 +103,10 @@ class Viewed(Method):
         tasks = context.tasks
         answers = view_answers(self.structure, inputs, tasks=tasks, forward=forward)
         if self._combine != "none":
-            experts = None
-            if self._combine == "classes" and isinstance(context, GaussianContext):
-                experts = context.class_answers(inputs)
             scores = context.scores(inputs, answers)
-            return combine_views(scores, answers, classes=labels, experts=experts).argmax(1)
+            return combine_views(
+                scores, answers, classes=labels, experts=self._experts(inputs)
+            ).argmax(1)
         chosen = context.select(inputs, answers)
         logits = answer_by_view(self.structure, chosen, inputs, tasks=tasks, forward=forward)
         return _looked_up(labels, chosen.to(logits.device), logits.argmax(1))
