@@ -5,9 +5,10 @@ import torch
 
 import growmas as gm
 from growmas.config import load_config
+from growmas.data import own_heads
 from growmas.errors import RunError
 from growmas.models import build_model
-from growmas.run import build_stream, run_experiment
+from growmas.run import _generator, build_stream, run_experiment
 
 SMALL = ["stream.tasks=2", "stream.limit=20", "training.epochs=1"]
 SMOKE = "configs/digits_smoke.yaml"
@@ -109,3 +110,52 @@ def test_a_stream_over_sources_runs(tmp_path):
     results = run_experiment(load_config(SMOKE, overrides), tmp_path / "run")
     assert results.tasks == ["digits", "shapes"]
     assert results.status == "finished"
+
+
+CLASSES = "configs/digits_split_class_growmas.yaml"
+
+
+def test_a_class_incremental_run_is_answered_by_its_checkpoint(tmp_path):
+    experiment = load_config(CLASSES, ["training.epochs=2", "stream.tasks=2", "stream.limit=30"])
+    results = run_experiment(experiment, tmp_path / "run")
+    assert results.context_size == 10 * (1 + 64 + 64 * 65 // 2)  # ten classes, 8×8 pixels
+    assert results.cpu_seconds > 0
+    asked = build_stream(experiment)
+    learnt = own_heads(asked)
+    model = build_model(experiment.model, learnt.input_shape, learnt.head_sizes, seed=0)
+    context = gm.GaussianContext(
+        per="class", seed=_generator(experiment.seed, "context").initial_seed()
+    )
+    structure, _ = gm.load(
+        tmp_path / "run" / "checkpoint",
+        model=model,
+        example_inputs=learnt.tasks[0].test.inputs[:2],
+        context=context,
+    )
+    for task, expected in zip(asked.tasks, results.accuracy[-1], strict=True):
+        inputs = task.test.inputs
+        answers = gm.view_answers(structure, inputs, forward=lambda m, x, position: m(x, position))
+        found = gm.combine_views(
+            context.scores(inputs),
+            answers,
+            classes=learnt.labels,
+            experts=context.class_answers(inputs),
+        ).argmax(1)
+        assert float((found == task.test.labels).double().mean()) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("method", [
+    "{kind: joint}", "{kind: separate}", "{kind: gaussian, dimensions: 10}",
+])  # fmt: skip
+def test_baselines_run_and_write_what_others_do(tmp_path, method):
+    results = run_experiment(load_config(SMOKE, [*SMALL, f"method={method}"]), tmp_path / "run")
+    assert [len(row) for row in results.accuracy] == [1, 2]
+    assert results.status == "finished"
+    assert (results.parameters == 0) == ("gaussian" in method)
+    assert (tmp_path / "run" / "checkpoint").is_dir()
+
+
+def test_networks_of_their_own_are_named_in_the_history(tmp_path):
+    experiment = load_config(SMOKE, [*SMALL, "method={kind: separate}"])
+    results = run_experiment(experiment, tmp_path / "run")
+    assert set(results.units) == {f"networks.{i}.fc{j}" for i in (0, 1) for j in (1, 2)}

@@ -6,9 +6,9 @@ BASE = ten(3)
 LIKE = TEN
 
 
-def changed(name, **parts):
+def changed(name, fixed=None, **parts):
     config = {**grown(24, 0.01, TASKS, prune={"ratio": 0.02}), **parts}
-    return Case(name, config, mlp(64, 64), like=LIKE)
+    return Case(name, config, mlp(64, 64), like=LIKE, fixed=fixed or {})
 
 
 VIEWS_OFF = ("without views",)
@@ -20,7 +20,7 @@ ABLATION = Study(
     (
         changed("all parts"),
         changed("without views"),
-        Case("without MAS", {**grown(24, 0, TASKS), "prune": {"ratio": 0.02}}, mlp(64, 64)),
+        changed("without MAS", fixed={"method.strength": 0.0}),
         changed("without pruning", prune=None),
         changed("without reconstruction", prune={"ratio": 0.02, "reconstruct": False}),
         changed(

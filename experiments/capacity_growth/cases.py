@@ -3,7 +3,7 @@
 Every method gets four settings on every stream. A setting is a dict of overrides.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 SEEDS = (1, 2, 3, 4, 5)
 DROPPED = 0.2  # share of input pixels set to zero in training
@@ -23,6 +23,7 @@ class Case:
         settings: To choose from on the validation data of seed 0.
         like: Title of the study whose choice for this method (for growmas, if it is a way of
             answering) is taken over: the same networks, asked another question.
+        fixed: Overrides that win over what was chosen.
     """
 
     method: str
@@ -30,6 +31,7 @@ class Case:
     model: dict
     settings: tuple[dict, ...] = ({},)
     like: str | None = None
+    fixed: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def split(scenario):
     cases = (
         Case("growmas", grown(16, 0.1, context), mlp(128, 128), penalised(0.1, 1.0), like),
         Case("growmas × Gaussians", both, mlp(128, 128), like="split, task known"),
-        Case("joint", {"kind": "joint"}, mlp(192, 192), plain()),
+        Case("joint", {"kind": "joint"}, mlp(192, 192), plain(), like),
         *alone("inputs", "filters"),
         Case("separate networks", separate, mlp(45, 45), plain(), like),
         Case("MAS, final width", {"kind": "mas"}, mlp(192, 192), penalised(*strengths)),
@@ -223,9 +225,9 @@ STUDIES = (
     split("domain"),
     ten(10),
     ten(3),
-    permuted(20, 10, (TWENTY,), (1,)),
     images("cluttered split, task known, conv net", cluttered("task"), 8, task_known=True),
-    images("cluttered split, class-incremental, conv net", cluttered("class"), 8),
+    permuted(20, 10, (TWENTY,), (1,)),
     sources(),
+    images("cluttered split, class-incremental, conv net", cluttered("class"), 8),
     images("split, class-incremental, conv net", dict(split("class").stream), 4),
 )

@@ -26,6 +26,7 @@ from growmas.training.metrics import average_accuracy, forgetting
 
 HERE = Path(__file__).parent
 HELD_OUT = "_held_out"
+# A study that is stopped early has the most telling methods first, with few seeds.
 FIRST = ("growmas", "growmas × Gaussians", "joint", "Gaussians of pixels")
 
 
@@ -48,7 +49,7 @@ def experiment_of(study, case, setting, seed, *, tuning):
         "method": dict(case.config),
         "training": {"learning_rate": 0.003, **study.training},
     }
-    for key, value in setting.items():
+    for key, value in {**setting, **case.fixed}.items():
         record, _, name = key.partition(".")
         if name:
             values[record][name] = value
@@ -129,11 +130,11 @@ def main():
     studies = {study.title: study for study in everything}
     wanted = [study for study in everything if (options.only or "") in study.title]
     pairs = [(study, case) for study in wanted for case in study.cases]
-    for few, main_cases in ((True, True), (True, False), (False, True), (False, False)):
+    for seeds, first in ((1, True), (2, True), (2, False), (5, True), (5, False)):
         for study, case in pairs:
-            if (case.method in FIRST) == main_cases:
+            if (case.method in FIRST) == first:
                 setting = chosen(ledger, study, case, studies)
-                for seed in study.seeds[:2] if few else study.seeds:
+                for seed in study.seeds[:seeds]:
                     ledger.run(study, case, setting, seed)
 
 

@@ -28,9 +28,10 @@ def streams(source):
     }
 
 
-def learnt(stream, per, seed, *, threshold=None):
+def learnt(stream, per, seed, *, threshold=None, features=100, filters=False):
     """A context of all tasks; with a threshold every fifth sample of a class is for calibration."""
-    context = gm.GaussianContext(per=per, seed=seed, threshold=threshold)
+    extract = gm.RandomFilters(seed=seed) if filters else None
+    context = gm.GaussianContext(features, per, seed=seed, threshold=threshold, extract=extract)
     for task in stream.tasks:
         apart = torch.zeros(len(task.train), dtype=torch.bool)
         if threshold is not None:
@@ -57,10 +58,20 @@ def share(right):
 
 def identification(name, stream):
     inputs, labels, tasks = test_data(stream)
-    for per in ("task", "class"):
+    ways = {
+        "Gaussian a task": ("task", {}),
+        "Gaussian a class": ("class", {}),
+        "Gaussian a class, 200 projections of random filters": (
+            "class",
+            {"features": 200, "filters": True},
+        ),
+    }
+    for way, (per, options) in ways.items():
+        if options and name == "permuted":
+            continue  # permuted pixels have no neighbours
         named, alone = [], []
         for seed in SEEDS:
-            context = learnt(stream, per, seed)
+            context = learnt(stream, per, seed, **options)
             named.append(share(context.select(inputs) == tasks))
             if per == "class":
                 found = [context.components[i] for i in context.class_scores(inputs).argmax(1)]
@@ -70,7 +81,7 @@ def identification(name, stream):
                     found, wanted, strict=True)]  # fmt: skip
                 alone.append(statistics.mean(right))
         tail = f"{statistics.mean(alone):.3f}" if alone else ""
-        print(f"| {name} | Gaussian a {per} | {statistics.mean(named):.3f} | {tail} |", flush=True)
+        print(f"| {name} | {way} | {statistics.mean(named):.3f} | {tail} |", flush=True)
 
 
 def confidence(name, stream, seed=0, epochs=6):

@@ -36,6 +36,7 @@ RESULTS = Path(__file__).parent / "results.json"
 SEEDS = (1, 2, 3, 4, 5)
 STEPS = 100  # of a task
 HEADS = 16
+KINDS = ("permuted", "split", "recurring")
 
 DETECTORS = {
     "PlateauDetector()": gm.PlateauDetector,
@@ -152,22 +153,20 @@ LEARNERS = {
     "growmas, told the boundaries": lambda s, k, seed: growing(s, k, seed, Told(s.shifts())),
     "finetune": lambda s, k, seed: fixed(s, k, seed, strength=0.0, buffer=0, steps=1),
     "task-free MAS, buffer 30": lambda s, k, seed: fixed(s, k, seed, strength=STRENGTH, buffer=30),
-    "task-free MAS, buffer 0": lambda s, k, seed: fixed(s, k, seed, strength=STRENGTH, buffer=0),
-    "task-free MAS, ours": lambda s, k, seed: fixed(
-        s,
-        k,
-        seed,
-        strength=OURS,
-        buffer=30,
-        detector=gm.PlateauDetector(),
-        function="squared_norm",
-        normalize="mean",
-        recent=16,
-    ),  # fmt: skip
+    "task-free MAS, ours": lambda s, k, seed: fixed(s, k, seed, strength=OURS, **our_way()),
     "online replay, 30 hardest": lambda s, k, seed: fixed(s, k, seed, strength=0.0, buffer=30),
     "online replay, 5 hardest": lambda s, k, seed: fixed(s, k, seed, strength=0.0, buffer=5),
 }
 STRENGTH, OURS = 1.0, 0.03
+
+
+def our_way():
+    return {
+        "detector": gm.PlateauDetector(),
+        "function": "squared_norm",
+        "normalize": "mean",
+        "recent": 16,
+    }
 
 
 def accuracy(learner, tasks):
@@ -241,13 +240,21 @@ def cost(batch_size, steps=300):
         optimizer.step()
 
     detector, context, position = gm.PlateauDetector(), gm.GaussianContext(), iter(range(10**9))
-    rewind = learner._rewind
+    rewind, waiting = learner._rewind, []
     return {
         "step": clocked(plain),
         "detector": clocked(lambda batch: detector.update(1.0 / (1 + batch.step))),
-        "context": clocked(lambda batch: context.update("a", batch.inputs)),
+        "context": clocked(lambda batch: together(batch, context, waiting)),
         "states": clocked(lambda batch: rewind.keep(next(position))),
     }
+
+
+def together(batch, context, waiting, every=5, samples=16):
+    """What the learner does: a few samples of each batch, five batches at once."""
+    waiting.append(batch.inputs[:samples])
+    if len(waiting) == every:
+        context.update("a", torch.cat(waiting))
+        waiting.clear()
 
 
 # Putting it together
@@ -278,16 +285,14 @@ def main():
                 once(f"detection/{kind}/{seed}", lambda k=kind, s=seed: detection(k, s))
     if options.part == "learning":
         for seed in options.seeds:
-            for kind, names in (
-                ("permuted", list(LEARNERS)),
-                ("split", list(LEARNERS)),
-                ("recurring", list(LEARNERS)[:2]),
-            ):
-                for name in names:
-                    once(
-                        f"learning/{kind}/{name}/{seed}",
-                        lambda k=kind, n=name, s=seed: learning(k, n, s),
-                    )
+            names = list(LEARNERS)
+            jobs = [(kind, name) for kind in KINDS for name in names[:2]]
+            jobs += [(kind, name) for kind in KINDS[:2] for name in names[2:]]
+            for kind, name in jobs:
+                once(
+                    f"learning/{kind}/{name}/{seed}",
+                    lambda k=kind, n=name, s=seed: learning(k, n, s),
+                )
     if options.part == "cost":
         for batch_size in (32, 64, 128):
             once(f"cost/{batch_size}", lambda b=batch_size: cost(b))

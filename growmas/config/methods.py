@@ -165,7 +165,7 @@ class TaskFreeGrowthConfig(Record):
     window: int | None = Field(None, ge=2, description=_WINDOW)
     contexts: int = Field(16, ge=1, description="the most contexts, at least 1; a head for each")
     steps: int = Field(1, ge=1, description=_STEPS)
-    recent: int = Field(16, ge=11, description="how many batches are held, at least 11")
+    recent: int = Field(16, ge=15, description="how many batches are held, at least 15")
 
 
 class TaskFreePenaltyConfig(Record):

@@ -11,8 +11,9 @@ class Cusum:
     """A one-sided cumulative sum of standardised values (Page 1954).
 
     S ← max(0, S + (x − mean) / deviation − slack), a peak where S exceeds the threshold. Mean and
-    deviation are those of all values since the last peak, at least `minimum`. It knows of no plateaus. Slack 1/2 and threshold 5 are the textbook's, for
-    values that are normal and stationary, which losses are not.
+    deviation are those of all values since the last peak, at least `minimum`. It knows of no
+    plateaus. Slack 1/2 and threshold 5 are the textbook's, for values that are normal and
+    stationary, which losses are not.
     """
 
     def __init__(self, threshold: float = 5.0, slack: float = 0.5, *, minimum: int = 20) -> None:
@@ -33,7 +34,8 @@ class Cusum:
         )
         self.step = 0
         self._settings = {"threshold": threshold, "slack": slack, "minimum": minimum}
-        self._forget()
+        self._count, self._onset = 0, 0
+        self._mean = self._squares = self._evidence = 0.0
 
     def update(self, loss: float) -> ShiftEvent | None:
         """Take in the next value; tells of a peak.
@@ -61,7 +63,7 @@ class Cusum:
                 {"loss": value, "mean": self._mean, "evidence": self._evidence},
                 {"evidence": self._settings["threshold"]},
             )
-            self._forget()
+            self._count, self._mean, self._squares, self._evidence = 0, 0.0, 0.0, 0.0
             return event
         self._take_in(value)
         return None
@@ -85,10 +87,6 @@ class Cusum:
         self.step = int(state["step"])
         self._count, self._mean, self._squares = state["moments"]
         self._evidence, self._onset = state["evidence"]
-
-    def _forget(self) -> None:
-        self._count, self._mean, self._squares = 0, 0.0, 0.0
-        self._evidence, self._onset = 0.0, 0
 
     def _take_in(self, value: float) -> None:
         """Welford's update of mean and sum of squares."""

@@ -92,7 +92,13 @@ class PlateauDetector:
         self._refractory = refractory
         self._quiet = 0
         self._settings: dict[str, Any] = {"mode": mode, "window": window, "refractory": refractory}
-        relative = dict(reference=reference, rise=rise, evidence=evidence, flat=flat, spread=spread)
+        relative = {
+            "reference": reference,
+            "rise": rise,
+            "evidence": evidence,
+            "flat": flat,
+            "spread": spread,
+        }
         self._rule: AbsoluteRule | RelativeRule
         if paper:
             self._rule = AbsoluteRule(window, mean_threshold, variance_threshold)

@@ -30,7 +30,7 @@ def textbook_cusum(values, minimum=20):
 def test_a_cusum_is_what_its_slow_twin_says():
     event = replay(STEP, gm.Cusum())[0]
     assert event.step == textbook_cusum(STEP)
-    assert 60 == event.onset <= event.step
+    assert event.onset <= event.step
     rising = [*STEP[:60], *(1 + 0.02 * i for i in range(40))]
     first = replay(rising, gm.Cusum())[0]
     assert first.step == textbook_cusum(rising)

@@ -29,7 +29,7 @@ def heads(experiment: Experiment) -> int:
     method = experiment.method
     if not isinstance(method, GrowmasConfig):
         return 1
-    return (method.task_free or TaskFreeGrowthConfig()).contexts
+    return (method.task_free or TaskFreeGrowthConfig.model_validate({})).contexts
 
 
 def build_learner(
@@ -57,7 +57,7 @@ def build_learner(
         return TaskFreeMAS(structure.model, optimizer, strength=0.0, buffer=0, steps=1)
     if not isinstance(method, MASConfig):
         raise RunError(f"method {method.kind} has to be told where a task ends")
-    settings = method.task_free or TaskFreePenaltyConfig()
+    settings = method.task_free or TaskFreePenaltyConfig.model_validate({})
     return TaskFreeMAS(
         structure.model,
         optimizer,
@@ -77,10 +77,10 @@ def _growing(
     optimizer: Optimizer,
     seed: int,
 ) -> TaskFreeLearner:
-    settings = method.task_free or TaskFreeGrowthConfig()
+    settings = method.task_free or TaskFreeGrowthConfig.model_validate({})
     given = method.context
     if not isinstance(given, GaussianContextConfig):
-        given = GaussianContextConfig(kind="gaussian")
+        given = GaussianContextConfig.model_validate({"kind": "gaussian"})
     return TaskFreeLearner(
         structure,
         optimizer,

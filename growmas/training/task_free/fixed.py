@@ -18,7 +18,8 @@ Function = str | Callable[[Any], Tensor]
 
 def norm(output: Tensor) -> Tensor:
     """‖F(x)‖₂ of each sample, [N, C] -> [N]: what the released code of task-free MAS measures."""
-    return output.flatten(1).norm(dim=1)
+    norms: Tensor = torch.linalg.vector_norm(output.flatten(1), dim=1)
+    return norms
 
 
 class TaskFreeMAS:
@@ -124,6 +125,7 @@ class TaskFreeMAS:
             self._recent = [*self._recent, inputs[:size]][-self._most_recent :]
         if event is not None and event.kind == "plateau" and self.mas.strength:
             self.mas.consolidate(self._measured_on(inputs[:size]), function=self._function)
+            self.mas.measured = self.mas.measured[-1:]  # plateaus may be without end
         self.step += 1
         return StepDone(self.step - 1, first, "", None if event is None else _made_of(event))
 

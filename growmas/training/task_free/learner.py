@@ -14,7 +14,7 @@ from growmas.contexts import GaussianContext, answer_by_context
 from growmas.contexts.answering import TaskForward
 from growmas.errors import ShiftError
 from growmas.history.tracker import TopologyTracker
-from growmas.importance.batches import Forward, default_forward
+from growmas.importance.batches import Forward, cut, default_forward
 from growmas.manager import Budget, GrowByNeed, StructuralManager
 from growmas.manager.council import Policies, several
 from growmas.manager.situation import Trial
@@ -27,6 +27,9 @@ from growmas.training.task_free.state import learner_state, restore_learner
 
 HOLD = 10
 """Steps after which a batch is taken into the statistics of its context, if no shift came."""
+
+TOGETHER = 5
+"""Steps from one update of the statistics to the next: a few batches at once cost less."""
 
 NEAR = 0.3
 """How near its usual loss a known context must come to be taken for the one that came back: the
@@ -95,6 +98,7 @@ class TaskFreeLearner:
         contexts: int = 16,
         steps: int = 1,
         recent: int = 16,
+        samples: int = 16,
     ) -> None:
         """Put the parts together.
 
@@ -114,6 +118,7 @@ class TaskFreeLearner:
             contexts: Most contexts, at most the number of heads.
             steps: Gradient steps on each batch.
             recent: How many of the last batches are held, more than the detector's delay.
+            samples: How many samples of each batch the context takes in, the first ones.
 
         Raises:
             ShiftError: A number is out of range, or a task has been begun.
@@ -121,7 +126,8 @@ class TaskFreeLearner:
         for name, number, least in (
             ("contexts", contexts, 1),
             ("steps", steps, 1),
-            ("recent", recent, HOLD + 1),
+            ("recent", recent, HOLD + TOGETHER),
+            ("samples", samples, 1),
         ):
             if type(number) is not int or number < least:
                 raise ShiftError(f"{name}={number!r}: expected a whole number >= {least}")
@@ -137,26 +143,33 @@ class TaskFreeLearner:
         self.context = GaussianContext() if context is None else context
         self.step = 0
         self._before = MAS(structure.model, strength=self.mas.strength)
-        self.manager = StructuralManager(
-            structure,
-            mas=self.mas,
-            optimizer=optimizer,
-            grow=grow,
-            prune=prune,
-            budget=budget,
-            followers=[self._before],
-        )
+        self._policies = (grow, prune, budget)
+        self.manager = self._new_manager()
         self.tracker = tracker
         self._tries = any(isinstance(policy, GrowByNeed) for policy in several("grow", grow))
         self._loss = loss
         self._forward = forward
         self._most = contexts
         self._steps = steps
+        self._samples = samples
         self._recent = Recent(recent)
         self._rewind = Rewind(structure.model)
         self._current = -1
         self._settled = False
         self._levels: list[float] = []
+
+    def _new_manager(self) -> StructuralManager:
+        """For the network as wide as it is now."""
+        grow, prune, budget = self._policies
+        return StructuralManager(
+            self.structure,
+            mas=self.mas,
+            optimizer=self.optimizer,
+            grow=grow,
+            prune=prune,
+            budget=budget,
+            followers=[self._before],
+        )
 
     @property
     def current(self) -> str:
@@ -189,7 +202,8 @@ class TaskFreeLearner:
         else:
             self._train(inputs, labels, loss)
         self._recent.add(Seen(self.step, inputs, labels, first))
-        self._take_in(self.step - HOLD)
+        if self.step % TOGETHER == 0:
+            self._take_in(self._recent.before(self.step - HOLD + 1))
         if event is not None and event.kind == "plateau":
             shift = self._plateau(event)
         self.step += 1
@@ -210,7 +224,7 @@ class TaskFreeLearner:
         if self._current < 0:
             raise ShiftError("predict before learn: nothing has been learnt yet")
         if not self.context.tasks:
-            self._take_in(self.step)
+            self._take_in(list(self._recent))
         return answer_by_context(
             self.structure, self.context, inputs, forward=self._of_context, together=together
         ).logits
@@ -236,7 +250,7 @@ class TaskFreeLearner:
 
     def _plateau(self, event: ShiftEvent) -> Shift:
         if self._settled:
-            return Shift(event, "settled", self.current, f"{event.reason}; seen before")
+            return Shift(event, "known", self.current, event.reason)
         self._settle(list(self._recent))
         self._rewind.forget()
         return Shift(event, "settled", self.current, event.reason)
@@ -244,8 +258,7 @@ class TaskFreeLearner:
     def _peak(self, event: ShiftEvent, inputs: Any, labels: Any, loss: float) -> Shift:
         old = self._recent.before(event.onset)
         new = [*self._recent.since(event.onset), Seen(self.step, inputs, labels, loss)]
-        for seen in old:
-            self._show(seen)
+        self._take_in(old)
         if old:
             self._levels[self._current] = statistics.median(seen.loss for seen in old)
         self._rewind.back_to(event.onset)
@@ -341,8 +354,7 @@ class TaskFreeLearner:
         for one in seen[:-1]:
             self._train(one.inputs, one.labels)
             self._recent.add(Seen(one.step, one.inputs, one.labels, one.loss, one.taken))
-        for one in self._recent.since(seen[0].step):
-            self._show(one)
+        self._take_in(self._recent.since(seen[0].step))
 
     def _train(self, inputs: Any, labels: Any, loss: Tensor | None = None) -> None:
         """The gradient steps on one batch; the first loss may be there already."""
@@ -363,15 +375,16 @@ class TaskFreeLearner:
         newest = self._current == len(self.structure.tasks) - 1
         return self._before if newest and self._settled else self.mas
 
-    def _take_in(self, until: int) -> None:
-        """Show the context what is old enough to belong to it for sure."""
-        for seen in self._recent.before(until + 1):
-            self._show(seen)
-
-    def _show(self, seen: Seen) -> None:
-        if not seen.taken:
-            self.context.update(self.current, seen.inputs, None)
-            seen.taken = True
+    def _take_in(self, seen: Sequence[Seen]) -> None:
+        """Show the current context what belongs to it, as far as it has not seen it."""
+        fresh = [one for one in seen if not one.taken]
+        parts = [cut(one.inputs, 0, self._samples) for one in fresh]
+        if parts and all(isinstance(part, Tensor) for part in parts):
+            parts = [torch.cat(parts)]
+        for part in parts:
+            self.context.update(self.current, part)
+        for one in fresh:
+            one.taken = True
 
     def _view(self) -> AbstractContextManager[object]:
         """The network as of the current context."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 from growmas.shift import ShiftEvent
 
-Deed = Literal["settled", "opened", "returned", "stayed", "full", "noticed"]
+Deed = Literal["settled", "known", "opened", "returned", "stayed", "full", "noticed"]
 
 
 @dataclass(frozen=True)
@@ -14,10 +14,11 @@ class Shift:
 
     Attributes:
         event: What the detector said.
-        deed: "settled": a plateau, importance was consolidated and the network pruned. After a
-            peak, "opened": a new context; "returned": one seen before; "stayed": the current one
-            answers as well as ever, a false alarm; "full": there is no room for a new context, the
-            likeliest goes on; "noticed": the learner has no contexts.
+        deed: After a plateau, "settled": importance was consolidated and the network pruned;
+            "known": nothing, the context had been settled before. After a peak, "opened": a new
+            context; "returned": one seen before; "stayed": the current one answers as well as
+            ever, a false alarm; "full": there is no room for a new context, the likeliest goes
+            on; "noticed": the learner has no contexts.
         context: Name of the context from now on; "" where there are none.
         reason: In words.
     """

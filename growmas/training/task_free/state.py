@@ -49,6 +49,7 @@ def restore_learner(learner: "TaskFreeLearner", state: Mapping[str, Any]) -> Non
     optimizer.load_state_dict(state["optimizer"])
     learner.mas.load_state_dict(state["mas"])
     learner._before.load_state_dict(state["before"])
+    learner.manager = learner._new_manager()
     learner.manager.load_state_dict(state["manager"])
     learner.detector.load_state_dict(state["detector"])
     learner.context.load_state_dict(state["context"])

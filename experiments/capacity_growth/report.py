@@ -1,0 +1,122 @@
+"""The tables and the figures of the README, from the results of study.py.
+
+python experiments/capacity_growth/report.py [--results results.jsonl]
+"""
+
+import argparse
+import json
+import statistics
+from pathlib import Path
+
+from ablation import ABLATION
+from cases import STUDIES
+
+HERE = Path(__file__).parent
+
+
+def spread(values):
+    mean = f"{statistics.mean(values):.3f}"
+    return f"{mean} ± {statistics.stdev(values):.3f}" if len(values) > 1 else mean
+
+
+def of(rows, study, method):
+    return [
+        row for row in rows
+        if (row["study"], row["method"]) == (study.title, method) and not row["tuning"]
+    ]  # fmt: skip
+
+
+def words(setting):
+    flat = setting.get("method", setting) if "method" in setting else setting
+    short = {"learning_rate": "rate", "input_dropout": "dropout", "strength": "λ"}
+    named = {key.split(".")[-1]: value for key, value in flat.items()}
+    skipped = ("kind", "features")
+    said = [f"{short.get(k, k)} {v:g}" for k, v in named.items() if k not in skipped]
+    return ", ".join(said) or "–"
+
+
+def table(rows, study):
+    print(f"\n**{study.title}**\n")
+    columns = "chosen on seed 0 | accuracy | forgetting | parameters | context | CPU s | seeds"
+    print(f"| method | {columns} |")
+    print("|---|---|---|---|---|---|---|---|")
+    for case in study.cases:
+        found = of(rows, study, case.method)
+        if not found:
+            continue
+        print(
+            f"| {case.method} | {words(found[0]['setting'])} "
+            f"| {spread([row['accuracy'] for row in found])} "
+            f"| {spread([row['forgetting'] for row in found])} "
+            f"| {statistics.mean(row['parameters'] for row in found):,.0f} "
+            f"| {statistics.mean(row['context'] for row in found):,.0f} "
+            f"| {statistics.median(row['cpu'] for row in found):.1f} | {len(found)} |"
+        )
+
+
+def size_figure(rows, study, path):
+    """Accuracy against everything that is kept: parameters, and the numbers of the context."""
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(6.4, 4.2))
+    for case, marker in zip(study.cases, "osD^vPX*<>", strict=False):
+        found = of(rows, study, case.method)
+        if found:
+            kept = [row["parameters"] + row["context"] for row in found]
+            accuracy = [row["accuracy"] for row in found]
+            error = statistics.stdev(accuracy) if len(found) > 1 else 0
+            axes.errorbar(
+                statistics.mean(kept) / 1000, statistics.mean(accuracy), error,
+                fmt=marker, capsize=3, label=case.method,
+            )  # fmt: skip
+    axes.set_xlabel("parameters and numbers of the context, thousands")
+    axes.set_ylabel("average accuracy after the last task")
+    axes.set_title(study.title, fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    figure.savefig(path, bbox_inches="tight")
+    plt.close(figure)
+
+
+def course_figure(rows, study, methods, path):
+    """Accuracy of every task from when it was learnt on, a panel for each method."""
+    import matplotlib.pyplot as plt
+
+    shown = [method for method in methods if of(rows, study, method)]
+    figure, panels = plt.subplots(
+        1, len(shown), figsize=(3.4 * len(shown), 3), sharey=True, squeeze=False
+    )
+    for axes, method in zip(panels[0], shown, strict=True):
+        found = of(rows, study, method)
+        matrices = [row["matrix"] for row in found]
+        tasks = len(matrices[0])
+        for task in range(tasks):
+            learnt = range(task, tasks)
+            course = [statistics.mean(m[time][task] for m in matrices) for time in learnt]
+            colour = plt.get_cmap("viridis")(task / max(1, tasks - 1))
+            axes.plot([time + 1 for time in learnt], course, marker=".", color=colour, lw=1.2)
+        axes.set_title(method, fontsize=10)
+        axes.set_xlabel("tasks learnt")
+        axes.grid(alpha=0.3)
+    panels[0][0].set_ylabel("accuracy on each task")
+    figure.savefig(path, bbox_inches="tight")
+    plt.close(figure)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
+    parser.add_argument("--figures", type=Path, default=HERE)
+    options = parser.parse_args()
+    rows = [json.loads(line) for line in options.results.read_text().splitlines()]
+    for study in (*STUDIES, ABLATION):
+        if any(of(rows, study, case.method) for case in study.cases):
+            table(rows, study)
+    shown = {study.title: study for study in STUDIES}["permuted × 10, 10 epochs"]
+    size_figure(rows, shown, options.figures / "accuracy_against_size.svg")
+    methods = ("finetune", "MAS, final width", "growmas")
+    course_figure(rows, shown, methods, options.figures / "accuracy_over_time.svg")
+
+
+if __name__ == "__main__":
+    main()
