@@ -114,7 +114,7 @@ def main():
             table(rows, study)
     shown = {study.title: study for study in STUDIES}["permuted × 10, 10 epochs"]
     size_figure(rows, shown, options.figures / "accuracy_against_size.svg")
-    methods = ("finetune", "MAS, final width", "growmas")
+    methods = ("finetune", "MAS, final width", "growmas", "growmas × Gaussians")
     course_figure(rows, shown, methods, options.figures / "accuracy_over_time.svg")
 
 

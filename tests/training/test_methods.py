@@ -189,7 +189,6 @@ def test_gaussians_answer_by_themselves(scenario):
     [
         {"grow": GrowShareConfig(kind="share", share=0.25)},
         {"grow": GrowBySaturationConfig(kind="saturation", threshold=0.05)},
-        {"grow": GrowByNeedConfig(kind="need", slack=0.9, step=4, most=4, trial=5)},
         {"grow": GrowByGainConfig(kind="gain", threshold=0.01, most=8)},
     ],
     ids=lambda parts: parts["grow"].kind,
@@ -199,6 +198,12 @@ def test_every_kind_of_growth_adds_units(parts):
     groups = learner.method.structure.groups.values()
     assert sum(group.width for group in groups) > 32
     assert lessons[0].index == 0
+
+
+def test_growth_by_need_tries_every_task():
+    need = GrowByNeedConfig(kind="need", step=4, most=4, trial=5)
+    learner, _, _ = taught(growmas(grow=need), "task", tasks=2, training=SHORT)
+    assert len(learner.method.manager.reached) == 2
 
 
 def test_of_overgrown_units_the_best_stay_after_some_epochs():
