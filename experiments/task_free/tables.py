@@ -13,9 +13,11 @@ def print_tables(results):
         grouped[part, *names].append((seed, value))
     print_detection(grouped)
     print_learning(grouped)
-    for (part, *names), values in sorted(grouped.items()):
-        if part == "cost":
-            print(part, names, values)
+    print("\n| batch | step, ms | detector | context | states | share |\n" + "|---" * 6 + "|")
+    for batch_size, took in grouped["cost",]:
+        parts = [took[name] for name in ("detector", "context", "states")]
+        cells = " | ".join(f"{ms:.3f}" for ms in (took["step"], *parts))
+        print(f"| {batch_size} | {cells} | {sum(parts) / took['step']:.1%} |")
 
 
 def print_detection(grouped):
@@ -57,7 +59,9 @@ def print_learning(grouped):
                     f"{statistics.mean(r['ms_per_step'] for r in rows):.1f} | {len(rows)} |"
                 )
                 if "recovered" in rows[0]:
-                    print([(r["recovered"], r["parameters_then"], r["deeds"]) for r in rows])
+                    back = [round(100 * x, 1) for r in rows for x in r["recovered"]]
+                    print("20 batches into a second visit:", back)
+                    print("parameters after each visit:", [r["parameters_then"] for r in rows])
 
 
 def spread(rows, key):

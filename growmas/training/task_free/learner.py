@@ -1,6 +1,5 @@
 """A learner that nobody tells where a task ends: a stream of batches in, answers at any time."""
 
-import itertools
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -17,13 +16,13 @@ from growmas.history.tracker import TopologyTracker
 from growmas.importance.batches import Forward, cut, default_forward
 from growmas.manager import Budget, GrowByNeed, StructuralManager
 from growmas.manager.council import Policies, several
-from growmas.manager.situation import Trial
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
 from growmas.structure import Structure
 from growmas.training.task_free.recent import Recent, Rewind, Seen
 from growmas.training.task_free.records import Deed, Shift, StepDone
 from growmas.training.task_free.state import learner_state, restore_learner
+from growmas.training.task_free.trial import trial_on
 
 HOLD = 10
 """Steps after which a batch is taken into the statistics of its context, if no shift came."""
@@ -34,10 +33,6 @@ TOGETHER = 5
 NEAR = 0.3
 """How near its usual loss a known context must come to be taken for the one that came back: the
 share of the way from there to the loss that gave the shift away."""
-
-
-TRIAL = 20
-"""Steps of a trial, for `GrowByNeed`."""
 
 
 class TaskFreeLearner:
@@ -287,28 +282,10 @@ class TaskFreeLearner:
         name = f"context {number + 1}" + (f", step {self.step}" if number else "")
         self._current, self._settled = number, False
         self._levels.append(float("inf"))
-        trial = self._trial_on(batches) if self._tries else None
+        trial = trial_on(batches, self._batch_loss, self.optimizer) if self._tries else None
         self.manager.begin_task(
             name, batches, forward=self._of_batch, loss=self._batch_loss, trial=trial
         )
-
-    def _trial_on(self, batches: Sequence[tuple[Any, Any]]) -> Trial:
-        """A short training run on the first batches of a context, over and over."""
-        kind, settings = type(self.optimizer), dict(self.optimizer.defaults)
-
-        def trial(model: nn.Module, mas: MAS) -> float:
-            optimizer = kind(model.parameters(), **settings)
-            losses = []
-            for batch in itertools.islice(itertools.cycle(batches), TRIAL):
-                loss = self._batch_loss(model, batch)
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                mas.penalty_grad_()
-                optimizer.step()
-                losses.append(float(loss.detach()))
-            return statistics.mean(losses[-5:])
-
-        return trial
 
     def _settle(self, seen: Sequence[Seen]) -> None:
         """Consolidate on the last batches, prune, and take a snapshot."""
