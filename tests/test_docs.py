@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import torch
 
+import growmas
+
 DOCS = Path(__file__).parents[1] / "docs"
 GUIDES = sorted(DOCS.glob("*.md"))
 
@@ -24,10 +26,22 @@ def run(guide: Path, names: dict[str, Any]) -> int:
     return promised
 
 
+def write_run(path: Path) -> None:
+    """The history that `make demo` would have left, in short."""
+    net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    structure = growmas.Structure(net, torch.rand(2, 4))
+    path.parent.mkdir(parents=True)
+    with growmas.TopologyTracker(structure, path) as tracker:
+        tracker.snapshot("0/1", metrics={"accuracy/0/1": 0.9})
+        structure.apply(growmas.Plan(grow={"0": 2}))
+        tracker.snapshot("2/3", metrics={"accuracy/0/1": 0.8, "accuracy/2/3": 0.9})
+
+
 @pytest.mark.parametrize("guide", GUIDES, ids=lambda guide: guide.stem)
 def test_the_examples_run(guide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
+    write_run(tmp_path / "runs" / "demo" / "growmas" / "history.db")
     run(guide, {})
 
 
