@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 
 from growmas.errors import PenaltyError
 from growmas.penalty.settings import check_used, matches
+from growmas.penalty.terms import check_fit
 
 if TYPE_CHECKING:
     from growmas.structure import Edit, Structure
@@ -114,7 +115,7 @@ class HardProtection:
             PenaltyError: Importance of other names or shapes than the parameters', or not finite.
         """
         parameters = self._held_parameters()
-        _check_fit("the importances", omega, parameters)
+        check_fit(omega, parameters, "the importances")
         omega = {
             name: importance.detach().to(parameters[name].device)
             for name, importance in omega.items()
@@ -212,7 +213,7 @@ class HardProtection:
             raise PenaltyError(f"the state lacks {', '.join(sorted(missing))}")
         parameters = dict(self.model.named_parameters())
         for masks in (state["frozen"], state["old"]):
-            _check_fit("the masks of hard protection", masks, parameters)
+            check_fit(masks, parameters, "the masks of hard protection")
         _check_settings(state["fraction"], state["per"])
         self.fraction, self.per = state["fraction"], state["per"]
         self.exclude = tuple(state["exclude"])
@@ -229,7 +230,7 @@ class HardProtection:
     def _held_parameters(self) -> dict[str, nn.Parameter]:
         """The model's parameters, checked against the masks, which follow them to their device."""
         parameters = dict(self.model.named_parameters())
-        _check_fit("the masks of hard protection", self.frozen, parameters)
+        check_fit(self.frozen, parameters, "the masks of hard protection")
         for held in (self.frozen, self._old, self._values):
             moved = {n: t for n, t in held.items() if t.device != parameters[n].device}
             held.update({n: t.to(parameters[n].device) for n, t in moved.items()})
@@ -255,22 +256,6 @@ def _most_important(
         name: part.view(omega[name].shape).to(omega[name].device)
         for name, part in zip(names, torch.split(held, sizes), strict=True)
     }
-
-
-def _check_fit(
-    what: str, held: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]
-) -> None:
-    wrong = [
-        f"{name}: held {tuple(tensor.shape)}, "
-        + (f"model {tuple(parameters[name].shape)}" if name in parameters else "not in the model")
-        for name, tensor in held.items()
-        if name not in parameters or parameters[name].shape != tensor.shape
-    ]
-    if wrong:
-        raise PenaltyError(
-            f"{what} do not fit the model: {'; '.join(wrong)}; whatever holds them must be among "
-            "the followers= of every structure.apply"
-        )
 
 
 def _check_settings(fraction: object, per: object) -> None:
