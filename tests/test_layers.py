@@ -11,7 +11,7 @@ import growmas
 ROOT = Path(growmas.__file__).parent
 
 LAYERS = (
-    {"errors", "traceless"},
+    {"closing", "errors", "traceless"},
     {"importance", "metrics"},
     {"structure", "data"},
     {"penalty", "contexts", "history", "config"},
