@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -84,7 +85,7 @@ class HardProtection:
         self.frozen: dict[str, Tensor] = {}
         self._old: dict[str, Tensor] = {}
         self._values: dict[str, Tensor] = {}
-        self._guarded: dict[int, Any] = {}
+        self._guarded: WeakKeyDictionary[Optimizer, Any] = WeakKeyDictionary()
 
     @property
     def share(self) -> float:
@@ -94,12 +95,12 @@ class HardProtection:
 
     def guard(self, optimizer: Optimizer) -> Callable[[], None]:
         """Put frozen entries back after every step of `optimizer`; returns how to stop that."""
-        if id(optimizer) not in self._guarded:
+        if optimizer not in self._guarded:
             hook = optimizer.register_step_post_hook(lambda *_: self.restore_())
-            self._guarded[id(optimizer)] = hook
+            self._guarded[optimizer] = hook
 
         def stop() -> None:
-            handle = self._guarded.pop(id(optimizer), None)
+            handle = self._guarded.pop(optimizer, None)
             if handle is not None:
                 handle.remove()
 
@@ -190,6 +191,15 @@ class HardProtection:
             for masks in (self.frozen, self._old)
         )
         self._hold(frozen, old, dict(self.model.named_parameters()))
+
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the guards: a copy holds another network, and nothing guards it yet."""
+        return {name: value for name, value in vars(self).items() if name != "_guarded"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """See `__getstate__`."""
+        vars(self).update(state)
+        self._guarded = WeakKeyDictionary()
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values: `frozen`, `old` and the settings; values are the model's."""
