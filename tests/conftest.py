@@ -1,5 +1,7 @@
 import pytest
 
+collect_ignore_glob = ["*/conftest.py"]  # no doctests there, and their names are not their own
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(

@@ -3,11 +3,15 @@
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
+from growmas.cli.printed import printed
 from growmas.errors import GrowmasError
+
+if TYPE_CHECKING:
+    from growmas.cli.output import Output
 
 app = typer.Typer(
     help="Networks that grow and prune themselves while they learn one thing after another.",
@@ -24,10 +28,6 @@ Run = Annotated[
 ]
 Group = Annotated[str | None, typer.Option(help="Only this group of units.")]
 Task = Annotated[str | None, typer.Option(help="Only this task: its name, or its number from 0.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
-Ascii = Annotated[bool, typer.Option("--ascii", help="Use ASCII characters only.")]
-Width = Annotated[int | None, typer.Option(min=40, help="Columns to print to.")]
-Svg = Annotated[Path | None, typer.Option(help="Write a picture of it to this file too.")]
 
 
 @app.command(no_args_is_help=True)
@@ -51,172 +51,126 @@ def run(
 
 
 @app.command(no_args_is_help=True)
-def show(
-    run: Run,
-    as_json: AsJson = False,
-    ascii: Ascii = False,
-    width: Width = None,
-    svg: Svg = None,
-) -> None:
+@printed
+def show(run: Run, *, output: "Output") -> None:
     """Show units per layer and task, with accuracy and parameters."""
     from growmas.cli import viewing
-    from growmas.cli.output import Output
 
-    output = Output(as_json, ascii, width, svg)
     viewing.show(run, RUNS, output)
 
 
 @app.command(no_args_is_help=True)
+@printed
 def log(
     run: Run,
     number: Annotated[int, typer.Option("-n", min=0, help="How many; 0 for all.")] = 20,
     group: Group = None,
     task: Task = None,
     reverse: Annotated[bool, typer.Option("--reverse", help="The oldest first.")] = False,
-    as_json: AsJson = False,
-    ascii: Ascii = False,
-    width: Width = None,
-    svg: Svg = None,
+    *,
+    output: "Output",
 ) -> None:
     """Show every edit of a run, and why it was made."""
     from growmas.cli import viewing
-    from growmas.cli.output import Output
 
-    output = Output(as_json, ascii, width, svg)
     viewing.log(run, RUNS, output, group=group, task=task, number=number, reverse=reverse)
 
 
 @app.command(no_args_is_help=True)
+@printed
 def diff(
     run: Run,
     a: Annotated[str, typer.Argument(help="A task of it: its name or number; or another run.")],
     b: Annotated[str | None, typer.Argument(help="A second task of it.")] = None,
-    as_json: AsJson = False,
-    ascii: Ascii = False,
-    width: Width = None,
-    svg: Svg = None,
+    *,
+    output: "Output",
 ) -> None:
     """Compare two tasks of a run, or two runs."""
     from growmas.cli import viewing
-    from growmas.cli.output import Output
 
-    output = Output(as_json, ascii, width, svg)
     viewing.diff(run, a, b, RUNS, output)
 
 
 @app.command(no_args_is_help=True)
+@printed
 def unit(
     run: Run,
     unit: Annotated[str, typer.Argument(metavar="GROUP#ID", help="Such as 'fc1#17'.")],
-    as_json: AsJson = False,
-    ascii: Ascii = False,
-    width: Width = None,
-    svg: Svg = None,
+    *,
+    output: "Output",
 ) -> None:
     """Tell the life of one unit."""
     from growmas.cli import viewing
-    from growmas.cli.output import Output
 
-    output = Output(as_json, ascii, width, svg)
     viewing.unit(run, unit, RUNS, output)
 
 
 @app.command(no_args_is_help=True)
+@printed
 def lifelines(
     run: Run,
     group: Group = None,
     every: Annotated[bool, typer.Option("--all", help="One line for each unit.")] = False,
-    as_json: AsJson = False,
-    ascii: Ascii = False,
-    width: Width = None,
-    svg: Svg = None,
+    *,
+    output: "Output",
 ) -> None:
     """Draw a line per unit from its birth to its death."""
     from growmas.cli import viewing
-    from growmas.cli.output import Output
 
-    output = Output(as_json, ascii, width, svg)
     viewing.lifelines(run, RUNS, output, group=group, every=every)
 
 
 @app.command(no_args_is_help=True)
-def survival(
-    run: Run,
-    group: Group = None,
-    as_json: AsJson = False,
-    ascii: Ascii = False,
-    width: Width = None,
-    svg: Svg = None,
-) -> None:
+@printed
+def survival(run: Run, group: Group = None, *, output: "Output") -> None:
     """Show how many of the units born in a task live on."""
     from growmas.cli import viewing
-    from growmas.cli.output import Output
 
-    output = Output(as_json, ascii, width, svg)
     viewing.survival(run, RUNS, output, group=group)
 
 
 @app.command(no_args_is_help=True)
+@printed
 def graph(
     run: Run,
     task: Annotated[str | None, typer.Option(help="As of this task: its name or number.")] = None,
-    as_json: AsJson = False,
-    ascii: Ascii = False,
-    width: Width = None,
-    svg: Svg = None,
+    *,
+    output: "Output",
 ) -> None:
     """Draw the network: layers, widths, and the flow of data."""
     from growmas.cli import viewing
-    from growmas.cli.output import Output
 
-    output = Output(as_json, ascii, width, svg)
     viewing.graph(run, RUNS, output, task=task)
 
 
 @app.command(no_args_is_help=True)
-def importance(
-    run: Run,
-    as_json: AsJson = False,
-    ascii: Ascii = False,
-    width: Width = None,
-    svg: Svg = None,
-) -> None:
+@printed
+def importance(run: Run, *, output: "Output") -> None:
     """Show where importance lies, and where units are free."""
     from growmas.cli import viewing
-    from growmas.cli.output import Output
 
-    output = Output(as_json, ascii, width, svg)
     viewing.importance(run, RUNS, output)
 
 
 @app.command(no_args_is_help=True)
-def shifts(
-    run: Run,
-    as_json: AsJson = False,
-    ascii: Ascii = False,
-    width: Width = None,
-    svg: Svg = None,
-) -> None:
+@printed
+def shifts(run: Run, *, output: "Output") -> None:
     """Show the loss of a task-free run, its plateaus and peaks, widths, and detection scores."""
     from growmas.cli import reading
-    from growmas.cli.output import Output
 
-    reading.show_shifts(run, RUNS, Output(as_json, ascii, width, svg))
+    reading.show_shifts(run, RUNS, output)
 
 
 @app.command(no_args_is_help=True)
+@printed
 def compare(
     runs: Annotated[list[str], typer.Argument(help="Run directories, or names below runs/.")],
-    as_json: AsJson = False,
-    ascii: Ascii = False,
-    width: Width = None,
-    svg: Svg = None,
+    *,
+    output: "Output",
 ) -> None:
     """Compare runs: accuracy, transfer, forgetting, size and time."""
     from growmas.cli import reading
-    from growmas.cli.output import Output
 
-    output = Output(as_json, ascii, width, svg)
     reading.compare_runs(runs, RUNS, output)
 
 
@@ -253,18 +207,15 @@ def export(
 
 
 @app.command("ls")
+@printed
 def list_runs(
     folder: Annotated[Path, typer.Argument(help="Where to look for runs.")] = RUNS,
-    as_json: AsJson = False,
-    ascii: Ascii = False,
-    width: Width = None,
-    svg: Svg = None,
+    *,
+    output: "Output",
 ) -> None:
     """List the runs below a folder."""
     from growmas.cli import reading
-    from growmas.cli.output import Output
 
-    output = Output(as_json, ascii, width, svg)
     reading.list_folder(folder, output)
 
 

@@ -9,9 +9,9 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from growmas.closing import Closing
 from growmas.errors import HistoryError
 from growmas.history import differences, lives, values
-from growmas.history.closing import Closing
 from growmas.history.records import (
     Cohort,
     EventRecord,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from growmas import __version__
+from growmas.closing import Closing
 from growmas.errors import HistoryError
 from growmas.history.attribution import (
     current_task,
@@ -16,7 +17,6 @@ from growmas.history.attribution import (
     task_of_snapshot,
     write_names,
 )
-from growmas.history.closing import Closing
 from growmas.history.importance import Measured, Shares, in_order, measured, shares, summed
 from growmas.history.store import Store, Topology
 

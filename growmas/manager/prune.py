@@ -67,7 +67,7 @@ class PrunePolicy(Pruning):
             if count:
                 prune[group.name] = sorted(group.unit_ids[i] for i in old[:count])
                 cut[group.name] = float(saliency[old[count - 1]])
-                said.append(f"{group.name} up to {_of_mean(saliency, old[count - 1])}")
+                said.append(f"{group.name} {_up_to(saliency, old[count - 1])}")
         reason = f"PrunePolicy: least {self.ratio:.0%} of a group by {self.criterion} saliency"
         statistic = f"{self.criterion} saliency, least {self.ratio:g} of a group"
         return Plan(
@@ -146,6 +146,8 @@ def check_pruning(criterion: str, grace: int) -> None:
     check_number("grace", grace, "a whole number >= 0", lambda n: n >= 0, whole=True)
 
 
-def _of_mean(saliency: Tensor, index: int) -> str:
-    mean = float(saliency.mean())
-    return f"{float(saliency[index]) / mean:.3g} of the mean" if mean else "0"
+def _up_to(saliency: Tensor, index: int) -> str:
+    highest = float(saliency[index])
+    if highest == 0:
+        return "without importance"
+    return f"up to {highest / float(saliency.mean()):.3g} of the mean"

@@ -55,7 +55,10 @@ class ReplaceDead(Policy):
                 limits[group.name] = limit
                 highest[group.name] = max(float(total[i]) for i in dead)
                 said.append(f"{group.name} {len(dead)}")
-        reason = f"ReplaceDead: importance at most {self.below:g} of the mean"
+        dead_is = (
+            f"importance at most {self.below:g} of the mean" if self.below else "no importance"
+        )
+        reason = f"ReplaceDead: {dead_is}"
         return Plan(
             replace=replace,
             reason=f"{reason}: {', '.join(said)}" if said else reason,

@@ -27,7 +27,12 @@ forward are settled then."""
 
 def precise(tensor: Tensor) -> Tensor:
     """The tensor, in float32 where it has half precision."""
-    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
+    return tensor.to(precise_dtype(tensor.dtype))
+
+
+def precise_dtype(dtype: torch.dtype) -> torch.dtype:
+    """In which what is held of a parameter of this dtype is held."""
+    return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
 def importance_of(

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.optim import Optimizer
 
 from growmas.errors import PenaltyError
 from growmas.penalty.settings import check_used, matches
+from growmas.penalty.terms import check_fit
 
 if TYPE_CHECKING:
     from growmas.structure import Edit, Structure
@@ -83,7 +85,7 @@ class HardProtection:
         self.frozen: dict[str, Tensor] = {}
         self._old: dict[str, Tensor] = {}
         self._values: dict[str, Tensor] = {}
-        self._guarded: dict[int, Any] = {}
+        self._guarded: WeakKeyDictionary[Optimizer, Any] = WeakKeyDictionary()
 
     @property
     def share(self) -> float:
@@ -93,12 +95,12 @@ class HardProtection:
 
     def guard(self, optimizer: Optimizer) -> Callable[[], None]:
         """Put frozen entries back after every step of `optimizer`; returns how to stop that."""
-        if id(optimizer) not in self._guarded:
+        if optimizer not in self._guarded:
             hook = optimizer.register_step_post_hook(lambda *_: self.restore_())
-            self._guarded[id(optimizer)] = hook
+            self._guarded[optimizer] = hook
 
         def stop() -> None:
-            handle = self._guarded.pop(id(optimizer), None)
+            handle = self._guarded.pop(optimizer, None)
             if handle is not None:
                 handle.remove()
 
@@ -114,7 +116,7 @@ class HardProtection:
             PenaltyError: Importance of other names or shapes than the parameters', or not finite.
         """
         parameters = self._held_parameters()
-        _check_fit("the importances", omega, parameters)
+        check_fit(omega, parameters, "the importances")
         omega = {
             name: importance.detach().to(parameters[name].device)
             for name, importance in omega.items()
@@ -190,6 +192,15 @@ class HardProtection:
         )
         self._hold(frozen, old, dict(self.model.named_parameters()))
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the guards: a copy holds another network, and nothing guards it yet."""
+        return {name: value for name, value in vars(self).items() if name != "_guarded"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """See `__getstate__`."""
+        vars(self).update(state)
+        self._guarded = WeakKeyDictionary()
+
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values: `frozen`, `old` and the settings; values are the model's."""
         return {
@@ -212,7 +223,7 @@ class HardProtection:
             raise PenaltyError(f"the state lacks {', '.join(sorted(missing))}")
         parameters = dict(self.model.named_parameters())
         for masks in (state["frozen"], state["old"]):
-            _check_fit("the masks of hard protection", masks, parameters)
+            check_fit(masks, parameters, "the masks of hard protection")
         _check_settings(state["fraction"], state["per"])
         self.fraction, self.per = state["fraction"], state["per"]
         self.exclude = tuple(state["exclude"])
@@ -229,7 +240,7 @@ class HardProtection:
     def _held_parameters(self) -> dict[str, nn.Parameter]:
         """The model's parameters, checked against the masks, which follow them to their device."""
         parameters = dict(self.model.named_parameters())
-        _check_fit("the masks of hard protection", self.frozen, parameters)
+        check_fit(self.frozen, parameters, "the masks of hard protection")
         for held in (self.frozen, self._old, self._values):
             moved = {n: t for n, t in held.items() if t.device != parameters[n].device}
             held.update({n: t.to(parameters[n].device) for n, t in moved.items()})
@@ -255,22 +266,6 @@ def _most_important(
         name: part.view(omega[name].shape).to(omega[name].device)
         for name, part in zip(names, torch.split(held, sizes), strict=True)
     }
-
-
-def _check_fit(
-    what: str, held: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]
-) -> None:
-    wrong = [
-        f"{name}: held {tuple(tensor.shape)}, "
-        + (f"model {tuple(parameters[name].shape)}" if name in parameters else "not in the model")
-        for name, tensor in held.items()
-        if name not in parameters or parameters[name].shape != tensor.shape
-    ]
-    if wrong:
-        raise PenaltyError(
-            f"{what} do not fit the model: {'; '.join(wrong)}; whatever holds them must be among "
-            "the followers= of every structure.apply"
-        )
 
 
 def _check_settings(fraction: object, per: object) -> None:

@@ -211,6 +211,10 @@ class MAS(TaskMemory):
         terms = self._current_terms()
         return propose_strength(self.model, terms, batches, loss, optimizer, share)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """All but the cached lists: tensors that share memory would come back apart."""
+        return {**vars(self), "_terms": ()}
+
     def state_dict(self) -> dict[str, Any]:
         """Tensors and plain values: `omega`, `anchor`, `tasks`, `measured` and the settings."""
         return {**super().state_dict(), "strength": self.strength}
@@ -246,10 +250,11 @@ class MAS(TaskMemory):
             t.are_of(parameters, self.omega, self.anchor) for t in self._terms
         ):
             return self._terms
-        self._held_parameters()
-        self._terms = collect(
-            parameters, self.omega, self.anchor, lambda name: strength_of(name, self.strength)
-        )
+        with torch.inference_mode(False):  # what is cached inside could not be used outside
+            self._held_parameters()
+            self._terms = collect(
+                parameters, self.omega, self.anchor, lambda name: strength_of(name, self.strength)
+            )
         return self._terms
 
     def _zero(self) -> Tensor:

@@ -4,11 +4,19 @@ import warnings
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from growmas.errors import GrowmasWarning, PenaltyError
 from growmas.importance.batches import Forward
-from growmas.penalty.accumulation import Data, accumulated, importance_of, normalized, precise
+from growmas.penalty.accumulation import (
+    Data,
+    accumulated,
+    importance_of,
+    normalized,
+    precise,
+    precise_dtype,
+)
 from growmas.penalty.diagnosis import Quantiles, quantiles
 from growmas.penalty.settings import check_choices, check_share, check_used, matches
 from growmas.penalty.terms import check_fit
@@ -264,12 +272,19 @@ class TaskMemory:
         return {name: measured[name] for name in self.omega}
 
     def _held_parameters(self) -> dict[str, nn.Parameter]:
-        """The model's parameters, checked against Ω, which follows them to their device."""
+        """The model's parameters, checked against Ω, which follows their device and dtype."""
         parameters = dict(self.model.named_parameters())
         for held in (self.omega, self.anchor):
             check_fit(held, parameters)
-            held.update({name: tensor.to(parameters[name].device) for name, tensor in held.items()})
+            held.update({name: _beside(tensor, parameters[name]) for name, tensor in held.items()})
         return parameters
 
     def _names(self) -> list[str]:
         return [name for name, _ in self.model.named_parameters()]
+
+
+def _beside(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """What is held of a parameter, on its device and as precise; a new tensor only if it must."""
+    if tensor.is_inference() and not torch.is_inference_mode_enabled():
+        tensor = tensor.clone()  # autograd could not save it
+    return tensor.to(parameter.device, precise_dtype(parameter.dtype))

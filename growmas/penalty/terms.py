@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from growmas.errors import PenaltyError
-from growmas.penalty.accumulation import precise
+from growmas.penalty.accumulation import precise, precise_dtype
 from growmas.penalty.portions import Portions, divide
 
 
@@ -74,6 +74,8 @@ class Terms:
             and omega.get(name) is o
             and anchor.get(name) is a
             and p.device == o.device
+            and p.shape == o.shape
+            and precise_dtype(p.dtype) == o.dtype
             for name, p, o, a in lists
         ) and (not self.portions or self.versions == _versions(self.omegas, self.anchors))
 

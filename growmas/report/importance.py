@@ -1,4 +1,4 @@
-"""The figures of importance: where the capacity is protected, and where it is free."""
+"""The figures of importance: where the capacity is protected, and where it is unused."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -124,7 +124,7 @@ def draw_units(facts: RunFacts) -> Figure:
         for lives, values in zip(each.alive, each.importance, strict=True)
         for alive, value in zip(lives, values, strict=True)
     }
-    legend = [("free", "importance exactly 0"), ("life", "alive, not measured")]
+    legend = [("unused", "importance exactly 0"), ("life", "alive, not measured")]
     draw_legend(drawing, 12, [entry for entry in legend if entry[0] in kinds], x=x)
     across = min(2, len(maps)) or 1
     width = (WIDTH - (across - 1) * 30) / across
@@ -200,12 +200,12 @@ def _style(alive: int, value: float | None, shade: _Shade) -> str | None:
         return None
     if value is None:
         return "life"
-    return "free" if value == 0 else level(shade.share(value), "m")
+    return "unused" if value == 0 else level(shade.share(value), "m")
 
 
 def _code(style: str | None) -> str:
     """One letter: a level, z for zero, u for not measured, a blank for none alive."""
-    return {None: " ", "free": "z", "life": "u"}.get(style) or str(style)[1:]
+    return {None: " ", "unused": "z", "life": "u"}.get(style) or str(style)[1:]
 
 
 def _share(zeros: int, units: int) -> str:

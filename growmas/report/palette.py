@@ -43,7 +43,7 @@ LIGHT = Theme(
     plain={
         "page": "#f6f5f1", "paper": "#ffffff", "ink": "#1b1d21", "soft": "#59616c",
         "rule": "#e7e5df", "axis": "#aaa89f", "kept": "#c5cdd8", "born": "#0f6cb4",
-        "pruned": "#c2501c", "free": "#9aa3ae", "low": "#1b1d21", "high": "#ffffff",
+        "pruned": "#c2501c", "unused": "#9aa3ae", "low": "#1b1d21", "high": "#ffffff",
         "s0": "#0f6cb4", "s1": "#c2501c", "s2": "#00785a", "s3": "#a2487d", "s4": "#8a6500",
         "s5": "#4b5563",
     },
@@ -54,7 +54,7 @@ DARK = Theme(
     plain={
         "page": "#121417", "paper": "#191c20", "ink": "#eae8e3", "soft": "#a4abb5",
         "rule": "#2b2f36", "axis": "#5a616b", "kept": "#475261", "born": "#5fb2ee",
-        "pruned": "#f2946b", "free": "#727b87", "low": "#eae8e3", "high": "#101215",
+        "pruned": "#f2946b", "unused": "#727b87", "low": "#eae8e3", "high": "#101215",
         "s0": "#5fb2ee", "s1": "#f2946b", "s2": "#3fc79c", "s3": "#e08fbf", "s4": "#e0b84a",
         "s5": "#b6bdc7",
     },
@@ -78,7 +78,7 @@ _MARKS = {
     "pruned": "fill:url(#hatch);stroke:{pruned};stroke-width:.75",
     "gone": "fill:{rule}",
     "life": "fill:{kept}",
-    "free": "fill:url(#dots)",
+    "unused": "fill:url(#dots)",
     "ring": "fill:{paper};stroke:{born};stroke-width:1.75",
     "dot": "fill:{born}",
     "frame": "fill:none;stroke:{ink};stroke-width:1.25",
@@ -143,7 +143,7 @@ def _declared(theme: Theme) -> str:
 def _rules(colours: Mapping[str, str]) -> str:
     first = {name: rule for name, rule in _MARKS.items() if name not in _LAST}
     marks = {name: rule.format_map(colours) for name, rule in first.items()}
-    marks |= {"stripe": f"fill:{colours['pruned']}", "speck": f"fill:{colours['free']}"}
+    marks |= {"stripe": f"fill:{colours['pruned']}", "speck": f"fill:{colours['unused']}"}
     for letter in "am":
         marks |= {f"{letter}{i}": f"fill:{colours[f'{letter}{i}']}" for i in range(LEVELS)}
     for i in range(SERIES):

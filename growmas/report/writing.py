@@ -8,6 +8,7 @@ from growmas.history.records import EventRecord, LayerRecord
 from growmas.report.facts import RunFacts
 from growmas.report.figure import Cell, Numbers
 from growmas.report.scale import percent
+from growmas.terminal.naming import in_rows
 
 MOST_CELLS = 6_000
 """A table of numbers with more cells is left out of the page; `growmas export` has them."""
@@ -137,14 +138,9 @@ def ranges(ids: Sequence[int]) -> str:
     >>> ranges([3, 4, 5, 9])
     '#3–5, 9'
     """
-    runs: list[list[int]] = []
-    for unit in sorted(ids):
-        if runs and unit == runs[-1][1] + 1:
-            runs[-1][1] = unit
-        else:
-            runs.append([unit, unit])
-    shown = [f"{a}" if a == b else f"{a}–{b}" for a, b in runs[:_RANGES]]
-    rest = sum(b - a + 1 for a, b in runs[_RANGES:])
+    rows = in_rows(ids)
+    shown = [f"{a}" if a == b else f"{a}–{b}" for a, b in rows[:_RANGES]]
+    rest = sum(b - a + 1 for a, b in rows[_RANGES:])
     return f"#{', '.join(shown)}" + (f" and {rest:,} more" if rest else "")
 
 

@@ -63,10 +63,9 @@ class UnitGroup:
     stream: Stream = ""
 
     def __repr__(self) -> str:
-        can = ["shrinks"] * self.can_shrink + ["grows"] * self.can_grow
         return (
             f"UnitGroup({self.name!r}, {self.width} {self.kind} of {', '.join(self.layers)}; "
-            f"{' and '.join(can) or 'cannot change'})"
+            f"{self.abilities})"
         )
 
     @property
@@ -83,6 +82,12 @@ class UnitGroup:
     def can_grow(self) -> bool:
         """Whether units can be added without changing the function."""
         return not self.no_grow
+
+    @property
+    def abilities(self) -> str:
+        """How the group can change, in words."""
+        can = ["shrinks"] * self.can_shrink + ["grows"] * self.can_grow
+        return " and ".join(can) or "cannot change"
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """Tensors that stand in for a model's own while it runs; nothing of the model is written."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from threading import Lock
@@ -7,7 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from growmas.errors import SurgeryError
 from growmas.structure.groups import UnitGroup
 from growmas.structure.inventory import Slot, put, tensor_at
 from growmas.structure.placement import placements
@@ -34,11 +37,14 @@ def standing_in(model: nn.Module, makers: Mapping[Place, StandIn]) -> Iterator[N
     names = {name for layer in {layer for layer, _ in makers} for name in _above(layer)}
     paths = dict.fromkeys(modules[name] for name in names)
     before = {module: vars(module).get("forward") for module in paths}
+    masked = [make for make in makers.values() if isinstance(make, Masked)]
+    steps = register_optimizer_step_post_hook(lambda *_: [make.drop() for make in masked])
     try:
         for module in paths:
-            module.__dict__["forward"] = calls.around(module.forward)
+            module.__dict__["forward"] = _Forward(calls, module)
         yield
     finally:
+        steps.remove()
         for module, forward in before.items():
             if forward is None:
                 del module.__dict__["forward"]
@@ -66,16 +72,6 @@ class _Calls:
         self.own: dict[Slot, Tensor] = {}
         self.lock = Lock()
 
-    def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def forward(*args: Any, **kwargs: Any) -> Any:
-            self.enter()
-            try:
-                return call(*args, **kwargs)
-            finally:
-                self.leave()
-
-        return forward
-
     def enter(self) -> None:
         with self.lock:
             if not self.running:
@@ -100,12 +96,43 @@ class _Calls:
         self.own = {}
 
 
+class _Forward:
+    """A module's `forward` with stand-ins in place; copies of the module get the one it had."""
+
+    def __init__(self, calls: _Calls, module: nn.Module) -> None:
+        self.calls = calls
+        self.module = module
+        self.call: Callable[..., Any] = module.forward
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.calls.enter()
+        try:
+            return self.call(*args, **kwargs)
+        finally:
+            self.calls.leave()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if id(self.module) not in memo:
+            raise SurgeryError(
+                f"a {type(self.module).__name__} cannot be copied inside a view: leave it first"
+            )
+        return copy.deepcopy(self.call, memo)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _itself, (self.call,)
+
+
+def _itself(call: Callable[..., Any]) -> Callable[..., Any]:
+    return call
+
+
 class Masked:
     """Copies of a weight with some of its entries at zero, through which gradients flow to it.
 
     Where no gradient is taken, the copy is kept for the next call, until the parameter is another
     or was changed in place. Changes through `.data` are not seen by torch's version counter, so
-    a call that takes gradients, as training does before such a change, drops the copy too.
+    a call that takes gradients, as training does before such a change, drops the copy too. Nor
+    are those of fused optimizers seen: every step of an optimizer drops it.
     """
 
     def __init__(self) -> None:
@@ -115,6 +142,10 @@ class Masked:
     def add(self, dim: int, positions: Tensor) -> None:
         """Put the entries at `positions` along axis `dim` to zero as well."""
         self.positions.setdefault(dim, []).append(positions)
+
+    def drop(self) -> None:
+        """Make the copy anew at the next call."""
+        self._made = None
 
     def __call__(self, weight: Tensor) -> Tensor:
         """The masked copy."""

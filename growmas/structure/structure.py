@@ -1,33 +1,25 @@
 """A network that can be looked at as units, and changed unit by unit."""
 
 import copy
-import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from growmas.errors import PlanError
 from growmas.importance.batches import Forward
-from growmas.structure.architecture import Architecture, layer_flops, operations_now
-from growmas.structure.discovery import discover
 from growmas.structure.edit import Edit
-from growmas.structure.environment import recompile_after_edit, uncompiled, unwrapped
-from growmas.structure.explain import Cost, Explanation, cost_after, explain
+from growmas.structure.environment import recompile_after_edit, unwrapped
+from growmas.structure.facts import StructureFacts
 from growmas.structure.followers import as_followers, check_followers
 from growmas.structure.groups import UnitGroup, restored_groups, task_index, younger_units
 from growmas.structure.heads import Start, head_of, narrowed, plan_of, widen_head
 from growmas.structure.inventory import Inventory
-from growmas.structure.layer_info import LayerInfo, layer_infos
 from growmas.structure.newborns import Initialisation
-from growmas.structure.norm_memory import NormMemory
-from growmas.structure.opaque import float_tensors
 from growmas.structure.plan import Plan, check_is_plan
 from growmas.structure.rehearsal import DryRun, Metrics, outputs_on, rehearse
-from growmas.structure.saliency import consumer_saliency, unit_saliency
 from growmas.structure.standins import silencing, standing_in
 from growmas.structure.state import check_is_state, resize, structure_state
 from growmas.structure.statistics import ActivationStatistics
@@ -35,10 +27,9 @@ from growmas.structure.surgery import cut, reordering
 from growmas.structure.tracing import StructureForward, example_forward
 from growmas.structure.transaction import Listener, Request, carry_out, tell
 from growmas.structure.views import Views
-from growmas.traceless import traceless
 
 
-class Structure:
+class Structure(StructureFacts):
     """The units of a model, and the surgery on them.
 
     The model is changed in place and stays the user's own: unmodified modules, with tensors of
@@ -54,6 +45,10 @@ class Structure:
         (0, 1, 2, 4, 6, 7, 8, 9, 10, 11)
         >>> net[0].out_features
         10
+        >>> structure
+        Structure of Sequential, 72 parameters
+          0  10 neurons  shrinks and grows
+          and 1 fixed; structure.fixed has the reasons
 
     Attributes:
         model: The network.
@@ -87,55 +82,12 @@ class Structure:
             SurgeryError: The analysis fails, some layer does not run, or the model is wrapped
                 (DistributedDataParallel) or parametrised (weight_norm).
         """
-        self._given = model
-        self.model = model = unwrapped(model)
-        self.example_inputs = example_inputs
+        super().__init__(unwrapped(model), example_inputs, forward or example_forward, ignore)
         self.generator = generator
-        self._forward = forward or example_forward
-        with uncompiled(model):
-            anatomy = discover(model, example_inputs, self._forward, ignore)
-        self.fixed: Mapping[str, str] = MappingProxyType(anatomy.fixed)
-        self._groups = anatomy.groups
-        self._edges = anatomy.edges
-        self._operations, self._flow = anatomy.operations, anatomy.flow
-        self._counted: tuple[Mapping[str, UnitGroup], dict[str, int]] | None = None
-        self._tasks: list[str] = []
+        self._given = model
         self._listeners: list[Listener] = []
         self._begun: list[Callable[[str], None]] = []
-        self._heads: dict[str, UnitGroup] = {}
-        self._norms = NormMemory(model)
         self._views = Views()
-
-    @property
-    def groups(self) -> Mapping[str, UnitGroup]:
-        """Group name -> group, for every group that can shrink or grow."""
-        return MappingProxyType(self._groups)
-
-    @property
-    def heads(self) -> Mapping[str, UnitGroup]:
-        """Layer name -> its classes, for every head that has grown; births say when each came."""
-        return MappingProxyType(self._heads)
-
-    @property
-    def norms(self) -> Mapping[str, tuple[str, ...]]:
-        """Name of a task -> names of the norms' tensors that are remembered for its view."""
-        names = self._tasks or ["0"]
-        return {names[task]: tuple(kept) for task, kept in self._norms.tasks.items()}
-
-    @property
-    def parameters(self) -> int:
-        """Number of parameters of the model."""
-        return sum(p.numel() for p in self.model.parameters())
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks begun so far."""
-        return tuple(self._tasks)
-
-    @property
-    def task(self) -> int:
-        """Index of the current task; 0 before any was begun."""
-        return max(0, len(self._tasks) - 1)
 
     def begin_task(self, name: str) -> int:
         """Units born from now on belong to task `name`; returns its index.
@@ -153,32 +105,6 @@ class Structure:
             self._tasks.pop()
             raise
         return self.task
-
-    def layers(self) -> tuple[LayerInfo, ...]:
-        """Every layer with parameters, in the model's order, as it is now."""
-        return layer_infos(self.model, self._groups)
-
-    def edges(self) -> tuple[tuple[str, str], ...]:
-        """Data flow from layer to layer, by qualified name."""
-        return self._edges
-
-    def architecture(self, *, count_flops: bool = True) -> Architecture:
-        """Layers and operations as they are now, and the data flow between them.
-
-        Args:
-            count_flops: False spares the forward pass that counting FLOPs takes after an edit;
-                they are then None where they are not known from before.
-        """
-        known = self._counted is not None and self._counted[0] is self._groups
-        if count_flops and not known:
-            with uncompiled(self.model):
-                self._counted = self._groups, layer_flops(self.model, self._run)
-        flops = self._counted[1] if self._counted and (known or count_flops) else {}
-        layers = tuple(
-            dataclasses.replace(layer, flops=flops.get(layer.name)) for layer in self.layers()
-        )
-        operations = operations_now(self._operations, layers)
-        return Architecture(layers, operations, self._flow, self.parameters, flops.get(""))
 
     def subscribe(
         self, listener: Listener, *, begun: Callable[[str], None] | None = None
@@ -205,79 +131,6 @@ class Structure:
                 self._begun.remove(begun)
 
         return stop
-
-    def saliency(
-        self,
-        omega: Mapping[str, Tensor],
-        *,
-        criterion: str = "penalty",
-        which: str = "out",
-        normalize: str | None = None,
-        across: bool = False,
-    ) -> dict[str, Tensor]:
-        """How much every unit matters: group name -> [U], in the order of `unit_ids`.
-
-        By default Σ Ω θ² over the weights that read the unit; see `unit_saliency` for the other
-        criteria, weights and scales, and for the errors.
-        """
-        return unit_saliency(
-            self.model,
-            self._groups,
-            omega,
-            criterion=criterion,
-            which=which,
-            normalize=normalize,
-            across=across,
-        )
-
-    def consumers(self, omega: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """Which layers a unit matters to: group name -> layer -> [U], Σ Ω θ² over its weights.
-
-        The layers that read a group add up to its `saliency`.
-
-        Raises:
-            PenaltyError: See `unit_saliency`.
-        """
-        return consumer_saliency(self.model, self._groups, omega)
-
-    def plan(
-        self,
-        *,
-        prune: Mapping[str, Sequence[int]] | None = None,
-        grow: Mapping[str, int] | None = None,
-        replace: Mapping[str, Sequence[int]] | None = None,
-        reason: str = "",
-        cause: Mapping[str, Any] | None = None,
-    ) -> Plan:
-        """A plan that `apply` refuses once any unit of its groups has come or gone; see `Plan`.
-
-        Raises:
-            PlanError: The plan does not fit the network; every problem is listed.
-        """
-        plan = Plan(prune or {}, grow or {}, replace or {}, reason, cause=cause or {})
-        plan.check(self._groups, self.fixed)
-        living = {name: self._groups[name].unit_ids for name in plan.groups}
-        return dataclasses.replace(plan, fingerprint=living)
-
-    def explain(self, plan: Plan) -> Explanation:
-        """What `plan` would do to widths, parameters and FLOPs; print it with rich.
-
-        Raises:
-            PlanError: The plan does not fit the network; every problem is listed.
-        """
-        check_is_plan(plan)
-        plan.check(self._groups, self.fixed)
-        return explain(self.model, self._run, self._groups, plan)
-
-    def cost(self, plan: Plan | None = None) -> Cost:
-        """Parameters, FLOPs and units of the network, or of what `plan` would make of it.
-
-        Raises:
-            PlanError: The plan does not fit the network; every problem is listed.
-        """
-        plan = plan or Plan()
-        plan.check(self._groups, self.fixed)
-        return cost_after(self.model, self._run, self._groups, plan)
 
     def apply(
         self,
@@ -564,10 +417,3 @@ class Structure:
     def _settle_head(self, layer: str, head: UnitGroup | None) -> None:
         kept = {name: known for name, known in self._heads.items() if name != layer}
         self._heads = kept if head is None else {**kept, layer: head}
-
-    def _run(self, model: nn.Module) -> Any:
-        return self._forward(model, self.example_inputs)
-
-    def _outputs(self) -> list[Tensor]:
-        with traceless(self.model), uncompiled(self.model), torch.no_grad():
-            return float_tensors(self._run(self.model))

@@ -13,13 +13,22 @@ def unit_ranges(ids: Iterable[int]) -> list[str]:
     >>> unit_ranges([3, 4, 5, 9])
     ['#3-5', '#9']
     """
-    runs: list[list[int]] = []
+    return [f"#{first}" if first == last else f"#{first}-{last}" for first, last in in_rows(ids)]
+
+
+def in_rows(ids: Iterable[int]) -> list[tuple[int, int]]:
+    """The first and the last of every row of ids that follow one another.
+
+    >>> in_rows([3, 4, 5, 9])
+    [(3, 5), (9, 9)]
+    """
+    rows: list[tuple[int, int]] = []
     for unit in sorted(ids):
-        if runs and unit == runs[-1][1] + 1:
-            runs[-1][1] = unit
+        if rows and unit == rows[-1][1] + 1:
+            rows[-1] = rows[-1][0], unit
         else:
-            runs.append([unit, unit])
-    return [f"#{first}" if first == last else f"#{first}-{last}" for first, last in runs]
+            rows.append((unit, unit))
+    return rows
 
 
 def some_units(ids: Iterable[int], *, most: int, ellipsis: str) -> str:

@@ -90,6 +90,16 @@ def test_reasons_say_where_the_line_was_drawn():
     assert edit.reason.endswith("of the mean")
 
 
+def test_a_reason_says_when_what_went_had_no_importance():
+    manager, _, mas, x = learnt(gm.PrunePolicy(0.2, grace=0, reconstruct=False), tasks=1)
+    mas.consolidate([x])
+    mas.omega["2.weight"][:, [2, 5]] = 0.0  # what reads two of the ten units of "0"
+    mas.omega["4.weight"] += 1.0  # no unit of "2" is without
+    plan = next(plan for plan in manager.propose("step") if plan.prune)
+    assert plan.prune["0"] == (2, 5)
+    assert "saliency: 0 without importance, 2 up to 0." in plan.reason
+
+
 @pytest.mark.parametrize(("below", "grace"), [(0.0, 1), (0.2, 1), (0.0, 2)])
 def test_dead_units_are_replaced_at_constant_width_before_the_next_task(below, grace):
     manager, structure, mas, _, x = managed(grow=gm.ReplaceDead(below, grace=grace))
@@ -109,7 +119,7 @@ def test_dead_units_are_replaced_at_constant_width_before_the_next_task(below, g
     assert structure.groups["0"].width == 10
     assert structure.groups["0"].births.count(structure.task) == len(dead)
     if not below:
-        assert edit.reason.startswith("ReplaceDead: importance at most 0 of the mean: 0 2")
+        assert edit.reason.startswith("ReplaceDead: no importance: 0 2")
         torch.testing.assert_close(structure.model(x), expected)
     if grace > 1:
         assert manager.begin_task("c") == (), "the newborn have two tasks to become alive"

@@ -1,6 +1,7 @@
 """`penalty_grad_` leaves the gradients that `penalty()` in the loss would have left."""
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -163,7 +164,7 @@ def test_large_parameters(freeze: bool, monkeypatch: pytest.MonkeyPatch) -> None
     torch.testing.assert_close(mas.penalty_grad_(), mas.penalty().detach())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     shapes=st.lists(st.lists(st.integers(0, 5), max_size=3), min_size=1, max_size=5),
     frozen=st.integers(0, 2**6 - 1),
@@ -333,3 +334,93 @@ def test_the_penalty_can_be_differentiated_twice() -> None:
     (first,) = torch.autograd.grad(mas.penalty(), [model.weight], create_graph=True)
     (second,) = torch.autograd.grad(first.sum(), [model.weight])
     torch.testing.assert_close(second, 2 * mas.omega["weight"])
+
+
+@pytest.mark.parametrize("deed", ["penalty", "penalty_grad_", "decay", "load"])
+def test_what_was_done_in_inference_mode_serves_training(deed: str) -> None:
+    model = MLP.model(torch.float64)
+    mas = held(model, DATA)
+    with torch.inference_mode():
+        match deed:
+            case "penalty":
+                mas.penalty()
+            case "penalty_grad_":
+                mas.penalty_grad_()
+            case "decay":
+                mas.decay(0.5)
+            case "load":
+                mas.load_state_dict({**mas.state_dict(), "strength": 2.0})
+    model.zero_grad()
+    same(mas, lambda: model(DATA).square().mean())
+
+
+def test_a_parameter_of_another_shape_is_refused_though_it_is_the_same_object() -> None:
+    model = MLP.model(torch.float64)
+    mas = held(model, DATA)
+    mas.penalty_grad_()
+    model[0].weight.data = model[0].weight.data[:1]  # would be broadcast
+    for ask in (mas.penalty, mas.penalty_grad_):
+        with pytest.raises(PenaltyError, match=r"0\.weight: held"):
+            ask()
+
+
+def test_a_model_may_become_more_precise() -> None:
+    model = MLP.model(torch.float32)
+    mas = held(model, DATA.float())
+    mas.penalty_grad_()
+    model.zero_grad()
+    model.double()
+    same(mas, lambda: model(DATA).square().mean())
+    assert {tensor.dtype for tensor in mas.omega.values()} == {torch.float64}
+
+
+DEEDS: dict[str, Callable[[MAS], Any]] = {
+    "move": lambda mas: moved(mas.model, 0.1),
+    "swap": lambda mas: [setattr(p, "data", 1.1 * p.data) for p in mas.model.parameters()],
+    "replace": lambda mas: setattr(
+        mas.model[0], "weight", nn.Parameter(mas.model[0].weight.detach() * 0.9)
+    ),
+    "freeze": lambda mas: mas.model[0].weight.requires_grad_(False),
+    "thaw": lambda mas: mas.model[0].weight.requires_grad_(True),
+    "strength": lambda mas: setattr(mas, "strength", {"*": 0.3, "*.bias": 2.0}),
+    "omega": lambda mas: [omega.mul_(1.5) for omega in mas.omega.values()],
+    "anchor": lambda mas: [anchor.add_(0.1) for anchor in mas.anchor.values()],
+    "consolidate": lambda mas: mas.consolidate([DATA]),
+    "adapt": lambda mas: mas.adapt([DATA[:4]], keep=0.5),
+    "forget": lambda mas: mas.forget([DATA[:4]], weight=0.2),
+    "decay": lambda mas: mas.decay(0.7),
+    "load": lambda mas: mas.load_state_dict(copy.deepcopy(mas.state_dict())),
+    "look": lambda mas: torch.inference_mode()(mas.penalty)(),
+    "copy": lambda mas: vars(mas).update(vars(copy.deepcopy(mas))),
+    "pickle": lambda mas: vars(mas).update(vars(pickle.loads(pickle.dumps(mas)))),
+    "edit": lambda mas: Structure(mas.model, DATA).apply(
+        Plan(grow={"0": 2}, prune={"0": [0, 3]}), followers=[mas]
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore::growmas.errors.GrowmasWarning")
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.sampled_from(sorted(DEEDS)), min_size=1, max_size=8), st.integers(8, 4096))
+def test_whatever_is_done_in_between(deeds: list[str], portion: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(portions, "PORTION", portion)
+        patch.setattr(portions, "SMALL", portion // 2)
+        model = MLP.model(torch.float64)
+        mas = held(model, DATA, strength=0.7)
+        for deed in deeds:
+            DEEDS[deed](mas)
+            mas.model.zero_grad()
+            same(mas, lambda: mas.model(DATA).square().mean())
+            torch.testing.assert_close(mas.penalty_grad_(), mas.penalty().detach())
+            expected = sum(
+                reference.penalty(mas.model, strength_for(mas, n), {n: omega}, {n: mas.anchor[n]})
+                for n, omega in mas.omega.items()
+            )
+            assert float(mas.penalty().detach()) == pytest.approx(expected)
+
+
+def strength_for(mas: MAS, name: str) -> float:
+    if not isinstance(mas.strength, dict):
+        return float(mas.strength)
+    return mas.strength["*.bias"] if name.endswith(".bias") else mas.strength["*"]

@@ -1,6 +1,7 @@
 """What mattered most does not move, to the bit."""
 
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -351,3 +352,30 @@ def test_with_everything_frozen_and_norms_remembered_an_old_task_is_answered_bit
     assert torch.equal(*view_of_old_task(1.0, "statistics"))
     for fraction, norms in ((1.0, None), (0.5, "statistics"), (None, "statistics")):
         assert not torch.allclose(*view_of_old_task(fraction, norms)), (fraction, norms)
+
+
+def test_every_optimizer_is_guarded_though_earlier_ones_are_gone(scene: Any) -> None:
+    """Python gives the id of an object that is gone to the next one."""
+    net, x, omega = scene
+    protect = gm.HardProtection(net, fraction=0.5)
+    protect.freeze(omega)
+    before = frozen_bits(protect)
+    for _ in range(20):
+        optimizer = OPTIMIZERS["sgd"](net.parameters())
+        protect.guard(optimizer)
+        train(net, optimizer, x, steps=1)
+        assert frozen_bits(protect) == before
+        del optimizer
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda both: pickle.loads(pickle.dumps(both))])
+def test_a_copy_is_guarded_anew(scene: Any, way: Any) -> None:
+    net, x, omega = scene
+    protect = gm.HardProtection(net, fraction=0.5)
+    protect.freeze(omega)
+    protect.guard(torch.optim.SGD(net.parameters(), lr=0.1))
+    net, protect = way((net, protect))
+    optimizer, before = OPTIMIZERS["adam"](net.parameters()), frozen_bits(protect)
+    protect.guard(optimizer)
+    train(net, optimizer, x)
+    assert frozen_bits(protect) == before

@@ -1,6 +1,7 @@
 """The network as it was at a task."""
 
 import copy
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -376,3 +377,48 @@ def test_what_is_extracted_in_a_view_is_as_ever_or_refused() -> None:
             assert "view" in str(error)  # noqa: PT017
             return
     assert_close(outputs(slim, MLP.inputs(3)), wanted)
+
+
+@pytest.mark.parametrize("way", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_a_copy_made_in_a_view_is_of_the_network_and_apart(way: Any) -> None:
+    structure, x = Structure(MLP.model(), MLP.inputs(4)), MLP.inputs(4)
+    structure.begin_task("first")
+    structure.begin_task("second")
+    structure.apply(Plan(grow={"0": 3}))
+    shake(structure.model)
+    with structure.view("first"), structure.view("second") as model:
+        twin = way(model)
+    assert_close(outputs(twin, x), outputs(structure.model, x))
+    with torch.no_grad():
+        for p in twin.parameters():
+            p.zero_()
+    assert all(not out.any() for out in outputs(twin, x))
+    assert differ(outputs(structure.model, x), outputs(twin, x))
+
+
+def test_a_part_of_a_network_is_not_copied_in_a_view() -> None:
+    structure = Structure(MLP.model(), MLP.inputs(4))
+    structure.begin_task("first")
+    structure.begin_task("second")
+    structure.apply(Plan(grow={"0": 3}))
+    with structure.view("first") as model:
+        forward = model.forward
+        with pytest.raises(GrowmasError, match="leave it first"):
+            copy.deepcopy(forward)
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD])
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_step_in_a_view_shows_though_gradients_came_before(kind: Any, fused: bool) -> None:
+    structure, x = Structure(MLP.model(), MLP.inputs(4)), MLP.inputs(4)
+    structure.begin_task("first")
+    structure.begin_task("second")
+    structure.apply(Plan(grow={"0": 3}))
+    optimizer = kind(structure.model.parameters(), lr=0.1, fused=fused)
+    with structure.view("first") as model:
+        sum(out.square().sum() for out in tensors(model(x))).backward()
+        before = outputs(model, x)
+        optimizer.step()
+        found = outputs(model, x)
+    assert differ(found, before)
+    assert_close(found, outputs(structure.extract("first"), x))

@@ -43,7 +43,7 @@ def write_lives(path: Path) -> None:
                     grow={"blocks.1.mlp.fc1": 1},
                     prune={"blocks.1.mlp.fc1": [2]},
                     replaced={"blocks.1.mlp.fc1": {15: 2}},
-                    reason="ReplaceDead: importance at most 0 of the mean: blocks.1.mlp.fc1 1",
+                    reason="ReplaceDead: no importance: blocks.1.mlp.fc1 1",
                 )
             if index == 5:
                 tracker.note("plateau", "window mean 0.12 below 0.2", cause={"value": 0.12})

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from growmas.errors import ShiftError
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
+from growmas.training.task_free.recent import buffers_kept
 from growmas.training.task_free.records import Shift, StepDone
 
 Function = str | Callable[[Any], Tensor]
@@ -112,10 +113,11 @@ class TaskFreeMAS:
         event, first, losses = None, math.nan, torch.zeros(0)
         self.model.train()
         for step in range(self._steps):
-            losses = F.cross_entropy(self.model(inputs), labels, reduction="none")
-            if step == 0:
-                first = float(losses[:size].detach().mean())
-                event = self.detector.update(first)
+            with buffers_kept(self.model):
+                losses = F.cross_entropy(self.model(inputs), labels, reduction="none")
+                if step == 0:
+                    first = float(losses[:size].detach().mean())
+                    event = self.detector.update(first)
             self._optimizer.zero_grad()
             losses.mean().backward()  # type: ignore[no-untyped-call]
             self.mas.penalty_grad_()

@@ -19,7 +19,7 @@ from growmas.manager.council import Policies, several
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
 from growmas.structure import Structure
-from growmas.training.task_free.recent import Recent, Rewind, Seen
+from growmas.training.task_free.recent import Recent, Rewind, Seen, buffers_kept
 from growmas.training.task_free.records import Deed, Shift, StepDone
 from growmas.training.task_free.state import learner_state, restore_learner
 from growmas.training.task_free.trial import trial_on
@@ -186,10 +186,11 @@ class TaskFreeLearner:
             self._open([(inputs, labels)])
         self._rewind.keep(self.step)
         model = self.structure.model.train()
-        with self._view():
-            loss = self._loss(self._output(model, inputs), labels)
-        first = float(loss.detach())
-        event = self.detector.update(first)
+        with buffers_kept(model):
+            with self._view():
+                loss = self._loss(self._output(model, inputs), labels)
+            first = float(loss.detach())
+            event = self.detector.update(first)
         shift = None
         if event is not None and event.kind == "peak":
             shift = self._peak(event, inputs, labels, first)

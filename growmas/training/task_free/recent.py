@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,6 +102,8 @@ class Rewind:
             return None
         fitting = [kept for kept in self._kept if kept[0] <= step]
         reached, state = fitting[-1] if fitting else self._kept[0]
+        while self._kept[-1][0] > reached:
+            self._kept.pop()  # what later ones hold is undone
         with torch.no_grad():
             for name, tensor in _tensors(self._model):
                 tensor.copy_(state[name])
@@ -117,6 +120,19 @@ class Rewind:
     def load_state_dict(self, state: list[list[Any]]) -> None:
         """Take over what `state_dict` gave."""
         self._kept = deque(((step, dict(held)) for step, held in state), maxlen=KEPT)
+
+
+@contextmanager
+def buffers_kept(model: nn.Module) -> Iterator[None]:
+    """Put the model's buffers back if anything is raised: a norm takes in a batch as it runs."""
+    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for buffer, value in before:
+                buffer.copy_(value)
+        raise
 
 
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:

@@ -8,9 +8,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from growmas.closing import Closing
 from growmas.data.task_free import TaskFreeStream
 from growmas.training.task_free.records import StepDone
 
@@ -18,7 +18,7 @@ NAME = "stream.jsonl"
 FLUSH = 20
 
 
-class Trace:
+class Trace(Closing):
     """Writes the file; use it as a context manager.
 
     Args:
@@ -57,15 +57,8 @@ class Trace:
         """Have everything on disk, for a reader or a checkpoint."""
         self._file.flush()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 

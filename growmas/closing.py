@@ -1,4 +1,4 @@
-"""What a tracker and a history have in common: they hold a file, and close it."""
+"""What all that holds something until it is closed has in common."""
 
 from types import TracebackType
 from typing import Self
@@ -8,7 +8,7 @@ class Closing:
     """A context manager that calls `close` at its end."""
 
     def close(self) -> None:
-        """Give the file back."""
+        """Give back what is held."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

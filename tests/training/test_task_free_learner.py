@@ -3,6 +3,7 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import growmas as gm
 from growmas.checkpoint import read_state, write_state
@@ -137,6 +138,19 @@ def test_states_of_the_network_are_kept_now_and_then_and_come_back():
     assert rewind.back_to(30) is None
 
 
+def test_a_state_that_was_undone_does_not_come_back():
+    model, kept = torch.nn.Linear(1, 1), {}
+    rewind = Rewind(model)
+    for step in range(0, 20, 5):
+        kept[step] = model.weight.detach().clone()
+        rewind.keep(step)
+        with torch.no_grad():
+            model.weight.add_(1.0)
+    assert rewind.back_to(7) == 5
+    assert rewind.back_to(16) == 5
+    assert torch.equal(model.weight, kept[5])
+
+
 def test_a_false_alarm_changes_nothing_but_a_few_steps():
     class Nervous:
         def __init__(self):
@@ -249,6 +263,26 @@ def test_a_loss_that_is_no_number_is_named_and_not_learnt():
     with pytest.raises(ShiftError, match="the loss of step 3 is nan"):
         learner.learn(batch.inputs * float("nan"), batch.labels)
     assert all(map(torch.equal, before, learner.structure.model.parameters()))
+
+
+@pytest.mark.parametrize("fixed_size", [False, True])
+def test_norms_take_in_no_batch_that_is_not_learnt(fixed_size):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2))
+    optimizer, inputs = torch.optim.Adam(model.parameters()), torch.rand(16, 4)
+    learner = (
+        gm.TaskFreeMAS(model, optimizer, buffer=0)
+        if fixed_size
+        else gm.TaskFreeLearner(gm.Structure(model, inputs[:4]), optimizer)
+    )
+    labels = (inputs[:, 0] > inputs[:, 1]).long()
+    learner.learn(inputs, labels)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ShiftError, match="is nan"):
+        learner.learn(inputs * float("nan"), labels)
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert learner.learn(inputs, labels).step == 1
 
 
 # Task-free MAS

@@ -1,0 +1,39 @@
+"""The options that all commands have that print a view."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def _options(
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead.")] = False,
+    ascii: Annotated[bool, typer.Option("--ascii", help="Use ASCII characters only.")] = False,
+    width: Annotated[int | None, typer.Option(min=40, help="Columns to print to.")] = None,
+    svg: Annotated[
+        Path | None, typer.Option(help="Write a picture of it to this file too.")
+    ] = None,
+) -> None:
+    """What an `Output` is made from, as typer reads it."""
+
+
+def printed(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command these options in place of `output`, the `Output` that they make."""
+    signature, shared = inspect.signature(command), inspect.signature(_options).parameters
+    own = [each for name, each in signature.parameters.items() if name != "output"]
+
+    @functools.wraps(command)
+    def with_options(**given: Any) -> None:
+        from growmas.cli.output import Output  # not at the top: printing help need not wait for it
+
+        output = Output(**{name: given.pop(name) for name in shared})
+        command(**given, output=output)
+
+    parameters = [*own, *shared.values()]
+    with_options.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {each.name: each.annotation for each in parameters}
+    return with_options
