@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from growmas.errors import GrowmasWarning, PenaltyError
 from growmas.importance.batches import Forward
+from growmas.importance.measurement import check_is_module
 from growmas.penalty.accumulation import Data, accumulated, importance_of, normalized, precise
 from growmas.penalty.diagnosis import Quantiles, quantiles
 from growmas.penalty.settings import check_choices, check_share, check_used, matches
@@ -47,6 +48,7 @@ class TaskMemory:
         exclude: Collection[str],
     ) -> None:
         """See `MAS`."""
+        check_is_module(model)
         self.model: nn.Module = getattr(model, "_orig_mod", model)
         self.accumulate = accumulate
         self.discount = discount

@@ -27,6 +27,7 @@ from growmas.structure.norm_memory import NormMemory
 from growmas.structure.opaque import float_tensors
 from growmas.structure.plan import Plan, check_is_plan
 from growmas.structure.rehearsal import DryRun, Metrics, outputs_on, rehearse
+from growmas.structure.room import check_room
 from growmas.structure.saliency import consumer_saliency, unit_saliency
 from growmas.structure.standins import silencing, standing_in
 from growmas.structure.state import check_is_state, resize, structure_state
@@ -255,7 +256,7 @@ class Structure:
             PlanError: The plan does not fit the network; every problem is listed.
         """
         plan = Plan(prune or {}, grow or {}, replace or {}, reason, cause=cause or {})
-        plan.check(self._groups, self.fixed)
+        self._check(plan)
         living = {name: self._groups[name].unit_ids for name in plan.groups}
         return dataclasses.replace(plan, fingerprint=living)
 
@@ -265,8 +266,7 @@ class Structure:
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
         """
-        check_is_plan(plan)
-        plan.check(self._groups, self.fixed)
+        self._check(plan)
         return explain(self.model, self._run, self._groups, plan)
 
     def cost(self, plan: Plan | None = None) -> Cost:
@@ -275,8 +275,8 @@ class Structure:
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
         """
-        plan = plan or Plan()
-        plan.check(self._groups, self.fixed)
+        plan = Plan() if plan is None else plan
+        self._check(plan)
         return cost_after(self.model, self._run, self._groups, plan)
 
     def apply(
@@ -344,7 +344,7 @@ class Structure:
             generator=generator or self.generator,
             verify=verify,
         )
-        plan.check(self._groups, self.fixed)
+        self._check(plan)
         inventory, listeners = Inventory(self.model), tuple(self._listeners)
         with torch.inference_mode(False):  # parameters made inside could never be trained
             edit = carry_out(self, request, inventory, self._outputs, self._settle, listeners)
@@ -422,6 +422,7 @@ class Structure:
         plan = plan_of(layer, classes)
         start = Start(init, bias, generator or self.generator)
         head = self._heads.get(layer) or head_of(self.model, layer, self._groups)
+        check_room(self.model, {layer: head}, plan)
         followers = (*as_followers(followers), self._norms)
         check_followers(followers, self.model)
         inventory, listeners = Inventory(self.model), tuple(self._listeners)
@@ -557,6 +558,11 @@ class Structure:
         self._groups, self._heads = groups, heads
         self._tasks = tasks
         return dict(incision.swapped.values())
+
+    def _check(self, plan: Plan) -> None:
+        check_is_plan(plan)
+        plan.check(self._groups, self.fixed)
+        check_room(self.model, self._groups, plan)
 
     def _settle(self, groups: dict[str, UnitGroup]) -> None:
         self._groups = groups
