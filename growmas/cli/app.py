@@ -197,7 +197,7 @@ def shifts(
     width: Width = None,
     svg: Svg = None,
 ) -> None:
-    """Show the loss of a task-free run, its plateaus and peaks, widths, and detection scores."""
+    """Show the loss of a task-free run, with its shifts and widths."""
     from growmas.cli import reading
     from growmas.cli.output import Output
 
@@ -244,7 +244,7 @@ def export(
         Path | None, typer.Option("--out", "-o", help="The file; printed by default.")
     ] = None,
 ) -> None:
-    """Write the network, the lineage of its units, or a table, for other tools."""
+    """Write a graph or a table of a run for other tools."""
     from growmas.cli import exporting
 
     exporting.export(
@@ -282,7 +282,7 @@ def report(
     png: Annotated[bool, typer.Option("--png", help="With --figures: as PNG too.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
 ) -> None:
-    """Write a report: one HTML page with figures that answer, or the figures for a paper."""
+    """Write one HTML page with figures, or figures for a paper."""
     from growmas.cli.reporting import report as write
 
     write(runs, RUNS, out=out, figures=figures, png=png, overwrite=overwrite)
@@ -295,7 +295,7 @@ def watch(
         typer.Argument(help="Run directories, names below runs/, or history files; default all."),
     ] = None,
 ) -> None:
-    """Browse runs in the terminal, live or recorded: groups, tasks, units, differences."""
+    """Browse runs in the terminal, live or recorded."""
     from growmas.cli.watching import watch as browse
 
     browse(runs or [], RUNS)
@@ -303,7 +303,7 @@ def watch(
 
 @app.command()
 def doctor() -> None:
-    """Check what growmas needs on this machine, and say how to mend what is missing."""
+    """Check what growmas needs here, and how to mend it."""
     from growmas.cli.doctor import examine
 
     raise typer.Exit(examine())
@@ -322,7 +322,7 @@ def main() -> None:
         sys.stderr.close()
         raise SystemExit(0) from None
     except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename or 'writing the run'}")
+        _fail(f"{error.strerror or error}: {error.filename or 'the output is not complete'}")
 
 
 def _show_warning(
