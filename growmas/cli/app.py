@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 
 RUNS = Path("runs")
+_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 Run = Annotated[
     str, typer.Argument(help="A run directory, its name below runs/, or a history file.")
@@ -316,8 +317,12 @@ def main() -> None:
         app()
     except GrowmasError as error:
         _fail(str(error))
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # typer has caught it, and says nothing
+            _fail("interrupted; what was reported as done is on disk", code=_INTERRUPTED)
+        raise
     except KeyboardInterrupt:
-        _fail("interrupted; what was reported as done is on disk", code=130)
+        _fail("interrupted; what was reported as done is on disk", code=_INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
         sys.stderr.close()
         raise SystemExit(0) from None

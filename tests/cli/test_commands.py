@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from growmas.cli import main
+
 GROWMAS = Path(sys.executable).with_name("growmas")
 ROOT = Path(__file__).parents[2]
 SMALL = ["stream.tasks=2", "stream.limit=20", "training.epochs=1"]
@@ -135,3 +137,15 @@ def test_a_full_disk_is_told_from_a_run_that_failed(folder):
         )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith("error: No space left on device: the output is not complete")
+
+
+def test_an_interrupt_is_answered(monkeypatch, capsys, tmp_path):
+    def interrupted(folder, output):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("growmas.cli.reading.list_folder", interrupted)
+    monkeypatch.setattr(sys, "argv", ["growmas", "ls", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err.startswith("error: interrupted; what was reported as done is")
