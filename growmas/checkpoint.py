@@ -81,6 +81,7 @@ def write_state(path: str | os.PathLike[str], state: State) -> None:
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_encode(state, tensors, "state"))
     folder = Path(path)
+    _check_replaceable(folder)
     fresh, old = (folder.with_name(f".{folder.name}.{word}") for word in ("new", "old"))
     try:
         for leftover in (fresh, old):
@@ -95,6 +96,16 @@ def write_state(path: str | os.PathLike[str], state: State) -> None:
     except (OSError, SafetensorError) as error:
         shutil.rmtree(fresh, ignore_errors=True)
         raise CheckpointError(f"the checkpoint {folder} cannot be written: {error}") from error
+
+
+def _check_replaceable(folder: Path) -> None:
+    """Refuse to replace what is no checkpoint: it may be somebody's data."""
+    if folder.is_dir() and ((folder / "state.json").is_file() or not any(folder.iterdir())):
+        return
+    if folder.exists():
+        raise CheckpointError(
+            f"{folder} exists and is not a checkpoint, so it is not replaced: choose another path"
+        )
 
 
 def read_state(path: str | os.PathLike[str]) -> State:

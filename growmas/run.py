@@ -25,6 +25,7 @@ from growmas.config import (
     SourcesConfig,
     TaskFreeConfig,
     dump_config,
+    load_config,
 )
 from growmas.data import (
     Stream,
@@ -143,10 +144,14 @@ def run_experiment(
     _check_free(folder, overwrite=overwrite, resume=resume)
     if resume and not free:
         raise RunError("only runs over a task-free stream can be resumed: use --overwrite")
+    if resume:
+        _check_same(folder, experiment)
     _check_device(experiment.device)
     torch.set_num_threads(experiment.threads)
     if free:
-        return _run_task_free(experiment, folder, resume=resume, observer=observer)
+        return _run_task_free(
+            experiment, folder, overwrite=overwrite, resume=resume, observer=observer
+        )
     stream = build_stream(experiment)
     lessons = own_heads(stream) if experiment.method.kind in ANSWER_BY_TASK else stream
     structure = _build_structure(experiment, lessons)
@@ -168,7 +173,7 @@ def run_experiment(
         task_known=stream.scenario == "task",
     )
     results = _first_results(experiment, stream, structure)
-    _open_folder(folder, experiment, results)
+    _open_folder(folder, experiment, results, overwrite=overwrite)
     with TopologyTracker(structure, folder / "history.db") as tracker:
         for task in lessons.tasks:
             for epoch in learner.learn(task):
@@ -196,7 +201,12 @@ def run_experiment(
 
 
 def _run_task_free(
-    experiment: Experiment, folder: Path, *, resume: bool, observer: Observer | None
+    experiment: Experiment,
+    folder: Path,
+    *,
+    overwrite: bool,
+    resume: bool,
+    observer: Observer | None,
 ) -> Results:
     stream = build_task_free_stream(experiment)
     structure = _build_structure(experiment, stream, (stream.outputs,) * heads(experiment))
@@ -206,9 +216,9 @@ def _run_task_free(
     run = StreamRun(learner, structure, stream, folder=folder, device=experiment.device)
     results = _first_results(experiment, stream, structure)
     if resume:
-        results.accuracy = json.loads((folder / "metrics.json").read_text())["accuracy"]
+        results = Results(**json.loads((folder / "metrics.json").read_text(encoding="utf-8")))
     else:
-        _open_folder(folder, experiment, results)
+        _open_folder(folder, experiment, results, overwrite=overwrite)
     with run.start(resume=resume) as tracker:
         for done in run.go(tracker):
             results.accuracy[done.index :] = [list(done.row)]
@@ -340,6 +350,8 @@ def _metrics(stream: Stream | TaskFreeStream, row: list[float]) -> dict[str, flo
 
 def _check_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
     if resume:
+        if overwrite:
+            raise RunError("a run is either resumed or replaced: give one of resume and overwrite")
         if not (folder / "metrics.json").exists():
             raise RunError(f"{folder} is not a run that could be resumed")
         return
@@ -351,6 +363,21 @@ def _check_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
         raise RunError(f"{folder} exists and is not a run of growmas: name another with --out")
 
 
+def _check_same(folder: Path, experiment: Experiment) -> None:
+    """Refuse to go on with another experiment than the one that was begun."""
+    begun = load_config(folder / "config.yaml")
+    other = [
+        key
+        for key in sorted(set(Experiment.model_fields) - {"device", "threads"})
+        if getattr(begun, key) != getattr(experiment, key)
+    ]
+    if other:
+        raise RunError(
+            f"{folder} was begun with another config: {', '.join(other)} differ; resume it with "
+            f"growmas run {folder / 'config.yaml'} --out {folder} --resume"
+        )
+
+
 def _check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
@@ -358,16 +385,32 @@ def _check_device(device: str) -> None:
         raise RunError(f"device {device!r} cannot be used here: {error}") from error
 
 
-def _open_folder(folder: Path, experiment: Experiment, results: Results) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
-    (folder / "config.yaml").write_text(dump_config(experiment), encoding="utf-8")
+def _open_folder(
+    folder: Path, experiment: Experiment, results: Results, *, overwrite: bool
+) -> None:
+    _check_free(folder, overwrite=overwrite, resume=False)  # another run may have begun meanwhile
+    try:
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)
+        (folder / "config.yaml").write_text(dump_config(experiment), encoding="utf-8")
+    except OSError as error:
+        raise _unwritten(folder, error) from error
     _write_results(folder, results)
 
 
 def _write_results(folder: Path, results: Results) -> None:
     data: dict[str, Any] = asdict(results)
     fresh = folder / ".metrics.json.new"
-    fresh.write_text(json.dumps(data, indent=1), encoding="utf-8")
-    fresh.replace(folder / "metrics.json")
+    try:
+        fresh.write_text(json.dumps(data, indent=1), encoding="utf-8")
+        fresh.replace(folder / "metrics.json")
+    except OSError as error:
+        raise _unwritten(folder, error) from error
+
+
+def _unwritten(folder: Path, error: OSError) -> RunError:
+    return RunError(
+        f"the run {folder} could not be written: {error.strerror or error}; make room there, or "
+        "name another place with --out"
+    )

@@ -261,3 +261,19 @@ def test_a_head_that_grew_goes_along(trained, tmp_path):
         assert torch.equal(net.state_dict()[name], tensor), name
     with restored.view("a"):
         assert net(x).shape == (8, 2)
+
+
+def test_what_is_no_checkpoint_is_never_replaced(tmp_path):
+    net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
+    structure = gm.Structure(net, torch.rand(2, 4))
+    (tmp_path / "data").mkdir()
+    for path in (tmp_path / "data" / "mine.csv", tmp_path / "notes.txt"):
+        path.write_text("mine")
+    for place in ("data", "notes.txt"):
+        with pytest.raises(CheckpointError, match="exists and is not a checkpoint, so it is not"):
+            gm.save(tmp_path / place, structure=structure)
+    assert (tmp_path / "data" / "mine.csv").read_text() == "mine"
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "notes.txt"]
+    gm.save(tmp_path / "fresh", structure=structure)
+    gm.save(tmp_path / "fresh", structure=structure)

@@ -159,3 +159,20 @@ def test_networks_of_their_own_are_named_in_the_history(tmp_path):
     experiment = load_config(SMOKE, [*SMALL, "method={kind: separate}"])
     results = run_experiment(experiment, tmp_path / "run")
     assert set(results.units) == {f"networks.{i}.fc{j}" for i in (0, 1) for j in (1, 2)}
+
+
+def test_a_run_that_began_meanwhile_keeps_its_directory(tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    first, second = (load_config(SMOKE, [*SMALL, f"seed={seed}"]) for seed in (1, 2))
+
+    def slow(experiment):
+        stream = build_stream(experiment)
+        if experiment == second:  # while its data are read, the other one begins
+            run_experiment(first, folder)
+        return stream
+
+    monkeypatch.setattr("growmas.run.build_stream", slow)
+    with pytest.raises(RunError, match="exists: name another with --out"):
+        run_experiment(second, folder)
+    assert json.loads((folder / "metrics.json").read_text())["status"] == "finished"
+    assert load_config(folder / "config.yaml") == first

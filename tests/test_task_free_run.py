@@ -89,7 +89,8 @@ def test_methods_of_fixed_size_learn_the_stream_too(method, tmp_path):
     results = run_experiment(experiment, tmp_path / "run")
     assert results.units == {"fc1": 8}
     assert len(read_trace(tmp_path / "run").losses) == 30
-    run_experiment(experiment, tmp_path / "run", resume=True)  # finished: nothing is left to learn
+    again = run_experiment(experiment, tmp_path / "run", resume=True)  # nothing is left to learn
+    assert again == results
     assert read_trace(tmp_path / "run").contexts == ()
 
 
@@ -113,6 +114,11 @@ def test_what_cannot_be_resumed_is_said(finished, tmp_path):
     aware = load_config("configs/digits_smoke.yaml")
     with pytest.raises(RunError, match="only runs over a task-free stream can be resumed"):
         run_experiment(aware, copy, resume=True)
+    with pytest.raises(RunError, match="give one of resume and overwrite"):
+        run_experiment(experiment, folder, resume=True, overwrite=True)
+    other = load_config(SMOKE, [*SMALL, "training.learning_rate=0.5", "stream.steps_per_task=7"])
+    with pytest.raises(RunError, match="was begun with another config: stream, training differ"):
+        run_experiment(other, folder, resume=True)
     with pytest.raises(RunError, match="use build_task_free_stream"):
         build_stream(experiment)
 

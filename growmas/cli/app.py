@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 
 RUNS = Path("runs")
+_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 Run = Annotated[
     str, typer.Argument(help="A run directory, its name below runs/, or a history file.")
@@ -155,7 +156,7 @@ def importance(run: Run, *, output: "Output") -> None:
 @app.command(no_args_is_help=True)
 @printed
 def shifts(run: Run, *, output: "Output") -> None:
-    """Show the loss of a task-free run, its plateaus and peaks, widths, and detection scores."""
+    """Show the loss of a task-free run, with its shifts and widths."""
     from growmas.cli import reading
 
     reading.show_shifts(run, RUNS, output)
@@ -198,7 +199,7 @@ def export(
         Path | None, typer.Option("--out", "-o", help="The file; printed by default.")
     ] = None,
 ) -> None:
-    """Write the network, the lineage of its units, or a table, for other tools."""
+    """Write a graph or a table of a run for other tools."""
     from growmas.cli import exporting
 
     exporting.export(
@@ -233,7 +234,7 @@ def report(
     png: Annotated[bool, typer.Option("--png", help="With --figures: as PNG too.")] = False,
     overwrite: Annotated[bool, typer.Option(help="Replace files that are there.")] = False,
 ) -> None:
-    """Write a report: one HTML page with figures that answer, or the figures for a paper."""
+    """Write one HTML page with figures, or figures for a paper."""
     from growmas.cli.reporting import report as write
 
     write(runs, RUNS, out=out, figures=figures, png=png, overwrite=overwrite)
@@ -246,7 +247,7 @@ def watch(
         typer.Argument(help="Run directories, names below runs/, or history files; default all."),
     ] = None,
 ) -> None:
-    """Browse runs in the terminal, live or recorded: groups, tasks, units, differences."""
+    """Browse runs in the terminal, live or recorded."""
     from growmas.cli.watching import watch as browse
 
     browse(runs or [], RUNS)
@@ -254,7 +255,7 @@ def watch(
 
 @app.command()
 def doctor() -> None:
-    """Check what growmas needs on this machine, and say how to mend what is missing."""
+    """Check what growmas needs here, and how to mend it."""
     from growmas.cli.doctor import examine
 
     raise typer.Exit(examine())
@@ -267,13 +268,17 @@ def main() -> None:
         app()
     except GrowmasError as error:
         _fail(str(error))
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:  # typer has caught it, and says nothing
+            _fail("interrupted; what was reported as done is on disk", code=_INTERRUPTED)
+        raise
     except KeyboardInterrupt:
-        _fail("interrupted; what was reported as done is on disk", code=130)
+        _fail("interrupted; what was reported as done is on disk", code=_INTERRUPTED)
     except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
         sys.stderr.close()
         raise SystemExit(0) from None
     except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename or 'writing the run'}")
+        _fail(f"{error.strerror or error}: {error.filename or 'the output is not complete'}")
 
 
 def _show_warning(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from growmas.cli.reading import open_history
 from growmas.errors import RunError
 from growmas.history import TopologyHistory
+from growmas.whole_file import whole_file
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -32,7 +33,10 @@ def export(
         RunError: If it is not said what to write, or options contradict each other.
     """
     if (graph is None) == (table is None):
-        raise RunError("say what to export: either --graph architecture or lineage, or --table ...")
+        raise RunError(
+            "say what to export: either --graph architecture or lineage, or --table units, "
+            "importance, metrics, events, layers or sizes"
+        )
     format = format or _format_of(out, "json" if graph else "csv")
     with open_history(run, root) as history:
         if table is not None:
@@ -55,7 +59,8 @@ def _write_graph(graph: "nx.DiGraph[Any]", format: str, out: Path | None) -> Non
     if out is None:
         sys.stdout.write(text)
     else:
-        out.write_text(text, encoding="utf-8")
+        with whole_file(out) as fresh:
+            fresh.write_text(text, encoding="utf-8")
 
 
 def _write_table(history: TopologyHistory, table: str, format: str, out: Path | None) -> None:
@@ -66,11 +71,12 @@ def _write_table(history: TopologyHistory, table: str, format: str, out: Path | 
     if format == "parquet":
         if out is None:
             raise RunError("Parquet is not for a terminal: name a file with -o FILE")
-        write_parquet(history, table, out)
+        with whole_file(out) as fresh:
+            write_parquet(history, table, fresh)
     elif out is None:
         write_csv(history, table, sys.stdout)
     else:
-        with out.open("w", encoding="utf-8", newline="") as file:
+        with whole_file(out) as fresh, fresh.open("w", encoding="utf-8", newline="") as file:
             write_csv(history, table, file)
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
+from growmas.whole_file import whole_file
+
 _PICTURE_WIDTH = 100
 
 
@@ -39,7 +41,8 @@ class Output:
             title: Of the picture.
         """
         if self.svg is not None:
-            self.svg.write_text(self._picture(view(self.ascii), title), encoding="utf-8")
+            with whole_file(self.svg) as fresh:
+                fresh.write_text(self._picture(view(self.ascii), title), encoding="utf-8")
         if self.as_json:
             sys.stdout.write(json.dumps(data(), indent=1) + "\n")
         else:

@@ -51,7 +51,10 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
         _from_1(connection, path)
         connection.execute("COMMIT")
     except sqlite3.Error as error:
-        raise HistoryError(f"{path} could not be brought up to date: {error}") from error
+        raise HistoryError(
+            f"{path} could not be brought up to date: {error}. If the run that wrote it had only "
+            "begun, or found no room on the disk, there is nothing in it: run it again"
+        ) from error
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")

@@ -355,7 +355,14 @@ def _summary(topology: Topology, metrics: Mapping[str, float]) -> dict[str, Any]
 
 
 def _finite_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    numbers = {name: float(value) for name, value in metrics.items()}
+    numbers = {}
+    for name, value in metrics.items():
+        try:
+            numbers[name] = float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise HistoryError(
+                f"metrics: {name}={value!r:.80} is not a number; give one by name"
+            ) from error
     bad = [f"{name} = {value}" for name, value in numbers.items() if not math.isfinite(value)]
     if bad:
         raise HistoryError(f"metrics must be finite, leave these out: {', '.join(bad)}")

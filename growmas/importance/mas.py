@@ -17,7 +17,7 @@ from growmas.importance.batches import (
     to_device,
 )
 from growmas.importance.exact import Trust, absolute_sums
-from growmas.importance.measurement import Measurement, check_finite
+from growmas.importance.measurement import Measurement, check_finite, check_is_module
 from growmas.importance.objective import make_objective
 from growmas.importance.probe import trusted_rules
 from growmas.importance.sums import ImportanceSum, running_dtype
@@ -107,6 +107,7 @@ def importance_sum(
 
 def ask(model: nn.Module, forward: Forward, function: str | Callable[[Any], Tensor]) -> Measurement:
     """Ask for every floating-point parameter of `model`."""
+    check_is_module(model)
     parameters = {n: p for n, p in model.named_parameters() if p.is_floating_point()}
     return Measurement(model, parameters, forward, make_objective(function))
 

@@ -38,9 +38,10 @@ class Measurement:
 
         Raises:
             ImportanceError: The output does not have one row per sample.
-            DataError: The output is NaN or infinite somewhere.
+            DataError: The model does not run on the batch, or its output is NaN or infinite
+                somewhere.
         """
-        values = self.objective(self.forward(self.model, batch))
+        values = self.objective(self._output(batch, where))
         given = batch_size(batch)
         if given not in (None, len(values)):
             raise ImportanceError(
@@ -55,6 +56,27 @@ class Measurement:
                 "samples; look for NaN in the inputs or in the parameters"
             )
         return values
+
+    def _output(self, batch: Any, where: str) -> Any:
+        try:
+            return self.forward(self.model, batch)
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise DataError(
+                f"{where}: the model does not run on it ({error}). Its shape and dtype must be "
+                "what the model is called with; or pass forward=lambda model, batch: ..."
+            ) from error
+
+
+def check_is_module(model: object) -> None:
+    """Refuse what is no network.
+
+    Raises:
+        ImportanceError: It is something else.
+    """
+    if not isinstance(model, nn.Module):
+        raise ImportanceError(f"expected a torch.nn.Module, got {model!r:.80}")
 
 
 def check_finite(gradients: Mapping[str, Tensor]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from growmas.errors import GrowmasWarning, PenaltyError
 from growmas.importance.batches import Forward
+from growmas.importance.measurement import check_is_module
 from growmas.penalty.accumulation import (
     Data,
     accumulated,
@@ -55,6 +56,7 @@ class TaskMemory:
         exclude: Collection[str],
     ) -> None:
         """See `MAS`."""
+        check_is_module(model)
         self.model: nn.Module = getattr(model, "_orig_mod", model)
         self.accumulate = accumulate
         self.discount = discount

@@ -10,6 +10,7 @@ from growmas.report.facts import RunFacts
 from growmas.report.figure import Figure
 from growmas.report.page import build_page, comparison_figures, run_figures
 from growmas.report.palette import file_styles
+from growmas.whole_file import whole_file
 
 _SCALE = 3  # pixels of a PNG per pixel of a figure, so that print is sharp
 
@@ -89,15 +90,7 @@ def _check_free(paths: Sequence[Path], *, overwrite: bool) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write all of a file or nothing: into a new one beside it, which then takes its name."""
-    fresh = path.with_name(f".{path.name}.new")
-    try:
+    with suppress(OSError):  # `whole_file` says it with the path
         path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as fresh:
         fresh.write_bytes(content)
-        fresh.replace(path)
-    except OSError as error:
-        with suppress(OSError):  # it may not be there, nor the folder be one
-            fresh.unlink(missing_ok=True)
-        raise RunError(
-            f"{path} could not be written: {error.strerror or error}; choose another place"
-        ) from error

@@ -53,9 +53,15 @@ def finite(loss: float, step: int) -> float:
     """The loss as a number.
 
     Raises:
-        ShiftError: It is NaN or infinite.
+        ShiftError: It is no single number, or NaN or infinite.
     """
-    number = float(loss)
+    try:
+        number = float(loss)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch's, for several elements
+        raise ShiftError(
+            f"the loss of step {step} is a {type(loss).__name__} that is not one number: give "
+            "the mean over the batch, as a float or a tensor of one element"
+        ) from error
     if not math.isfinite(number):
         raise ShiftError(
             f"the loss of step {step} is {number}: a detector needs finite losses; lower the "

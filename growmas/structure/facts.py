@@ -17,6 +17,7 @@ from growmas.structure.layer_info import LayerInfo, layer_infos
 from growmas.structure.norm_memory import NormMemory
 from growmas.structure.opaque import float_tensors
 from growmas.structure.plan import Plan, check_is_plan
+from growmas.structure.room import check_room
 from growmas.structure.saliency import consumer_saliency, unit_saliency
 from growmas.structure.tracing import StructureForward
 from growmas.traceless import traceless
@@ -171,7 +172,7 @@ class StructureFacts:
             PlanError: The plan does not fit the network; every problem is listed.
         """
         plan = Plan(prune or {}, grow or {}, replace or {}, reason, cause=cause or {})
-        plan.check(self._groups, self.fixed)
+        self._check(plan)
         living = {name: self._groups[name].unit_ids for name in plan.groups}
         return dataclasses.replace(plan, fingerprint=living)
 
@@ -181,8 +182,7 @@ class StructureFacts:
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
         """
-        check_is_plan(plan)
-        plan.check(self._groups, self.fixed)
+        self._check(plan)
         return explain(self.model, self._run, self._groups, plan)
 
     def cost(self, plan: Plan | None = None) -> Cost:
@@ -191,9 +191,14 @@ class StructureFacts:
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
         """
-        plan = plan or Plan()
-        plan.check(self._groups, self.fixed)
+        plan = Plan() if plan is None else plan
+        self._check(plan)
         return cost_after(self.model, self._run, self._groups, plan)
+
+    def _check(self, plan: Plan) -> None:
+        check_is_plan(plan)
+        plan.check(self._groups, self.fixed)
+        check_room(self.model, self._groups, plan)
 
     def _run(self, model: nn.Module) -> Any:
         return self._forward(model, self.example_inputs)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 
+AT_THE_OUTPUT = "it reaches the output of the network"
+"""Why the last layers are no groups: a plan may not change the shape of the answer."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -184,7 +187,12 @@ def check_is_plan(plan: Any) -> None:
 def unknown_group(name: str, groups: Mapping[str, UnitGroup], fixed: Mapping[str, str]) -> str:
     """What is wrong with a name that is none of the groups', with the nearest one."""
     if name in fixed:
-        return f"group {name!r} cannot change: {fixed[name]}"
+        hint = (
+            f"; classes are added with structure.grow_head({name!r}, ...)"
+            if fixed[name].startswith(AT_THE_OUTPUT)
+            else ""
+        )
+        return f"group {name!r} cannot change: {fixed[name]}{hint}"
     near = get_close_matches(name, groups, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(groups) or 'none'}"
     return f"no group {name!r}; {hint}"

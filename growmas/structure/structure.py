@@ -18,8 +18,9 @@ from growmas.structure.groups import UnitGroup, restored_groups, task_index, you
 from growmas.structure.heads import Start, head_of, narrowed, plan_of, widen_head
 from growmas.structure.inventory import Inventory
 from growmas.structure.newborns import Initialisation
-from growmas.structure.plan import Plan, check_is_plan
+from growmas.structure.plan import Plan
 from growmas.structure.rehearsal import DryRun, Metrics, outputs_on, rehearse
+from growmas.structure.room import check_room
 from growmas.structure.standins import silencing, standing_in
 from growmas.structure.state import check_is_state, resize, structure_state
 from growmas.structure.statistics import ActivationStatistics
@@ -185,7 +186,6 @@ class Structure(StructureFacts):
             DataError: Reconstruction has no data, or bad data.
         """
         self._views.check_none()
-        check_is_plan(plan)
         request = Request(
             plan,
             (*as_followers(followers), self._norms),
@@ -197,7 +197,7 @@ class Structure(StructureFacts):
             generator=generator or self.generator,
             verify=verify,
         )
-        plan.check(self._groups, self.fixed)
+        self._check(plan)
         inventory, listeners = Inventory(self.model), tuple(self._listeners)
         with torch.inference_mode(False):  # parameters made inside could never be trained
             edit = carry_out(self, request, inventory, self._outputs, self._settle, listeners)
@@ -275,6 +275,7 @@ class Structure(StructureFacts):
         plan = plan_of(layer, classes)
         start = Start(init, bias, generator or self.generator)
         head = self._heads.get(layer) or head_of(self.model, layer, self._groups)
+        check_room(self.model, {layer: head}, plan)
         followers = (*as_followers(followers), self._norms)
         check_followers(followers, self.model)
         inventory, listeners = Inventory(self.model), tuple(self._listeners)

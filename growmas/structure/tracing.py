@@ -18,6 +18,7 @@ from growmas.structure.axes import Side, axes_of, is_registered, why_fixed
 from growmas.structure.flow import Flow, Node, Raw
 from growmas.structure.opaque import float_tensors, opaque
 from growmas.structure.passages import Relation, operation
+from growmas.structure.plan import AT_THE_OUTPUT
 from growmas.structure.streams import Point
 
 StructureForward = Callable[[nn.Module, Any], Any]
@@ -224,7 +225,7 @@ class DependencyTrace:
         two_sided = self._two_sided(node)
         if side == "out" or not two_sided:
             if node in self._ends:
-                yield node, side, (), "it reaches the output of the network"
+                yield node, side, (), AT_THE_OUTPUT
             for following in dict.fromkeys(node.outputs):
                 link = self._flow.link(node, following)
                 its_side: Side = "in" if self._two_sided(following) else "out"

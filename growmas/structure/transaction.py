@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from growmas.errors import SurgeryError
 from growmas.importance.batches import Forward
 from growmas.structure.calibration import calibrate_fresh
 from growmas.structure.edit import Edit
@@ -131,7 +132,14 @@ def _expected(
     """The outputs of the network with the doomed units silenced."""
     doomed = {name: set(ids) for name, ids in plan.removed.items()}
     with silenced(structure.model, structure.groups.values(), doomed):
-        return outputs()
+        try:
+            return outputs()
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise SurgeryError(
+                f"the network does not run on the structure's example inputs any more ({error}); "
+                "nothing was changed. Give the network back the dtype and device it had, or make "
+                "a new Structure"
+            ) from error
 
 
 class _Listening:

@@ -41,6 +41,11 @@ def check_outputs(
             f"after changing {changed} the forward pass fails ({error}); {undone}. The model "
             "fixes a width outside its layers, for instance in view() or reshape()"
         ) from error
+    if not any(t.numel() for t in expected):
+        raise SurgeryError(
+            f"the example inputs hold no sample, so changing {changed} cannot be verified; "
+            f"{undone}. Make the Structure with a few real samples, or pass verify=False"
+        )
     if [t.shape for t in found] != [t.shape for t in expected]:
         raise SurgeryError(f"changing {changed} would change the output's shape; {undone}")
     for new, old in zip(found, expected, strict=True):

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from growmas.cli import main
+
 GROWMAS = Path(sys.executable).with_name("growmas")
 ROOT = Path(__file__).parents[2]
 SMALL = ["stream.tasks=2", "stream.limit=20", "training.epochs=1"]
@@ -117,3 +119,33 @@ def test_reading_and_help_never_import_torch(folder, arguments):
         "assert not loaded, loaded\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, capture_output=True)
+
+
+def test_the_list_of_commands_is_not_cut_off():
+    listed = growmas("--help").split("Commands:")[1]
+    assert "doctor" in listed
+    assert "..." not in listed
+
+
+def test_a_full_disk_is_told_from_a_run_that_failed(folder):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [GROWMAS, "show", "one"], cwd=folder, stdout=full, stderr=subprocess.PIPE, text=True,
+            check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: No space left on device: the output is not complete")
+
+
+def test_an_interrupt_is_answered(monkeypatch, capsys, tmp_path):
+    def interrupted(folder, output):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("growmas.cli.reading.list_folder", interrupted)
+    monkeypatch.setattr(sys, "argv", ["growmas", "ls", str(tmp_path)])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 130
+    assert capsys.readouterr().err.startswith("error: interrupted; what was reported as done is")

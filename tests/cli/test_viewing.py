@@ -174,3 +174,15 @@ def test_the_page_of_screens_has_every_view_80_columns_wide():
     screens = re.findall(r"```console\n\$ growmas (\w+) .*\n([^`]+)```", text)
     assert {command for command, _ in screens} == {*COMMANDS}
     assert max(len(line) for _, screen in screens for line in screen.splitlines()) <= 80
+
+
+def test_a_picture_that_has_no_room_leaves_the_one_that_was_there(growmas, folder):
+    picture = folder / "kept.svg"
+    picture.write_text("what was there")
+    growmas("show", "one", "--svg", folder / "runs", code=2)
+    (folder / ".kept.svg.new").mkdir()  # in its way
+    error = growmas("show", "one", "--svg", picture, code=2)
+    assert "kept.svg could not be written" in error
+    assert picture.read_text() == "what was there"
+    assert growmas("show", "one", "--svg", "/dev/null")
+    assert not Path("/dev/null").is_file()

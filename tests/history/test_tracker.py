@@ -233,3 +233,10 @@ def test_the_schema_serves_plain_sql(structure: FakeStructure, path: Path) -> No
     connection.close()
     assert widths == [("fc1", 8), ("fc2", 3)]
     assert broken == []
+
+
+def test_a_metric_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    with TopologyTracker(FakeStructure({"fc1": 4}), tmp_path / "run.db") as tracker:
+        with pytest.raises(HistoryError, match="metrics: accuracy='high' is not a number"):
+            tracker.snapshot("a", metrics={"accuracy": "high"})  # type: ignore[dict-item]
+        tracker.snapshot("a", metrics={"accuracy": 0.5})

@@ -317,3 +317,17 @@ def test_samples_that_influence_the_first_two_are_noticed() -> None:
 def test_one_batch_is_not_taken_for_batches(measure: Callable[..., Any], batches: Any) -> None:
     with pytest.raises(DataError, match=r"expected an iterable .*a single batch as \[batch\]"):
         measure(MLP.model(), batches)
+
+
+@pytest.mark.parametrize("measure", [mas_importance, hebbian_importance])
+@pytest.mark.parametrize(
+    "change", [lambda x: x[:, :-1], lambda x: x.bfloat16(), lambda x: x.long()]
+)
+def test_a_batch_the_model_does_not_run_on(measure: Any, change: Any) -> None:
+    good = MLP.inputs(4)
+    with pytest.raises(DataError, match=r"the first batch: the model does not run on it \("):
+        measure(MLP.model(), [change(good)])
+    with pytest.raises(
+        DataError, match=r"batch 1: the model does not run on it \(.*forward=lambda"
+    ):
+        measure(MLP.model(), [good, change(good)])

@@ -189,3 +189,11 @@ def test_detectors_of_losses_do_without_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("loss", ["x", None, [1.0, 2.0]])
+def test_a_loss_that_is_no_number_is_refused(loss):
+    with pytest.raises(
+        ShiftError, match=r"loss of step 0 is a \w+ that is not one number: give the"
+    ):
+        gm.PlateauDetector().update(loss)

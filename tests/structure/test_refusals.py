@@ -22,6 +22,8 @@ def structure() -> Structure:
     [
         (lambda: Plan(grow={"fc": 1}), "no group 'fc'; there are 0, 2"),
         (lambda: Plan(grow={"4": 1}), "group '4' cannot change: it reaches the output of the netw"),
+        (lambda: Plan(grow={"4": 1}), r"classes are added with structure.grow_head\('4', ...\)"),
+        (lambda: Plan(grow={"0": 10**12}), r"adding 1,000,000,000,000 units to '0' would take at"),
         (lambda: Plan(grow={"0": -1}), "grow '0': expected a number of units >= 0, got -1"),
         (lambda: Plan(grow={"0": 1.5}), "grow '0': expected a number of units >= 0, got 1.5"),
         (lambda: Plan(grow={"0": True}), "grow '0': expected a number of units >= 0, got True"),
@@ -216,3 +218,37 @@ def test_scripted_models_are_refused_by_name() -> None:
 
     with pytest.raises(SurgeryError, match=r"the model is TorchScript.* before scripting"):
         Structure(Scripted(), MLP.inputs(3))
+
+
+def test_what_has_no_room_is_refused_before_anything_is_allocated(structure: Structure) -> None:
+    absurd = Plan(grow={"0": 10**9, "2": 10**9})
+    for refuse in (structure.apply, structure.explain, structure.cost, structure.dry_run):
+        with pytest.raises(PlanError, match=r"than the [\d,]+ GiB that cpu has: grow by fewer"):
+            refuse(absurd)
+    with pytest.raises(PlanError, match=r"units to '4' would take at least"):
+        structure.grow_head("4", 10**12)
+
+
+def test_what_is_no_plan_is_refused_everywhere(structure: Structure) -> None:
+    for refuse in (structure.apply, structure.explain, structure.cost, structure.dry_run):
+        with pytest.raises(PlanError, match=r"expected a Plan, got .*: write Plan\(prune="):
+            refuse({"0": 2})  # type: ignore[arg-type]
+
+
+def test_an_edit_that_cannot_be_verified_is_refused() -> None:
+    empty = Structure(MLP.model(), MLP.inputs(3)[:0])
+    with pytest.raises(SurgeryError, match="the example inputs hold no sample, so changing 0 cann"):
+        empty.apply(Plan(grow={"0": 1}))
+    assert empty.apply(Plan(grow={"0": 1}), verify=False).born
+    model = MLP.model()
+    structure = Structure(model, MLP.inputs(3))
+    model.to(torch.bfloat16)
+    with pytest.raises(SurgeryError, match="does not run on the structure's example inputs any mo"):
+        structure.apply(Plan(grow={"0": 1}))
+
+
+def test_what_is_no_network_is_refused() -> None:
+    with pytest.raises(GrowmasError, match=r"expected a torch.nn.Module, got 'net'"):
+        MAS("net")  # type: ignore[arg-type]
+    with pytest.raises(GrowmasError, match=r"expected a torch.nn.Module, got 'net'"):
+        mas_importance("net", [MLP.inputs(3)])  # type: ignore[arg-type]
