@@ -12,7 +12,7 @@ ROOT = Path(growmas.__file__).parent
 
 LAYERS = (
     {"closing", "errors", "traceless"},
-    {"importance", "metrics"},
+    {"importance", "metrics", "whole_file"},
     {"structure", "data"},
     {"penalty", "contexts", "history", "config"},
     {"manager", "shift", "models"},

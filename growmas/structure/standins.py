@@ -38,7 +38,12 @@ def standing_in(model: nn.Module, makers: Mapping[Place, StandIn]) -> Iterator[N
     paths = dict.fromkeys(modules[name] for name in names)
     before = {module: vars(module).get("forward") for module in paths}
     masked = [make for make in makers.values() if isinstance(make, Masked)]
-    steps = register_optimizer_step_post_hook(lambda *_: [make.drop() for make in masked])
+
+    def stepped(*_: Any) -> None:
+        for make in masked:
+            make.drop()
+
+    steps = register_optimizer_step_post_hook(stepped)
     try:
         for module in paths:
             module.__dict__["forward"] = _Forward(calls, module)

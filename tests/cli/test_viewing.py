@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -35,7 +36,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("views")
     write_lives(folder / "runs" / "one" / "history.db")
     write_residual(folder / "runs" / "two" / "history.db")
-    write_lives(folder / "mine.db")
+    shutil.copy(folder / "runs" / "one" / "history.db", folder / "mine.db")
     return folder
 
 
