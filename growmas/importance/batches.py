@@ -4,7 +4,8 @@ A batch is a tensor [N, ...], a tuple or list whose first entry is the input, or
 keyword arguments. Anything else needs a `forward` of the caller's.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -89,3 +90,25 @@ def map_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
         parts = [map_tensors(value, change) for value in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return batch
+
+
+_OF_SHAPES = ("shape", "size of tensor", "dimension", "channels")
+"""What torch's errors about shapes speak of; other errors are not of the data."""
+
+
+@contextmanager
+def data_that_fits() -> Iterator[None]:
+    """Say of data whose shape the network cannot take that it is the data.
+
+    Raises:
+        DataError: With what torch says of the shapes.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not any(word in str(error) for word in _OF_SHAPES):
+            raise
+        raise DataError(
+            f"a batch does not go through the network: {error}. Nothing was changed; give batches "
+            "whose samples have the shape the network takes, or forward=lambda model, batch: ..."
+        ) from error

@@ -1,10 +1,9 @@
 """The settings of policies and the data they measure on: what they may be."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from growmas.errors import DataError, PlanError
+from growmas.errors import PlanError
 from growmas.structure import Structure
 from growmas.structure.plan import unknown_group
 
@@ -33,28 +32,6 @@ def check_number(
     kinds = int if whole else int | float
     if isinstance(value, bool) or not isinstance(value, kinds) or not fits(value):
         raise PlanError(f"{key}={value!r}: expected {expected}")
-
-
-_OF_SHAPES = ("shape", "size of tensor", "dimension", "channels")
-"""What torch's errors about shapes speak of; other errors are not of the data."""
-
-
-@contextmanager
-def data_that_fits() -> Iterator[None]:
-    """Say of data whose shape the network cannot take that it is the data.
-
-    Raises:
-        DataError: With what torch says of the shapes.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        if not any(word in str(error) for word in _OF_SHAPES):
-            raise
-        raise DataError(
-            f"a batch does not go through the network: {error}. Nothing was changed; give batches "
-            "whose samples have the shape the network takes, or forward=lambda model, batch: ..."
-        ) from error
 
 
 def group_problems(structure: Structure, named: Mapping[str, Iterable[str]]) -> list[str]:

@@ -7,9 +7,8 @@ from torch.optim import Optimizer
 
 from growmas.errors import DataError, PlanError
 from growmas.history.tracker import TopologyTracker
-from growmas.importance.batches import Forward
+from growmas.importance.batches import Forward, data_that_fits
 from growmas.manager.budget import Budget
-from growmas.manager.checks import data_that_fits
 from growmas.manager.council import Council, Decide, Policies, several
 from growmas.manager.memory import Memory
 from growmas.manager.need import trial_loss

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from growmas.errors import DataError, PlanError, SurgeryError
-from growmas.importance.batches import Forward, default_forward
+from growmas.importance.batches import Forward, data_that_fits, default_forward
 from growmas.structure.edit import AxisChange, reindexed
 from growmas.structure.moments import Moments
 from growmas.structure.plan import Plan
@@ -167,7 +167,8 @@ class Repair:
         was = {name: self._before.get_submodule(name) for name in stage}
         with traceless(self._model), torch.no_grad(), watched(now) as calls, watched(was) as old:
             for batch in usable(self._batches, self._model):
-                self._forward(self._before, batch)
+                with data_that_fits():
+                    self._forward(self._before, batch)
                 self._forward(self._model, batch)
                 for name in stage:
                     reader = self._readers[name]

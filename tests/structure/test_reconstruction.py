@@ -431,3 +431,12 @@ def test_hidden_units_of_a_transformer_in_spite_of_its_fused_path():
     plan = gm.Plan(prune={"layer.linear1": [0, 3, 4, 7, 9]})
     tried = structure.dry_run(plan, batches=[x], reconstruct=[x])
     assert tried.reconstructed.relative_change < 0.8 * tried.after.relative_change
+
+
+def test_batches_of_another_shape_are_refused_in_words() -> None:
+    net, before = seeded(mlp), seeded(mlp).state_dict()
+    structure = gm.Structure(net, data(2, 6))
+    with pytest.raises(DataError, match=r"does not go through the network.*forward="):
+        structure.apply(gm.Plan(prune={"0": [1]}), reconstruct=[data(4, 5)])
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert structure.groups["0"].width == 8
