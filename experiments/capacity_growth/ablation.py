@@ -1,14 +1,13 @@
 """What each part is worth: one left out or changed at a time, on ten permutations."""
 
-from cases import CLASSES, TASKS, TEN, Case, Study, grown, mlp, ten
+from cases import CLASSES, MULTIPLIED, TASKS, Case, Study, grown, mlp, permuted, selected
 
-BASE = ten(3)
-LIKE = TEN
+BASE = permuted(10, 3)
 
 
 def changed(name, fixed=None, **parts):
-    config = {**grown(24, 0.01, TASKS, prune={"ratio": 0.02}), **parts}
-    return Case(name, config, mlp(64, 64), like=LIKE, fixed=fixed or {})
+    whole = grown(24, 0.02, TASKS, grow=selected(24, 1), prune={"ratio": 0.02})
+    return Case(name, {**whole, **parts}, mlp(64, 64), like=BASE.title, fixed=fixed or {})
 
 
 VIEWS_OFF = ("without views",)
@@ -23,12 +22,9 @@ ABLATION = Study(
         changed("without MAS", fixed={"method.strength": 0.0}),
         changed("without pruning", prune=None),
         changed("without reconstruction", prune={"ratio": 0.02, "reconstruct": False}),
-        changed(
-            "overgrown, the best third kept", grow={"kind": "overgrow", "keep": 24, "after": 1}
-        ),
+        changed("grown without selection", grow={"units": 24}),
         changed("hard protection of a third as well", protect=0.33),
         changed("entropy for a context", context={"kind": "entropy"}),
-        changed("Gaussians of classes multiplied", context=CLASSES),
+        changed("Gaussians of classes multiplied", context={**CLASSES, **MULTIPLIED}),
     ),
-    (1, 2),
 )

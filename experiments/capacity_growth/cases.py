@@ -1,6 +1,6 @@
 """What is run: streams, methods, and the settings that each of them is tuned over.
 
-Every method gets four settings on every stream. A setting is a dict of overrides.
+Every method gets six settings on every stream. A setting is a dict of overrides.
 """
 
 from dataclasses import dataclass, field
@@ -10,6 +10,8 @@ DROPPED = 0.2  # share of input pixels set to zero in training
 
 FILTERS = {"kind": "gaussian", "per": "class", "features": "filters", "dimensions": 200}
 TASKS = {"kind": "gaussian", "per": "task", "dimensions": 30, "combine": "none"}
+CLASSES = {"kind": "gaussian", "per": "class", "dimensions": 40}
+MULTIPLIED = {"combine": "classes", "temperature": 2}
 
 
 @dataclass(frozen=True)
@@ -43,16 +45,12 @@ class Study:
         stream: Its config.
         training: What all methods have in common.
         cases: The methods.
-        seeds: That are reported.
-        tune_on: Tasks of the stream that settings are chosen on; None takes all.
     """
 
     title: str
     stream: dict
     training: dict
     cases: tuple[Case, ...]
-    seeds: tuple[int, ...] = SEEDS
-    tune_on: int | None = None
 
 
 def mlp(*hidden):
@@ -63,16 +61,16 @@ def conv(channels, hidden):
     return {"kind": "convnet", "channels": list(channels), "hidden": [hidden]}
 
 
-def plain():
+def plain(rates=(0.003, 0.006, 0.012)):
     """Learning rate and input dropout, for methods without a penalty."""
     return tuple(
         {"training.learning_rate": rate, "training.input_dropout": share}
-        for rate in (0.003, 0.006)
+        for rate in rates
         for share in (0.0, DROPPED)
     )
 
 
-def penalised(low, high):
+def penalised(low, middle, high):
     """Learning rate, strength and input dropout, for methods with one."""
     return tuple(
         {
@@ -81,15 +79,17 @@ def penalised(low, high):
             "method.strength": strength,
         }
         for rate, strength, share in (
-            (0.003, low, DROPPED),
+            (0.003, middle, DROPPED),
             (0.006, low, DROPPED),
+            (0.006, middle, DROPPED),
             (0.006, high, DROPPED),
-            (0.006, low, 0.0),
+            (0.012, middle, DROPPED),
+            (0.006, middle, 0.0),
         )
     )
 
 
-def gaussians(features):
+def gaussians(features, every_dimensions=(100, 200)):
     """Dimensions and shrinkage."""
     return tuple(
         {
@@ -100,8 +100,8 @@ def gaussians(features):
                 "shrinkage": shrinkage,
             }
         }
-        for dimensions in (100, 200)
-        for shrinkage in (0.1, 0.2)
+        for dimensions in every_dimensions
+        for shrinkage in (0.05, 0.1, 0.2)
     )
 
 
@@ -116,22 +116,28 @@ def grown(units, strength, context, **others):
             "context": context, **others}  # fmt: skip
 
 
+def selected(units, after):
+    """Three times as many units at first, of which the best stay."""
+    return {"kind": "overgrow", "keep": units, "factor": 3, "after": after}
+
+
 def split(scenario):
     """Five tasks of two digits. Without labels of tasks, networks are those learnt with them."""
     known = scenario == "task"
     like = None if known else "split, task known"
     context = None if known else {**FILTERS, "combine": "tasks"}
-    strengths = (0.1, 1.0) if known else (1.0, 10.0)
+    strengths = {"task": (0.01, 0.1, 1.0), "class": (0.1, 1.0, 10.0), "domain": (1.0, 10.0, 100.0)}
+    mas = penalised(*strengths[scenario])
     separate = {"kind": "separate", "context": context}
-    both = grown(16, 0.1, {**FILTERS, "combine": "classes"})
+    both = grown(16, 0.1, {**FILTERS, **MULTIPLIED})
     cases = (
-        Case("growmas", grown(16, 0.1, context), mlp(128, 128), penalised(0.1, 1.0), like),
+        Case("growmas", grown(16, 0.1, context), mlp(128, 128), penalised(0.01, 0.1, 1.0), like),
         Case("growmas × Gaussians", both, mlp(128, 128), like="split, task known"),
         Case("joint", {"kind": "joint"}, mlp(192, 192), plain(), like),
         *alone("inputs", "filters"),
         Case("separate networks", separate, mlp(45, 45), plain(), like),
-        Case("MAS, final width", {"kind": "mas"}, mlp(192, 192), penalised(*strengths)),
-        Case("MAS, start width", {"kind": "mas"}, mlp(128, 128), penalised(*strengths)),
+        Case("MAS, final width", {"kind": "mas"}, mlp(192, 192), mas),
+        Case("MAS, start width", {"kind": "mas"}, mlp(128, 128), mas),
         Case("finetune", {"kind": "finetune"}, mlp(192, 192), plain()),
     )
     return Study(
@@ -145,69 +151,107 @@ def split(scenario):
 TEN = "permuted × 10, 10 epochs"
 
 
-def permuted(tasks, epochs, cases, seeds=SEEDS):
-    """All ten digits, in another order of pixels in each task; nobody names the task."""
+def shared_out(after):
+    """What the budget is spent on, units of the network or dimensions of the Gaussians.
+
+    All stay under 1.25 times the parameters of 784-256-256-10.
+    """
+    return tuple(
+        {
+            "training.learning_rate": rate,
+            "training.input_dropout": DROPPED,
+            "method.strength": 0.02,
+            "method.grow": selected(units, after),
+            "method.context": {**CLASSES, **MULTIPLIED, "dimensions": dimensions},
+        }
+        for rate, units, dimensions in (
+            (0.006, 16, 40),
+            (0.006, 10, 55),
+            (0.006, 8, 60),
+            (0.003, 8, 60),
+            (0.012, 8, 60),
+            (0.006, 5, 65),
+        )
+    )
+
+
+def permuted(tasks, epochs, like=None):
+    """All ten digits, in another order of pixels in each task; nobody names the task.
+
+    Networks with twice as many tasks get as much for each task, and so end larger; only growmas
+    by itself grows half as fast.
+    """
+    after = 3 if epochs == 10 else 1
+    units, final, own = (24, 280, 38) if tasks == 10 else (12, 292, 23)
+    growing = grown(24, 0.02, TASKS, grow=selected(units, after))
+    both = grown(8, 0.02, {**CLASSES, **MULTIPLIED})
+    separate = {"kind": "separate", "context": TASKS}
+    mas = penalised(0.001, 0.005, 0.02)
+    small = gaussians("inputs", (70, 80))
+    cases = (
+        Case("growmas", growing, mlp(64, 64), penalised(0.005, 0.02, 0.08), like),
+        Case("growmas × Gaussians", both, mlp(64, 64), shared_out(after), like),
+        Case("joint", {"kind": "joint"}, mlp(final, final), plain(), like),
+        Case("Gaussians of as many numbers", {}, mlp(1), small, like),
+        *alone("inputs"),
+        Case("MAS, final width", {"kind": "mas"}, mlp(final, final), mas, like),
+        Case("separate networks", separate, mlp(own, own), plain(), like),
+        Case("MAS, start width", {"kind": "mas"}, mlp(64, 64), mas, like),
+        Case("finetune", {"kind": "finetune"}, mlp(final, final), plain(), like),
+    )
     return Study(
         f"permuted × {tasks}, {epochs} epochs",
         {"kind": "permuted", "source": "mnist5k", "tasks": tasks, "scenario": "domain"},
         {"epochs": epochs, "batch_size": 128, "schedule": "cosine"},
         cases,
-        seeds,
-        tune_on=5,
     )
 
 
-def ten(epochs):
-    """Ten permutations; settings are chosen at ten epochs."""
-    like = None if epochs == 10 else TEN
-    separate = {"kind": "separate", "context": TASKS}
-    mas = penalised(0.001, 0.005)
-    return permuted(10, epochs, (
-        Case("growmas", grown(24, 0.01, TASKS), mlp(64, 64), penalised(0.005, 0.02), like),
-        Case("joint", {"kind": "joint"}, mlp(280, 280), plain(), like),
-        Case("growmas × Gaussians", grown(16, 0.01, CLASSES), mlp(64, 64), like=TEN),
-        Case("MAS, final width", {"kind": "mas"}, mlp(280, 280), mas, like),
-        *alone("inputs"),
-        Case("separate networks", separate, mlp(38, 38), plain(), like),
-        Case("MAS, start width", {"kind": "mas"}, mlp(64, 64), mas, like),
-        Case("finetune", {"kind": "finetune"}, mlp(280, 280), plain(), like),
-    ))  # fmt: skip
-
-
-def images(title, stream, epochs, seeds=(1, 2), batch=64, task_known=False):
-    """A small conv net, whose norms the views remember; nothing is tuned."""
-    rates = ({"training.learning_rate": 0.003},)
+def images(title, stream, *, like=None, task_known=False):
+    """A small conv net, whose norms the views remember."""
     context = None if task_known else {**FILTERS, "combine": "tasks"}
-    both = grown(4, 0.1, {**FILTERS, "combine": "classes"})
+    separate = {"kind": "separate", "context": context}
+    growing = grown(4, 1.0, context, norms="affine")
+    both = grown(4, 1.0, {**FILTERS, **MULTIPLIED}, norms="affine")
     small, large = conv((8, 16), 32), conv((24, 32), 48)
-    cases = (
-        Case("growmas", grown(4, 0.1, context), small, rates),
-        *([] if task_known else [Case("growmas × Gaussians", both, small, like=title)]),
-        Case("joint", {"kind": "joint"}, large, rates),
-        *alone("inputs", "filters"),
-        Case("MAS, final width", {"kind": "mas", "strength": 0.1}, large, rates),
+    rates = plain((0.001, 0.003, 0.006))
+    strengths = tuple(
+        {"training.learning_rate": rate, "method.strength": strength}
+        for rate in (0.003, 0.006)
+        for strength in (0.1, 1.0, 10.0)
     )
-    training = {"epochs": epochs, "batch_size": batch, "schedule": "cosine"}
-    return Study(title, stream, training, cases, seeds)
+    cases = (
+        Case("growmas", growing, small, strengths, like),
+        Case("growmas × Gaussians", both, small, like=like or title),
+        Case("joint", {"kind": "joint"}, large, rates, like),
+        *alone("inputs", "filters"),
+        Case("separate networks", separate, conv((10, 14), 20), rates, like),
+        Case("MAS, final width", {"kind": "mas"}, large, strengths),
+        Case("finetune", {"kind": "finetune"}, large, rates),
+    )
+    return Study(title, stream, {"epochs": 10, "batch_size": 32, "schedule": "cosine"}, cases)
 
 
 def sources():
     """Digits in two sizes, and shapes: three sources of ten classes each."""
     title = "digits → mnist5k → shapes, domain"
     context = {**FILTERS, "combine": "tasks"}
-    both = grown(32, 0.1, {**FILTERS, "combine": "classes"})
+    separate = {"kind": "separate", "context": context}
+    both = grown(32, 0.1, {**FILTERS, **MULTIPLIED})
+    mas = penalised(0.1, 1.0, 10.0)
     return Study(
         title,
         {"kind": "sources", "sources": ["digits", "mnist5k", "shapes"], "scenario": "domain"},
         {"epochs": 10, "batch_size": 64, "schedule": "cosine"},
         (
-            Case("growmas", grown(32, 0.1, context), mlp(128, 128), penalised(0.1, 1.0)),
+            Case("growmas", grown(32, 0.1, context), mlp(128, 128), mas),
             Case("growmas × Gaussians", both, mlp(128, 128), like=title),
             Case("joint", {"kind": "joint"}, mlp(192, 192), plain()),
             *alone("inputs", "filters"),
-            Case("MAS, final width", {"kind": "mas"}, mlp(192, 192), penalised(0.1, 1.0)),
+            Case("separate networks", separate, mlp(75, 75), plain()),
+            Case("MAS, final width", {"kind": "mas"}, mlp(192, 192), mas),
+            Case("finetune", {"kind": "finetune"}, mlp(192, 192), plain()),
         ),
-        (1, 2),
     )
 
 
@@ -216,18 +260,19 @@ def cluttered(scenario):
     return {"kind": "split", "source": "mnist5k_cluttered", "tasks": 5, "scenario": scenario}
 
 
-CLASSES = {"kind": "gaussian", "per": "class", "dimensions": 40, "combine": "classes"}
-TWENTY = Case("growmas", grown(12, 0.01, TASKS), mlp(64, 64), like=TEN)
+CLUTTERED = "conv net on cluttered split, task known"
+SPLIT_CONV = "conv net on split, task known"
 
 STUDIES = (
     split("task"),
     split("class"),
     split("domain"),
-    ten(10),
-    ten(3),
-    images("cluttered split, task known, conv net", cluttered("task"), 8, task_known=True),
-    permuted(20, 10, (TWENTY,), (1,)),
+    permuted(10, 10),
+    permuted(10, 3),
+    permuted(20, 10, TEN),
     sources(),
-    images("cluttered split, class-incremental, conv net", cluttered("class"), 8),
-    images("split, class-incremental, conv net", dict(split("class").stream), 4),
+    images(SPLIT_CONV, dict(split("task").stream), task_known=True),
+    images("conv net on split, class-incremental", dict(split("class").stream), like=SPLIT_CONV),
+    images(CLUTTERED, cluttered("task"), task_known=True),
+    images("conv net on cluttered split, class-incremental", cluttered("class"), like=CLUTTERED),
 )

@@ -27,11 +27,16 @@ def of(rows, study, method):
 
 
 def words(setting):
-    flat = setting.get("method", setting) if "method" in setting else setting
-    short = {"learning_rate": "rate", "input_dropout": "dropout", "strength": "λ"}
-    named = {key.split(".")[-1]: value for key, value in flat.items()}
-    skipped = ("kind", "features")
-    said = [f"{short.get(k, k)} {v:g}" for k, v in named.items() if k not in skipped]
+    """The numbers of a setting by name, those of its records among them."""
+    short = {"learning_rate": "rate", "input_dropout": "dropout", "strength": "λ", "keep": "units"}
+    skipped = ("temperature", "factor", "after")
+    said = []
+    for key, value in setting.items():
+        name = key.split(".")[-1]
+        if isinstance(value, dict):
+            said.append(words(value))
+        elif name not in skipped and not isinstance(value, str):
+            said.append(f"{short.get(name, name)} {value:g}")
     return ", ".join(said) or "–"
 
 

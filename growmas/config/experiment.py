@@ -204,6 +204,11 @@ def _context_conflicts(values: Mapping[str, object], scenario: object) -> list[t
         expected = "tasks or none, unless there is a Gaussian for each class (per: class)"
         path: KeyPath = ("method", "context", "combine")
         return [(path, f"expected {expected}; got {show(combine)}")]
+    temperature = _at(given, "temperature")
+    if combine != "classes" and temperature not in (None, 1):
+        expected = "1, unless the context has a say in the classes (combine: classes)"
+        path = ("method", "context", "temperature")
+        return [(path, f"expected {expected}; got {show(temperature)}")]
     if method not in ANSWER_BY_TASK or scenario not in ("domain", "class") or given is not None:
         return []
     expected = (

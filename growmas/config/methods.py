@@ -123,6 +123,9 @@ class GaussianContextConfig(Record):
         description="tasks to weigh all views by their tasks, classes to multiply them with the "
         "classes' Gaussians as well, or none to take the likeliest view",
     )
+    temperature: float = Field(
+        1.0, gt=0, description="above 0; above 1 the classes' Gaussians have less say"
+    )
 
 
 class EntropyContextConfig(Record):

@@ -196,22 +196,29 @@ class GaussianContext(Context):
             )
         return self._joint(self._squared(inputs)).log_softmax(1)
 
-    def class_answers(self, inputs: Any) -> Answers:
+    def class_answers(self, inputs: Any, *, temperature: float = 1.0) -> Answers:
         """Position of a task -> log p(class | x, task), [N, C_t] float64, for `combine_views`.
 
         C_t is the largest label of the task plus one; a label that was never seen gets −∞.
 
+        Args:
+            inputs: N samples.
+            temperature: Log-probabilities are divided by it and normalised again. Gaussians of
+                many dimensions are surer than they are right; above 1 they leave a view more say.
+
         Raises:
-            ContextError: See `class_scores`.
+            ContextError: The temperature is not above 0, or see `class_scores`.
             DataError: See `update`.
         """
+        if not 0 < temperature < math.inf:
+            raise ContextError(f"temperature must be a finite number above 0, got {temperature}")
         scores, components = self.class_scores(inputs), self.components
 
         def answers(position: int) -> Tensor:
             own = [i for i, (task, _) in enumerate(components) if task == self._tasks[position]]
             labels = [components[i][1] or 0 for i in own]
             found = scores.new_full((len(scores), max(labels) + 1), -math.inf)
-            found[:, labels] = scores[:, own].log_softmax(1)
+            found[:, labels] = (scores[:, own] / temperature).log_softmax(1)
             return found
 
         return answers

@@ -19,7 +19,6 @@ from growmas.config import (
     SeparateConfig,
 )
 from growmas.contexts import (
-    Context,
     EnergyContext,
     EntropyContext,
     GaussianContext,
@@ -38,7 +37,7 @@ from growmas.training.methods.method import Method
 from growmas.training.methods.policies import build_budget, grow_policies, prune_policy
 from growmas.training.methods.separate import Separate
 from growmas.training.methods.trial import TrialRun
-from growmas.training.methods.viewed import Combine
+from growmas.training.methods.viewed import Answering
 
 
 def build_method(
@@ -68,8 +67,7 @@ def build_method(
     if isinstance(config, GaussianConfig):
         return GaussianClasses(structure, _gaussian(config, "class", seed), stream)
     if isinstance(config, SeparateConfig):
-        context, combine = _context(config.context, seed)
-        return Separate(structure, stream=stream, context=context, combine=combine)
+        return Separate(structure, stream=stream, answering=_answering(config.context, seed))
     mas = MAS(structure.model, strength=config.strength, normalize=config.normalize)
     if isinstance(config, MASConfig):
         return FixedMAS(structure, mas)
@@ -84,12 +82,10 @@ def build_method(
         protect=_protection(config, structure),
         norms=config.norms,
     )
-    context, combine = _context(config.context, seed)
     return Growmas(
         manager,
         stream=stream,
-        context=context,
-        combine=combine,
+        answering=_answering(config.context, seed),
         trial=_trial(config, optimizer, batch_size),
         select=_selection(config, grow),
     )
@@ -116,13 +112,16 @@ def _selection(
     return chosen[0], config.grow.after
 
 
-def _context(config: ContextKind | None, seed: int) -> tuple[Context | None, Combine]:
+def _answering(config: ContextKind | None, seed: int) -> Answering:
     """The context, and how it and the views answer together."""
     if config is None:
-        return None, "none"
+        return Answering()
     if isinstance(config, GaussianContextConfig):
-        return _gaussian(config, config.per, seed), config.combine
-    return EntropyContext() if isinstance(config, EntropyContextConfig) else EnergyContext(), "none"
+        context = _gaussian(config, config.per, seed)
+        return Answering(context, config.combine, config.temperature)
+    return Answering(
+        EntropyContext() if isinstance(config, EntropyContextConfig) else EnergyContext()
+    )
 
 
 def _gaussian(

@@ -4,12 +4,11 @@ import itertools
 
 import torch.nn.functional as F
 
-from growmas.contexts import Context
 from growmas.data import Stream, Task, batches
 from growmas.manager import OvergrowSelect, StructuralManager
 from growmas.training.methods.method import IMPORTANCE_BATCH, inputs_of, through
 from growmas.training.methods.trial import TrialRun
-from growmas.training.methods.viewed import Combine, Viewed
+from growmas.training.methods.viewed import Answering, Viewed
 
 MEASURED_BATCHES = 4
 """Batches that policies measure the new task on."""
@@ -25,8 +24,7 @@ class Growmas(Viewed):
         manager: StructuralManager,
         *,
         stream: Stream,
-        context: Context | None = None,
-        combine: Combine = "none",
+        answering: Answering,
         trial: TrialRun | None = None,
         select: tuple[OvergrowSelect, int] | None = None,
     ) -> None:
@@ -34,15 +32,12 @@ class Growmas(Viewed):
 
         Args:
             manager: Structure, penalty and policies.
-            stream: See `Viewed`, also for the next two.
-            context: What names the task of a sample.
-            combine: How views and context answer together.
+            stream: See `Viewed`, also for `answering`.
+            answering: The context, and how it and the views answer together.
             trial: A short training run, for `GrowByNeed`.
             select: The policy that chooses among overgrown units, and after how many epochs.
         """
-        super().__init__(
-            manager.structure, manager.mas, stream=stream, context=context, combine=combine
-        )
+        super().__init__(manager.structure, manager.mas, stream=stream, answering=answering)
         self.manager = manager
         self._trial = trial
         self._select = select

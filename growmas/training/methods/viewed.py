@@ -1,5 +1,6 @@
 """Methods that have an answer for each task."""
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -19,7 +20,22 @@ from growmas.penalty import MAS
 from growmas.structure import Structure
 from growmas.training.methods.method import IMPORTANCE_BATCH, Method
 
-Combine = Literal["none", "tasks", "classes"]
+
+@dataclass(frozen=True)
+class Answering:
+    """What a context has to say in the answers of views.
+
+    Attributes:
+        context: What names the task of a sample.
+        combine: "none" takes the view of the likeliest task; "tasks" weighs all views by how
+            likely their tasks are; "classes" multiplies them with what a `GaussianContext` per
+            class says of the classes as well.
+        temperature: Of what it says of the classes, see `GaussianContext.class_answers`.
+    """
+
+    context: Context | None = None
+    combine: Literal["none", "tasks", "classes"] = "none"
+    temperature: float = 1.0
 
 
 class Viewed(Method):
@@ -35,8 +51,7 @@ class Viewed(Method):
         mas: MAS | None = None,
         *,
         stream: Stream,
-        context: Context | None = None,
-        combine: Combine = "none",
+        answering: Answering,
     ) -> None:
         """Put the parts together.
 
@@ -44,15 +59,12 @@ class Viewed(Method):
             structure: The units of the network.
             mas: Importance over tasks.
             stream: Its tasks have a head each; `labels` say what their outputs mean.
-            context: What names the task of a sample.
-            combine: "none" takes the view of the likeliest task; "tasks" weighs all views by how
-                likely their tasks are; "classes" multiplies them with what a `GaussianContext`
-                per class says of the classes as well.
+            answering: The context, and how it and the views answer together.
         """
-        super().__init__(structure, mas, context)
+        super().__init__(structure, mas, answering.context)
         self._heads = {task.name: task.head for task in stream.tasks}
         self._labels = stream.labels
-        self._combine = combine
+        self._answering = answering
 
     def end_task(self, task: Task) -> None:
         """Show the context the task's training data."""
@@ -87,8 +99,9 @@ class Viewed(Method):
 
     def _experts(self, inputs: Tensor) -> Answers | None:
         """What the context says of the classes of each task."""
-        if self._combine == "classes" and isinstance(self.context, GaussianContext):
-            return self.context.class_answers(inputs)
+        how = self._answering
+        if how.combine == "classes" and isinstance(how.context, GaussianContext):
+            return how.context.class_answers(inputs, temperature=how.temperature)
         return None
 
     def _unnamed(self, inputs: Tensor, context: Context) -> Tensor:
@@ -102,7 +115,7 @@ class Viewed(Method):
 
         tasks = context.tasks
         answers = view_answers(self.structure, inputs, tasks=tasks, forward=forward)
-        if self._combine != "none":
+        if self._answering.combine != "none":
             scores = context.scores(inputs, answers)
             return combine_views(
                 scores, answers, classes=labels, experts=self._experts(inputs)
