@@ -182,6 +182,11 @@ MISTAKES = {
         "config.yaml:10: method.context.combine: expected tasks or none, unless there is a "
         'Gaussian for each class (per: class); got "classes"',
     ),
+    "a temperature for nothing": (
+        replaced("  grow:", "  context: {kind: gaussian, per: class, temperature: 2}\n  grow:"),
+        "config.yaml:10: method.context.temperature: expected 1, unless the context has a say in "
+        "the classes (combine: classes); got 2",
+    ),
     "unknown kind of growth": (
         replaced("{units: 4}", "{kind: overgow, keep: 4}"),
         "config.yaml:10: method.grow.kind: expected fixed or share or saturation or need or gain "

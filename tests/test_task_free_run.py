@@ -13,6 +13,7 @@ from growmas.config import load_config
 from growmas.errors import ConfigError, RunError
 from growmas.run import build_stream, run_experiment
 from growmas.terminal.trace import read_trace
+from growmas.training.task_free.loop import StreamRun
 
 SMOKE = "configs/task_free_smoke.yaml"
 SMALL = [
@@ -73,6 +74,36 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(
     theirs, ours = (load_file(path / "checkpoint/tensors.safetensors") for path in (whole, folder))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_run_killed_between_an_edit_and_its_checkpoint_is_resumed(
+    finished, tmp_path, monkeypatch
+):
+    experiment, whole, results = finished
+    monkeypatch.setattr("growmas.training.task_free.loop.EVERY", 25)
+    folder, saved = tmp_path / "run", StreamRun._save
+
+    def died():
+        with gm.TopologyHistory(folder / "history.db") as history:
+            return any(edit.died for edit in history.events())
+
+    def killed(run, event):
+        if died():
+            raise Stopped
+        saved(run, event)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(StreamRun, "_save", killed)
+        with pytest.raises(Stopped):
+            run_experiment(experiment, folder)
+    assert died()  # the history knows what the checkpoint does not
+    assert run_experiment(experiment, folder, resume=True).accuracy == results.accuracy
+    with (
+        gm.TopologyHistory(whole / "history.db") as theirs,
+        gm.TopologyHistory(folder / "history.db") as ours,
+    ):
+        assert ours.widths() == theirs.widths()
+        assert [event.kind for event in ours.events()] == [e.kind for e in theirs.events()]
 
 
 @pytest.mark.parametrize(

@@ -147,8 +147,11 @@ class Store:
             )
         self._clear(task, *_TOPOLOGY, "tasks")
 
-    def forget_after(self, task: int) -> None:
-        """Undo what was written about later tasks: their units, deaths, edits and snapshots."""
+    def forget_after(self, task: int, event: int | None = None) -> None:
+        """Undo what was written about later tasks: their units, deaths, edits and snapshots.
+
+        With an event, units, deaths and edits since then are undone in the task itself as well.
+        """
         for table in ("importance", "consumers", "metrics", *_TOPOLOGY):
             self._connection.execute(f"DELETE FROM {table} WHERE task > ?", (task,))
         self._connection.execute("DELETE FROM frozen WHERE since_task > ?", (task,))
@@ -161,6 +164,13 @@ class Store:
         )
         for table in ("events", "tasks"):
             self._connection.execute(f"DELETE FROM {table} WHERE task > ?", (task,))
+        if event is not None:
+            self._connection.execute("DELETE FROM units WHERE birth_event > ?", (event,))
+            self._connection.execute(
+                "UPDATE units SET death_task = NULL, death_event = NULL WHERE death_event > ?",
+                (event,),
+            )
+            self._connection.execute("DELETE FROM events WHERE event > ?", (event,))
 
     # Units
 

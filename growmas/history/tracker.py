@@ -103,7 +103,7 @@ class TopologyTracker(Closing):
 
     @classmethod
     def resume(
-        cls, structure: "Structure", path: str | os.PathLike[str], *, rewind: bool = False
+        cls, structure: "Structure", path: str | os.PathLike[str], *, rewind: bool | int = False
     ) -> Self:
         """Continue an existing history with a structure that is where the history stopped.
 
@@ -112,11 +112,13 @@ class TopologyTracker(Closing):
             path: The file of an earlier tracker.
             rewind: Forget what the file says about tasks after the structure's current one
                 first: the way on when the checkpoint is of the end of a task and the process
-                was killed in a later one. Needs tasks named with `begin_task`.
+                was killed in a later one. A number, `last_event` when the checkpoint was
+                written, also forgets later edits of that task: the way on when the checkpoint is
+                of the middle of it. Needs tasks named with `begin_task`.
 
         Raises:
-            HistoryError: If `path` is not a history, or its tasks or living units are not those
-                of the structure; the file is then as it was.
+            HistoryError: If `path` is not a history, its tasks or living units are not those
+                of the structure, or it has fewer events; the file is then as it was.
         """
         tracker = cls.__new__(cls)
         tracker._structure = structure
@@ -192,6 +194,11 @@ class TopologyTracker(Closing):
             task = current_task(self._store, self._structure)
             self._store.add_event(task, kind, reason, cause)
 
+    @property
+    def last_event(self) -> int:
+        """Number of the last event written, counted from 1; see `resume`."""
+        return self._store.last_event()
+
     def close(self) -> None:
         """Stop following the structure and close the file; further calls do nothing."""
         if self._unsubscribe is not None:
@@ -218,11 +225,9 @@ class TopologyTracker(Closing):
             self._store.add_units(name, dict(zip(group.unit_ids, group.births, strict=True)))
         self._write_topology(task)
 
-    def _take_up(self, *, rewind: bool) -> None:
-        if rewind:
-            if not self._structure.tasks:
-                raise HistoryError("rewind=True needs tasks named with structure.begin_task(name)")
-            self._store.forget_after(self._structure.task)
+    def _take_up(self, *, rewind: bool | int) -> None:
+        if rewind is not False:
+            self._rewind(None if rewind is True else rewind)
         elif 0 < len(self._structure.tasks) < len(self._store.tasks()):
             raise HistoryError(
                 f"the history goes on to task {self._store.tasks()[-1][0]!r}, after the "
@@ -230,6 +235,19 @@ class TopologyTracker(Closing):
             )
         write_names(self._store, self._structure.tasks)
         self._check_living_units()
+
+    def _rewind(self, event: int | None) -> None:
+        task, last = self._structure.task, self._store.last_event()
+        if not self._structure.tasks:
+            raise HistoryError("rewind needs tasks named with structure.begin_task(name)")
+        if event is not None and not 0 <= event <= last:
+            raise HistoryError(
+                f"rewind={event}, and the history has the events 1 to {last}: restore the "
+                "checkpoint that belongs to it"
+            )
+        self._store.forget_after(task, event)
+        if event is not None and event < last:
+            self._write_topology(task, count_flops=True)
 
     def _check_living_units(self) -> None:
         ours = {name: frozenset(group.unit_ids) for name, group in self._structure.groups.items()}

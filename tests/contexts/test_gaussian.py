@@ -344,6 +344,18 @@ def test_what_it_says_of_the_classes_of_a_task() -> None:
     assert answers(1).tolist() == [[0.0]] * len(inputs)
 
 
+def test_what_it_says_of_the_classes_is_flattened_by_a_temperature() -> None:
+    inputs = torch.cat(blobs())
+    context = GaussianContext(5, "class")
+    context.update("a", inputs, torch.tensor([0, 1, 2]).repeat(len(inputs) // 3))
+    plain = context.class_answers(inputs)(0)
+    flat = context.class_answers(inputs, temperature=2)(0)
+    torch.testing.assert_close(flat.exp(), plain.exp().sqrt() / plain.exp().sqrt().sum(1)[:, None])
+    for temperature in (0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ContextError, match="temperature must be a finite number above 0"):
+            context.class_answers(inputs, temperature=temperature)
+
+
 def test_its_size_is_what_a_symmetric_scatter_needs() -> None:
     context = learnt(GaussianContext(5), blobs())
     assert context.size == len(context.tasks) * (1 + 5 + 5 * 6 / 2)

@@ -214,6 +214,28 @@ def test_resume_can_rewind_to_the_task_of_a_checkpoint(
         assert history.metrics("a") == {"accuracy": 0.5}
 
 
+def test_resume_can_rewind_to_a_checkpoint_in_the_middle_of_a_task(
+    structure: FakeStructure, path: Path
+) -> None:
+    structure.begin_task("a")
+    with TopologyTracker(structure, path) as tracker:
+        structure.edit(grow={"fc1": 1})
+        kept = tracker.last_event
+        structure.edit(grow={"fc1": 2}, prune={"fc1": [0], "fc2": [3]})
+        structure.begin_task("b")
+        structure.edit(grow={"fc2": 1})
+        beyond = tracker.last_event + 1
+    restored = FakeStructure({"fc1": 7, "fc2": 4}, tasks=("a",))
+    with pytest.raises(HistoryError, match="living units are not the structure's"):
+        TopologyTracker.resume(restored, path, rewind=True)
+    with pytest.raises(HistoryError, match=f"rewind={beyond}, and the history has the events 1"):
+        TopologyTracker.resume(restored, path, rewind=beyond)
+    TopologyTracker.resume(restored, path, rewind=kept).close()
+    with TopologyHistory(path) as history:
+        assert history.widths() == {"fc1": {"a": 7}, "fc2": {"a": 4}}
+        assert [(event.event, event.born) for event in history.events()] == [(kept, {"fc1": (6,)})]
+
+
 def test_rewind_needs_named_tasks(structure: FakeStructure, path: Path) -> None:
     TopologyTracker(structure, path).close()
     with pytest.raises(HistoryError, match="begin_task"):

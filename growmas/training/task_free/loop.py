@@ -103,7 +103,7 @@ class StreamRun:
         self.learner.load_state_dict(state)
         self.seconds, self.cpu_seconds = state["run"]["seconds"], state["run"]["cpu_seconds"]
         self._losses = list(state["run"]["losses"])
-        return TopologyTracker.resume(self._structure, path, rewind=True)
+        return TopologyTracker.resume(self._structure, path, rewind=state["run"].get("event", True))
 
     def go(self, tracker: TopologyTracker) -> Iterator[Evaluated]:
         """Learn the stream from where the learner is; yields at every evaluation."""
@@ -128,7 +128,7 @@ class StreamRun:
                     yield evaluated
                 if done.shift is not None or index is not None or self.learner.step % EVERY == 0:
                     trace.flush()
-                    self._save()
+                    self._save(tracker.last_event)
 
     def accuracy(self, task: Task) -> float:
         """Share of the task's test samples answered right; nobody says which task it is."""
@@ -145,7 +145,8 @@ class StreamRun:
         first = self._steps // tasks if drifts else self._stream.steps_per_task
         return [*(first * number for number in range(1, tasks)), self._steps]
 
-    def _save(self) -> None:
+    def _save(self, event: int) -> None:
+        """Write all there is, and after which event of the history it was."""
         state: dict[str, Any] = {
             "format": 1,
             "structure": self._structure.state_dict(),
@@ -157,6 +158,7 @@ class StreamRun:
                 "seconds": self.seconds,
                 "cpu_seconds": self.cpu_seconds,
                 "losses": list(self._losses),
+                "event": event,
             },
         }
         write_state(self._folder / CHECKPOINT, state)
