@@ -2,12 +2,14 @@
 
 from cases import CLASSES, MULTIPLIED, TASKS, Case, Study, grown, mlp, permuted, selected
 
-BASE = permuted(10, 3)
+BASE = permuted(10, 3, goal="")
 
 
 def changed(name, fixed=None, **parts):
     whole = grown(24, 0.02, TASKS, grow=selected(24, 1), prune={"ratio": 0.02})
-    return Case(name, {**whole, **parts}, mlp(64, 64), like=BASE.title, fixed=fixed or {})
+    return Case(
+        name, {**whole, **parts}, mlp(64, 64), like=(BASE.title, "growmas"), fixed=fixed or {}
+    )
 
 
 VIEWS_OFF = ("without views",)

@@ -1,4 +1,4 @@
-"""The tables and the figures of the README, from the results of study.py.
+"""Writes the tables and the figures of the README, from the results of study.py.
 
 python experiments/capacity_growth/report.py [--results results.jsonl]
 """
@@ -12,6 +12,7 @@ from ablation import ABLATION
 from cases import STUDIES
 
 HERE = Path(__file__).parent
+BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
 
 
 def spread(values):
@@ -41,15 +42,15 @@ def words(setting):
 
 
 def table(rows, study):
-    print(f"\n**{study.title}**\n")
+    """A table in Markdown, a line for each method that was run."""
+    goal = f" (to reach: {study.goal})" if study.goal else ""
     columns = "chosen on seed 0 | accuracy | forgetting | parameters | context | CPU s | seeds"
-    print(f"| method | {columns} |")
-    print("|---|---|---|---|---|---|---|---|")
+    lines = [f"**{study.title}**{goal}", "", f"| method | {columns} |", f"|{'---|' * 8}"]
     for case in study.cases:
         found = of(rows, study, case.method)
         if not found:
             continue
-        print(
+        lines.append(
             f"| {case.method} | {words(found[0]['setting'])} "
             f"| {spread([row['accuracy'] for row in found])} "
             f"| {spread([row['forgetting'] for row in found])} "
@@ -57,6 +58,14 @@ def table(rows, study):
             f"| {statistics.mean(row['context'] for row in found):,.0f} "
             f"| {statistics.median(row['cpu'] for row in found):.1f} | {len(found)} |"
         )
+    return "\n".join([*lines, "", ""])
+
+
+def write_tables(readme, tables):
+    """Put the tables between their marks, in place of those that were there."""
+    before, _, rest = readme.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    readme.write_text(f"{before}{BEGIN}\n{''.join(tables)}{END}{after}")
 
 
 def size_figure(rows, study, path):
@@ -114,9 +123,8 @@ def main():
     parser.add_argument("--figures", type=Path, default=HERE)
     options = parser.parse_args()
     rows = [json.loads(line) for line in options.results.read_text().splitlines()]
-    for study in (*STUDIES, ABLATION):
-        if any(of(rows, study, case.method) for case in study.cases):
-            table(rows, study)
+    done = [s for s in (*STUDIES, ABLATION) if any(of(rows, s, case.method) for case in s.cases)]
+    write_tables(HERE / "README.md", [table(rows, study) for study in done])
     shown = {study.title: study for study in STUDIES}["permuted × 10, 10 epochs"]
     size_figure(rows, shown, options.figures / "accuracy_against_size.svg")
     methods = ("finetune", "MAS, final width", "growmas", "growmas × Gaussians")

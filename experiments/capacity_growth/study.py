@@ -104,13 +104,15 @@ class Ledger:
 
 def chosen(ledger, study, case, studies):
     """The setting that did best on the held-out data of seed 0."""
+    settled = {}
     if case.like is not None:
-        settled = [c for c in studies[case.like].cases if c.like is None]
-        twin = next(c for n in (case.method, "growmas") for c in settled if c.method == n)
-        return chosen(ledger, studies[case.like], twin, studies)
-    if len(case.settings) == 1:
-        return case.settings[0]
-    rows = [ledger.run(study, case, setting, 0, tuning=True) for setting in case.settings]
+        title, method = case.like
+        twin = next(c for c in studies[title].cases if c.method == method)
+        settled = chosen(ledger, studies[title], twin, studies)
+    settings = [{**settled, **setting} for setting in case.settings]
+    if len(settings) == 1:
+        return settings[0]
+    rows = [ledger.run(study, case, setting, 0, tuning=True) for setting in settings]
     return max(rows, key=lambda row: row["accuracy"])["setting"]
 
 
