@@ -8,7 +8,7 @@ from torch import Tensor
 
 from growmas.errors import PlanError
 from growmas.importance import mas_importance
-from growmas.manager.checks import check_number, group_names
+from growmas.manager.checks import check_flag, check_number, group_names
 from growmas.manager.plans import cause_of
 from growmas.manager.prune import check_pruning, saliencies
 from growmas.manager.situation import Moment, Policy, Situation, data_of
@@ -54,6 +54,7 @@ class OvergrowSelect(Policy):
             check_number(key, count, "a whole number >= 1", lambda n: n >= 1, whole=True)
         check_number("factor", self.factor, "a number >= 1, up to 100", lambda x: 1 <= x <= 100)
         check_pruning(self.criterion, 0)
+        check_flag("reconstruct", self.reconstruct)
         unfair = [name for name in counts if name in self.protected]
         if unfair:
             raise PlanError(f"keep and protected both name {', '.join(map(repr, unfair))}")
