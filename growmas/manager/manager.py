@@ -326,6 +326,7 @@ class StructuralManager:
             self.structure,
             self.mas,
             self._memory.ages(self.structure, None if moment == "step" and not tasks else task),
+            substitutes=self._memory.substitutes,
             first=moment == "begin" and not tasks,
             reached=self.reached,
             budget=self.budget,

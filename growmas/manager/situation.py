@@ -34,6 +34,7 @@ class Situation:
         mas: Importance over tasks; at the "end" of a task, the task included.
         ages: Group name -> [U] for how long each unit has lived, in the order of `unit_ids`: 0 is
             born in the current task, or since the last step where no tasks are named.
+        substitutes: Group name -> units that were born in the place of others, at constant width.
         first: Whether nothing was learnt before, so that there is nothing to grow beside.
         reached: Losses that the trials of earlier tasks reached.
         planned: What policies asked before this one have planned on the same occasion; it has
@@ -51,6 +52,7 @@ class Situation:
     structure: Structure
     mas: MAS
     ages: Mapping[str, tuple[int, ...]]
+    substitutes: Mapping[str, frozenset[int]] = field(default_factory=dict)
     first: bool = False
     reached: tuple[float, ...] = ()
     planned: Plan = field(default_factory=Plan)
