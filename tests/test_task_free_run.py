@@ -7,13 +7,16 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 import growmas as gm
 from growmas.config import load_config
 from growmas.errors import ConfigError, RunError
 from growmas.run import build_stream, run_experiment
 from growmas.terminal.trace import read_trace
+from growmas.training.task_free.build import build_learner
 from growmas.training.task_free.loop import StreamRun
+from growmas.training.task_free.recent import Seen
 
 SMOKE = "configs/task_free_smoke.yaml"
 SMALL = [
@@ -162,6 +165,15 @@ def test_what_cannot_be_resumed_is_said(finished, tmp_path):
         ("stream.blur=70", "stream.blur: expected at most the 60 of stream.steps_per_task; got 70"),
         ("stream.of=permuted", "stream.scenario: expected domain, as all tasks of a permuted"),
         ("method.context={kind: entropy}", "method.context.kind: expected gaussian"),
+        ("method.context={kind: gaussian, per: class}", "context.per: expected task, as stream"),
+        (
+            "method.context={kind: gaussian, combine: tasks}",
+            "method.context.combine: expected none, or nothing, as stream.kind is task_free: the",
+        ),
+        ("method.context={kind: gaussian, temperature: 2}", "temperature: expected 1, as stream"),
+        ("method.grow={kind: overgrow, keep: 2}", "method.grow.kind: expected any but overgrow"),
+        ("method.grow={kind: need, step: 9, most: 4}", "most: expected at least the 9 of step"),
+        ("method.grow={kind: need, step: 99}", "most: expected at least the 99 of step; got 64"),
         ("method.protect=0.5", "method.protect: expected null"),
         ("training.schedule=cosine", "training.schedule: expected constant"),
         ("stream.visits=0", "stream.visits"),
@@ -171,6 +183,25 @@ def test_what_does_not_go_with_such_a_stream_is_told(override, message):
     with pytest.raises(ConfigError) as caught:
         load_config(SMOKE, [override])
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(("norms", "kept"), [("statistics", 2), ("affine", 4), (None, 0)])
+def test_settings_reach_the_learner(norms, kept):
+    overrides = ["method.grow={kind: need, trial: 7}", f"method.norms={json.dumps(norms)}"]
+    experiment = load_config(SMOKE, [*overrides, "method.context={kind: gaussian, combine: none}"])
+    torch.manual_seed(0)
+    norm = nn.BatchNorm1d(8)
+    net = nn.Sequential(nn.Linear(4, 8), norm, nn.ReLU(), nn.Linear(8, 2))
+    x = torch.rand(16, 4)
+    structure, optimizer = gm.Structure(net, x), torch.optim.Adam(net.parameters())
+    learner = build_learner(experiment, structure, optimizer, seed=0)
+    learner._forward = None  # one head
+    steps = []
+    norm.register_forward_pre_hook(lambda *_: steps.append(len(steps)))
+    learner._open([(x, (x[:, 0] > 0.5).long())])
+    assert len(steps) == 7, "a trial of seven steps, and nothing else"
+    learner._settle([Seen(0, x, None, 0.0)])
+    assert len(structure.norms.get("context 1", ())) == kept
 
 
 def test_settings_of_task_free_methods_are_refused_elsewhere():

@@ -3,12 +3,18 @@
 Each field's ``description`` says what it expects; error messages quote it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from growmas.config.methods import ANSWER_BY_TASK, TASK_FREE, MethodConfig, OvergrowConfig
+from growmas.config.methods import (
+    ANSWER_BY_TASK,
+    TASK_FREE,
+    GrowByNeedConfig,
+    MethodConfig,
+    OvergrowConfig,
+)
 from growmas.config.record import Record
 from growmas.config.wording import KeyPath, dotted, show
 from growmas.data.names import Scenario, did_you_mean
@@ -35,6 +41,7 @@ _Widths = Annotated[
     BeforeValidator(_as_widths),
 ]
 _LIMIT = "at least 1 training sample of each class, or null for all of them"
+_BECAUSE = "as stream.kind is task_free"
 _WIDTHS = "positive whole numbers, one for each layer, such as [64, 64]"
 
 
@@ -184,11 +191,11 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
     if free:
         found += _task_free_conflicts(values)
     else:
-        found += _context_conflicts(values, scenario)
+        found += [*_context_conflicts(values, scenario), *_selection_conflicts(values)]
         if _at(values, "method", "task_free") is not None:
             expected = "null, as stream.kind is not task_free"
             found.append((("method", "task_free"), f"expected {expected}; got a mapping"))
-    found += _selection_conflicts(values)
+    found += _trial_conflicts(values)
     if momentum and optimizer != "sgd":
         expected = "0, as only optimizer sgd takes a momentum"
         found.append((("training", "momentum"), f"expected {expected}; got {show(momentum)}"))
@@ -218,6 +225,20 @@ def _context_conflicts(values: Mapping[str, object], scenario: object) -> list[t
     return [(("method", "context"), f"expected {expected}; got null")]
 
 
+def _trial_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
+    """The most units that a trial may ask for are as many as the fewest, or more."""
+    if _at(values, "method", "grow", "kind") != "need":
+        return []
+    fields = GrowByNeedConfig.model_fields
+    step, most = (
+        fields[key].default if (value := _at(values, "method", "grow", key)) is None else value
+        for key in ("step", "most")
+    )
+    if not isinstance(step, int) or not isinstance(most, int) or most >= step:
+        return []
+    return [(("method", "grow", "most"), f"expected at least the {step} of step; got {most}")]
+
+
 def _selection_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
     """What is chosen in the middle of a task needs epochs after it."""
     epochs, after = _at(values, "training", "epochs"), _at(values, "method", "grow", "after")
@@ -230,65 +251,60 @@ def _selection_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, st
     return [(("method", "grow", "after"), f"expected {expected}; got {after}")]
 
 
+_Check = tuple[KeyPath, bool, str]
+"""A key, whether its value goes with the others, and what it should be."""
+
+
 def _task_free_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
     """What a stream without boundaries leaves no room for."""
+    checks = (*_task_free_stream(values), *_task_free_method(values), *_task_free_training(values))
+    return [
+        (path, f"expected {words}; got {show(_at(values, *map(str, path)))}")
+        for path, fine, words in checks
+        if not fine
+    ]
+
+
+def _task_free_stream(values: Mapping[str, object]) -> Iterator[_Check]:
     steps, blur = _at(values, "stream", "steps_per_task"), _at(values, "stream", "blur")
     steps = TaskFreeConfig.model_fields["steps_per_task"].default if steps is None else steps
     of, scenario = _at(values, "stream", "of"), _at(values, "stream", "scenario")
-    kind, epochs = _at(values, "method", "kind"), _at(values, "training", "epochs")
-    context = _at(values, "method", "context", "kind")
-    checks: list[tuple[KeyPath, object, bool, str]] = [
-        (
-            ("stream", "blur"),
-            blur,
-            not (isinstance(blur, int) and isinstance(steps, int) and blur > steps),
-            f"at most the {steps} of stream.steps_per_task",
-        ),
-        (
-            ("stream", "scenario"),
-            scenario,
-            scenario != "class" or of not in ("permuted", "turning"),
-            f"domain, as all tasks of a {of} stream share the same classes",
-        ),
-        (
-            ("method", "kind"),
-            kind,
-            not isinstance(kind, str) or kind in TASK_FREE,
-            f"{', '.join(TASK_FREE[:-1])} or {TASK_FREE[-1]}, as stream.kind is task_free",
-        ),
-        (
-            ("method", "context", "kind"),
-            context,
-            context in (None, "gaussian"),
-            "gaussian, as stream.kind is task_free",
-        ),
-        (
-            ("method", "protect"),
-            _at(values, "method", "protect"),
-            _at(values, "method", "protect") is None,
-            "null, as stream.kind is task_free",
-        ),
-        (
-            ("training", "epochs"),
-            epochs,
-            epochs in (1, None),
-            "1, as stream.kind is task_free: a task lasts for stream.steps_per_task batches",
-        ),
-        *(
-            (
-                ("training", name),
-                _at(values, "training", name),
-                _at(values, "training", name) in (None, plain),
-                f"{plain}, as stream.kind is task_free",
-            )
-            for name, plain in (("schedule", "constant"), ("input_dropout", 0.0))
-        ),
-    ]
-    return [
-        (path, f"expected {words}; got {show(value)}")
-        for path, value, fine, words in checks
-        if not fine
-    ]
+    fine = not (isinstance(blur, int) and isinstance(steps, int) and blur > steps)
+    yield ("stream", "blur"), fine, f"at most the {steps} of stream.steps_per_task"
+    fine = scenario != "class" or of not in ("permuted", "turning")
+    words = f"domain, as all tasks of a {of} stream share the same classes"
+    yield ("stream", "scenario"), fine, words
+
+
+def _task_free_method(values: Mapping[str, object]) -> Iterator[_Check]:
+    method = _at(values, "method")
+    kind = _at(method, "kind")
+    known = not isinstance(kind, str) or kind in TASK_FREE
+    yield ("method", "kind"), known, f"{_listed(TASK_FREE)}, {_BECAUSE}"
+    context = _at(method, "context")
+    for key, fitting, words in (
+        ("kind", ("gaussian",), f"gaussian, {_BECAUSE}"),
+        ("per", ("task",), f"task, {_BECAUSE}"),
+        ("combine", ("none",), f"none, or nothing, {_BECAUSE}: the likeliest view answers"),
+        ("temperature", (1,), f"1, {_BECAUSE}"),
+    ):
+        value = _at(context, key)
+        yield ("method", "context", key), value is None or value in fitting, words
+    yield ("method", "protect"), _at(method, "protect") is None, f"null, {_BECAUSE}"
+    grow = _at(method, "grow", "kind")
+    yield ("method", "grow", "kind"), grow != "overgrow", f"any but overgrow, {_BECAUSE}"
+
+
+def _task_free_training(values: Mapping[str, object]) -> Iterator[_Check]:
+    words = f"1, {_BECAUSE}: a task lasts for stream.steps_per_task batches"
+    yield ("training", "epochs"), _at(values, "training", "epochs") in (1, None), words
+    for name, plain in (("schedule", "constant"), ("input_dropout", 0.0)):
+        fine = _at(values, "training", name) in (None, plain)
+        yield ("training", name), fine, f"{plain}, {_BECAUSE}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _at(values: object, *path: str) -> object:

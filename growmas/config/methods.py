@@ -118,10 +118,11 @@ class GaussianContextConfig(Record):
     )
     dimensions: int = Field(100, ge=1, description="a whole number of dimensions, at least 1")
     shrinkage: float = Field(0.1, ge=0, le=1, description="a number in 0 … 1")
-    combine: Literal["none", "tasks", "classes"] = Field(
-        "tasks",
-        description="tasks to weigh all views by their tasks, classes to multiply them with the "
-        "classes' Gaussians as well, or none to take the likeliest view",
+    combine: Literal["none", "tasks", "classes"] | None = Field(
+        None,
+        description="tasks to weigh all views by their tasks (also null, but on a task-free "
+        "stream), classes to multiply them with the classes' Gaussians as well, or none to take "
+        "the likeliest view",
     )
     temperature: float = Field(
         1.0, gt=0, description="above 0; above 1 the classes' Gaussians have less say"

@@ -125,7 +125,13 @@ def view_answers(
         forward: See `answer_by_context`.
     """
     known = tuple(structure.tasks if tasks is None else tasks)
-    return cache(lambda position: _run(structure, known[position], inputs, position, forward))
+
+    def answer(position: int) -> Tensor:
+        if not 0 <= position < len(known):
+            raise ContextError(f"no task at position {position}: the views are of {len(known)}")
+        return _run(structure, known[position], inputs, position, forward)
+
+    return cache(answer)
 
 
 def combine_views(
@@ -151,24 +157,37 @@ def combine_views(
         [N, C].
 
     Raises:
-        ContextError: `classes` or `experts` does not fit the answers, or they are of other samples.
+        ContextError: `classes` or `experts` does not fit the answers, or they are of other samples
+            or tasks.
     """
+    if scores.dim() != 2 or not scores.shape[1]:
+        raise ContextError(
+            f"scores must be log-probabilities of tasks [N, T], got {list(scores.shape)}"
+        )
     parts = [_joint(scores, answers, task, experts) for task in range(scores.shape[1])]
     together = torch.cat(parts, 1)
     if experts is not None:
         together = together.log_softmax(1)
     if classes is None:
         return together
-    sizes = [part.shape[1] for part in parts]
-    given = [len(numbers) for numbers in classes]
-    if given != sizes or min(number for numbers in classes for number in numbers) < 0:
-        raise ContextError(
-            f"classes must number the outputs of every task from 0 on, {sizes} of them, got {given}"
-            f": {[list(numbers) for numbers in classes]}"
-        )
-    owners = torch.tensor([number for numbers in classes for number in numbers])
+    owners = _owners(classes, [part.shape[1] for part in parts])
     columns = [together[:, owners == number] for number in range(int(owners.max()) + 1)]
     return torch.stack([column.logsumexp(1) for column in columns], 1)
+
+
+def _owners(classes: Sequence[Sequence[int]], sizes: list[int]) -> Tensor:
+    """The number of the class that each output of each task stands for, one after the other."""
+    try:
+        given = [len(numbers) for numbers in classes]
+        fits = given == sizes and all(int(n) == n >= 0 for numbers in classes for n in numbers)
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        raise ContextError(
+            f"classes must number the outputs of every task from 0 on, {sizes} of them, got "
+            f"{classes!r:.200}"
+        )
+    return torch.tensor([int(number) for numbers in classes for number in numbers])
 
 
 def _joint(scores: Tensor, answers: Answers, task: int, experts: Answers | None) -> Tensor:
@@ -197,9 +216,11 @@ def _run(
     moved = to_device(inputs, next(model.parameters()).device)
     with traceless(model), torch.no_grad(), structure.view(task):
         try:
+            logits: Tensor
             if forward is not None:
-                return forward(model, moved, position)
-            logits: Tensor = default_forward(model, moved)
+                logits = forward(model, moved, position)
+            else:
+                logits = default_forward(model, moved)
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
@@ -207,7 +228,13 @@ def _run(
                 f"the view of task {task!r} does not take these inputs: {error}. Give samples of "
                 "the shape the network takes, or forward=lambda model, inputs, task: ..."
             ) from error
-        return logits
+    if not isinstance(logits, Tensor) or logits.dim() != 2:
+        got = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ContextError(
+            f"the view of task {task!r} must answer with logits [N, C], got {got}: give "
+            "forward=lambda model, inputs, task: ..., which chooses among several outputs"
+        )
+    return logits
 
 
 def _check_chosen(chosen: Tensor, inputs: Any, tasks: Sequence[TaskKey]) -> None:
@@ -217,6 +244,8 @@ def _check_chosen(chosen: Tensor, inputs: Any, tasks: Sequence[TaskKey]) -> None
             "the inputs cannot be cut into samples: give a tensor, or a tuple or dict of tensors "
             "with one row for each sample"
         )
+    if not isinstance(chosen, Tensor):
+        raise ContextError(f"chosen must be an int64 tensor [N], got {type(chosen).__name__}")
     if chosen.dtype != torch.int64 or chosen.dim() != 1 or len(chosen) != samples:
         raise ContextError(
             f"chosen must be int64, one task for each of the {samples} samples, got "

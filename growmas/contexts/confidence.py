@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from growmas.contexts.context import Answers, Context, TaskKey, check_kind, check_tasks
+from growmas.contexts.context import Answers, Context, TaskKey, check_kind, check_task, check_tasks
 from growmas.errors import ContextError
 
 
@@ -29,7 +29,12 @@ class ConfidenceContext(Context):
         return tuple(self._tasks)
 
     def update(self, task: TaskKey, inputs: Any = None, labels: Tensor | None = None) -> None:
-        """Note that the task exists."""
+        """Note that the task exists.
+
+        Raises:
+            ContextError: It is no name and no index.
+        """
+        check_task(task)
         if task not in self._tasks:
             self._tasks.append(task)
 
@@ -64,7 +69,7 @@ class ConfidenceContext(Context):
         Raises:
             ContextError: It is the state of a context of another kind.
         """
-        check_kind(self, state)
+        check_kind(self, state, ["tasks"])
         self._tasks = list(state["tasks"])
 
 

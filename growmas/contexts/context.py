@@ -1,6 +1,6 @@
 """What a context is: something that says which task an input is like."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -84,14 +84,29 @@ def check_tasks(context: Context) -> None:
         )
 
 
-def check_kind(context: Context, state: Mapping[str, Any]) -> None:
-    """Refuse the state of a context of another kind.
+def check_task(task: object) -> None:
+    """Refuse what names no task.
 
     Raises:
-        ContextError: Names both kinds.
+        ContextError: It is neither a name nor an index.
     """
+    if type(task) not in (str, int):
+        raise ContextError(f"task {task!r:.80}: expected its name, or its index")
+
+
+def check_kind(context: Context, state: Mapping[str, Any], parts: Collection[str]) -> None:
+    """Refuse the state of a context of another kind, or one that is not whole.
+
+    Raises:
+        ContextError: Names both kinds, or what is missing.
+    """
+    if not isinstance(state, Mapping):
+        raise ContextError(f"expected what state_dict() gave, got {type(state).__name__}")
     if state.get("kind") != type(context).__name__:
         raise ContextError(
             f"the state is of a {state.get('kind')}, not of a {type(context).__name__}: load it "
             "into one of its own kind"
         )
+    missing = [part for part in parts if part not in state]
+    if missing:
+        raise ContextError(f"the state of the context lacks {', '.join(missing)}")

@@ -13,10 +13,12 @@ from growmas.contexts.context import (
     Context,
     TaskKey,
     check_kind,
+    check_task,
     check_tasks,
     likeliest,
 )
-from growmas.contexts.density import Component, Density, densities
+from growmas.contexts.density import Component
+from growmas.contexts.mixture import Mixture
 from growmas.contexts.novelty import Distances
 from growmas.contexts.projection import Extract, Projection
 from growmas.errors import ContextError, DataError
@@ -79,32 +81,28 @@ class GaussianContext(Context):
         Raises:
             ContextError: A setting is out of range; every one is listed.
         """
-        _check_in_range(features, per, shrinkage, threshold)
+        _check_settings(features, per, shrinkage, threshold, seed, extract)
         self.threshold = threshold
         self._per = per
-        self._shrinkage = shrinkage
         self._projection = Projection(features, seed, extract)
-        self._tasks: list[TaskKey] = []
-        self._moments: dict[Component, Moments] = {}
+        self._mixture = Mixture(shrinkage)
         self._distances = Distances()
-        self._fitted: list[Density] = []
 
     @property
     def tasks(self) -> tuple[TaskKey, ...]:
         """The T tasks seen, in the order of their first `update`."""
-        return tuple(self._tasks)
+        return self._mixture.tasks
 
     @property
     def components(self) -> tuple[Component, ...]:
         """Task and label of each of the M Gaussians: tasks as in `tasks`, labels in order."""
-        place = {task: position for position, task in enumerate(self._tasks)}
-        return tuple(sorted(self._moments, key=lambda c: (place[c[0]], c[1] or 0)))
+        return self._mixture.components
 
     @property
     def size(self) -> int:
         """Distinct numbers kept of the tasks: count, mean and symmetric scatter of M Gaussians."""
         wide = self._dimensions
-        return len(self._moments) * (1 + wide + wide * (wide + 1) // 2)
+        return len(self.components) * (1 + wide + wide * (wide + 1) // 2)
 
     def update(self, task: TaskKey, inputs: Any, labels: Tensor | None = None) -> None:
         """Add samples of a task to its statistics; an empty batch changes nothing.
@@ -112,24 +110,23 @@ class GaussianContext(Context):
         Args:
             task: Its name or index; it may come back at any time.
             inputs: N samples.
-            labels: Whole numbers [N], local to the task; used per class only.
+            labels: Whole numbers [N] from 0 on, local to the task; used per class only.
 
         Raises:
-            ContextError: Labels are missing.
+            ContextError: Labels are missing, or the task is no name and no index.
             DataError: The features are not finite floats or of another size than before, or the
                 labels do not fit. Nothing was added then.
         """
+        check_task(task)
         features = self._projection.features(inputs)
         parts = self._parts(features, labels)
         if not len(features):
             return
         self._projection.fix(features.shape[1])
         rows = self._projection.rows(features)
-        if task not in self._tasks:
-            self._tasks.append(task)
         for label, chosen in parts:
             part = rows[chosen.to(rows.device)]
-            self._add((task, label), Moments.of(part[None], part.shape[1]))
+            self._mixture.add((task, label), Moments.of(part[None], part.shape[1]))
 
     def merge(self, other: "GaussianContext") -> None:
         """Add what another one, with the same settings, saw: of other tasks, or of the same.
@@ -137,13 +134,13 @@ class GaussianContext(Context):
         Tasks that are new here come after those that are not.
 
         Raises:
-            ContextError: The settings or the size of the inputs differ.
+            ContextError: The settings or the size of the inputs differ, or it is no such context.
         """
-        self._check_settings(other._settings(), "the other context")
+        if not isinstance(other, GaussianContext):
+            raise ContextError(f"expected a GaussianContext, got {type(other).__name__}")
+        self._check_same(other._settings(), "the other context")
         self._projection.adopt(other._projection)
-        self._tasks += [task for task in other._tasks if task not in self._tasks]
-        for component, moments in other._moments.items():
-            self._add(component, moments)
+        self._mixture.merge(other._mixture)
         self._distances.counts = self._distances.counts + other._distances.counts
 
     def calibrate(self, inputs: Any) -> None:
@@ -181,7 +178,7 @@ class GaussianContext(Context):
             ContextError: No task was seen yet, or a covariance is singular.
             DataError: See `update`.
         """
-        return self._log_likelihood(self._squared(inputs))
+        return self._mixture.log_likelihood(self._squared(inputs))
 
     def class_scores(self, inputs: Any) -> Tensor:
         """Log-probability of each of the `components`, (task, label), [N, M] float64.
@@ -194,7 +191,7 @@ class GaussianContext(Context):
             raise ContextError(
                 "class_scores needs a Gaussian for each class: GaussianContext(per='class')"
             )
-        return self._joint(self._squared(inputs)).log_softmax(1)
+        return self._mixture.joint(self._squared(inputs)).log_softmax(1)
 
     def class_answers(self, inputs: Any, *, temperature: float = 1.0) -> Answers:
         """Position of a task -> log p(class | x, task), [N, C_t] float64, for `combine_views`.
@@ -210,12 +207,13 @@ class GaussianContext(Context):
             ContextError: The temperature is not above 0, or see `class_scores`.
             DataError: See `update`.
         """
-        if not 0 < temperature < math.inf:
+        if not _is_number(temperature) or not 0 < temperature < math.inf:
             raise ContextError(f"temperature must be a finite number above 0, got {temperature}")
         scores, components = self.class_scores(inputs), self.components
 
         def answers(position: int) -> Tensor:
-            own = [i for i, (task, _) in enumerate(components) if task == self._tasks[position]]
+            wanted = self.tasks[position]
+            own = [i for i, (task, _) in enumerate(components) if task == wanted]
             labels = [components[i][1] or 0 for i in own]
             found = scores.new_full((len(scores), max(labels) + 1), -math.inf)
             found[:, labels] = (scores[:, own] / temperature).log_softmax(1)
@@ -230,7 +228,7 @@ class GaussianContext(Context):
             ContextError: See `log_likelihood`.
             DataError: See `update`.
         """
-        return self._scores(self._squared(inputs))
+        return self._mixture.scores(self._squared(inputs))
 
     def select(
         self, inputs: Any, answers: Answers | None = None, *, together: bool = False
@@ -246,15 +244,15 @@ class GaussianContext(Context):
             together: All samples come from one task and get the same answer.
 
         Raises:
-            ContextError: See `log_likelihood`, or `calibrate` had too few samples for the
-                threshold.
+            ContextError: See `log_likelihood`; or the threshold is out of range, or `calibrate`
+                had too few samples for it.
             DataError: See `update`.
         """
         squared = self._squared(inputs)
-        chosen = likeliest(self._scores(squared), together=together)
+        chosen = likeliest(self._mixture.scores(squared), together=together)
         if self.threshold is None:
             return chosen
-        self._check_calibrated(self.threshold)
+        self._check_threshold(self.threshold)
         unlike = self._novelty(squared) >= self.threshold
         if together:
             unlike = (unlike.sum() * 2 > len(unlike)).expand(len(unlike))
@@ -266,11 +264,8 @@ class GaussianContext(Context):
             "kind": type(self).__name__,
             "settings": self._settings(),
             "matrix": self._projection.matrix,
-            "tasks": list(self._tasks),
-            "components": [
-                {"task": task, "label": label, **_state(self._moments[task, label])}
-                for task, label in self.components
-            ],
+            "tasks": list(self.tasks),
+            "components": self._mixture.state(),
             "distances": self._distances.counts.clone(),
         }
 
@@ -278,17 +273,14 @@ class GaussianContext(Context):
         """Take over what `state_dict` gave; the threshold stays.
 
         Raises:
-            ContextError: It is of another kind of context or of other settings.
+            ContextError: It is of another kind of context or of other settings, or not whole.
         """
-        check_kind(self, state)
-        self._check_settings(state["settings"], "the state")
-        moments = {(held["task"], held["label"]): _restored(held) for held in state["components"]}
-        self._tasks = list(state["tasks"])
-        self._moments = moments
+        check_kind(self, state, ["settings", "matrix", "tasks", "components", "distances"])
+        self._check_same(state["settings"], "the state")
+        self._mixture.restore(state["tasks"], state["components"])
         self._projection.size = state["settings"]["size"]
         self._projection.matrix = state["matrix"]
         self._distances.counts = state["distances"].clone()
-        self._fitted = []
 
     def _parts(self, features: Tensor, labels: Tensor | None) -> list[tuple[int | None, Tensor]]:
         """Label -> which samples have it."""
@@ -299,30 +291,20 @@ class GaussianContext(Context):
                 "GaussianContext(per='class') needs labels: update(task, inputs, labels), or "
                 "per='task' for unlabelled data"
             )
-        whole = not labels.is_floating_point() and labels.dtype != torch.bool
-        if labels.shape != features.shape[:1] or not whole:
-            raise DataError(
-                f"labels must be whole numbers, one for each of the {len(features)} samples, got "
-                f"{labels.dtype} {list(labels.shape)}"
-            )
+        _check_labels(labels, len(features))
         return [(label, labels == label) for label in sorted(set(labels.tolist()))]
-
-    def _add(self, component: Component, moments: Moments) -> None:
-        held = self._moments.get(component)
-        self._moments[component] = held + moments if held else moments
-        self._fitted = []
 
     def _settings(self) -> dict[str, Any]:
         """What statistics depend on."""
         return {
             "features": self._projection.width,
             "per": self._per,
-            "shrinkage": self._shrinkage,
+            "shrinkage": self._mixture.shrinkage,
             "seed": self._projection.seed,
             "size": self._projection.size,
         }
 
-    def _check_settings(self, theirs: Mapping[str, Any], what: str) -> None:
+    def _check_same(self, theirs: Mapping[str, Any], what: str) -> None:
         wrong = [
             f"{name} {theirs[name]!r} instead of {ours!r}"
             for name, ours in self._settings().items()
@@ -334,7 +316,8 @@ class GaussianContext(Context):
                 "the same size"
             )
 
-    def _check_calibrated(self, threshold: float) -> None:
+    def _check_threshold(self, threshold: float) -> None:
+        _refuse(_threshold_faults(threshold))
         total = self._distances.total
         if total and total / (total + 1) < threshold:
             raise ContextError(
@@ -346,33 +329,7 @@ class GaussianContext(Context):
         """Squared Mahalanobis distance to every component, [N, M]."""
         check_tasks(self)
         rows = self._projection.rows(self._projection.features(inputs))
-        return torch.stack([held.squared(rows) for held in self._densities(rows.device)], 1)
-
-    def _densities(self, device: torch.device) -> list[Density]:
-        """One for each component, kept until the statistics change."""
-        if not self._fitted or self._fitted[0].mean.device != device:
-            moments = {c: self._moments[c].to(device) for c in self.components}
-            self._fitted = densities(moments, self._shrinkage)
-        return self._fitted
-
-    def _log_likelihood(self, squared: Tensor) -> Tensor:
-        norms = [held.log_norm for held in self._densities(squared.device)]
-        return -0.5 * (squared + squared.new_tensor(norms))
-
-    def _joint(self, squared: Tensor) -> Tensor:
-        """Log-density plus log-share of the component in its task, [N, M]."""
-        seen = dict.fromkeys(self._tasks, 0)
-        for task, label in self.components:
-            seen[task] += self._moments[task, label].count
-        shares = [math.log(self._moments[c].count / seen[c[0]]) for c in self.components]
-        return self._log_likelihood(squared) + squared.new_tensor(shares)
-
-    def _scores(self, squared: Tensor) -> Tensor:
-        joint = self._joint(squared)
-        owners = [task for task, _ in self.components]
-        columns = [[i for i, owner in enumerate(owners) if owner == t] for t in self._tasks]
-        of_tasks = [joint[:, chosen].logsumexp(1) for chosen in columns]
-        return torch.stack(of_tasks, 1).log_softmax(1)
+        return self._mixture.squared(rows)
 
     def _least(self, squared: Tensor) -> Tensor:
         """Squared distance to the nearest component, per dimension, [N]."""
@@ -390,27 +347,54 @@ class GaussianContext(Context):
         return min(self._projection.width, self._projection.size)
 
 
-def _check_in_range(features: int, per: str, shrinkage: float, threshold: float | None) -> None:
+def _check_settings(
+    features: object,
+    per: object,
+    shrinkage: Any,
+    threshold: Any,
+    seed: object,
+    extract: object,
+) -> None:
     kinds = get_args(Per)
     checks = {
-        f"features must be a positive whole number, got {features}": (
-            isinstance(features, int) and features >= 1
+        f"features must be a positive whole number, got {features!r}": (
+            type(features) is int and features >= 1
         ),
         f"per must be one of {', '.join(map(repr, kinds))}, got {per!r}": per in kinds,
-        f"shrinkage must lie in 0 … 1, got {shrinkage}": 0 <= shrinkage <= 1,
-        f"threshold must lie between 0 and 1, or be None, got {threshold}": (
-            threshold is None or 0 < threshold < 1
+        f"shrinkage must lie in 0 … 1, got {shrinkage!r}": (
+            _is_number(shrinkage) and 0 <= shrinkage <= 1
         ),
+        f"seed must be a whole number, got {seed!r}": type(seed) is int,
+        f"extract must be a function, or None, got {extract!r}": extract is None
+        or callable(extract),
     }
     faults = [fault for fault, fine in checks.items() if not fine]
+    _refuse([*faults, *_threshold_faults(threshold)])
+
+
+def _threshold_faults(threshold: Any) -> list[str]:
+    if threshold is None or (_is_number(threshold) and 0 < threshold < 1):
+        return []
+    return [f"threshold must lie between 0 and 1, or be None, got {threshold!r}"]
+
+
+def _refuse(faults: list[str]) -> None:
     if faults:
         raise ContextError("\n".join(faults))
 
 
-def _state(moments: Moments) -> dict[str, Any]:
-    held = moments.to(torch.device("cpu"))
-    return {"count": held.count, "mean": held.mean[0], "scatter": held.scatter[0]}
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _restored(state: Mapping[str, Any]) -> Moments:
-    return Moments(int(state["count"]), state["mean"][None], state["scatter"][None])
+def _check_labels(labels: object, samples: int) -> None:
+    if not isinstance(labels, Tensor):
+        raise DataError(f"labels must be a tensor [N], got {type(labels).__name__}")
+    whole = not labels.is_floating_point() and labels.dtype != torch.bool
+    if labels.shape != (samples,) or not whole:
+        raise DataError(
+            f"labels must be whole numbers, one for each of the {samples} samples, got "
+            f"{labels.dtype} {list(labels.shape)}"
+        )
+    if samples and int(labels.min()) < 0:
+        raise DataError(f"labels must be 0 or more, got {int(labels.min())}: number classes from 0")

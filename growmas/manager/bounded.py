@@ -10,7 +10,7 @@ from growmas.manager.checks import check_number
 from growmas.manager.plans import cause_of, merged
 from growmas.manager.prune import Pruning, saliencies
 from growmas.manager.situation import Situation, data_of
-from growmas.structure import Plan, UnitGroup
+from growmas.structure import Plan
 from growmas.structure.rehearsal import Judge, outputs_on, tried
 
 Unit = tuple[str, int]
@@ -55,7 +55,8 @@ class PruneWithin(Pruning):
         """The plan for the task just learnt.
 
         Raises:
-            PlanError: There are no batches, or no metrics, to measure on.
+            PlanError: There are no batches, or no metrics, to measure on, or a metric is no
+                number.
         """
         cost = _Cost(self, situation)
         units = self._ranked(situation)
@@ -82,14 +83,11 @@ class PruneWithin(Pruning):
         ranked: list[tuple[float, Unit]] = []
         for group, saliency in saliencies(situation, self.criterion, self.protected):
             mean = float(saliency.mean())
-            values = (saliency / mean if mean else saliency).tolist()
-            old = sorted(situation.old(group, self.grace), key=values.__getitem__)
-            for i in old[: self._room(situation, group)]:
-                ranked.append((values[i], (group.name, group.unit_ids[i])))
+            shares = saliency / mean if mean else saliency
+            old = situation.expendable(group, self.grace, shares)
+            for i in old[: int(self.most * group.width)]:
+                ranked.append((float(shares[i]), (group.name, group.unit_ids[i])))
         return [unit for _, unit in sorted(ranked)]
-
-    def _room(self, situation: Situation, group: UnitGroup) -> int:
-        return min(int(self.most * group.width), situation.spare(group))
 
 
 class _Cost:
@@ -122,8 +120,8 @@ class _Cost:
             options={"reconstruct": source},
         )
         drops = [self._before[name] - value for name, value in outcome.metrics.items()]
-        cost = max(drops) if drops else outcome.relative_change
-        return math.inf if math.isnan(cost) else cost
+        costs = drops or [outcome.relative_change]
+        return math.inf if any(map(math.isnan, costs)) else max(costs)
 
 
 def _plan(units: Sequence[Unit]) -> Plan:

@@ -55,18 +55,20 @@ class Council:
             only: Ask these alone; None asks all.
 
         Raises:
-            PlanError: A plan does not fit the network, what it removes cannot be reconstructed
-                for want of data, or `only` names others' policies.
+            PlanError: What comes is no plan or does not fit, what it removes cannot be
+                reconstructed for want of data, or `only` names others' policies.
         """
         found: list[tuple[Policy, Plan]] = []
         for policy in self._asked(only):
             if situation.moment not in policy.moments:
                 continue
             here = replace(situation, planned=merged(*(plan for _, plan in found)))
-            plan = self._fitting(policy.propose(here), here.planned)
+            plan = self._fitting(policy.propose(here), here.planned, type(policy).__name__)
             if plan and decide is not None:
                 decided = decide(plan)
-                plan = Plan() if decided is None else self._fitting(decided, here.planned)
+                if decided is None:
+                    continue
+                plan = self._fitting(decided, here.planned, "decide")
             if plan:
                 _check_seen(policy, plan, situation)
                 found.append((policy, plan))
@@ -81,7 +83,9 @@ class Council:
             raise PlanError(f"only={foreign[0]!r}: not a policy of this manager")
         return chosen
 
-    def _fitting(self, plan: Plan, planned: Plan) -> Plan:
+    def _fitting(self, plan: Plan, planned: Plan, whose: str) -> Plan:
+        if not isinstance(plan, Plan):
+            raise PlanError(f"{whose} gave {plan!r:.80}: expected a Plan, an empty one for nothing")
         plan.check(self._structure.groups, self._structure.fixed)
         plan = without(replace(plan, fingerprint=None), planned)
         return self.budget.trim(self._structure, plan, planned)

@@ -58,6 +58,9 @@ def candidate_gains(
         batches: Data of the task.
         loss: (model, batch) -> scalar.
         groups: Those of interest; groups for which GradMax is not defined are left out.
+
+    Raises:
+        PlanError: The loss is no scalar, or its gradients are not finite; or there is no batch.
     """
     model = structure.model
     chosen = structure.groups.values() if groups is None else groups
@@ -74,7 +77,7 @@ def candidate_gains(
             for parameter in model.parameters():
                 parameter.requires_grad_(True)
             with watched(sites.values()) as (seen, given):
-                value = loss(model, batch)
+                value = _scalar(loss(model, batch))
                 check_calls(sites, seen, given)
             outputs = {layer: calls[0] for layer, calls in given.items()}
             flat = [tensor for tensors in columns.values() for tensor in tensors]
@@ -86,6 +89,14 @@ def candidate_gains(
             x = seen[site.producer][0]
             parts = [pair_gradient(site.producer, x, c, deltas.get(c)) for c in site.consumers]
             matrices[name] = matrices.get(name, 0) + torch.cat(parts)
+    if sites and not matrices:
+        raise PlanError("GrowByGain: there is no batch to measure gradients on: give at least one")
+    bad = [name for name, matrix in matrices.items() if not matrix.isfinite().all()]
+    if bad:
+        raise PlanError(
+            f"GrowByGain: the loss's gradient at {', '.join(map(repr, bad))} is NaN or infinite; "
+            "look at the batches and at the loss"
+        )
     return {
         name: Gains(
             _row_length(structure, fitting[name]) ** 2 * torch.linalg.svdvals(matrix).square(),
@@ -169,6 +180,13 @@ class GrowByGain(Policy):
         if self.per == "units":
             return 1
         return unit_cost(structure, structure.groups[name], self.per)
+
+
+def _scalar(value: object) -> Tensor:
+    if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+        what = f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"{value!r:.80}"
+        raise PlanError(f"loss gave {what}: expected a scalar that gradients can be taken of")
+    return value
 
 
 def _best(

@@ -1,14 +1,16 @@
 """When to grow and when to prune: policies propose plans, the manager carries them out."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from types import NoneType
 from typing import Any, Literal
 
 from torch.optim import Optimizer
 
-from growmas.errors import DataError, PlanError
+from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.history.tracker import TopologyTracker
 from growmas.importance.batches import Forward, data_that_fits
 from growmas.manager.budget import Budget
+from growmas.manager.checks import check_parts
 from growmas.manager.council import Council, Decide, Policies, several
 from growmas.manager.memory import Memory
 from growmas.manager.need import trial_loss
@@ -16,6 +18,8 @@ from growmas.manager.plans import restored
 from growmas.manager.situation import Loss, Moment, Policy, Situation, Trial
 from growmas.penalty import MAS, HardProtection
 from growmas.structure import ActivationStatistics, Edit, Initialisation, Plan, Structure
+from growmas.structure.followers import as_followers, check_followers
+from growmas.structure.initialisation import initialisation
 from growmas.structure.rehearsal import Metrics
 
 Norms = Literal["statistics", "affine"] | None
@@ -92,11 +96,11 @@ class StructuralManager:
 
         Raises:
             PlanError: A policy names a group that does not exist, the budget is smaller than the
-                network, `mas` or `protect` is of another network, or an unknown word for `norms`.
+                network, `mas` or `protect` is of another network, a part is something else, or an
+                unknown word for `norms`.
+            SurgeryError: One of `followers`, or `optimizer`, cannot follow.
         """
-        for name, part in (("mas", mas), ("protect", protect)):
-            if part is not None and part.model is not structure.model:
-                raise PlanError(f"{name} is of another network than the structure")
+        _check_made_of(structure, mas, budget, protect, tracker, decide)
         if norms not in ("statistics", "affine", None):
             raise PlanError(f"norms={norms!r}: expected 'statistics', 'affine' or None")
         self.structure = structure
@@ -110,7 +114,8 @@ class StructuralManager:
         self.protect = protect
         self._norms = norms
         parts = (optimizer, mas, self.statistics, self._memory, protect)
-        self.followers = (*(part for part in parts if part is not None), *followers)
+        self.followers = (*(part for part in parts if part is not None), *as_followers(followers))
+        check_followers(self.followers, structure.model)
         if protect is not None and isinstance(optimizer, Optimizer):
             protect.guard(optimizer)
         self._tracker = tracker
@@ -138,6 +143,8 @@ class StructuralManager:
         Raises:
             PlanError: The name was used before, or a policy lacks what it measures.
         """
+        self._check_may_edit("begin_task")
+        initialisation(init)
         given = {"forward": forward, "loss": loss, "trial": trial}
         situation = self._situation("begin", batches, given)
         with data_that_fits():
@@ -170,8 +177,11 @@ class StructuralManager:
             PlanError: No task is open, or a policy lacks what it measures.
             DataError: A batch does not go through the network.
         """
+        self._check_may_edit("end_task")
         if not self._memory.open:
             raise PlanError("end_task without a task: call begin_task(name) first")
+        if batches is None:
+            raise PlanError("end_task needs data to measure importance on: end_task(batches)")
         batches = _kept(batches)
         with restored(self.mas, self.statistics, always=False), data_that_fits():
             self._take_in("end", batches, forward)
@@ -213,7 +223,13 @@ class StructuralManager:
             metrics: See `end_task`.
             init: How fresh units start.
             only: Ask these of the manager's policies alone.
+
+        Raises:
+            PlanError: A policy lacks what it measures, or `only` names others' policies.
+            SurgeryError: A view is held; so for the other two.
         """
+        self._check_may_edit("step")
+        initialisation(init)
         batches = _kept(batches)
         with restored(self.mas, self.statistics, always=False), data_that_fits():
             self._take_in("step", batches, forward)
@@ -293,9 +309,16 @@ class StructuralManager:
         if self.protect is not None:
             self.protect.load_state_dict(state["protect"])
 
+    def _check_may_edit(self, what: str) -> None:
+        if self.structure.viewed:
+            raise SurgeryError(f"{what} cannot be done inside a view: leave it first")
+
     def _situation(
         self, moment: Moment, batches: Iterable[Any] | None, given: Mapping[str, Any]
     ) -> Situation:
+        for key in ("forward", "loss", "trial"):
+            if given.get(key) is not None and not callable(given[key]):
+                raise PlanError(f"{key}={given[key]!r:.80}: expected a function, or None")
         tasks = len(self.structure.tasks)
         task = tasks if moment == "begin" else tasks - 1
         return Situation(
@@ -303,6 +326,7 @@ class StructuralManager:
             self.structure,
             self.mas,
             self._memory.ages(self.structure, None if moment == "step" and not tasks else task),
+            substitutes=self._memory.substitutes,
             first=moment == "begin" and not tasks,
             reached=self.reached,
             budget=self.budget,
@@ -332,6 +356,30 @@ class StructuralManager:
             self.mas.consolidate(batches, forward=forward)
         if self.statistics is not None:
             self.statistics.update(batches, forward=forward)
+
+
+def _check_made_of(
+    structure: Structure,
+    mas: MAS,
+    budget: Budget | None,
+    protect: HardProtection | None,
+    tracker: TopologyTracker | None,
+    decide: Decide | None,
+) -> None:
+    check_parts(
+        {
+            "structure": (structure, Structure),
+            "mas": (mas, MAS),
+            "budget": (budget, (Budget, NoneType)),
+            "protect": (protect, (HardProtection, NoneType)),
+            "tracker": (tracker, (TopologyTracker, NoneType)),
+        }
+    )
+    if not (decide is None or callable(decide)):
+        raise PlanError(f"decide={decide!r:.80}: expected a function of a plan, or None")
+    for name, part in (("mas", mas), ("protect", protect)):
+        if part is not None and part.model is not structure.model:
+            raise PlanError(f"{name} is of another network than the structure")
 
 
 def _kept(batches: Any) -> Any:

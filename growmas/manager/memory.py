@@ -15,6 +15,7 @@ class Memory:
         reached: The losses that the trials of tasks reached, after what was grown for them.
         steps: How many steps and tasks have ended.
         births: Group name -> {unit: step of its birth}, for living units born since the start.
+        substitutes: Group name -> living units that were born in the place of others.
     """
 
     def __init__(self, *, open: bool) -> None:
@@ -23,6 +24,7 @@ class Memory:
         self.reached: tuple[float, ...] = ()
         self.steps = 0
         self.births: dict[str, dict[int, int]] = {}
+        self.substitutes: dict[str, frozenset[int]] = {}
 
     def follow(self, edit: Edit) -> None:
         """Note the newborn and forget the dead."""
@@ -33,6 +35,12 @@ class Memory:
             for unit in units:
                 births.get(name, {}).pop(unit, None)
         self.births = births
+        born = {name: frozenset(pairs) for name, pairs in edit.replaced_units.items()}
+        self.substitutes = {
+            name: self.substitutes.get(name, frozenset()).union(born.get(name, ()))
+            - frozenset(edit.died.get(name, ()))
+            for name in {**self.substitutes, **born}
+        }
 
     def ages(self, structure: Structure, task: int | None) -> dict[str, tuple[int, ...]]:
         """Group name -> [U] ages.
@@ -56,6 +64,7 @@ class Memory:
             "reached": list(self.reached),
             "steps": self.steps,
             "births": births,
+            "substitutes": {name: sorted(units) for name, units in self.substitutes.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -64,9 +73,12 @@ class Memory:
         Raises:
             DataError: Something is missing; nothing is taken over then.
         """
-        missing = sorted(self.state_dict().keys() - state.keys())
+        missing = sorted(self.state_dict().keys() - state.keys() - {"substitutes"})
         if missing:
             raise DataError(f"the manager's state lacks {', '.join(missing)}")
         births = {n: {int(u): int(s) for u, s in units} for n, units in state["births"].items()}
         self.open, self.steps, self.births = bool(state["open"]), int(state["steps"]), births
         self.reached = tuple(float(loss) for loss in state["reached"])
+        # states of before substitutes were told from other newborns have none
+        substitutes = state.get("substitutes", {})
+        self.substitutes = {n: frozenset(map(int, units)) for n, units in substitutes.items()}

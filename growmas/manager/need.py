@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 
@@ -29,11 +29,18 @@ def trial_loss(mas: MAS, trial: Trial) -> float:
     Args:
         mas: The penalty, which holds the network.
         trial: (model, mas) -> loss.
+
+    Raises:
+        PlanError: It gives no number.
     """
     scratch = copy.deepcopy(mas)
     devices = sorted({p.device.index or 0 for p in mas.model.parameters() if p.is_cuda})
     with torch.random.fork_rng(devices=devices), torch.enable_grad():
-        return float(trial(scratch.model, scratch))
+        loss: Any = trial(scratch.model, scratch)
+    try:
+        return float(loss.detach() if isinstance(loss, torch.Tensor) else loss)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise PlanError(f"trial gave {loss!r:.80}: expected the loss it reached") from error
 
 
 @dataclass(frozen=True)

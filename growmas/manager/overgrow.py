@@ -8,7 +8,7 @@ from torch import Tensor
 
 from growmas.errors import PlanError
 from growmas.importance import mas_importance
-from growmas.manager.checks import check_number, group_names
+from growmas.manager.checks import check_flag, check_number, group_names
 from growmas.manager.plans import cause_of
 from growmas.manager.prune import check_pruning, saliencies
 from growmas.manager.situation import Moment, Policy, Situation, data_of
@@ -20,9 +20,10 @@ class OvergrowSelect(Policy):
     """Before a task, `factor` times as many fresh units as are to stay; after it, the best stay.
 
     A group gets `factor · keep` units before every task but the first. Of the units born in the
-    task the `keep` most salient stay, and the others go: at a `step(batches, only=policy)` in the
-    middle of the task, by the importance on these batches, so that training mends what is lost;
-    or else at its end, by the consolidated importance. Views of earlier tasks see none of them.
+    task, but for those that replaced others, the `keep` most salient stay, and the rest goes: at
+    a `step(batches, only=policy)` in the middle of the task, by the importance on these batches,
+    so that training mends what is lost; or else at its end, by the consolidated importance.
+    Views of earlier tasks see none of them.
     A budget limits the overgrown network too.
 
     Select early. Measured on five permuted tasks of mnist5k (experiments/policies: 8 epochs, 8 of
@@ -54,6 +55,7 @@ class OvergrowSelect(Policy):
             check_number(key, count, "a whole number >= 1", lambda n: n >= 1, whole=True)
         check_number("factor", self.factor, "a number >= 1, up to 100", lambda x: 1 <= x <= 100)
         check_pruning(self.criterion, 0)
+        check_flag("reconstruct", self.reconstruct)
         unfair = [name for name in counts if name in self.protected]
         if unfair:
             raise PlanError(f"keep and protected both name {', '.join(map(repr, unfair))}")
@@ -73,14 +75,14 @@ class OvergrowSelect(Policy):
             for group in situation.growable(self.protected)
             if (count := self._kept(group.name))
         }
-        kept = f"{self.keep} of {self.factor:g} times as many fresh units a group will stay"
+        kept = f"{self.factor:g} times as many fresh units a group as will stay, {self.keep}"
         statistic = f"fresh units, {self.factor:g} for each that will stay"
         cause = cause_of(self, statistic, value=self.keep)
         return Plan(grow=grow, reason=f"OvergrowSelect: {kept}", cause=cause)
 
     def _select(self, situation: Situation) -> Plan:
         newborn = {
-            group.name: set(situation.old(group, 0)) - set(situation.old(group, 1))
+            group.name: _grown(situation, group)
             for group in situation.shrinkable(self.protected)
             if len(situation.structure.tasks) > 1
         }
@@ -118,3 +120,10 @@ class OvergrowSelect(Policy):
 
     def _kept(self, group: str) -> int:
         return self.keep.get(group, 0) if isinstance(self.keep, Mapping) else self.keep
+
+
+def _grown(situation: Situation, group: UnitGroup) -> set[int]:
+    """Indices of the newborn that did not come in the place of others."""
+    newborn = set(situation.old(group, 0)) - set(situation.old(group, 1))
+    substitutes = situation.substitutes.get(group.name, ())
+    return {i for i in newborn if group.unit_ids[i] not in substitutes}

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from growmas.errors import PlanError
-from growmas.manager.checks import check_number, group_names
+from growmas.manager.checks import check_flag, check_number, group_names
 from growmas.manager.plans import cause_of
 from growmas.manager.situation import Moment, Policy, Situation
 from growmas.structure import Plan, UnitGroup
@@ -40,6 +40,7 @@ class Pruning(Policy):
         """Refuse settings out of range."""
         object.__setattr__(self, "protected", group_names("protected", self.protected))
         check_pruning(self.criterion, self.grace)
+        check_flag("reconstruct", self.reconstruct)
 
 
 @dataclass(frozen=True)
@@ -62,8 +63,8 @@ class PrunePolicy(Pruning):
         """The plan for the task just learnt."""
         prune, said, cut = {}, [], {}
         for group, saliency in saliencies(situation, self.criterion, self.protected):
-            old = sorted(situation.old(group, self.grace), key=saliency.tolist().__getitem__)
-            count = min(int(self.ratio * group.width), situation.spare(group), len(old))
+            old = situation.expendable(group, self.grace, saliency)
+            count = min(int(self.ratio * group.width), len(old))
             if count:
                 prune[group.name] = sorted(group.unit_ids[i] for i in old[:count])
                 cut[group.name] = float(saliency[old[count - 1]])
@@ -103,8 +104,8 @@ class PruneBelow(Pruning):
         for group, saliency in saliencies(situation, self.criterion, self.protected):
             limit = self.threshold * float(saliency.mean())
             values = saliency.tolist()
-            old = sorted(situation.old(group, self.grace), key=values.__getitem__)
-            low = [i for i in old if values[i] < limit][: situation.spare(group)]
+            old = situation.expendable(group, self.grace, saliency)
+            low = [i for i in old if values[i] < limit]
             if low:
                 prune[group.name] = sorted(group.unit_ids[i] for i in low)
                 highest[group.name], limits[group.name] = values[low[-1]], limit

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from growmas.manager.checks import check_number, group_names
+from growmas.manager.checks import check_flag, check_number, group_names
 from growmas.manager.plans import cause_of
 from growmas.manager.prune import saliencies
 from growmas.manager.situation import Moment, Policy, Situation
@@ -40,6 +40,7 @@ class ReplaceDead(Policy):
         object.__setattr__(self, "protected", group_names("protected", self.protected))
         check_number("below", self.below, "0 <= below < 1", lambda x: 0 <= x < 1)
         check_number("grace", self.grace, "a whole number >= 0", lambda n: n >= 0, whole=True)
+        check_flag("reconstruct", self.reconstruct)
 
     def propose(self, situation: Situation) -> Plan:
         """The plan for the task about to begin."""
@@ -48,8 +49,8 @@ class ReplaceDead(Policy):
             if not group.can_grow:
                 continue
             limit = self.below * float(total.mean())
-            dead = [i for i in situation.old(group, self.grace) if float(total[i]) <= limit]
-            dead = dead[: situation.spare(group)] if self.below else dead
+            old = situation.expendable(group, self.grace, total)
+            dead = sorted(i for i in old if float(total[i]) <= limit)
             if dead:
                 replace[group.name] = [group.unit_ids[i] for i in dead]
                 limits[group.name] = limit

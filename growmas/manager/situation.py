@@ -34,6 +34,7 @@ class Situation:
         mas: Importance over tasks; at the "end" of a task, the task included.
         ages: Group name -> [U] for how long each unit has lived, in the order of `unit_ids`: 0 is
             born in the current task, or since the last step where no tasks are named.
+        substitutes: Group name -> units that were born in the place of others, at constant width.
         first: Whether nothing was learnt before, so that there is nothing to grow beside.
         reached: Losses that the trials of earlier tasks reached.
         planned: What policies asked before this one have planned on the same occasion; it has
@@ -51,6 +52,7 @@ class Situation:
     structure: Structure
     mas: MAS
     ages: Mapping[str, tuple[int, ...]]
+    substitutes: Mapping[str, frozenset[int]] = field(default_factory=dict)
     first: bool = False
     reached: tuple[float, ...] = ()
     planned: Plan = field(default_factory=Plan)
@@ -84,9 +86,22 @@ class Situation:
         pairs = enumerate(zip(group.unit_ids, self.ages[group.name], strict=True))
         return [i for i, (unit, age) in pairs if age >= grace and unit not in doomed]
 
-    def spare(self, group: UnitGroup) -> int:
-        """How many units of the group may still go, so that one is left."""
-        return max(0, group.width - len(self.doomed(group)) - 1)
+    def expendable(self, group: UnitGroup, grace: int, saliency: Tensor) -> list[int]:
+        """The units of `old` that may go, the least salient first.
+
+        The most salient of the eldest that live stays: without any unit of its time, the view of
+        an old task would answer every input alike, however many newborns there are.
+
+        Args:
+            group: The group.
+            grace: Its units' grace period.
+            saliency: [U], in the order of `unit_ids`.
+        """
+        values, doomed = saliency.tolist(), self.doomed(group)
+        living = [i for i, unit in enumerate(group.unit_ids) if unit not in doomed]
+        eldest = min((group.births[i] for i in living), default=0)
+        stays = max((i for i in living if group.births[i] == eldest), key=lambda i: (values[i], i))
+        return sorted((i for i in self.old(group, grace) if i != stays), key=values.__getitem__)
 
 
 class Policy:
@@ -103,8 +118,12 @@ class Policy:
     protected: tuple[str, ...] = ()
 
     def propose(self, situation: Situation) -> Plan:
-        """What to do now; an empty plan for nothing. Must leave everything bit-identical."""
-        raise NotImplementedError
+        """What to do now; an empty plan for nothing. Must leave everything bit-identical.
+
+        Raises:
+            PlanError: The policy does not say.
+        """
+        raise PlanError(f"{type(self).__name__} has no propose(situation) -> Plan: write it")
 
     def named(self) -> tuple[str, ...]:
         """Groups that the policy names, to be checked when a manager is made."""

@@ -94,7 +94,16 @@ class HardProtection:
         return sum(int(mask.sum()) for mask in self.frozen.values()) / max(1, total)
 
     def guard(self, optimizer: Optimizer) -> Callable[[], None]:
-        """Put frozen entries back after every step of `optimizer`; returns how to stop that."""
+        """Put frozen entries back after every step of `optimizer`; returns how to stop that.
+
+        Raises:
+            PenaltyError: It is no torch optimizer: call `restore_` after each of its steps.
+        """
+        if not isinstance(optimizer, Optimizer):
+            raise PenaltyError(
+                f"guard expects a torch optimizer, got {type(optimizer).__name__}: call restore_() "
+                "after each step of anything else"
+            )
         if optimizer not in self._guarded:
             hook = optimizer.register_step_post_hook(lambda *_: self.restore_())
             self._guarded[optimizer] = hook
@@ -224,6 +233,10 @@ class HardProtection:
         parameters = dict(self.model.named_parameters())
         for masks in (state["frozen"], state["old"]):
             check_fit(masks, parameters, "the masks of hard protection")
+            if any(mask.dtype != torch.bool for mask in masks.values()):
+                raise PenaltyError(
+                    "the masks of hard protection must be bool: the state is another's"
+                )
         _check_settings(state["fraction"], state["per"])
         self.fraction, self.per = state["fraction"], state["per"]
         self.exclude = tuple(state["exclude"])

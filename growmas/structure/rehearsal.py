@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from torch import Tensor, nn
 
-from growmas.errors import DataError
+from growmas.errors import DataError, PlanError
 from growmas.importance.batches import Forward, default_forward, to_device
 from growmas.structure.edit import Edit
 from growmas.structure.explain import printed
@@ -132,21 +132,29 @@ class Judge:
         structure: The network, as it is now.
         run: Gives the outputs to compare.
         metrics: Name -> function of the model.
+
+    Raises:
+        PlanError: The metrics are no functions by name.
     """
 
     def __init__(
         self, structure: "Structure", run: Callable[[], list[Tensor]], metrics: Metrics
     ) -> None:
+        _check_metrics(metrics)
         self._structure = structure
         self._run = run
         self._metrics = metrics
         self._expected = run()
 
     def outcome(self) -> Outcome:
-        """The network at this moment."""
+        """The network at this moment.
+
+        Raises:
+            PlanError: A metric gives no number.
+        """
         model = self._structure.model
         with traceless(model):
-            values = {name: float(metric(model)) for name, metric in self._metrics.items()}
+            values = {name: _number(name, metric(model)) for name, metric in self._metrics.items()}
         changes = _changes(self._expected, self._run())
         return Outcome(self._structure.parameters, *changes, values)
 
@@ -205,6 +213,21 @@ def outputs_on(
             ]
 
     return run
+
+
+def _check_metrics(metrics: object) -> None:
+    if not isinstance(metrics, Mapping) or not all(map(callable, metrics.values())):
+        raise PlanError(
+            f"metrics={metrics!r:.80}: expected functions of the model by name, such as "
+            "{'head 1': lambda model: accuracy}"
+        )
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value.detach() if isinstance(value, Tensor) else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise PlanError(f"metric {name!r} gave {value!r:.80}: expected a number") from error
 
 
 def _changes(expected: list[Tensor], found: list[Tensor]) -> tuple[float, float]:

@@ -94,8 +94,12 @@ class Structure(StructureFacts):
         """Units born from now on belong to task `name`; returns its index.
 
         Raises:
-            PlanError: A task of that name was begun before.
+            PlanError: A task of that name was begun before, or it is no name.
+            SurgeryError: A view is held.
         """
+        self._views.check_none()
+        if not isinstance(name, str) or not name:
+            raise PlanError(f"task {name!r}: expected a name, such as 'digits 4/5'")
         if name in self._tasks:
             raise PlanError(f"task {name!r} was begun before; give every task a name of its own")
         self._tasks.append(name)
@@ -106,6 +110,11 @@ class Structure(StructureFacts):
             self._tasks.pop()
             raise
         return self.task
+
+    @property
+    def viewed(self) -> bool:
+        """Whether a view is held, so that nothing may be changed."""
+        return bool(self._views)
 
     def subscribe(
         self, listener: Listener, *, begun: Callable[[str], None] | None = None
@@ -188,7 +197,7 @@ class Structure(StructureFacts):
         self._views.check_none()
         request = Request(
             plan,
-            (*as_followers(followers), self._norms),
+            (self._norms, *as_followers(followers)),  # first: a follower may look at a view
             init=init,
             calibrate=calibrate,
             calibrate_forward=calibrate_forward,
@@ -276,7 +285,7 @@ class Structure(StructureFacts):
         start = Start(init, bias, generator or self.generator)
         head = self._heads.get(layer) or head_of(self.model, layer, self._groups)
         check_room(self.model, {layer: head}, plan)
-        followers = (*as_followers(followers), self._norms)
+        followers = (self._norms, *as_followers(followers))
         check_followers(followers, self.model)
         inventory, listeners = Inventory(self.model), tuple(self._listeners)
         with torch.inference_mode(False):

@@ -12,17 +12,17 @@ class Views:
 
     def __init__(self) -> None:
         """None is held."""
-        self._tasks: list[int] = []
-        self._thread: int | None = None
+        self._held: list[tuple[int, int]] = []  # thread and task
 
     def __bool__(self) -> bool:
         """Whether any is held."""
-        return bool(self._tasks)
+        return bool(self._held)
 
     @property
     def earliest(self) -> int:
         """Index of the earliest task of which a view is held."""
-        return min(self._tasks)
+        owner = self._held[0][0]
+        return min(task for thread, task in self._held if thread == owner)
 
     @contextmanager
     def held(self, task: int) -> Iterator[None]:
@@ -31,19 +31,19 @@ class Views:
         Raises:
             SurgeryError: Another thread holds one.
         """
-        me = threading.get_ident()
-        if self._tasks and self._thread != me:
+        mine = (threading.get_ident(), task)
+        self._held.append(mine)  # atomic, so that of two threads one comes first
+        if self._held[0][0] != mine[0]:
+            self._held.remove(mine)
             raise SurgeryError(
                 "another thread holds a view of this model, which changes it for the duration: "
                 "run the model inside that view, or give each thread a network of its own with "
                 "structure.extract(task)"
             )
-        self._thread = me
-        self._tasks.append(task)
         try:
             yield
         finally:
-            self._tasks.remove(task)
+            self._held.remove(mine)
 
     def check_none(self) -> None:
         """Refuse what cannot be done inside a view.
@@ -51,5 +51,5 @@ class Views:
         Raises:
             SurgeryError: A view is held.
         """
-        if self._tasks:
+        if self._held:
             raise SurgeryError("this cannot be done inside a view: leave it first")

@@ -156,8 +156,8 @@ class TestCombined:
         torch.testing.assert_close(found, torch.tensor(wanted).double())
 
     def test_classes_must_fit(self) -> None:
-        for classes in ([[0, 1], [2, 3]], [[0, 1], [2, 3, -1]]):
-            with pytest.raises(ContextError, match=r"from 0 on, \[2, 3\] of them, got \[2, "):
+        for classes in ([[0, 1], [2, 3]], [[0, 1], [2, 3, -1]], [[0, 1], 5], [[0, 1], ["a", 1, 2]]):
+            with pytest.raises(ContextError, match=r"from 0 on, \[2, 3\] of them, got \[\[0, "):
                 gm.combine_views(self.scores, self.logits.__getitem__, classes=classes)
 
 
@@ -166,6 +166,18 @@ def test_refusals(structure: Structure) -> None:
     for chosen in (torch.tensor([0]), torch.tensor([0.0, 1.0]), torch.tensor([[0], [1]])):
         with pytest.raises(ContextError, match="one task for each of the 2 samples, got"):
             gm.answer_by_view(structure, chosen, inputs)
+    with pytest.raises(ContextError, match=r"must be an int64 tensor \[N\], got list"):
+        gm.answer_by_view(structure, [0, 1], inputs)  # type: ignore[arg-type]
+    for bad in (None, inputs.sum(1)):
+        with pytest.raises(ContextError, match=r"must answer with logits \[N, C\], got "):
+            gm.answer_by_view(
+                structure, torch.tensor([0, 0]), inputs, forward=lambda *_, bad=bad: bad
+            )
+    with pytest.raises(ContextError, match="no task at position 3: the views are of 3"):
+        gm.combine_views(torch.zeros(2, 4), gm.view_answers(structure, inputs, forward=head))
+    for scores in (torch.zeros(2), torch.zeros(2, 0)):
+        with pytest.raises(ContextError, match=r"log-probabilities of tasks \[N, T\], got"):
+            gm.combine_views(scores, gm.view_answers(structure, inputs, forward=head))
     with pytest.raises(ContextError, match=r"among the 3 tasks, or UNKNOWN .* got \[-2, 7\]"):
         gm.answer_by_view(structure, torch.tensor([7, -2]), inputs)
     with pytest.raises(PlanError, match="no task 'elsewhere'"):

@@ -1,6 +1,7 @@
 """Tasks told apart by Gaussians of their inputs."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from scipy.stats import chi2, multivariate_normal
 from torch import Tensor, nn
 
-from growmas import UNKNOWN, GaussianContext
+from growmas import UNKNOWN, EnergyContext, GaussianContext
 from growmas.errors import ContextError, DataError
 
 
@@ -187,7 +188,7 @@ class TestUnlikeAll:
             quantiles, torch.tensor([0.1, 0.5, 0.9]).double(), atol=0.03, rtol=0
         )
         squared = -2 * context.log_likelihood(inputs)[:, 0]
-        squared -= context._densities(inputs.device)[0].log_norm
+        squared -= context._mixture._densities(inputs.device)[0].log_norm
         np.testing.assert_allclose(context.novelty(inputs).numpy(), chi2.cdf(squared.numpy(), 6))
 
     def test_calibration_keeps_its_promise_where_inputs_are_not_gaussian(self) -> None:
@@ -266,6 +267,10 @@ class TestState:
         assert context.tasks == ()
         with pytest.raises(ContextError, match="of a None, not of a GaussianContext"):
             context.load_state_dict({})
+        with pytest.raises(ContextError, match=r"expected what state_dict.* gave, got NoneType"):
+            context.load_state_dict(None)  # type: ignore[arg-type]
+        with pytest.raises(ContextError, match="lacks settings, matrix, tasks, components, dist"):
+            context.load_state_dict({"kind": "GaussianContext"})
 
 
 class TestRefusals:
@@ -274,6 +279,23 @@ class TestRefusals:
             GaussianContext(0, "both", shrinkage=2, threshold=1)  # type: ignore[arg-type]
         for name in ("features", "per", "shrinkage", "threshold"):
             assert f"{name} must" in str(caught.value)
+        with pytest.raises(ContextError) as caught:
+            GaussianContext(True, shrinkage="much", threshold="x", seed=1.5, extract=3)  # type: ignore[arg-type]
+        for name in ("features", "shrinkage", "threshold", "seed", "extract"):
+            assert f"{name} must" in str(caught.value)
+
+    def test_a_threshold_set_later(self) -> None:
+        context = learnt(GaussianContext(), blobs())
+        context.threshold = 99
+        with pytest.raises(ContextError, match=r"threshold must lie between 0 and 1, .* got 99"):
+            context.select(blobs()[0])
+
+    @pytest.mark.parametrize("task", [None, 1.5, True, ["a"]])
+    def test_a_task_that_is_neither_name_nor_index(self, task: Any) -> None:
+        for context in (GaussianContext(), EnergyContext()):
+            with pytest.raises(ContextError, match="expected its name, or its index"):
+                context.update(task, torch.rand(2, 3))
+            assert context.tasks == ()
 
     @pytest.mark.parametrize("ask", ["scores", "select", "novelty", "log_likelihood", "calibrate"])
     def test_asked_before_any_task(self, ask: str) -> None:
@@ -310,6 +332,10 @@ class TestRefusals:
         for labels in (torch.zeros(3).long(), torch.zeros(2), torch.zeros(2, 1).long()):
             with pytest.raises(DataError, match="whole numbers, one for each of the 2 samples"):
                 context.update("a", torch.rand(2, 3), labels)
+        with pytest.raises(DataError, match=r"labels must be a tensor \[N\], got list"):
+            context.update("a", torch.rand(2, 3), [0, 1])  # type: ignore[arg-type]
+        with pytest.raises(DataError, match="0 or more, got -1: number classes from 0"):
+            context.update("a", torch.rand(2, 3), torch.tensor([0, -1]))
         assert context.tasks == ()
         with pytest.raises(ContextError, match=r"GaussianContext\(per='class'\)"):
             learnt(GaussianContext(), blobs()).class_scores(blobs()[0])
@@ -328,6 +354,8 @@ class TestRefusals:
         ):
             with pytest.raises(ContextError, match=what):
                 context.merge(other)
+        with pytest.raises(ContextError, match="expected a GaussianContext, got EnergyContext"):
+            context.merge(EnergyContext())  # type: ignore[arg-type]
 
 
 def test_what_it_says_of_the_classes_of_a_task() -> None:

@@ -2,7 +2,8 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scenes import everything, labels, managed, train
+from scenes import everything, inputs, labels, managed, train
+from torch import nn
 
 import growmas as gm
 from growmas.errors import PlanError
@@ -101,3 +102,42 @@ def test_data_are_asked_for():
     mas.consolidate([x])
     with pytest.raises(PlanError, match=r"measures its cost on output, but has no data: give"):
         manager.step()
+
+
+def test_one_metric_that_fails_among_others_is_no_licence():
+    manager, structure, _, x = learnt(gm.PruneWithin(0.0, measure="metrics", grace=0))
+    parameters = structure.parameters
+
+    def broken(model):
+        return 1.0 if structure.parameters == parameters else float("nan")
+
+    metrics = {"fine": lambda model: 1.0, "broken": broken}
+    assert manager.end_task([x], metrics=metrics) == ()
+
+
+def test_the_bound_may_be_on_what_the_views_of_all_tasks_answer():
+    torch.manual_seed(0)
+    layers = nn.Linear(6, 10), nn.BatchNorm1d(10), nn.ReLU(), nn.Linear(10, 3)
+    net, x = nn.Sequential(*layers).eval(), inputs()
+    structure = gm.Structure(net, x)
+    prune = gm.PruneWithin(0.02, measure="metrics", grace=0)
+    manager = gm.StructuralManager(structure, mas=gm.MAS(net), grow=gm.GrowPolicy(4), prune=prune)
+
+    def answers(task):
+        with structure.view(task), torch.no_grad():
+            return net(x)
+
+    def moved(task, then):
+        return lambda model: -float((answers(task) - then).abs().mean())
+
+    died = 0
+    for task in "abc":
+        manager.begin_task(task)
+        net.train()(x + 1)
+        net.eval()
+        structure.remember_norms()
+        metrics = {name: moved(name, answers(name)) for name in structure.tasks}
+        for edit in manager.end_task([x], metrics=metrics):
+            died += len(edit.died["0"])
+        assert all(metric(net) >= -0.02 - 1e-6 for metric in metrics.values())
+    assert died > 3

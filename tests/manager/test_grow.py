@@ -120,3 +120,21 @@ def test_a_network_without_groups_is_left_alone():
 def test_settings_out_of_range_are_refused(make, message):
     with pytest.raises(PlanError, match=message):
         make()
+
+
+def test_what_replaces_dead_units_is_no_surplus():
+    manager, structure, *_, x = managed(grow=[gm.ReplaceDead(), gm.OvergrowSelect(2, factor=2)])
+    with torch.no_grad():
+        structure.model[0].bias[:4] = -100.0
+    manager.begin_task("a")
+    manager.end_task([x])
+    replaced, _ = manager.begin_task("b")
+    substitutes = set(replaced.born["0"])
+    assert len(substitutes) == 4
+    assert structure.groups["0"].width == 10 + 4
+    state = manager.state_dict()
+    manager.load_state_dict({k: v for k, v in state.items() if k != "substitutes"})
+    manager.load_state_dict(state)
+    manager.end_task([x])
+    assert structure.groups["0"].width == 10 + 2, "the four keep the places that they took"
+    assert substitutes <= set(structure.groups["0"].unit_ids)

@@ -161,3 +161,17 @@ def test_nothing_is_selected_in_the_first_task_or_without_tasks():
     manager.begin_task("a")
     assert manager.step() == ()
     assert manager.end_task([x]) == ()
+
+
+@few
+@given(POLICIES, st.floats(0, 0.9))
+def test_every_old_view_keeps_a_unit_of_its_time(policy, below):
+    """With a grace period newborns alone fill the quota of units that are left."""
+    manager, structure, _, x = learnt(policy, grow=[gm.ReplaceDead(below), gm.GrowPolicy(9)])
+    for task in "xy":
+        manager.end_task([x])
+        manager.begin_task(task)
+    for task in structure.tasks:
+        small = structure.extract(task)  # refused where a group has no unit of the task's time
+        with structure.view(task), torch.no_grad():
+            torch.testing.assert_close(small(x), structure.model(x), atol=1e-5, rtol=1e-5)

@@ -242,6 +242,18 @@ def test_settings_out_of_range(settings: Any, message: str) -> None:
         gm.HardProtection(network(), **settings)
 
 
+def test_what_is_no_optimizer_and_what_is_no_mask(scene: Any) -> None:
+    net, _, omega = scene
+    protect = gm.HardProtection(net, fraction=0.5)
+    with pytest.raises(PenaltyError, match=r"expects a torch optimizer, got str: call restore_"):
+        protect.guard("adam")  # type: ignore[arg-type]
+    protect.freeze(omega)
+    state = protect.state_dict()
+    state["frozen"] = {name: mask.float() for name, mask in state["frozen"].items()}
+    with pytest.raises(PenaltyError, match="masks of hard protection must be bool"):
+        protect.load_state_dict(state)
+
+
 def test_importance_that_does_not_fit_is_refused(scene: Any) -> None:
     net, x, omega = scene
     protect = gm.HardProtection(net, fraction=0.5)

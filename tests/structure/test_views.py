@@ -2,7 +2,10 @@
 
 import copy
 import pickle
+import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -422,3 +425,28 @@ def test_a_step_in_a_view_shows_though_gradients_came_before(kind: Any, fused: b
         found = outputs(model, x)
     assert differ(found, before)
     assert_close(found, outputs(structure.extract("first"), x))
+
+
+def test_of_threads_that_ask_at_once_one_holds_a_view() -> None:
+    structure = Structure(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1)), torch.zeros(1, 2))
+    inside: list[int] = []
+
+    def ask(thread: int) -> int:
+        entered = 0
+        for _ in range(100):
+            with suppress(GrowmasError), structure.view(0), structure.view(0):
+                inside.append(thread)
+                time.sleep(0)
+                assert set(inside) == {thread}
+                inside.remove(thread)
+                entered += 1
+        return entered
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert any(pool.map(ask, range(4)))
+    finally:
+        sys.setswitchinterval(before)
+    assert not structure.viewed

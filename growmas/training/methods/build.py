@@ -118,7 +118,7 @@ def _answering(config: ContextKind | None, seed: int) -> Answering:
         return Answering()
     if isinstance(config, GaussianContextConfig):
         context = _gaussian(config, config.per, seed)
-        return Answering(context, config.combine, config.temperature)
+        return Answering(context, config.combine or "tasks", config.temperature)
     return Answering(
         EntropyContext() if isinstance(config, EntropyContextConfig) else EnergyContext()
     )

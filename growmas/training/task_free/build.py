@@ -9,6 +9,7 @@ from growmas.config import (
     Experiment,
     FinetuneConfig,
     GaussianContextConfig,
+    GrowByNeedConfig,
     GrowmasConfig,
     MASConfig,
     TaskFreeGrowthConfig,
@@ -22,6 +23,7 @@ from growmas.structure import Structure
 from growmas.training.methods.policies import build_budget, grow_policies, prune_policy
 from growmas.training.task_free.fixed import TaskFreeMAS, norm
 from growmas.training.task_free.learner import TaskFreeLearner
+from growmas.training.task_free.trial import STEPS
 
 
 def heads(experiment: Experiment) -> int:
@@ -99,6 +101,8 @@ def _growing(
         contexts=settings.contexts,
         steps=settings.steps,
         recent=settings.recent,
+        norms=method.norms,
+        trial=method.grow.trial if isinstance(method.grow, GrowByNeedConfig) else STEPS,
     )
 
 

@@ -16,13 +16,14 @@ from growmas.history.tracker import TopologyTracker
 from growmas.importance.batches import Forward, cut, default_forward
 from growmas.manager import Budget, GrowByNeed, StructuralManager
 from growmas.manager.council import Policies, several
+from growmas.manager.manager import Norms
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
 from growmas.structure import Structure
 from growmas.training.task_free.recent import Recent, Rewind, Seen, buffers_kept
 from growmas.training.task_free.records import Deed, Shift, StepDone
 from growmas.training.task_free.state import learner_state, restore_learner
-from growmas.training.task_free.trial import trial_on
+from growmas.training.task_free.trial import STEPS, trial_on
 
 HOLD = 10
 """Steps after which a batch is taken into the statistics of its context, if no shift came."""
@@ -94,6 +95,8 @@ class TaskFreeLearner:
         steps: int = 1,
         recent: int = 16,
         samples: int = 16,
+        norms: Norms = "statistics",
+        trial: int = STEPS,
     ) -> None:
         """Put the parts together.
 
@@ -114,6 +117,8 @@ class TaskFreeLearner:
             steps: Gradient steps on each batch.
             recent: How many of the last batches are held, more than the detector's delay.
             samples: How many samples of each batch the context takes in, the first ones.
+            norms: What views remember of norms, see `StructuralManager`.
+            trial: Gradient steps of a trial for `GrowByNeed`.
 
         Raises:
             ShiftError: A number is out of range, or a task has been begun.
@@ -123,6 +128,7 @@ class TaskFreeLearner:
             ("steps", steps, 1),
             ("recent", recent, HOLD + TOGETHER),
             ("samples", samples, 1),
+            ("trial", trial, 1),
         ):
             if type(number) is not int or number < least:
                 raise ShiftError(f"{name}={number!r}: expected a whole number >= {least}")
@@ -139,9 +145,11 @@ class TaskFreeLearner:
         self.step = 0
         self._before = MAS(structure.model, strength=self.mas.strength)
         self._policies = (grow, prune, budget)
+        self._norms = norms
         self.manager = self._new_manager()
         self.tracker = tracker
-        self._tries = any(isinstance(policy, GrowByNeed) for policy in several("grow", grow))
+        tries = any(isinstance(policy, GrowByNeed) for policy in several("grow", grow))
+        self._trial_steps = trial if tries else 0
         self._loss = loss
         self._forward = forward
         self._most = contexts
@@ -164,6 +172,7 @@ class TaskFreeLearner:
             prune=prune,
             budget=budget,
             followers=[self._before],
+            norms=self._norms,
         )
 
     @property
@@ -283,10 +292,9 @@ class TaskFreeLearner:
         name = f"context {number + 1}" + (f", step {self.step}" if number else "")
         self._current, self._settled = number, False
         self._levels.append(float("inf"))
-        trial = trial_on(batches, self._batch_loss, self.optimizer) if self._tries else None
-        self.manager.begin_task(
-            name, batches, forward=self._of_batch, loss=self._batch_loss, trial=trial
-        )
+        steps, loss = self._trial_steps, self._batch_loss
+        trial = trial_on(batches, loss, self.optimizer, steps) if steps else None
+        self.manager.begin_task(name, batches, forward=self._of_batch, loss=loss, trial=trial)
 
     def _settle(self, seen: Sequence[Seen]) -> None:
         """Consolidate on the last batches, prune, and take a snapshot."""
@@ -309,7 +317,8 @@ class TaskFreeLearner:
         elif self._before.tasks < self.mas.tasks:
             self.mas.load_state_dict(self._before.state_dict())
             self.mas.consolidate([s.inputs for s in old], forward=self._of_inputs)
-            self.structure.remember_norms()
+            if self._norms is not None:
+                self.structure.remember_norms(affine=self._norms == "affine")
             self._snapshot()
         self._before.load_state_dict(self.mas.state_dict())
 

@@ -20,6 +20,7 @@ def trial_on(
     batches: Sequence[tuple[Any, Any]],
     loss: Callable[[nn.Module, Any], Tensor],
     optimizer: torch.optim.Optimizer,
+    steps: int = STEPS,
 ) -> Trial:
     """The trial for `GrowByNeed`: the batches over and over.
 
@@ -27,13 +28,14 @@ def trial_on(
         batches: (inputs, labels) of the context, as many as there are.
         loss: (model, batch) -> the task's loss.
         optimizer: One of the kind and the settings to train with.
+        steps: Of the trial.
     """
     kind, settings = type(optimizer), dict(optimizer.defaults)
 
     def trial(model: nn.Module, mas: MAS) -> float:
         own = kind(model.parameters(), **settings)
         losses = []
-        for batch in itertools.islice(itertools.cycle(batches), STEPS):
+        for batch in itertools.islice(itertools.cycle(batches), steps):
             value = loss(model, batch)
             own.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]
