@@ -29,8 +29,14 @@ def of(rows, study, method):
 
 def words(setting):
     """The numbers of a setting by name, those of its records among them."""
-    short = {"learning_rate": "rate", "input_dropout": "dropout", "strength": "λ", "keep": "units"}
-    skipped = ("temperature", "factor", "after")
+    short = {
+        "learning_rate": "rate",
+        "input_dropout": "dropout",
+        "strength": "λ",
+        "keep": "units",
+        "temperature": "T",
+    }
+    skipped = ("factor", "after")
     said = []
     for key, value in setting.items():
         name = key.split(".")[-1]
