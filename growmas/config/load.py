@@ -7,6 +7,7 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from growmas.config.bundled import find_config
 from growmas.config.dialect import Dumper
 from growmas.config.document import Mistake, read_document
 from growmas.config.experiment import Experiment, conflicts
@@ -18,7 +19,7 @@ def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Exp
     """Read and check an experiment.
 
     Args:
-        path: of the YAML file.
+        path: of the YAML file, or the name of a bundled config where there is no such file.
         overrides: changes to it, each ``key.sub=value`` with the value in YAML, such as
             ``training.epochs=2`` or ``model.hidden=[64, 64]``.
 
@@ -26,7 +27,7 @@ def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Exp
         ConfigError: if the file cannot be read, or with every mistake in it, a line each:
             ``file:line: key: what was expected, what came``.
     """
-    document = read_document(Path(path), overrides)
+    document = read_document(find_config(Path(path)), overrides)
     mistakes = list(document.mistakes)
     try:
         experiment = Experiment.model_validate(document.values)
@@ -43,3 +44,9 @@ def dump_config(experiment: Experiment) -> str:
     """The experiment as YAML, defaults included; it loads back as an equal experiment."""
     values = experiment.model_dump(mode="json")
     return yaml.dump(values, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=100)
+
+
+def differing_keys(one: Experiment, other: Experiment) -> list[str]:
+    """Top-level keys in which two experiments differ, but for where and on how many threads."""
+    keys = sorted(set(Experiment.model_fields) - {"device", "threads"})
+    return [key for key in keys if getattr(one, key) != getattr(other, key)]

@@ -1,0 +1,181 @@
+"""What a sweep is to do, all of it checked before the first run begins."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Literal
+
+from growmas.config import Experiment, TaskFreeConfig, differing_keys, load_config
+from growmas.errors import ConfigError, RunError
+from growmas.sweep.grid import Grid, directory_names, read_grid
+from growmas.terminal.result import read_results
+
+State = Literal["new", "again", "resumed", "finished"]
+
+_OWN = {"config.yaml", "history.db", "checkpoint", "stream.jsonl", ".metrics.json.new"}
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """One combination of values.
+
+    Attributes:
+        name: Of its directory, such as `strength=0.1,seed=1`.
+        setting: Key -> value in YAML, as overrides have them.
+        experiment: What is run.
+        folder: The run directory.
+        state: What is to be done: "new" is run, of what was stopped a run is done "again" or
+            "resumed", and a "finished" one is left as it is.
+    """
+
+    name: str
+    setting: Mapping[str, str]
+    experiment: Experiment
+    folder: Path
+    state: State
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Runs below one folder.
+
+    Attributes:
+        folder: With a directory for each run.
+        runs: In the order in which they begin.
+    """
+
+    folder: Path
+    runs: tuple[PlannedRun, ...]
+
+    @property
+    def waiting(self) -> tuple[PlannedRun, ...]:
+        """The runs that are not finished."""
+        return tuple(run for run in self.runs if run.state != "finished")
+
+
+def plan_sweep(
+    config: str | PathLike[str],
+    overrides: Sequence[str],
+    *,
+    directory: str | PathLike[str] | None = None,
+    root: str | PathLike[str] = "runs",
+) -> Sweep:
+    """Check every combination of values, and what is there of it already.
+
+    Args:
+        config: A YAML file, or the name of a bundled config.
+        overrides: Each `key=value,value`: the values in YAML, with commas between them, or
+            `1..5` for whole numbers one after the other.
+        directory: The folder of the sweep; `root`/NAME-sweep by default.
+        root: Of runs.
+
+    Raises:
+        ConfigError: With every mistake in the file and in any combination, a line each.
+        RunError: The folder cannot be used, or finished runs in it had another config.
+    """
+    grid = read_grid(overrides)
+    if not overrides:
+        raise ConfigError(
+            "a sweep of nothing: give at least one key with its values, such as seed=1..5"
+        )
+    names = directory_names(grid)
+    experiments = _checked(config, grid, names)
+    folder = Path(root) / f"{experiments[0].name}-sweep" if directory is None else Path(directory)
+    _check_folder(folder)
+    settings = list(grid.combinations())
+    states, refused = [], []
+    for name, experiment in zip(names, experiments, strict=True):
+        try:
+            states.append(_state(folder / name, experiment))
+        except RunError as error:
+            refused.append(str(error))
+    if refused:
+        raise RunError("\n".join(refused))
+    return Sweep(
+        folder,
+        tuple(
+            PlannedRun(name, setting, experiment, folder / name, state)
+            for name, setting, experiment, state in zip(
+                names, settings, experiments, states, strict=True
+            )
+        ),
+    )
+
+
+def _checked(config: str | PathLike[str], grid: Grid, names: Sequence[str]) -> list[Experiment]:
+    """The experiment of every combination.
+
+    Raises:
+        ConfigError: With all mistakes, each of them once.
+    """
+    experiments: list[Experiment] = []
+    where: dict[str, list[str]] = {}
+    asked = {axis.key: axis.override for axis in grid.axes}
+    for name, setting in zip(names, grid.combinations(), strict=True):
+        try:
+            given = [f"{key}={value}" for key, value in setting.items()]
+            experiments.append(load_config(config, given))
+        except ConfigError as error:
+            for line in str(error).splitlines():
+                for key, value in setting.items():
+                    line = line.replace(f"override {key}={value}:", f"override {asked[key]}:", 1)
+                where.setdefault(line, []).append(name)
+    mistakes = [*grid.mistakes]
+    for line, those in where.items():
+        some = f" (in {len(those)} of {len(names)} runs, first in {those[0]})"
+        mistakes.append(line + (some if len(those) < len(names) else ""))
+    if not mistakes:
+        texts = [experiment.model_dump_json() for experiment in experiments]
+        first: dict[str, str] = {}
+        for name, text in zip(names, texts, strict=True):
+            if text in first:
+                mistakes.append(
+                    f"{first[text]} and {name} are one and the same experiment: leave one out"
+                )
+            first.setdefault(text, name)
+    if mistakes:
+        raise ConfigError("\n".join(mistakes))
+    return experiments
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder} is a file: name a folder for the sweep with --out")
+    if (folder / "metrics.json").exists():
+        raise RunError(f"{folder} is a run: name another folder for the sweep with --out")
+
+
+def _state(folder: Path, experiment: Experiment) -> State:
+    """What is to be done about a run.
+
+    Raises:
+        RunError: Something else is in its place.
+    """
+    if not folder.exists():
+        return "new"
+    if not folder.is_dir():
+        raise RunError(f"{folder} is a file: move it, or name another folder with --out")
+    if not (folder / "metrics.json").exists():
+        strange = {path.name for path in folder.iterdir()} - _OWN
+        if any(not name.startswith("history.db") for name in strange):
+            raise RunError(f"{folder} is not a run: move it, or name another folder with --out")
+        return "again"
+    finished = read_results(folder).get("status") == "finished"
+    try:
+        other = differing_keys(load_config(folder / "config.yaml"), experiment)
+    except ConfigError as error:
+        if finished:
+            raise RunError(
+                f"{folder} is finished, but its config cannot be read: {error}"
+            ) from error
+        return "again"
+    if finished and other:
+        raise RunError(
+            f"{folder} is finished, with another config: {', '.join(other)} differ; name another "
+            "folder with --out, or remove this run"
+        )
+    if finished:
+        return "finished"
+    free = isinstance(experiment.stream, TaskFreeConfig)
+    return "resumed" if free and not other and (folder / "checkpoint").exists() else "again"
