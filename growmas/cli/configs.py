@@ -40,7 +40,7 @@ def _table(known: tuple[BundledConfig, ...], *, ascii: bool) -> RenderableType:
     table = plain_table(signs)
     table.add_column("config", no_wrap=True)
     for heading in ("shows", "run time"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")
     for config in known:
         table.add_row(config.name, config.shows, config.run_time)
     return with_notes(

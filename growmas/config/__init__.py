@@ -16,7 +16,7 @@ from growmas.config.experiment import (
     TaskFreeConfig,
     TrainingConfig,
 )
-from growmas.config.load import differing_keys, dump_config, load_config
+from growmas.config.load import differences, differing_keys, dump_config, load_config
 from growmas.config.methods import (
     ANSWER_BY_TASK,
     BudgetConfig,
@@ -86,6 +86,7 @@ __all__ = [
     "TrainingConfig",
     "bundled_config",
     "bundled_configs",
+    "differences",
     "differing_keys",
     "dump_config",
     "load_config",

@@ -12,7 +12,10 @@ from growmas.config.dialect import Dumper
 from growmas.config.document import Mistake, read_document
 from growmas.config.experiment import Experiment, conflicts
 from growmas.config.mistakes import explain
+from growmas.config.wording import KeyPath, dotted, show
 from growmas.errors import ConfigError
+
+_MACHINE = {"device", "threads"}  # they say where and how fast, not what
 
 
 def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Experiment:
@@ -48,5 +51,28 @@ def dump_config(experiment: Experiment) -> str:
 
 def differing_keys(one: Experiment, other: Experiment) -> list[str]:
     """Top-level keys in which two experiments differ, but for where and on how many threads."""
-    keys = sorted(set(Experiment.model_fields) - {"device", "threads"})
+    keys = sorted(set(Experiment.model_fields) - _MACHINE)
     return [key for key in keys if getattr(one, key) != getattr(other, key)]
+
+
+def differences(there: Experiment, here: Experiment) -> list[str]:
+    """What differs between two experiments, key by key, but for where and on how many threads."""
+    sides = [_leaves(each.model_dump(mode="json", exclude=_MACHINE), ()) for each in (there, here)]
+    keys = [*sides[0], *(key for key in sides[1] if key not in sides[0])]
+    first, second = (
+        {key: show(side[key]) if key in side else "absent" for key in keys} for side in sides
+    )
+    return [
+        f"{key} is {first[key]} there and {second[key]} here"
+        for key in keys
+        if first[key] != second[key]
+    ]
+
+
+def _leaves(values: object, path: KeyPath) -> dict[str, object]:
+    if not isinstance(values, dict):
+        return {dotted(path): values}
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        found |= _leaves(value, (*path, key))
+    return found

@@ -1,6 +1,7 @@
 """One sweep at a time in one folder."""
 
 import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,10 +9,8 @@ from pathlib import Path
 
 from growmas.errors import RunError
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows: two sweeps in one folder are not told apart there
-    fcntl = None  # type: ignore[assignment]
 
 _NAME = ".sweep.lock"
 _PATIENCE, _PAUSE = 3.0, 0.1  # seconds; what a killed sweep leaves ends within
@@ -21,10 +20,12 @@ _PATIENCE, _PAUSE = 3.0, 0.1  # seconds; what a killed sweep leaves ends within
 def only_one(folder: Path) -> Iterator[tuple[int, ...]]:
     """Hold a folder, and give out what processes inherit to hold it with us.
 
+    On Windows nothing is held: two sweeps in one folder are not told apart there.
+
     Raises:
         RunError: Another sweep holds it.
     """
-    if fcntl is None:
+    if sys.platform == "win32":
         yield ()
         return
     lock = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT, 0o666)
@@ -43,6 +44,8 @@ def only_one(folder: Path) -> Iterator[tuple[int, ...]]:
 
 
 def _taken(lock: int) -> bool:
+    if sys.platform == "win32":
+        return True
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -1,18 +1,19 @@
 """What a sweep is to do, all of it checked before the first run begins."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from growmas.config import Experiment, TaskFreeConfig, differing_keys, load_config
+from growmas.config import Experiment, TaskFreeConfig, differences, load_config
 from growmas.errors import ConfigError, RunError
-from growmas.sweep.grid import Grid, directory_names, read_grid
+from growmas.sweep.grid import Axis, Grid, directory_names, read_grid
 from growmas.terminal.result import read_results
 
 State = Literal["new", "again", "resumed", "finished"]
 
+_TOLD = 5  # directories that are in the way
 _OWN = {"config.yaml", "history.db", "checkpoint", "stream.jsonl", ".metrics.json.new"}
 
 
@@ -91,7 +92,8 @@ def plan_sweep(
         except RunError as error:
             refused.append(str(error))
     if refused:
-        raise RunError("\n".join(refused))
+        more = [f"and so on, {len(refused)} in all"] if len(refused) > _TOLD else []
+        raise RunError("\n".join([*refused[:_TOLD], *more]))
     return Sweep(
         folder,
         tuple(
@@ -110,33 +112,61 @@ def _checked(config: str | PathLike[str], grid: Grid, names: Sequence[str]) -> l
         ConfigError: With all mistakes, each of them once.
     """
     experiments: list[Experiment] = []
-    where: dict[str, list[str]] = {}
-    asked = {axis.key: axis.override for axis in grid.axes}
+    found: dict[str, _Mistake] = {}
     for name, setting in zip(names, grid.combinations(), strict=True):
         try:
             given = [f"{key}={value}" for key, value in setting.items()]
             experiments.append(load_config(config, given))
         except ConfigError as error:
             for line in str(error).splitlines():
-                for key, value in setting.items():
-                    line = line.replace(f"override {key}={value}:", f"override {asked[key]}:", 1)
-                where.setdefault(line, []).append(name)
-    mistakes = [*grid.mistakes]
-    for line, those in where.items():
-        some = f" (in {len(those)} of {len(names)} runs, first in {those[0]})"
-        mistakes.append(line + (some if len(those) < len(names) else ""))
-    if not mistakes:
-        texts = [experiment.model_dump_json() for experiment in experiments]
-        first: dict[str, str] = {}
-        for name, text in zip(names, texts, strict=True):
-            if text in first:
-                mistakes.append(
-                    f"{first[text]} and {name} are one and the same experiment: leave one out"
-                )
-            first.setdefault(text, name)
-    if mistakes:
+                mistake = _of_which_axis(line, grid, setting)
+                found.setdefault(mistake.text, mistake).met(name, mistake)
+    mistakes = [*grid.mistakes, *(mistake.told(len(names)) for mistake in found.values())]
+    if mistakes := mistakes or _twins(names, experiments):
         raise ConfigError("\n".join(mistakes))
     return experiments
+
+
+@dataclass
+class _Mistake:
+    """A line of `load_config`, and the runs that it is about."""
+
+    text: str
+    axis: Axis | None = None
+    values: set[str] = field(default_factory=set)
+    runs: list[str] = field(default_factory=list)
+
+    def met(self, name: str, once_more: "_Mistake") -> None:
+        self.runs.append(name)
+        self.values |= once_more.values
+
+    def told(self, runs: int) -> str:
+        """The line, and where it comes from if that is not plain: from several keys together."""
+        alone = runs if self.axis is None else runs * len(self.values) // len(self.axis.values)
+        if len(self.runs) == alone:
+            return self.text
+        return f"{self.text} (in {len(self.runs)} of {runs} runs, first in {self.runs[0]})"
+
+
+def _of_which_axis(line: str, grid: Grid, setting: Mapping[str, str]) -> _Mistake:
+    """A mistake in an override, told of the override that was asked for."""
+    for axis in grid.axes:
+        value = setting[axis.key]
+        start = f"override {axis.key}={value}:"
+        if line.startswith(start):
+            text = f"override {axis.override}:{line.removeprefix(start)}"
+            return _Mistake(text, axis, {value})
+    return _Mistake(line)
+
+
+def _twins(names: Sequence[str], experiments: Sequence[Experiment]) -> list[str]:
+    first: dict[str, str] = {}
+    mistakes = []
+    for name, experiment in zip(names, experiments, strict=True):
+        other = first.setdefault(experiment.model_dump_json(), name)
+        if other != name:
+            mistakes.append(f"{other} and {name} are one and the same experiment: leave one out")
+    return mistakes
 
 
 def _check_folder(folder: Path) -> None:
@@ -163,7 +193,7 @@ def _state(folder: Path, experiment: Experiment) -> State:
         return "again"
     finished = read_results(folder).get("status") == "finished"
     try:
-        other = differing_keys(load_config(folder / "config.yaml"), experiment)
+        other = differences(load_config(folder / "config.yaml"), experiment)
     except ConfigError as error:
         if finished:
             raise RunError(
@@ -172,8 +202,8 @@ def _state(folder: Path, experiment: Experiment) -> State:
         return "again"
     if finished and other:
         raise RunError(
-            f"{folder} is finished, with another config: {', '.join(other)} differ; name another "
-            "folder with --out, or remove this run"
+            f"{folder} is finished, with another config: {'; '.join(other)}. Name another folder "
+            "with --out, or remove this run"
         )
     if finished:
         return "finished"

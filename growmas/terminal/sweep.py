@@ -233,7 +233,7 @@ def render_sweep(summary: SweepSummary, *, ascii: bool = False) -> RenderableTyp
         values = [Text(setting.values.get(key, signs.nothing)) for key in summary.varied]
         partial = setting.finished < setting.runs
         table.add_row(
-            *(values or ["all"]),
+            *(values or [Text("all")]),
             f"{setting.finished}/{setting.runs}" if partial else str(setting.runs),
             _percent(setting.average_accuracy, signs) + (signs.best if i in summary.best else " "),
             _percent(setting.forgetting, signs),
