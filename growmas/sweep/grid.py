@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
+from growmas.config.wording import short_keys
+
 MOST_RUNS = 10_000
 """A sweep of more is a slip: `seed=1..100000`."""
 
@@ -127,16 +129,6 @@ def directory_names(grid: Grid) -> list[str]:
         else f"{name[:_LONGEST]}-{zlib.crc32(repr(setting).encode()):08x}"
         for name, setting in zip(names, given, strict=True)
     ]
-
-
-def short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Key -> its last part, or all of it where another one ends in the same part.
-
-    >>> short_keys(["method.strength", "stream.kind", "model.kind"])
-    {'method.strength': 'strength', 'stream.kind': 'stream.kind', 'model.kind': 'model.kind'}
-    """
-    lasts = Counter(key.rpartition(".")[2] for key in keys)
-    return {key: last if lasts[last := key.rpartition(".")[2]] == 1 else key for key in keys}
 
 
 def _counted(values: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -13,7 +13,7 @@ if sys.platform != "win32":
     import fcntl
 
 _NAME = ".sweep.lock"
-_PATIENCE, _PAUSE = 3.0, 0.1  # seconds; what a killed sweep leaves ends within
+_PATIENCE, _PAUSE = 10.0, 0.1  # seconds; what a killed sweep leaves ends within
 
 
 @contextmanager

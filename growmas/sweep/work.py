@@ -20,6 +20,7 @@ from growmas.terminal.sweep import SUMMARY, SweepRun, as_data, look_at, summaris
 from growmas.whole_file import whole_file
 
 LOGS = "logs"
+_CHILD = "growmas.sweep.child"
 _PAUSE = 0.05  # seconds between two looks at the processes
 _GRACE = 5.0  # seconds that a process has to end when asked to
 
@@ -109,7 +110,7 @@ class _Work:
             "folder": str(run.folder),
             "state": run.state,
         }
-        with log.open("wb") as file:
+        with log.open("ab" if run.state == "resumed" else "wb") as file:
             process = _start(order, file, self._held)
         if self._observer:
             self._observer.begun(run.name)
@@ -133,7 +134,7 @@ class _Work:
 
 def _start(order: dict[str, str], log: IO[bytes], held: Sequence[int]) -> "subprocess.Popen[bytes]":
     """A process that finds modules where this one does, out of reach of the terminal's Ctrl-C."""
-    code = f"import sys; sys.path[:] = {sys.path!r}; from growmas.sweep.child import main; main()"
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {_CHILD} import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stdin=subprocess.PIPE,

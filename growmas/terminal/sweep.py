@@ -15,6 +15,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from growmas.config.wording import short_keys
 from growmas.errors import RunError
 from growmas.terminal.result import RunResult, read_results
 from growmas.terminal.symbols import Symbols, symbols
@@ -223,8 +224,9 @@ def render_sweep(summary: SweepSummary, *, ascii: bool = False) -> RenderableTyp
     """
     signs = symbols(ascii=ascii)
     table = plain_table(signs)
+    headings = short_keys(summary.varied)
     for key in summary.varied:
-        table.add_column(key.replace(".", ".\n"), overflow="fold", vertical="bottom")
+        table.add_column(headings[key], overflow="fold")
     if not summary.varied:
         table.add_column("setting")
     for heading in ("runs", "ACC ", "forgetting", "parameters", "CPU s"):

@@ -48,6 +48,8 @@ class SweepProgress:
             accuracy, forgotten = run.result.average_accuracy, run.result.forgetting
             line += f"  accuracy {accuracy:.3f}  forgetting {forgotten:.3f}"
             line += f"  {run.result.parameters:,} parameters  {run.cpu_seconds:.1f} CPU seconds"
+        if run.message:
+            line += f"  {run.message.splitlines()[0]}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
         self._update()
 
