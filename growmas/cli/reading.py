@@ -96,6 +96,8 @@ def find_folder(name: str, root: Path) -> Path:
     for folder in (Path(name), root / name):
         if (folder / "metrics.json").is_file():
             return folder
+    if (group := sweep.find_sweep(name, root)) is not None:
+        raise RunError(f"{name} is a sweep: compare it alone, or its runs by {group}/*=*")
     if Path(name).exists():
         raise RunError(f"{name} is not a run directory: it has no metrics.json")
     raise _unknown(name, root, "metrics.json")

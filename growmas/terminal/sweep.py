@@ -284,7 +284,9 @@ def _notes(summary: SweepSummary, signs: Symbols) -> list[str]:
     if summary.best:
         lines.append(f"{signs.best} highest mean ACC.")
     if any(setting.finished < setting.runs for setting in summary.settings):
-        lines.append("n/m runs: only the n finished ones count.")
+        failed = sum(run.status == "failed" for run in summary.runs)
+        told = f"; {failed} failed, {SUMMARY} says why" if failed else ""
+        lines.append(f"n/m runs: only the n finished ones count{told}.")
     return lines
 
 

@@ -103,6 +103,8 @@ def test_runs_of_one_name_are_compared_by_how_they_were_asked_for(growmas):
     growmas("sweep", "digits_smoke", "seed=1,2", "--out", "s")
     _, out, _ = growmas("compare", "s/seed=1", "s/seed=2", "--json")
     assert [run["name"] for run in json.loads(out)["runs"]] == ["s/seed=1", "s/seed=2"]
+    code, _, told = growmas("compare", "s", "s/seed=1")
+    assert (code, told) == (2, "error: s is a sweep: compare it alone, or its runs by s/*=*\n")
     _, out, _ = growmas("ls", "s", "--json")
     assert [run["directory"] for run in json.loads(out)] == ["s/seed=1", "s/seed=2"]
 

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from growmas.sweep.grid import MOST_RUNS, directory_names, read_grid, split_values
@@ -24,6 +24,7 @@ def in_yaml(value):
     return text.removesuffix("\n").removesuffix("\n...")
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(VALUES, min_size=1, max_size=4))
 def test_values_in_yaml_are_split_where_they_were_joined(values):
     texts = [in_yaml(value) for value in values]
@@ -32,6 +33,7 @@ def test_values_in_yaml_are_split_where_they_were_joined(values):
     assert [yaml.safe_load(part) for part in parts] == values
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.tuples(KEYS, st.lists(st.integers(0, 99), min_size=1, max_size=3, unique=True)),
                 min_size=1, max_size=3, unique_by=lambda axis: axis[0]))  # fmt: skip
 def test_combinations_are_the_product_in_the_order_written(axes):
@@ -45,6 +47,7 @@ def test_combinations_are_the_product_in_the_order_written(axes):
     assert len({name.casefold() for name in names}) == len(names) == grid.size == len(expected)
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.integers(-50, 50), st.integers(0, 20))
 def test_a_range_counts_both_ends(first, more):
     (axis,) = read_grid([f"seed={first}..{first + more}"]).axes
