@@ -75,34 +75,39 @@ def plan_sweep(
         ConfigError: With every mistake in the file and in any combination, a line each.
         RunError: The folder cannot be used, or finished runs in it had another config.
     """
-    grid = read_grid(overrides)
     if not overrides:
         raise ConfigError(
             "a sweep of nothing: give at least one key with its values, such as seed=1..5"
         )
+    grid = read_grid(overrides)
     names = directory_names(grid)
     experiments = _checked(config, grid, names)
     folder = Path(root) / f"{experiments[0].name}-sweep" if directory is None else Path(directory)
     _check_folder(folder)
-    settings = list(grid.combinations())
-    states, refused = [], []
-    for name, experiment in zip(names, experiments, strict=True):
+    return Sweep(folder, tuple(_planned(folder, grid, names, experiments)))
+
+
+def _planned(
+    folder: Path, grid: Grid, names: Sequence[str], experiments: Sequence[Experiment]
+) -> list[PlannedRun]:
+    """What is to be done about every run.
+
+    Raises:
+        RunError: Something is in the way of some.
+    """
+    runs: list[PlannedRun] = []
+    refused: list[str] = []
+    for name, setting, experiment in zip(names, grid.combinations(), experiments, strict=True):
         try:
-            states.append(_state(folder / name, experiment))
+            state = _state(folder / name, experiment)
         except RunError as error:
             refused.append(str(error))
+        else:
+            runs.append(PlannedRun(name, setting, experiment, folder / name, state))
     if refused:
         more = [f"and so on, {len(refused)} in all"] if len(refused) > _TOLD else []
         raise RunError("\n".join([*refused[:_TOLD], *more]))
-    return Sweep(
-        folder,
-        tuple(
-            PlannedRun(name, setting, experiment, folder / name, state)
-            for name, setting, experiment, state in zip(
-                names, settings, experiments, states, strict=True
-            )
-        ),
-    )
+    return runs
 
 
 def _checked(config: str | PathLike[str], grid: Grid, names: Sequence[str]) -> list[Experiment]:
