@@ -15,6 +15,7 @@ MOST_RUNS = 10_000
 
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 _OPENING, _CLOSING = "[{", "]}"
+_QUOTED = re.compile(r"""'(?:[^']|'')*'|"(?:[^"\\]|\\.)*\"""", re.DOTALL)
 _LONGEST = 100  # characters of a directory's name
 
 
@@ -91,22 +92,24 @@ def split_values(text: str) -> list[str]:
     >>> split_values("'a, b',c")
     ["'a, b'", 'c']
     """
-    parts, depth, quote, fresh, skip = [""], 0, "", True, False
-    for letter in text:
-        if skip:
-            skip = False
-        elif quote:
-            skip = letter == "\\" and quote == '"'
-            quote = "" if letter == quote else quote
-        elif letter in "'\"" and fresh:  # in the middle of a word it is an apostrophe
-            quote = letter
-        else:
-            depth = max(0, depth + (letter in _OPENING) - (letter in _CLOSING))
-            fresh = fresh if letter.isspace() else letter in "[{,:"
-            if letter == "," and not depth:
-                parts.append("")
-                continue
-        parts[-1] += letter
+    parts, depth, at, begins = [""], 0, 0, True
+    while at < len(text):
+        quoted = _QUOTED.match(text, at) if begins else None
+        token = quoted[0] if quoted else text[at]
+        at += len(token)
+        if token in _OPENING and (begins or depth):
+            depth, begins = depth + 1, True
+        elif token in _CLOSING and depth:
+            depth, begins = depth - 1, False
+        elif token == "," and not depth:
+            parts.append("")
+            begins = True
+            continue
+        elif token.isspace():
+            begins = begins or text[at - 2 : at - 1] == ":"
+        else:  # in the middle of a word, quotes and brackets are letters
+            begins = depth > 0 and token in ",:"
+        parts[-1] += token
     return [part.strip() for part in parts]
 
 

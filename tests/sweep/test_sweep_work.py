@@ -39,6 +39,7 @@ class Watcher:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr("growmas.sweep.work._CHILD", "fake_child")
+    monkeypatch.setattr("growmas.sweep.lock._PATIENCE", PATIENCE)
 
 
 def sweep(folder, *overrides, jobs=1):
