@@ -24,6 +24,7 @@ from growmas.config import (
     PermutedConfig,
     SourcesConfig,
     TaskFreeConfig,
+    differing_keys,
     dump_config,
     load_config,
 )
@@ -366,11 +367,7 @@ def _check_free(folder: Path, *, overwrite: bool, resume: bool) -> None:
 def _check_same(folder: Path, experiment: Experiment) -> None:
     """Refuse to go on with another experiment than the one that was begun."""
     begun = load_config(folder / "config.yaml")
-    other = [
-        key
-        for key in sorted(set(Experiment.model_fields) - {"device", "threads"})
-        if getattr(begun, key) != getattr(experiment, key)
-    ]
+    other = differing_keys(begun, experiment)
     if other:
         raise RunError(
             f"{folder} was begun with another config: {', '.join(other)} differ; resume it with "

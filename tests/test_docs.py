@@ -1,6 +1,9 @@
 """The examples of the guides are run as they stand, each going on where the one before ended."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +61,18 @@ def test_the_guide_to_surgery_says_what_comes_out() -> None:
     assert names["structure"].groups["0"].width == 3  # 4 and 2 fresh, less 2, less 1
     assert (names["net"][0].out_features, names["net"][1].small) == (12, 5e-7)
     assert "with the plan" in str(names["trial"])
+
+
+def test_the_commands_of_the_guide_to_sweeps_are_accepted(tmp_path: Path) -> None:
+    blocks = re.findall(r"```sh\n(.*?)```", (DOCS / "sweep.md").read_text("utf-8"), flags=re.DOTALL)
+    lines = [line.partition(" #")[0] for block in blocks for line in block.splitlines()]
+    script = [f"{line} --dry-run" if " sweep " in line else line for line in lines]
+    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e"], input="\n".join(script), text=True, cwd=tmp_path, capture_output=True,
+        env={**os.environ, "PATH": here}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "in runs/mnist5k-split-mas-sweep: 15 to run, 0 finished" in done.stdout
+    assert "in runs/mnist5k-split-growmas-sweep: 9 to run, 0 finished" in done.stdout
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.yaml"]

@@ -20,13 +20,16 @@ LAYERS = (
     {"training"},
     {"run"},
     {"terminal"},
-    {"report", "browser"},
+    {"report", "browser", "sweep"},
     {"cli"},
 )
 """The lowest first. A part imports those of lower layers only; type checkers may see more."""
 
 ALONE = {"importance", "penalty", "structure", "history", "shift"}
-WITHOUT_TORCH = {"history", "terminal", "report", "browser", "shift", "metrics", "errors", "config"}
+WITHOUT_TORCH = {
+    *("history", "terminal", "report", "browser", "sweep"),
+    *("shift", "metrics", "errors", "config"),
+}
 
 
 def name_of(path: Path) -> str:

@@ -24,6 +24,9 @@ app = typer.Typer(
 RUNS = Path("runs")
 _INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
+Config = Annotated[
+    Path, typer.Argument(help="The experiment: a YAML file, or a name growmas configs lists.")
+]
 Run = Annotated[
     str, typer.Argument(help="A run directory, its name below runs/, or a history file.")
 ]
@@ -31,9 +34,27 @@ Group = Annotated[str | None, typer.Option(help="Only this group of units.")]
 Task = Annotated[str | None, typer.Option(help="Only this task: its name, or its number from 0.")]
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from growmas.cli.version import version
+
+        sys.stdout.write(f"growmas {version()}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def growmas(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """What every command has in common."""
+
+
 @app.command(no_args_is_help=True)
 def run(
-    config: Annotated[Path, typer.Argument(help="The experiment, a YAML file.")],
+    config: Config,
     overrides: Annotated[
         list[str] | None, typer.Argument(help="Changes to it, such as training.epochs=2.")
     ] = None,
@@ -49,6 +70,44 @@ def run(
     from growmas.cli.running import run_config
 
     run_config(config, overrides or [], out=out, root=RUNS, overwrite=overwrite, resume=resume)
+
+
+@app.command(no_args_is_help=True)
+@printed
+def sweep(
+    config: Config,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Values for keys of it, such as seed=1..5 method.strength=0.1,1."),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="How many runs at once.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of the runs; runs/NAME-sweep by default.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check all of it, and list what would run.")
+    ] = False,
+    *,
+    output: "Output",
+) -> None:
+    """Run every combination of values, or what is left of them."""
+    from growmas.cli.sweeping import sweep_config
+
+    code = sweep_config(config, overrides or [], RUNS, output, jobs=jobs, out=out, dry_run=dry_run)
+    raise typer.Exit(code)
+
+
+@app.command()
+@printed
+def configs(
+    name: Annotated[str | None, typer.Argument(help="Print this one, as it is.")] = None,
+    *,
+    output: "Output",
+) -> None:
+    """List the configs that come with growmas, or print one."""
+    from growmas.cli import configs as bundled
+
+    bundled.print_config(name, output) if name else bundled.list_configs(output)
 
 
 @app.command(no_args_is_help=True)
@@ -165,7 +224,9 @@ def shifts(run: Run, *, output: "Output") -> None:
 @app.command(no_args_is_help=True)
 @printed
 def compare(
-    runs: Annotated[list[str], typer.Argument(help="Run directories, or names below runs/.")],
+    runs: Annotated[
+        list[str], typer.Argument(help="Run directories, names below runs/, or one sweep.")
+    ],
     *,
     output: "Output",
 ) -> None:

@@ -1,16 +1,17 @@
 """The commands that only read. None of them imports torch, and only exports import networkx."""
 
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+
+from rich.text import Text
 
 from growmas.cli.output import Output
 from growmas.errors import RunError
 from growmas.history import TopologyHistory
-from growmas.terminal import comparison, runs, shifts
+from growmas.terminal import comparison, runs, shifts, sweep
+from growmas.terminal.result import read_results
 
 HISTORY = "history.db"
 
@@ -26,12 +27,28 @@ def show_shifts(name: str, root: Path, output: Output) -> None:
 
 
 def compare_runs(names: Sequence[str], root: Path, output: Output) -> None:
-    """Print runs side by side."""
+    """Print runs side by side, or the settings of one sweep."""
+    folder = sweep.find_sweep(names[0], root) if len(names) == 1 else None
+    if folder is not None:
+        show_sweep(folder, output)
+        return
     results = [read_results(find_folder(name, root)) for name in names]
+    if len({result.get("name") for result in results}) < len(results):
+        results = [{**each, "name": name} for name, each in zip(names, results, strict=True)]
     output.show(
         lambda ascii: comparison.render_comparison(results, ascii=ascii),
         lambda: comparison.as_data(results),
         title=f"growmas compare {' '.join(names)}",
+    )
+
+
+def show_sweep(folder: Path, output: Output) -> None:
+    """Print the settings of a sweep side by side."""
+    summary = sweep.summarise(sweep.read_runs(folder))
+    output.show(
+        lambda ascii: sweep.render_sweep(summary, ascii=ascii),
+        lambda: sweep.as_data(summary),
+        title=f"growmas compare {folder}",
     )
 
 
@@ -45,8 +62,9 @@ def list_folder(folder: Path, output: Output) -> None:
         for results in [read_results(path.parent)]
     ]
     found.sort(key=lambda results: (results["started"], results["directory"]))
+    nothing = f"there are no runs below {folder}; growmas run CONFIG makes runs/NAME"
     output.show(
-        lambda ascii: runs.render_runs(found, ascii=ascii),
+        lambda ascii: runs.render_runs(found, ascii=ascii) if found else Text(nothing),
         lambda: runs.as_data(found),
         title=f"growmas ls {folder}",
     )
@@ -78,25 +96,11 @@ def find_folder(name: str, root: Path) -> Path:
     for folder in (Path(name), root / name):
         if (folder / "metrics.json").is_file():
             return folder
+    if (group := sweep.find_sweep(name, root)) is not None:
+        raise RunError(f"{name} is a sweep: compare it alone, or its runs by {group}/*=*")
     if Path(name).exists():
         raise RunError(f"{name} is not a run directory: it has no metrics.json")
     raise _unknown(name, root, "metrics.json")
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """The metrics of a run directory.
-
-    Raises:
-        RunError: If they are not what a run writes.
-    """
-    path = folder / "metrics.json"
-    try:
-        results = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise RunError(f"{path} is not valid JSON ({error}): run the experiment again") from error
-    if not isinstance(results, dict):
-        raise RunError(f"{path} does not hold the metrics of a run: run the experiment again")
-    return results
 
 
 def _unknown(name: str, root: Path, mark: str) -> RunError:

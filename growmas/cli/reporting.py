@@ -6,9 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from growmas.cli.reading import HISTORY, open_history, read_results
+from growmas.cli.reading import HISTORY, open_history
 from growmas.errors import RunError
 from growmas.report import RunFacts, read_facts, write_figures, write_report
+from growmas.terminal.result import read_results
 
 METRICS = "metrics.json"
 

@@ -3,6 +3,7 @@
 Nothing here imports torch, so that help and validation start fast.
 """
 
+from growmas.config.bundled import BundledConfig, bundled_config, bundled_configs
 from growmas.config.experiment import (
     ConvNetConfig,
     Experiment,
@@ -15,7 +16,7 @@ from growmas.config.experiment import (
     TaskFreeConfig,
     TrainingConfig,
 )
-from growmas.config.load import dump_config, load_config
+from growmas.config.load import differences, differing_keys, dump_config, load_config
 from growmas.config.methods import (
     ANSWER_BY_TASK,
     BudgetConfig,
@@ -48,6 +49,7 @@ from growmas.config.methods import (
 __all__ = [
     "ANSWER_BY_TASK",
     "BudgetConfig",
+    "BundledConfig",
     "ContextKind",
     "ConvNetConfig",
     "EnergyContextConfig",
@@ -82,6 +84,10 @@ __all__ = [
     "TaskFreeGrowthConfig",
     "TaskFreePenaltyConfig",
     "TrainingConfig",
+    "bundled_config",
+    "bundled_configs",
+    "differences",
+    "differing_keys",
     "dump_config",
     "load_config",
 ]

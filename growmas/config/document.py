@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import yaml
 
+from growmas.config.bundled import bundled_names
 from growmas.config.dialect import Loader, fault
 from growmas.config.wording import KeyPath, dotted, show
 from growmas.data.names import nearest
@@ -81,7 +82,8 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
-        near = nearest(str(path), map(str, path.parent.glob("*.y*ml")))
+        known = [*map(str, path.parent.glob("*.y*ml")), *bundled_names()]
+        near = nearest(str(path), known)
         hint = f'; did you mean "{near}"?' if near else ""
         raise ConfigError(f"{path}: there is no such file{hint}") from error
     except UnicodeDecodeError as error:

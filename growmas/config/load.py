@@ -7,18 +7,22 @@ from pathlib import Path
 import yaml
 from pydantic import ValidationError
 
+from growmas.config.bundled import find_config
 from growmas.config.dialect import Dumper
 from growmas.config.document import Mistake, read_document
 from growmas.config.experiment import Experiment, conflicts
 from growmas.config.mistakes import explain
+from growmas.config.wording import KeyPath, dotted, show
 from growmas.errors import ConfigError
+
+_MACHINE = {"device", "threads"}  # they say where and how fast, not what
 
 
 def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Experiment:
     """Read and check an experiment.
 
     Args:
-        path: of the YAML file.
+        path: of the YAML file, or the name of a bundled config where there is no such file.
         overrides: changes to it, each ``key.sub=value`` with the value in YAML, such as
             ``training.epochs=2`` or ``model.hidden=[64, 64]``.
 
@@ -26,7 +30,7 @@ def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Exp
         ConfigError: if the file cannot be read, or with every mistake in it, a line each:
             ``file:line: key: what was expected, what came``.
     """
-    document = read_document(Path(path), overrides)
+    document = read_document(find_config(Path(path)), overrides)
     mistakes = list(document.mistakes)
     try:
         experiment = Experiment.model_validate(document.values)
@@ -43,3 +47,32 @@ def dump_config(experiment: Experiment) -> str:
     """The experiment as YAML, defaults included; it loads back as an equal experiment."""
     values = experiment.model_dump(mode="json")
     return yaml.dump(values, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=100)
+
+
+def differing_keys(one: Experiment, other: Experiment) -> list[str]:
+    """Top-level keys in which two experiments differ, but for where and on how many threads."""
+    keys = sorted(set(Experiment.model_fields) - _MACHINE)
+    return [key for key in keys if getattr(one, key) != getattr(other, key)]
+
+
+def differences(there: Experiment, here: Experiment) -> list[str]:
+    """What differs between two experiments, key by key, but for where and on how many threads."""
+    sides = [_leaves(each.model_dump(mode="json", exclude=_MACHINE), ()) for each in (there, here)]
+    keys = [*sides[0], *(key for key in sides[1] if key not in sides[0])]
+    first, second = (
+        {key: show(side[key]) if key in side else "absent" for key in keys} for side in sides
+    )
+    return [
+        f"{key} is {first[key]} there and {second[key]} here"
+        for key in keys
+        if first[key] != second[key]
+    ]
+
+
+def _leaves(values: object, path: KeyPath) -> dict[str, object]:
+    if not isinstance(values, dict):
+        return {dotted(path): values}
+    found: dict[str, object] = {}
+    for key, value in values.items():
+        found |= _leaves(value, (*path, key))
+    return found

@@ -1,6 +1,8 @@
 """How messages write the keys and values of a config."""
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 
 KeyPath = tuple[str | int, ...]
 
@@ -22,3 +24,13 @@ def show(value: object) -> str:
     """
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def short_keys(keys: Sequence[str]) -> dict[str, str]:
+    """Key -> its last part, or all of it where another one ends in the same part.
+
+    >>> short_keys(["method.strength", "stream.kind", "model.kind"])
+    {'method.strength': 'strength', 'stream.kind': 'stream.kind', 'model.kind': 'model.kind'}
+    """
+    lasts = Counter(key.rpartition(".")[2] for key in keys)
+    return {key: last if lasts[last := key.rpartition(".")[2]] == 1 else key for key in keys}

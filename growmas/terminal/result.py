@@ -1,7 +1,9 @@
 """A run's metrics.json as a record, and the numbers that the tables take from it."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any
 
 from growmas.errors import RunError
@@ -76,3 +78,19 @@ class RunResult:
     def forgetting(self) -> float | None:
         """Forgetting over the tasks learnt so far; None before the first."""
         return forgetting(self.accuracy) if self.accuracy else None
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """The metrics of a run directory.
+
+    Raises:
+        RunError: If they are not what a run writes.
+    """
+    path = folder / "metrics.json"
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RunError(f"{path} is not valid JSON ({error}): run the experiment again") from error
+    if not isinstance(results, dict):
+        raise RunError(f"{path} does not hold the metrics of a run: run the experiment again")
+    return results

@@ -16,6 +16,7 @@ class Symbols:
     Attributes:
         minus: Before a number that is taken away.
         both: For what was added to and taken from.
+        spread: Between a mean and its standard deviation.
         nothing: In a cell without a value.
         ellipsis: In place of what is left out.
         best: After the best of a column.
@@ -38,6 +39,7 @@ class Symbols:
 
     minus: str
     both: str
+    spread: str
     nothing: str
     ellipsis: str
     best: str
@@ -94,6 +96,7 @@ class Symbols:
 UNICODE = Symbols(
     minus="−",
     both="±",
+    spread="±",
     nothing="·",
     ellipsis="…",
     best="*",
@@ -119,6 +122,7 @@ UNICODE = Symbols(
 ASCII = Symbols(
     minus="-",
     both="*",
+    spread="+-",
     nothing=".",
     ellipsis="...",
     best="*",

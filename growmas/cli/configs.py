@@ -1,0 +1,57 @@
+"""`growmas configs`. It never imports torch."""
+
+import json
+import sys
+
+from rich.console import RenderableType
+
+from growmas.cli.output import Output
+from growmas.config import BundledConfig, bundled_config, bundled_configs
+from growmas.terminal.symbols import symbols
+from growmas.terminal.tables import plain_table, with_notes
+
+
+def list_configs(output: Output) -> None:
+    """Print what the bundled configs show, and how long they take."""
+    known = bundled_configs()
+    output.show(
+        lambda ascii: _table(known, ascii=ascii),
+        lambda: [_as_data(config) for config in known],
+        title="growmas configs",
+    )
+
+
+def print_config(name: str, output: Output) -> None:
+    """Print the text of one as it is.
+
+    Raises:
+        ConfigError: If there is no config of that name.
+    """
+    config = bundled_config(name)
+    text = config.path.read_text(encoding="utf-8")
+    if output.as_json:
+        sys.stdout.write(json.dumps({**_as_data(config), "text": text}, indent=1) + "\n")
+    else:
+        sys.stdout.write(text)
+
+
+def _table(known: tuple[BundledConfig, ...], *, ascii: bool) -> RenderableType:
+    signs = symbols(ascii=ascii)
+    table = plain_table(signs)
+    table.add_column("config", no_wrap=True)
+    for heading in ("shows", "run time"):
+        table.add_column(heading, overflow="fold")
+    for config in known:
+        table.add_row(config.name, config.shows, config.run_time)
+    return with_notes(
+        table, ["growmas run NAME runs one, growmas configs NAME > mine.yaml makes it yours."]
+    )
+
+
+def _as_data(config: BundledConfig) -> dict[str, str]:
+    return {
+        "name": config.name,
+        "shows": config.shows,
+        "run_time": config.run_time,
+        "path": str(config.path),
+    }

@@ -1,0 +1,182 @@
+"""The runs of a sweep, each in a process of its own."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Protocol
+
+from growmas.errors import RunError
+from growmas.sweep.child import MARK, REFUSED
+from growmas.sweep.lock import only_one
+from growmas.sweep.plan import PlannedRun, Sweep
+from growmas.terminal.sweep import SUMMARY, SweepRun, as_data, look_at, summarise
+from growmas.whole_file import whole_file
+
+LOGS = "logs"
+_CHILD = "growmas.sweep.child"
+_PAUSE = 0.05  # seconds between two looks at the processes
+_GRACE = 5.0  # seconds that a process has to end when asked to
+
+
+class Observer(Protocol):
+    """Is told how a sweep goes."""
+
+    def begun(self, name: str) -> None:
+        """Called when a run begins."""
+
+    def ended(self, run: SweepRun) -> None:
+        """Called when a run is finished, or failed."""
+
+
+@dataclass(frozen=True)
+class _Worker:
+    """A run at work."""
+
+    run: PlannedRun
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+
+def run_sweep(
+    sweep: Sweep, *, jobs: int = 1, observer: Observer | None = None
+) -> tuple[SweepRun, ...]:
+    """Do what is left to do of a sweep, and write `sweep.json`.
+
+    A run that fails, or whose process dies, takes nothing with it: its message is in what comes
+    back, and the others go on. If this process ends, however that comes, so do the runs at work.
+
+    Args:
+        sweep: Of `plan_sweep`.
+        jobs: How many runs at once.
+        observer: Is told of every run.
+
+    Returns:
+        All runs in their order, those that were finished before included.
+
+    Raises:
+        RunError: The folder cannot be written, or another sweep is going on in it.
+    """
+    if jobs < 1:
+        raise RunError(f"jobs must be at least 1, got {jobs}")
+    try:
+        (sweep.folder / LOGS).mkdir(parents=True, exist_ok=True)
+        with only_one(sweep.folder) as held:
+            return _Work(sweep, observer, held).go(jobs)
+    except OSError as error:
+        raise RunError(
+            f"the sweep {sweep.folder} could not be written: {error.strerror or error}; make room "
+            "there, or name another folder with --out"
+        ) from error
+
+
+class _Work:
+    """What is at work, and what came of what was."""
+
+    def __init__(self, sweep: Sweep, observer: Observer | None, held: Sequence[int]) -> None:
+        self._sweep = sweep
+        self._observer = observer
+        self._held = held
+        self._runs = {run.name: look_at(sweep.folder, run.name, run.setting) for run in sweep.runs}
+
+    def go(self, jobs: int) -> tuple[SweepRun, ...]:
+        waiting = list(self._sweep.waiting)
+        working: list[_Worker] = []
+        self._write()
+        try:
+            while waiting or working:
+                while waiting and len(working) < jobs:
+                    working.append(self._begin(waiting.pop(0)))
+                time.sleep(_PAUSE)
+                for worker in [each for each in working if each.process.poll() is not None]:
+                    working.remove(worker)
+                    self._end(worker)
+        finally:
+            _stop(working)
+        return tuple(self._runs.values())
+
+    def _begin(self, run: PlannedRun) -> _Worker:
+        if run.state == "again" and not (run.folder / "metrics.json").exists():
+            shutil.rmtree(run.folder)  # it had no more than begun to begin
+        log = self._sweep.folder / LOGS / f"{run.name}.log"
+        order = {
+            "experiment": run.experiment.model_dump_json(),
+            "folder": str(run.folder),
+            "state": run.state,
+        }
+        with log.open("ab" if run.state == "resumed" else "wb") as file:
+            process = _start(order, file, self._held)
+        if self._observer:
+            self._observer.begun(run.name)
+        return _Worker(run, process, log)
+
+    def _end(self, worker: _Worker) -> None:
+        run, code = worker.run, worker.process.returncode
+        _close(worker.process)
+        message = _why(code, worker.log) if code else ""
+        done = look_at(self._sweep.folder, run.name, run.setting, message)
+        self._runs[run.name] = done
+        self._write()
+        if self._observer:
+            self._observer.ended(done)
+
+    def _write(self) -> None:
+        data = as_data(summarise(self._runs.values()))
+        with whole_file(self._sweep.folder / SUMMARY) as fresh:
+            fresh.write_text(json.dumps(data, indent=1), encoding="utf-8")
+
+
+def _start(order: dict[str, str], log: IO[bytes], held: Sequence[int]) -> "subprocess.Popen[bytes]":
+    """A process that finds modules where this one does, out of reach of the terminal's Ctrl-C."""
+    code = f"import sys; sys.path[:] = {sys.path!r}; from {_CHILD} import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        pass_fds=tuple(held),
+    )
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):  # if it is dead already, its exit code says so
+            process.stdin.write(json.dumps(order).encode() + b"\n")
+            process.stdin.flush()
+    return process
+
+
+def _stop(working: Sequence[_Worker]) -> None:
+    """End all processes, and wait until they are."""
+    for worker in working:
+        worker.process.terminate()
+    for worker in working:
+        try:
+            worker.process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            worker.process.kill()
+            worker.process.wait()
+        _close(worker.process)
+
+
+def _close(process: "subprocess.Popen[bytes]") -> None:
+    if process.stdin is not None:
+        with suppress(BrokenPipeError):
+            process.stdin.close()
+
+
+def _why(code: int, log: Path) -> str:
+    """Why a run failed, in words."""
+    if code < 0:
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
+        hint = ", as it does when memory runs out" if name == "SIGKILL" else ""
+        return f"its process was ended by {name}{hint}; {log} has what it printed"
+    text = log.read_text(encoding="utf-8", errors="replace").strip()
+    if code == REFUSED and f"\n{MARK}" in f"\n{text}":
+        return f"\n{text}".rpartition(f"\n{MARK}")[2]
+    last = text.splitlines()[-1] if text else "it printed nothing"
+    return f"{last} (exit code {code}; {log} has the rest)"

@@ -1,0 +1,56 @@
+"""The process of a run as it is, but what it runs takes no time; the seed says how it goes."""
+
+import dataclasses
+import json
+import os
+import signal
+import time
+
+from growmas.config import dump_config
+from growmas.errors import RunError
+from growmas.sweep import child
+
+REFUSED, KILLED, BROKEN, SLOW = 7, 8, 9, 10
+
+
+@dataclasses.dataclass
+class Results:
+    accuracy: list
+    seed: int
+    status: str = "finished"
+    name: str = "digits-smoke"
+    method: str = "growmas"
+    stream: str = "digits split"
+    scenario: str = "task"
+    tasks: tuple = ("0/1", "2/3")
+    parameters: int = 1000
+    units: dict = dataclasses.field(default_factory=lambda: {"fc1": 8})
+    seconds: float = 2.0
+    cpu_seconds: float = 1.5
+    started: float = 0.0
+
+
+def write(experiment, folder, status="finished"):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(dump_config(experiment))
+    accuracy = [[0.9], [0.8 - 0.01 * experiment.seed, 0.7]]
+    results = Results(accuracy, experiment.seed, status)
+    (folder / "metrics.json").write_text(json.dumps(dataclasses.asdict(results)))
+
+
+def _run(experiment, folder, state):
+    if experiment.seed == REFUSED:
+        raise RunError("there is no such luck\nand no other")
+    if experiment.seed == KILLED:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if experiment.seed == BROKEN:
+        raise ZeroDivisionError("by nought")
+    if experiment.seed == SLOW:
+        write(experiment, folder, "unfinished")
+        time.sleep(60)
+    write(experiment, folder)
+    (folder / "state").write_text(state)
+
+
+child._run = _run
+main = child.main
