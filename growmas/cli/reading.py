@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from rich.text import Text
 
@@ -56,11 +57,7 @@ def list_folder(folder: Path, output: Output) -> None:
     """Print the runs below a folder, the newest last."""
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}; growmas run CONFIG makes runs/NAME")
-    found = [
-        {**results, "directory": str(path.parent), "started": _moment(results["started"])}
-        for path in folder.rglob("metrics.json")
-        for results in [read_results(path.parent)]
-    ]
+    found = [_listed(path.parent) for path in folder.rglob("metrics.json")]
     found.sort(key=lambda results: (results["started"], results["directory"]))
     nothing = f"there are no runs below {folder}; growmas run CONFIG makes runs/NAME"
     output.show(
@@ -68,6 +65,14 @@ def list_folder(folder: Path, output: Output) -> None:
         lambda: runs.as_data(found),
         title=f"growmas ls {folder}",
     )
+
+
+def _listed(folder: Path) -> dict[str, Any]:
+    results = read_results(folder)
+    started = results.get("started")
+    if not isinstance(started, int | float):
+        raise RunError(f"the metrics of {folder} lack started: run it again")
+    return {**results, "directory": str(folder), "started": _moment(started)}
 
 
 def open_history(name: str, root: Path) -> TopologyHistory:

@@ -186,6 +186,14 @@ def test_a_folder_without_runs_says_so(growmas):
     assert growmas("ls", "empty", "--json")[:2] == (0, "[]\n")
 
 
+def test_a_run_that_does_not_say_when_it_started_is_named(growmas):
+    Path("runs/odd").mkdir(parents=True)
+    Path("runs/odd/metrics.json").write_text("{}")
+    code, _, error = growmas("ls")
+    assert code == 2
+    assert "the metrics of runs/odd lack started: run it again" in error
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
