@@ -203,8 +203,8 @@ def shared_out(after):
 def permuted(tasks, epochs, goal):
     """All ten digits, in another order of pixels in each task; nobody names the task.
 
-    Networks with twice as many tasks get as much for each task, and so end larger; only growmas
-    by itself grows half as fast.
+    With twice as many tasks, Gaussians and what is multiplied with them keep as many numbers for
+    each task; the others share out little more than with half as many.
     """
     after = 3 if epochs == 10 else 1
     units, final, own = (24, 280, 38) if tasks == 10 else (12, 292, 23)
