@@ -12,6 +12,8 @@ from ablation import ABLATION
 from cases import STUDIES
 
 HERE = Path(__file__).parent
+SIZES = (50, 100, 200, 300, 500, 1000, 2000)
+ACCURACIES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.95, 0.96)
 BEGIN, END = "<!-- tables -->\n", "<!-- end of tables -->\n"
 
 
@@ -89,11 +91,16 @@ def size_figure(rows, study, path):
                 statistics.mean(kept) / 1000, statistics.mean(accuracy), error,
                 fmt=marker, capsize=3, label=case.method,
             )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set_yscale("logit")  # what separates good methods is seen beside what does not work
+    axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
+    axes.set_yticks(ACCURACIES, [f"{accuracy:g}" for accuracy in ACCURACIES])
+    axes.minorticks_off()
     axes.set_xlabel("parameters and numbers of the context, thousands")
     axes.set_ylabel("average accuracy after the last task")
     axes.set_title(study.title, fontsize=10)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(path, bbox_inches="tight")
     plt.close(figure)
 
