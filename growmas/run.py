@@ -153,26 +153,16 @@ def run_experiment(
         return _run_task_free(
             experiment, folder, overwrite=overwrite, resume=resume, observer=observer
         )
+    return _run_task_aware(experiment, folder, overwrite=overwrite, observer=observer)
+
+
+def _run_task_aware(
+    experiment: Experiment, folder: Path, *, overwrite: bool, observer: Observer | None
+) -> Results:
     stream = build_stream(experiment)
     lessons = own_heads(stream) if experiment.method.kind in ANSWER_BY_TASK else stream
-    structure = _build_structure(experiment, lessons)
-    optimizer = build_optimizer(experiment.training, structure.model.parameters())
-    method = build_method(
-        experiment.method,
-        structure,
-        optimizer=optimizer,
-        stream=lessons,
-        batch_size=experiment.training.batch_size,
-        seed=_generator(experiment.seed, "context").initial_seed(),
-    )
-    learner = TaskAwareLearner(
-        method,
-        optimizer,
-        experiment.training,
-        generator=_generator(experiment.seed, "shuffle"),
-        device=experiment.device,
-        task_known=stream.scenario == "task",
-    )
+    learner = _build_task_aware(experiment, lessons, task_known=stream.scenario == "task")
+    method, structure = learner.method, learner.method.structure
     results = _first_results(experiment, stream, structure)
     _open_folder(folder, experiment, results, overwrite=overwrite)
     with TopologyTracker(structure, folder / "history.db") as tracker:
@@ -189,7 +179,7 @@ def run_experiment(
                 folder / "checkpoint",
                 structure=structure,
                 mas=method.mas,
-                optimizer=optimizer,
+                optimizer=learner.optimizer,
                 context=method.context,
                 manager=method.manager,
             )
@@ -199,6 +189,29 @@ def run_experiment(
             if observer:
                 observer.task_done(TaskDone(task.index, results))
     return results
+
+
+def _build_task_aware(
+    experiment: Experiment, lessons: Stream, *, task_known: bool
+) -> TaskAwareLearner:
+    structure = _build_structure(experiment, lessons)
+    optimizer = build_optimizer(experiment.training, structure.model.parameters())
+    method = build_method(
+        experiment.method,
+        structure,
+        optimizer=optimizer,
+        stream=lessons,
+        batch_size=experiment.training.batch_size,
+        seed=_generator(experiment.seed, "context").initial_seed(),
+    )
+    return TaskAwareLearner(
+        method,
+        optimizer,
+        experiment.training,
+        generator=_generator(experiment.seed, "shuffle"),
+        device=experiment.device,
+        task_known=task_known,
+    )
 
 
 def _run_task_free(

@@ -125,7 +125,7 @@ class GaussianContextConfig(Record):
         "the likeliest view",
     )
     temperature: float = Field(
-        1.0, gt=0, description="above 0; above 1 the classes' Gaussians have less say"
+        1.0, gt=0, description="a number above 0; above 1 classes' Gaussians have less say"
     )
 
 

@@ -34,16 +34,7 @@ class TaskMemory:
     parameters have half precision, Ω and θ* are float32. A tied parameter counts once, under its
     first name.
 
-    Attributes:
-        model: The network whose parameters are held; of a `torch.compile`d one, what is inside.
-        accumulate: How tasks are joined.
-        normalize: How one task's Ω is scaled.
-        discount: Weight of a task relative to the next, for accumulate="exponential".
-        exclude: Patterns of the parameters left free.
-        omega: Parameter name -> Ω, accumulated over tasks; empty before the first consolidate.
-        anchor: Parameter name -> θ*, of the same names.
-        tasks: How many tasks have been consolidated.
-        measured: For each of them, quantiles of its Ω by parameter name.
+    The attributes are those of `MAS`, which inherits them.
     """
 
     def __init__(
