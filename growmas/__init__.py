@@ -86,7 +86,7 @@ if TYPE_CHECKING:
         register_layout,
         register_norm,
     )
-    from growmas.structure.unit_graph import unit_graph
+    from growmas.structure.inspection.unit_graph import unit_graph
     from growmas.training.task_free import TaskFreeLearner, TaskFreeMAS
 
 __version__ = "0.1.0"
@@ -239,7 +239,7 @@ _HOMES = {
     "register_rule": "importance",
     "saturation": "manager",
     "save": "checkpoint",
-    "unit_graph": "structure.unit_graph",
+    "unit_graph": "structure.inspection.unit_graph",
     "view_answers": "contexts",
 }
 

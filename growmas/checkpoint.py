@@ -21,7 +21,7 @@ from growmas.errors import CheckpointError, GrowmasError
 from growmas.manager import StructuralManager
 from growmas.penalty import MAS, HardProtection
 from growmas.structure import Structure
-from growmas.structure.tracing import StructureForward
+from growmas.structure.analysis.tracing import StructureForward
 
 FORMAT = 1
 

@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from growmas.atomic_write import atomic_write
 from growmas.cli.reading import open_history
 from growmas.errors import RunError
 from growmas.history import TopologyHistory
-from growmas.whole_file import whole_file
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -59,7 +59,7 @@ def _write_graph(graph: "nx.DiGraph[Any]", format: str, out: Path | None) -> Non
     if out is None:
         sys.stdout.write(text)
     else:
-        with whole_file(out) as fresh:
+        with atomic_write(out) as fresh:
             fresh.write_text(text, encoding="utf-8")
 
 
@@ -71,12 +71,12 @@ def _write_table(history: TopologyHistory, table: str, format: str, out: Path | 
     if format == "parquet":
         if out is None:
             raise RunError("Parquet is not for a terminal: name a file with -o FILE")
-        with whole_file(out) as fresh:
+        with atomic_write(out) as fresh:
             write_parquet(history, table, fresh)
     elif out is None:
         write_csv(history, table, sys.stdout)
     else:
-        with whole_file(out) as fresh, fresh.open("w", encoding="utf-8", newline="") as file:
+        with atomic_write(out) as fresh, fresh.open("w", encoding="utf-8", newline="") as file:
             write_csv(history, table, file)
 
 

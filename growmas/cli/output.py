@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from growmas.whole_file import whole_file
+from growmas.atomic_write import atomic_write
 
 _PICTURE_WIDTH = 100
 
@@ -41,7 +41,7 @@ class Output:
             title: Of the picture.
         """
         if self.svg is not None:
-            with whole_file(self.svg) as fresh:
+            with atomic_write(self.svg) as fresh:
                 fresh.write_text(self._picture(view(self.ascii), title), encoding="utf-8")
         if self.as_json:
             sys.stdout.write(json.dumps(data(), indent=1) + "\n")

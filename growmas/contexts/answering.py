@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from growmas.batches import batch_size, default_forward, map_tensors, to_device
 from growmas.contexts.context import UNKNOWN, Answers, Context, TaskKey
 from growmas.errors import ContextError
-from growmas.importance.batches import batch_size, default_forward, map_tensors, to_device
+from growmas.preserving import preserving
 from growmas.structure import Structure
-from growmas.traceless import traceless
 
 TaskForward = Callable[[nn.Module, Any, int], Tensor]
 """(model, inputs, position of the task) -> logits [N, C]; it chooses the head."""
@@ -214,7 +214,7 @@ def _run(
 ) -> Tensor:
     model = structure.model
     moved = to_device(inputs, next(model.parameters()).device)
-    with traceless(model), torch.no_grad(), structure.view(task):
+    with preserving(model), torch.no_grad(), structure.view(task):
         try:
             logits: Tensor
             if forward is not None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from growmas.contexts.context import TaskKey
 from growmas.errors import ContextError
-from growmas.structure.moments import Moments
+from growmas.moments import Moments
 
 Component = tuple[TaskKey, int | None]
 """A task and one of its labels; None where one Gaussian stands for the task."""

@@ -22,7 +22,7 @@ from growmas.contexts.mixture import Mixture
 from growmas.contexts.novelty import Distances
 from growmas.contexts.projection import Extract, Projection
 from growmas.errors import ContextError, DataError
-from growmas.structure.moments import Moments
+from growmas.moments import Moments
 
 Per = Literal["task", "class"]
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from growmas.contexts.context import TaskKey
 from growmas.contexts.density import Component, Density, densities
-from growmas.structure.moments import Moments
+from growmas.moments import Moments
 
 
 class Mixture:

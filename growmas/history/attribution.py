@@ -12,8 +12,8 @@ from growmas.errors import HistoryError
 from growmas.history.store import Store
 
 if TYPE_CHECKING:
+    from growmas.history.observed import Observed
     from growmas.structure import Edit, Structure
-    from growmas.structure.observed import Observed
 
     Followed: TypeAlias = Structure | Observed
 

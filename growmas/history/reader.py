@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from growmas.closing import Closing
+from growmas.closeable import Closeable
 from growmas.errors import HistoryError
 from growmas.history import differences, lives, values
 from growmas.history.records import (
@@ -36,7 +36,7 @@ CHANGES = ("edit", "external")
 """Kinds of events in which units were born or died."""
 
 
-class TopologyHistory(Closing):
+class TopologyHistory(Closeable):
     """The read side of a topology history; needs no torch and never writes.
 
     The file may still be written by a running tracker: every method sees the state after some

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from growmas import __version__
-from growmas.closing import Closing
+from growmas.closeable import Closeable
 from growmas.errors import HistoryError
 from growmas.history.attribution import (
     current_task,
@@ -23,15 +23,15 @@ from growmas.history.store import Store, Topology
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from growmas.history.observed import External, Observed
     from growmas.structure import Edit, Structure
-    from growmas.structure.observed import External, Observed
-    from growmas.structure.tracing import StructureForward
+    from growmas.structure.analysis.tracing import StructureForward
 
 _OWN_KINDS = ("edit", "external", "begin", "snapshot")
 _NONE: Mapping[str, Mapping[int, int]] = {}
 
 
-class TopologyTracker(Closing):
+class TopologyTracker(Closeable):
     """Writes what becomes of every unit of a structure to an SQLite file, as it happens.
 
     The units that the structure has now are written at once; every later edit is written by
@@ -97,7 +97,7 @@ class TopologyTracker(Closing):
             HistoryError: See `TopologyTracker`.
             SurgeryError: The model cannot be analysed on the example inputs.
         """
-        from growmas.structure.observed import Observed  # torch, when it is needed
+        from growmas.history.observed import Observed  # torch, when it is needed
 
         return cls(Observed(model, example_inputs, forward), path, overwrite=overwrite)
 

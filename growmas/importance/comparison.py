@@ -11,7 +11,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from torch import Tensor, nn
 
-from growmas.importance.batches import Forward
+from growmas.batches import Forward
 from growmas.importance.mas import mas_importance
 
 TOP = 0.1

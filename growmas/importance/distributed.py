@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from growmas.importance.batches import Forward
+from growmas.batches import Forward
 from growmas.importance.mas import importance_sum
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vmap
 
-from growmas.importance.batches import batch_size, cut, map_tensors
+from growmas.batches import batch_size, cut, map_tensors
 from growmas.importance.measurement import Measurement
 
 logger = logging.getLogger("growmas")

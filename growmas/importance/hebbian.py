@@ -8,8 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from growmas.errors import ImportanceError
-from growmas.importance.batches import (
+from growmas.batches import (
     Forward,
     batch_size,
     check_batches,
@@ -17,12 +16,13 @@ from growmas.importance.batches import (
     default_forward,
     to_device,
 )
+from growmas.errors import ImportanceError
 from growmas.importance.gradients import Gradient
 from growmas.importance.local import Activation, LocalUse, LocalWatcher, local_uses
 from growmas.importance.measurement import Measurement, check_finite
 from growmas.importance.objective import make_objective
 from growmas.importance.sums import ImportanceSum, running_dtype
-from growmas.traceless import traceless
+from growmas.preserving import preserving
 
 logger = logging.getLogger("growmas")
 
@@ -96,7 +96,7 @@ def hebbian_importance(
     asked = Measurement(model, parameters, forward or default_forward, make_objective("vector"))
     local = _LocalSums(asked, activation or {})
     device = next((p.device for p in parameters.values()), torch.device("cpu"))
-    with traceless(model), torch.no_grad():
+    with preserving(model), torch.no_grad():
         for position, batch in enumerate(batches):
             if batch_size(batch) != 0:
                 local.add(to_device(batch, device), f"batch {position}")

@@ -8,20 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from growmas.errors import ImportanceError
-from growmas.importance.batches import (
+from growmas.batches import (
     Forward,
     batch_size,
     check_batches,
     default_forward,
     to_device,
 )
+from growmas.errors import ImportanceError
 from growmas.importance.exact import Trust, absolute_sums
 from growmas.importance.measurement import Measurement, check_finite, check_is_module
 from growmas.importance.objective import make_objective
 from growmas.importance.probe import trusted_rules
 from growmas.importance.sums import ImportanceSum, running_dtype
-from growmas.traceless import traceless
+from growmas.preserving import preserving
 
 
 def mas_importance(
@@ -115,7 +115,7 @@ def ask(model: nn.Module, forward: Forward, function: str | Callable[[Any], Tens
 @contextmanager
 def measuring(asked: Measurement) -> Iterator[None]:
     """The state in which gradients are taken; everything is put back on leaving."""
-    with traceless(asked.model), torch.enable_grad():
+    with preserving(asked.model), torch.enable_grad():
         for parameter in asked.parameters.values():
             parameter.requires_grad_(True)
         yield

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from growmas.batches import Forward, batch_size
 from growmas.errors import DataError, ImportanceError
-from growmas.importance.batches import Forward, batch_size
 from growmas.importance.objective import Objective
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from growmas.batches import batch_size, map_tensors
 from growmas.errors import DataError, ImportanceError
-from growmas.importance.batches import batch_size, map_tensors
 from growmas.importance.mas import ExactSums, ask, measuring
 from growmas.importance.measurement import check_finite
 from growmas.importance.sums import ImportanceSum, running_dtype

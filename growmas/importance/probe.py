@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from growmas.batches import batch_size, cut
 from growmas.errors import ImportanceError
-from growmas.importance.batches import batch_size, cut
 from growmas.importance.capture import Use, captured_uses, explained
 from growmas.importance.exact import Trust, sums_by_rule
 from growmas.importance.fallback import gradients_of, gradients_one_by_one

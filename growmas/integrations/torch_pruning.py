@@ -8,8 +8,7 @@ import torch_pruning as tp
 from torch import Tensor, nn
 
 from growmas.errors import PenaltyError
-from growmas.structure.axes import Side, TensorAxis, axes_of
-from growmas.structure.saliency import (
+from growmas.structure.inspection.saliency import (
     CRITERIA,
     NORMALIZE,
     WHICH,
@@ -18,6 +17,7 @@ from growmas.structure.saliency import (
     normalized,
     weight_saliency,
 )
+from growmas.structure.layers.axes import Side, TensorAxis, axes_of
 
 Omega = Mapping[str, Tensor]
 

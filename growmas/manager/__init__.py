@@ -4,10 +4,10 @@ from growmas.manager.allocation import shared_out
 from growmas.manager.bounded import PruneWithin
 from growmas.manager.budget import Budget
 from growmas.manager.capacity import GrowBySaturation, saturation
-from growmas.manager.gain import Gains, GrowByGain, candidate_gains
+from growmas.manager.contrib.gain import Gains, GrowByGain, candidate_gains
+from growmas.manager.contrib.need import GrowByNeed, trial_loss
 from growmas.manager.grow import GrowPolicy
 from growmas.manager.manager import StructuralManager
-from growmas.manager.need import GrowByNeed, trial_loss
 from growmas.manager.overgrow import OvergrowSelect
 from growmas.manager.prune import PruneBelow, PrunePolicy
 from growmas.manager.replace import ReplaceDead

@@ -11,7 +11,7 @@ from growmas.manager.plans import cause_of, merged
 from growmas.manager.prune import Pruning, saliencies
 from growmas.manager.situation import Situation, data_of
 from growmas.structure import Plan
-from growmas.structure.rehearsal import Judge, outputs_on, tried
+from growmas.structure.inspection.dry_run import Judge, outputs_on, tried
 
 Unit = tuple[str, int]
 

@@ -13,7 +13,7 @@ from growmas.manager.situation import Moment, Policy, Situation
 from growmas.penalty import MAS
 from growmas.penalty.settings import strength_of
 from growmas.structure import Plan, Structure
-from growmas.structure.placement import placements
+from growmas.structure.units.placement import placements
 
 
 def saturation(structure: Structure, mas: MAS) -> dict[str, float]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from growmas.errors import PlanError
 from growmas.structure import Structure
-from growmas.structure.plan import unknown_group
+from growmas.structure.units.plan import unknown_group
 
 
 def group_names(key: str, names: Iterable[str] | str) -> tuple[str, ...]:

@@ -6,21 +6,21 @@ from typing import Any, Literal
 
 from torch.optim import Optimizer
 
+from growmas.batches import Forward, data_that_fits
 from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.history.tracker import TopologyTracker
-from growmas.importance.batches import Forward, data_that_fits
 from growmas.manager.budget import Budget
 from growmas.manager.checks import check_parts
+from growmas.manager.contrib.need import trial_loss
 from growmas.manager.council import Council, Decide, Policies, several
 from growmas.manager.memory import Memory
-from growmas.manager.need import trial_loss
 from growmas.manager.plans import restored
 from growmas.manager.situation import Loss, Moment, Policy, Situation, Trial
 from growmas.penalty import MAS, HardProtection
 from growmas.structure import ActivationStatistics, Edit, Initialisation, Plan, Structure
-from growmas.structure.followers import as_followers, check_followers
-from growmas.structure.initialisation import initialisation
-from growmas.structure.rehearsal import Metrics
+from growmas.structure.followers.followers import as_followers, check_followers
+from growmas.structure.initialisation.initialisation import initialisation
+from growmas.structure.inspection.dry_run import Metrics
 
 Norms = Literal["statistics", "affine"] | None
 """What is remembered of norms for the views of tasks."""

@@ -11,7 +11,7 @@ from growmas.manager.checks import check_flag, check_number, group_names
 from growmas.manager.plans import cause_of
 from growmas.manager.situation import Moment, Policy, Situation
 from growmas.structure import Plan, UnitGroup
-from growmas.structure.saliency import CRITERIA
+from growmas.structure.inspection.saliency import CRITERIA
 
 
 @dataclass(frozen=True, kw_only=True)

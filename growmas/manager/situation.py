@@ -6,12 +6,12 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor, nn
 
+from growmas.batches import Forward
 from growmas.errors import PlanError
-from growmas.importance.batches import Forward
 from growmas.manager.budget import Budget
 from growmas.penalty import MAS
 from growmas.structure import ActivationStatistics, Plan, Structure, UnitGroup
-from growmas.structure.rehearsal import Metrics
+from growmas.structure.inspection.dry_run import Metrics
 
 Moment = Literal["begin", "end", "step"]
 """Before a task is learnt, after it, or at any time in a loop that knows no tasks."""

@@ -6,9 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from growmas.batches import Forward
 from growmas.errors import PenaltyError
 from growmas.importance import mas_importance
-from growmas.importance.batches import Forward
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from growmas.errors import DataError, PenaltyError
 from growmas.penalty.terms import Terms, norm
 from growmas.penalty.watch import ZERO_IMPORTANCE, swamped, zero_penalty
-from growmas.traceless import traceless
+from growmas.preserving import preserving
 
 Loss = Callable[[nn.Module, Any], Tensor]
 """(model, batch) -> the task's loss, a scalar, penalty left out."""
@@ -190,7 +190,7 @@ def _loss_gradients(
     squares = dict.fromkeys(held, 0.0)
     losses = []
     modes = [(module, module.training) for module in model.modules()]
-    with traceless(model), torch.enable_grad():
+    with preserving(model), torch.enable_grad():
         for module, mode in modes:
             module.training = mode
         for batch in batches:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from growmas.batches import Forward
 from growmas.errors import GrowmasWarning, PenaltyError
-from growmas.importance.batches import Forward
 from growmas.importance.measurement import check_is_module
 from growmas.penalty.accumulation import (
     Data,

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from growmas.atomic_write import atomic_write
 from growmas.errors import RunError
 from growmas.report.facts import RunFacts
 from growmas.report.figure import Figure
 from growmas.report.page import build_page, comparison_figures, run_figures
 from growmas.report.palette import file_styles
-from growmas.whole_file import whole_file
 
 _SCALE = 3  # pixels of a PNG per pixel of a figure, so that print is sharp
 
@@ -90,7 +90,7 @@ def _check_free(paths: Sequence[Path], *, overwrite: bool) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with suppress(OSError):  # `whole_file` says it with the path
+    with suppress(OSError):  # `atomic_write` says it with the path
         path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as fresh:
+    with atomic_write(path) as fresh:
         fresh.write_bytes(content)

@@ -1,23 +1,23 @@
 """The units of a network, and growing and pruning them."""
 
-import growmas.structure.huggingface
-import growmas.structure.layers  # noqa: F401 (both register layer types)
-from growmas.structure.attention import register_attention
-from growmas.structure.axes import LayerAxes, Size, TensorAxis, register_layer
-from growmas.structure.edit import AxisChange, AxisMean, AxisTransfer, Edit
-from growmas.structure.explain import Cost, Explanation, GroupEffect
-from growmas.structure.gradmax import GradMax
-from growmas.structure.groups import Member, UnitGroup
-from growmas.structure.layer_info import LayerInfo
-from growmas.structure.layouts import Layout, Span, register_layout
-from growmas.structure.newborns import Initialisation, Lineage, Newborns
-from growmas.structure.norms import register_norm
-from growmas.structure.plan import Plan
-from growmas.structure.rehearsal import DryRun, Outcome
-from growmas.structure.split import Split
-from growmas.structure.statistics import ActivationStatistics
+import growmas.structure.layers.huggingface
+import growmas.structure.layers.torch_layers  # noqa: F401 (both register layer types)
+from growmas.structure.followers.warmup import Warmup
+from growmas.structure.initialisation.gradmax import GradMax
+from growmas.structure.initialisation.newborns import Initialisation, Lineage, Newborns
+from growmas.structure.initialisation.split import Split
+from growmas.structure.inspection.dry_run import DryRun, Outcome
+from growmas.structure.inspection.explain import Cost, Explanation, GroupEffect
+from growmas.structure.layers.attention import register_attention
+from growmas.structure.layers.axes import LayerAxes, Size, TensorAxis, register_layer
+from growmas.structure.layers.layouts import Layout, Span, register_layout
+from growmas.structure.layers.norms import register_norm
+from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.structure import Structure
-from growmas.structure.warmup import Warmup
+from growmas.structure.units.edit import AxisChange, AxisMean, AxisTransfer, Edit
+from growmas.structure.units.groups import Member, UnitGroup
+from growmas.structure.units.layer_info import LayerInfo
+from growmas.structure.units.plan import Plan
 
 __all__ = [
     "ActivationStatistics",

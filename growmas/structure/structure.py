@@ -8,26 +8,26 @@ from typing import Any
 import torch
 from torch import nn
 
+from growmas.batches import Forward
 from growmas.errors import PlanError
-from growmas.importance.batches import Forward
-from growmas.structure.edit import Edit
-from growmas.structure.environment import recompile_after_edit, unwrapped
-from growmas.structure.facts import StructureFacts
-from growmas.structure.followers import as_followers, check_followers
-from growmas.structure.groups import UnitGroup, restored_groups, task_index, younger_units
-from growmas.structure.heads import Start, head_of, narrowed, plan_of, widen_head
-from growmas.structure.inventory import Inventory
-from growmas.structure.newborns import Initialisation
-from growmas.structure.plan import Plan
-from growmas.structure.rehearsal import DryRun, Metrics, outputs_on, rehearse
-from growmas.structure.room import check_room
-from growmas.structure.standins import silencing, standing_in
-from growmas.structure.state import check_is_state, resize, structure_state
-from growmas.structure.statistics import ActivationStatistics
-from growmas.structure.surgery import cut, reordering
-from growmas.structure.tracing import StructureForward, example_forward
-from growmas.structure.transaction import Listener, Request, carry_out, tell
-from growmas.structure.views import Views
+from growmas.structure.analysis.tracing import StructureForward, example_forward
+from growmas.structure.analysis.wrappers import recompile_after_edit, unwrapped
+from growmas.structure.followers.followers import as_followers, check_followers
+from growmas.structure.initialisation.newborns import Initialisation
+from growmas.structure.inspection.dry_run import DryRun, Metrics, outputs_on, rehearse
+from growmas.structure.queries import StructureFacts
+from growmas.structure.reconstruction.statistics import ActivationStatistics
+from growmas.structure.surgery.heads import Start, head_of, narrowed, plan_of, widen_head
+from growmas.structure.surgery.memory_limit import check_room
+from growmas.structure.surgery.state import check_is_state, resize, structure_state
+from growmas.structure.surgery.tensor_swap import cut, reordering
+from growmas.structure.surgery.transaction import Listener, Request, carry_out, tell
+from growmas.structure.units.edit import Edit
+from growmas.structure.units.groups import UnitGroup, restored_groups, task_index, younger_units
+from growmas.structure.units.inventory import Inventory
+from growmas.structure.units.plan import Plan
+from growmas.structure.views.held import Views
+from growmas.structure.views.overrides import silencing, standing_in
 
 
 class Structure(StructureFacts):

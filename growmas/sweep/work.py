@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
+from growmas.atomic_write import atomic_write
 from growmas.errors import RunError
 from growmas.sweep.child import MARK, REFUSED
 from growmas.sweep.lock import only_one
 from growmas.sweep.plan import PlannedRun, Sweep
 from growmas.terminal.sweep import SUMMARY, SweepRun, as_data, look_at, summarise
-from growmas.whole_file import whole_file
 
 LOGS = "logs"
 _CHILD = "growmas.sweep.child"
@@ -128,7 +128,7 @@ class _Work:
 
     def _write(self) -> None:
         data = as_data(summarise(self._runs.values()))
-        with whole_file(self._sweep.folder / SUMMARY) as fresh:
+        with atomic_write(self._sweep.folder / SUMMARY) as fresh:
             fresh.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 

@@ -5,10 +5,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from growmas.closing import Closing
+from growmas.closeable import Closeable
 
 
-class LiveBar(Closing):
+class LiveBar(Closeable):
     """Counts towards a total; use it as a context manager.
 
     Args:

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from growmas import Plan, Structure, UnitGroup
-from growmas.structure.axes import Role
-from growmas.structure.opaque import float_tensors
-from growmas.structure.placement import placements
-from growmas.structure.tracing import example_forward
+from growmas.structure.analysis.leaf_modules import float_tensors
+from growmas.structure.analysis.tracing import example_forward
+from growmas.structure.layers.axes import Role
+from growmas.structure.units.placement import placements
 
 TOLERANCE = 1e-6
 """Relative to the largest output. Fresh columns are zero, so only the order of summation changes:
@@ -118,7 +118,7 @@ def check_fresh_units_learn(model: nn.Module, x: Any) -> None:
             continue
         structure.apply(Plan(grow={name: 3}))
         grown = structure.groups[name]
-        if grown.stream:
+        if grown.residual:
             assert (fresh_gradients(model, x, grown, "out") > 0).all(), name
             with torch.no_grad():
                 for parameter in model.parameters():

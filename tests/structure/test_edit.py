@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from growmas.structure import AxisChange
-from growmas.structure.edit import gathered, reindexed
+from growmas.structure.units.edit import gathered, reindexed
 
 FRESH = -7.0
 

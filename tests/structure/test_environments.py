@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations
 from growmas import GradMax, Plan, Split, Structure
 from growmas.errors import SurgeryError
 from growmas.structure import Lineage, Newborns
-from growmas.structure.placement import placements
+from growmas.structure.units.placement import placements
 
 
 def outputs(model: nn.Module, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from growmas import MAS, GradMax, Plan, Split, Structure, TopologyHistory, TopologyTracker
 from growmas.errors import DataError, GrowmasError, PlanError, SurgeryError
 from growmas.structure import Lineage, Newborns
-from growmas.structure.placement import placements
+from growmas.structure.units.placement import placements
 
 UNTIED = tuple(case for case in SURGERY if not case.together)
 

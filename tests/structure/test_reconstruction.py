@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 import growmas as gm
 from growmas.errors import DataError, PlanError, SurgeryError
-from growmas.structure import reconstruction
-from growmas.structure.readers import readers
+from growmas.structure.reconstruction import reconstruction
+from growmas.structure.reconstruction.consumers import readers
 
 
 def data(*shape, seed=1):

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from growmas import MAS, Edit, Plan, Structure, TopologyHistory, TopologyTracker
 from growmas.errors import SurgeryError
-from growmas.structure import LayerAxes, Size, TensorAxis, axes, register_layer
+from growmas.structure import LayerAxes, Size, TensorAxis, register_layer
+from growmas.structure.layers import axes
 
 
 class PixelsFirst(nn.Module):

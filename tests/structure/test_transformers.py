@@ -18,8 +18,8 @@ from torch import nn
 
 from growmas import Plan, Structure
 from growmas.errors import SurgeryError
-from growmas.structure import layouts
-from growmas.structure.axes import LAYERS
+from growmas.structure.layers import layouts
+from growmas.structure.layers.axes import LAYERS
 
 TOLERANCE = 2e-6
 """As for small networks; a dozen layers add a few roundings more."""

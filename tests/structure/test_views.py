@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from growmas import MAS, GrowmasError, Plan, Structure, mas_importance
 from growmas.errors import PlanError
-from growmas.structure.standins import Masked
+from growmas.structure.views.overrides import Masked
 
 by_name = pytest.mark.parametrize("case", SURGERY, ids=lambda case: case.name)
 

@@ -97,7 +97,7 @@ def test_t5_grows_through_encoder_and_decoder_at_once() -> None:
     model: Any
     model, x = transformer_models.example("T5")
     structure = Structure(model, x, forward=lambda model, x: model(**x).logits)
-    assert structure.groups["shared"].stream == "zero"
+    assert structure.groups["shared"].residual == "zero"
     expected = model(**x).logits.detach()
     structure.apply(Plan(grow={"shared": 5}))
     torch.testing.assert_close(
@@ -310,7 +310,7 @@ def test_a_failed_edit_leaves_no_trace(
     if fails == "follower":
         structure.subscribe(lambda edit: 1 / 0)
     else:
-        monkeypatch.setattr("growmas.structure.widening._scaled", wrongly_scaled)
+        monkeypatch.setattr("growmas.structure.surgery.widening._scaled", wrongly_scaled)
     plan = Plan(grow=dict.fromkeys(structure.groups, 2))
     with pytest.raises(ZeroDivisionError if fails == "follower" else SurgeryError):
         structure.apply(plan, followers=followers)
@@ -570,7 +570,7 @@ def test_post_norm_transformers_are_refused(name: str) -> None:
     model, x = transformer_models.example(name)
     first = {"output_attentions": False} if name != "BART" else {}
     structure = Structure(model, x, forward=lambda model, x: model(**x, **first).logits)
-    assert not [group.name for group in structure.groups.values() if group.stream]
+    assert not [group.name for group in structure.groups.values() if group.residual]
     reasons = [reason for reason in structure.fixed.values() if "post-norm transformer" in reason]
     assert reasons
 

@@ -4,9 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from growmas.batches import Forward
 from growmas.contexts import Context
 from growmas.data import Split, Task, batches
-from growmas.importance.batches import Forward
 from growmas.manager import StructuralManager
 from growmas.penalty import MAS
 from growmas.structure import Structure

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from growmas.batches import Forward, cut, default_forward
 from growmas.contexts import GaussianContext, answer_by_context
 from growmas.contexts.answering import TaskForward
 from growmas.errors import ShiftError
 from growmas.history.tracker import TopologyTracker
-from growmas.importance.batches import Forward, cut, default_forward
 from growmas.manager import Budget, GrowByNeed, StructuralManager
 from growmas.manager.council import Policies, several
 from growmas.manager.manager import Norms

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from growmas.closing import Closing
+from growmas.closeable import Closeable
 from growmas.data.task_free import TaskFreeStream
 from growmas.training.task_free.records import StepDone
 
@@ -18,7 +18,7 @@ NAME = "stream.jsonl"
 FLUSH = 20
 
 
-class Trace(Closing):
+class Trace(Closeable):
     """Writes the file; use it as a context manager.
 
     Args:

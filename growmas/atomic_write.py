@@ -1,0 +1,35 @@
+"""Files that are there in full or not at all."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from growmas.errors import RunError
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Where to write what is to be at `path`: a new file beside it, which then takes its name.
+
+    On an error it goes, and whatever was at `path` is as it was. A pipe, a device or what a
+    link such as /dev/stdout leads to is written to itself.
+
+    Raises:
+        RunError: It could not be written, with the cause and the path.
+    """
+    special = path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir())
+    fresh = path if special else path.with_name(f".{path.name}.new")
+    try:
+        if path.is_dir():
+            raise RunError(f"{path} is a folder: give the name of a file")
+        yield fresh
+        if not special:
+            fresh.replace(path)
+    except OSError as error:
+        raise RunError(
+            f"{path} could not be written: {error.strerror or error}; choose another place"
+        ) from error
+    finally:
+        if not special:
+            with suppress(OSError):  # it may not be there, nor the folder be one
+                fresh.unlink(missing_ok=True)

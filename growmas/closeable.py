@@ -1,0 +1,23 @@
+"""What all that holds something until it is closed has in common."""
+
+from types import TracebackType
+from typing import Self
+
+
+class Closeable:
+    """A context manager that calls `close` at its end."""
+
+    def close(self) -> None:
+        """Give back what is held."""
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

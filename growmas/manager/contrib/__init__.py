@@ -1,0 +1,1 @@
+"""Policies that a study found no gain for; kept for comparison."""

@@ -1,0 +1,81 @@
+"""Count, mean and co-moments of rows, which can be added up: what least squares needs of data."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Moments of rows (x, r): F features and, for a regression, O targets; in G blocks.
+
+    Attributes:
+        count: Rows seen, R.
+        mean: [G, F + O] float64.
+        scatter: [G, F, F + O] float64, Σ_rows (x − x̄)(x − x̄, r − r̄)ᵀ.
+    """
+
+    count: int
+    mean: Tensor
+    scatter: Tensor
+
+    @property
+    def features(self) -> int:
+        """F."""
+        return self.scatter.shape[1]
+
+    @staticmethod
+    def none(blocks: int, features: int, targets: int = 0) -> "Moments":
+        """Moments of no rows."""
+        both = features + targets
+        mean = torch.zeros(blocks, both, dtype=torch.float64)
+        return Moments(0, mean, mean.new_zeros(blocks, features, both))
+
+    @staticmethod
+    def of(rows: Tensor, features: int) -> "Moments":
+        """Moments of rows [G, R, F + O].
+
+        Products of centred rows are taken in their own precision, float32 at least.
+        """
+        rows = rows.cpu() if rows.device.type == "mps" else rows  # MPS has no float64
+        rows = rows if rows.dtype == torch.float64 else rows.float()
+        mean = rows.mean(1, dtype=torch.float64)
+        centred = rows - mean[:, None].to(rows.dtype)
+        scatter = centred[..., :features].mT @ centred
+        return Moments(rows.shape[1], mean, scatter.double())
+
+    def __add__(self, other: "Moments") -> "Moments":
+        """Moments of the rows of both (pairwise, as Chan, Golub and LeVeque 1983)."""
+        if not (self.count and other.count):
+            return self if self.count else other
+        here = self.to(other.mean.device)
+        count = here.count + other.count
+        shift, weight = other.mean - here.mean, here.count * other.count / count
+        between = weight * shift[:, : self.features, None] * shift[:, None, :]
+        return Moments(
+            count,
+            here.mean + shift * (other.count / count),
+            here.scatter + other.scatter + between,
+        )
+
+    def to(self, device: torch.device) -> "Moments":
+        """The same on a device."""
+        return Moments(self.count, self.mean.to(device), self.scatter.to(device))
+
+    def about_zero(self) -> "Moments":
+        """Products as they are instead of centred, means 0: for a regression without intercept."""
+        mean = self.mean
+        products = self.scatter + self.count * mean[:, : self.features, None] * mean[:, None, :]
+        return Moments(self.count, torch.zeros_like(mean), products)
+
+    def with_products(self, matrix: Tensor) -> "Moments":
+        """Moments of (x, M x), for moments of x alone and M [G, O, F] float64."""
+        here = self.to(matrix.device)
+        products = here.scatter @ matrix.mT
+        targets = (matrix @ here.mean[..., None]).squeeze(-1)
+        return Moments(
+            self.count,
+            torch.cat([here.mean, targets], dim=-1),
+            torch.cat([here.scatter, products], dim=-1),
+        )

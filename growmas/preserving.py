@@ -1,0 +1,47 @@
+"""Looking at a model without leaving a trace."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def preserving(model: nn.Module) -> Iterator[None]:
+    """Put `model` in eval mode; on leaving, make it bit-identical to what it was.
+
+    Restored, also after an exception: every module's train/eval mode and forward hooks, every
+    parameter's `requires_grad`, every buffer and its values, and the random state of the CPU and
+    of the devices the model is on. Gradients are not touched: use `torch.autograd.grad` inside.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    places: list[tuple[Any, dict[Any, Any]]] = [
+        (held, dict(held))
+        for module in model.modules()
+        for held in (module._buffers, module._forward_hooks)
+    ]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
+    with torch.random.fork_rng(devices=sorted(devices, key=str)):
+        try:
+            model.eval()
+            yield
+        finally:
+            for module, mode in modes:
+                module.training = mode
+            for parameter, flag in trainable:
+                parameter.requires_grad_(flag)
+            for held, before in places:
+                held.clear()
+                held.update(before)
+            with torch.no_grad():
+                for buffer, value in buffers:
+                    if not _same_bits(buffer, value):
+                        buffer.copy_(value)
+
+
+def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())

@@ -1,0 +1,110 @@
+"""A network as layers and operations, with widths, parameters and FLOPs, and what flows where."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from growmas.preserving import preserving
+from growmas.structure.units.layer_info import LayerInfo
+
+
+@dataclass(frozen=True)
+class Operation:
+    """An operation of the traced network that is no layer.
+
+    Attributes:
+        name: Unique among layers and operations.
+        kind: What it does, such as "Add" or "Relu".
+        sources: Names of the layers and operations it reads, in order.
+        joins: Whether it puts the channels of its sources one behind the other.
+        factor: How many channels it gives for one that it reads, more than one behind a flattened
+            feature map; None where channels cannot be followed through it.
+    """
+
+    name: str
+    kind: str
+    sources: tuple[str, ...]
+    joins: bool
+    factor: int | None
+
+    def width(self, widths: Mapping[str, int | None]) -> int | None:
+        """Channels it gives, of the widths of its sources; None where that is not known."""
+        read = [widths.get(source) for source in self.sources]
+        known = [width for width in read if width is not None]
+        if self.factor is None or not known or (self.joins and len(known) < len(read)):
+            return None
+        return self.factor * (sum(known) if self.joins else max(known))
+
+
+@dataclass(frozen=True)
+class OperationInfo:
+    """An operation as it is now.
+
+    Attributes:
+        name: Unique among layers and operations.
+        kind: What it does, such as "Add", "Cat", "Relu" or "MaxPool2D".
+        width: Channels it gives, None where they cannot be followed.
+    """
+
+    name: str
+    kind: str
+    width: int | None
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A network as it is now.
+
+    Attributes:
+        layers: In the model's order.
+        operations: In the order of the data flow.
+        edges: Data flow between layers and operations, by name. Operations that only reorder,
+            copy or cut out entries are left out.
+        parameters: Number of parameters of the model.
+        flops: Of one forward pass of the structure's example inputs, see `Explanation`, with what
+            lies outside the layers; None if they were not counted.
+    """
+
+    layers: tuple[LayerInfo, ...]
+    operations: tuple[OperationInfo, ...]
+    edges: tuple[tuple[str, str], ...]
+    parameters: int
+    flops: int | None
+
+
+def operations_now(
+    operations: Iterable[Operation], layers: Iterable[LayerInfo]
+) -> tuple[OperationInfo, ...]:
+    """Operations, sources first, with the widths that those of the layers lead to."""
+    widths = {layer.name: layer.out_width for layer in layers}
+    found = []
+    for operation in operations:
+        width = widths[operation.name] = operation.width(widths)
+        found.append(OperationInfo(operation.name, operation.kind, width))
+    return tuple(found)
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Let transformer layers run operation by operation: nothing is counted in their fast path."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+def layer_flops(model: nn.Module, run: Callable[[nn.Module], Any]) -> dict[str, int]:
+    """FLOPs of one forward pass by qualified module name, submodules included; "" has them all."""
+    with preserving(model), unfused(), torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run(model)
+    names = {f"{type(model).__name__}.{name}": name for name, _ in model.named_modules() if name}
+    counts = counter.get_flop_counts()
+    found = {name: sum(counts.get(key, {}).values()) for key, name in names.items()}
+    return {"": int(counter.get_total_flops()), **found}

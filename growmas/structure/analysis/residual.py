@@ -1,0 +1,126 @@
+"""Whether a width that passes norms over all channels can grow without changing the function.
+
+The stream of a pre-norm transformer is a sum of what linear layers give, read by other layers
+only through a LayerNorm or RMSNorm. There a fresh channel can be made that every norm turns into
+zero: the mean of the others before a LayerNorm, zero before an RMSNorm (see `widening`). This is
+the check that all a group's channels meet on their way is of that kind.
+"""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from growmas.structure.layers.axes import LayerAxes
+from growmas.structure.units.groups import Residual
+
+_ADDS = frozenset({"Add", "Sub"})
+_JOINS = frozenset({"Cat", "Stack"})
+_SCALES = frozenset({"Mul", "Div"})
+_KEEPS = frozenset({
+    "AdaptiveAvgPool2D", "Alias", "AvgPool1D", "AvgPool2D", "Clone", "ConstantPadNd", "Expand",
+    "Flip", "Gather", "Index", "IndexSelect", "Mean", "Neg", "Permute", "Repeat", "ReshapeAlias",
+    "Roll", "Select", "Slice", "Split", "SplitWithSizes", "Squeeze", "Sum", "T", "ToCopy",
+    "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "View",
+})  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Point:
+    """Something that a group's channels come from, pass, or go to.
+
+    Attributes:
+        key: Stands for it among the `given` of others.
+        layer: Qualified name of a layer or a parameter; "" for an operation.
+        axes: Of a layer; None for an operation and for a parameter.
+        operation: Name of an operation.
+        gives: Whether its output holds channels of the group.
+        reads: Whether it makes other channels of them.
+        given: Where its inputs come from, in order: the key of what holds channels of the
+            group, None for anything else.
+    """
+
+    key: Hashable
+    layer: str
+    axes: LayerAxes | None
+    operation: str
+    gives: bool
+    reads: bool
+    given: tuple[Hashable | None, ...]
+
+
+def residual_of(points: Sequence[Point]) -> tuple[Residual, str]:
+    """What a fresh channel has to be, or "" and why there is no such thing.
+
+    Args:
+        points: All points of a group, those that give first.
+    """
+    norms = {p.layer: p.axes.norm for p in points if p.axes is not None and p.axes.norm}
+    centred = [name for name, norm in norms.items() if norm.centred]
+    others = [name for name, norm in norms.items() if not norm.centred]
+    if centred and others:
+        return "", f"{centred[0]!r} takes the mean off and {others[0]!r} does not"
+    residual: Residual = "mean" if centred else "zero"
+    behind: dict[Hashable, str] = {}
+    for point in points:
+        if point.layer and point.gives:
+            reason = "" if point.layer in norms else _not_linear(point)
+            if reason:
+                return "", reason
+            behind[point.key] = point.layer if point.layer in norms else ""
+    for point in points:
+        if not point.layer:
+            inputs = [behind[key] for key in point.given if key is not None]
+            reason = _not_kept(point, inputs, residual)
+            if reason:
+                return "", reason
+            behind[point.key] = next(iter(inputs), "")
+    if residual == "mean":
+        for point in points:
+            reason = _wrong_input(point, behind, point.layer in norms)
+            if reason:
+                return "", reason
+    return residual, ""
+
+
+def _not_linear(point: Point) -> str:
+    """Why what a layer gives is no linear function of the rows of its units, or nothing."""
+    if any(key is not None for key in point.given) and not point.reads:
+        return f"{point.layer!r} works on its single channels"
+    axes = point.axes.out if point.axes is not None else ()
+    if any(axis.role != "out" or axis.blocks > 1 for axis in axes):
+        return f"what {point.layer!r} gives is not linear in its weights"
+    return ""
+
+
+def _not_kept(point: Point, norms: list[str], residual: Residual) -> str:
+    """Why fresh channels do not stay a mean or zero in an operation, or nothing.
+
+    Args:
+        point: The operation.
+        norms: For each of its inputs that holds channels of the group, the norm it is behind.
+        residual: What fresh channels are before the norms.
+    """
+    alone = len(norms) == len(point.given)
+    zero = residual == "zero" or all(norms)
+    if point.operation in _ADDS | _JOINS:
+        if residual == "mean" and any(norms) and not all(norms):
+            norm = next(filter(None, norms))
+            return f"what {norm!r} gives is added to something else, as in a post-norm transformer"
+        # the same number added to all channels moves their mean with them, but no zero stays zero
+        if zero and not alone and point.operation in _ADDS:
+            return "something of another width is added to its channels"
+        return ""
+    if point.operation in _SCALES:
+        fine = len(norms) == 1 and (point.operation == "Mul" or point.given[0] is not None)
+    else:
+        fine = point.operation in _KEEPS
+    return "" if fine else f"its channels go through {point.operation!r}, which is no sum of them"
+
+
+def _wrong_input(point: Point, behind: dict[Hashable, str], is_norm: bool) -> str:
+    """Why fresh channels are not what a layer needs to get, or nothing."""
+    norms = [behind[key] for key in point.given if key is not None]
+    if is_norm and any(norms):
+        return f"{point.layer!r} norms what {next(filter(None, norms))!r} has normed"
+    if point.reads and not all(norms):
+        return f"{point.layer!r} reads it without a norm between"
+    return ""

@@ -1,0 +1,1 @@
+"""Optimizers and copies of the model follow an edit."""

@@ -1,0 +1,1 @@
+"""Ways for fresh units to start."""

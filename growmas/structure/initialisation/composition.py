@@ -1,0 +1,162 @@
+"""What two layers do together to a loss: the gradient of their composition."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.grad import conv2d_weight
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from growmas.errors import PlanError
+from growmas.structure.units.groups import UnitGroup
+from growmas.structure.units.placement import Placement, placements
+
+
+@dataclass(frozen=True, eq=False)
+class Site:
+    """The layer that makes a group's units, and those that read them: all Linear or all Conv2d."""
+
+    producer: Any
+    consumers: tuple[Any, ...]
+
+
+def obstacle(model: nn.Module, group: UnitGroup, zero: str) -> str:
+    """Why GradMax is not defined for a group, or nothing."""
+    if group.residual:
+        return "its units pass norms over all channels"
+    makers = _layers(placements(model, group, ["out"]))
+    readers = _layers(placements(model, group, ["in"]))
+    if len(makers) != 1:
+        return f"{len(makers)} layers give its units"
+    kind = type(next(iter(makers.values())))
+    for layer, module in {**makers, **readers}.items():
+        if kind not in (nn.Linear, nn.Conv2d) or getattr(module, "groups", 1) != 1:
+            return f"it touches {layer!r}, a {type(module).__name__}"
+        if type(module) is not kind:
+            return f"{layer!r}, a {type(module).__name__}, reads a {kind.__name__}"
+        if getattr(module, "padding_mode", "zeros") != "zeros":
+            return f"{layer!r} pads with {module.padding_mode!r}"
+    if any(member.positions.shape[1] != 1 for member in group.members):
+        return "a unit holds several positions of a layer"
+    norms = _layers(placements(model, group, ["norm"]))
+    if zero == "rows" and any(isinstance(module, _BatchNorm) for module in norms.values()):
+        return "BatchNorm would divide rows of zero by their deviation (use zero='columns')"
+    return ""
+
+
+def site_of(model: nn.Module, group: UnitGroup) -> Site:
+    """The layers of a group for which GradMax is defined."""
+    producer = next(iter(_layers(placements(model, group, ["out"])).values()))
+    return Site(producer, tuple(_layers(placements(model, group, ["in"])).values()))
+
+
+def _layers(places: Iterable[Placement]) -> dict[str, Any]:
+    return {place.layer: place.module for place in places}
+
+
+Calls = dict[nn.Module, list[Tensor]]
+"""Layer -> one tensor for each call."""
+
+
+@contextmanager
+def watched(sites: Iterable[Site]) -> Iterator[tuple[Calls, Calls]]:
+    """What producers read, and what consumers give out, in every call."""
+    seen: Calls = {}
+    given: Calls = {}
+
+    def reading(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.setdefault(module, []).append(inputs[0].detach().clone())
+
+    def giving(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        given.setdefault(module, []).append(output)
+        return output.clone()  # what follows may write to its input
+
+    sites = list(sites)
+    producers = {site.producer for site in sites}
+    consumers = {consumer for site in sites for consumer in site.consumers}
+    handles = [producer.register_forward_pre_hook(reading) for producer in producers]
+    handles += [consumer.register_forward_hook(giving) for consumer in consumers]
+    try:
+        yield seen, given
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def check_calls(sites: Mapping[str, Site], seen: Calls, given: Calls) -> None:
+    """Refuse layers that run more than once a batch.
+
+    Raises:
+        PlanError: Names the group.
+    """
+    for name, site in sites.items():
+        if len(seen.get(site.producer, ())) != 1 or any(
+            len(given.get(consumer, ())) > 1 for consumer in site.consumers
+        ):
+            raise PlanError(
+                f"GradMax: the loss must run the layer of {name!r} once, and each of its readers "
+                "at most once, a batch; use init='zero_out' there"
+            )
+
+
+def gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Gradients of the loss; zero for what it does not use, such as the heads of other tasks."""
+    found = torch.autograd.grad(loss, tensors, allow_unused=True)
+    return [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]
+
+
+def pair_gradient(producer: Any, x: Tensor, consumer: Any, delta: Tensor | None) -> Tensor:
+    """M of one producer and one consumer, [entries of a column, entries of a row], float64.
+
+    Entry (c, r): the gradient that weight c of a fresh column would get from a fresh unit whose
+    row is one at r and zero elsewhere, with nothing in between.
+
+    Args:
+        producer: Linear or Conv2d.
+        x: What it reads, [N, ...].
+        consumer: A layer of the same type that reads it.
+        delta: The gradient at what the consumer gives; None where the loss does not use it.
+
+    Raises:
+        PlanError: Feature maps are resized on the way.
+    """
+    column, row = consumer.weight[:, 0].numel(), producer.weight[0].numel()
+    if delta is None:
+        return x.new_zeros(column, row, dtype=torch.float64)
+    if isinstance(producer, nn.Linear):
+        product: Tensor = delta.flatten(0, -2).double().T @ x.flatten(0, -2).double()
+        return product
+    patches = F.unfold(
+        _padded(producer, x).double(),
+        producer.kernel_size,
+        dilation=producer.dilation,
+        stride=producer.stride,
+    )
+    images = _padded(consumer, patches.view(len(x), row, *_output_size(producer, x)))
+    if _output_size(consumer, images, padded=True) != tuple(delta.shape[2:]):
+        raise PlanError(
+            "GradMax: the feature maps are resized between two convolutions; "
+            "use init='zero_out' there"
+        )
+    weight = (len(consumer.weight), row, *consumer.kernel_size)
+    gradient: Tensor = conv2d_weight(  # type: ignore[no-untyped-call]
+        images, weight, delta.double(), stride=consumer.stride, dilation=consumer.dilation
+    )
+    return gradient.movedim(1, -1).reshape(column, row)
+
+
+def _padded(conv: Any, x: Tensor) -> Tensor:
+    return F.pad(x, conv._reversed_padding_repeated_twice)
+
+
+def _output_size(conv: Any, x: Tensor, *, padded: bool = False) -> tuple[int, ...]:
+    lengths = (x if padded else _padded(conv, x)).shape[2:]
+    spans = [d * (k - 1) + 1 for d, k in zip(conv.dilation, conv.kernel_size, strict=True)]
+    return tuple(
+        (length - span) // stride + 1
+        for length, span, stride in zip(lengths, spans, conv.stride, strict=True)
+    )

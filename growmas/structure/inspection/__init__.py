@@ -1,0 +1,1 @@
+"""Look at units and plans; nothing is changed."""

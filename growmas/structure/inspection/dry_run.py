@@ -1,0 +1,236 @@
+"""What a plan would do, tried on the network and taken back."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.table import Table
+from torch import Tensor, nn
+
+from growmas.batches import Forward, default_forward, to_device
+from growmas.errors import DataError, PlanError
+from growmas.preserving import preserving
+from growmas.structure.analysis.leaf_modules import float_tensors
+from growmas.structure.inspection.explain import printed
+from growmas.structure.reconstruction.statistics import ActivationStatistics
+from growmas.structure.units.edit import Edit
+from growmas.structure.units.plan import Plan
+from growmas.structure.units.structure_like import StructureLike
+
+T = TypeVar("T")
+
+Metrics = Mapping[str, Callable[[nn.Module], float]]
+"""Name -> function of the model, such as the accuracy or the loss of one head."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A network, compared with what it is before the plan.
+
+    Attributes:
+        parameters: Number of parameters.
+        largest_change: Largest absolute change of an output; 0 for the network as it is.
+        relative_change: Mean absolute change of the outputs over their mean absolute value.
+        metrics: What the caller's functions gave.
+    """
+
+    parameters: int
+    largest_change: float
+    relative_change: float
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class DryRun:
+    """What a plan would do; printing it gives a table.
+
+    Attributes:
+        plan: The plan.
+        before: The network as it is.
+        after: The network with the plan carried out.
+        reconstructed: The same, reconstructed; None if that was not asked for.
+    """
+
+    plan: Plan
+    before: Outcome
+    after: Outcome
+    reconstructed: Outcome | None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The table; in ASCII where the console has nothing else."""
+        rule = box.ASCII if options.ascii_only else box.SIMPLE_HEAD
+        table = Table(box=rule, title=self.plan.reason or None, title_justify="left")
+        table.add_column("network")
+        numbers = ("parameters", "largest change", "relative change", *self.before.metrics)
+        for name in numbers:
+            table.add_column(name, justify="right")
+        rows = {"as it is": self.before, "with the plan": self.after}
+        if self.reconstructed is not None:
+            rows["reconstructed"] = self.reconstructed
+        for name, outcome in rows.items():
+            changes = (outcome.largest_change, outcome.relative_change)
+            values = [f"{value:.4g}" for value in (*changes, *outcome.metrics.values())]
+            table.add_row(name, f"{outcome.parameters:,}", *values)
+        yield table
+
+    def __str__(self) -> str:
+        """The table as text."""
+        return printed(self)
+
+
+class _TakenBack(Exception):
+    """Ends a rehearsal; the transaction does the rest."""
+
+
+class _Witness:
+    """The last follower of an edit that is not to be: looks at the network, then fails."""
+
+    def __init__(self, look: Callable[[], None]) -> None:
+        self._look = look
+
+    def follow(self, edit: Edit) -> None:
+        self._look()
+        raise _TakenBack
+
+
+def tried(
+    structure: StructureLike,
+    plan: Plan,
+    look: Callable[[], T],
+    *,
+    followers: Iterable[object] = (),
+    options: Mapping[str, Any] | None = None,
+) -> T:
+    """What `look()` gives once the plan is carried out; the plan is taken back afterwards.
+
+    Args:
+        structure: The structure; exactly as before afterwards.
+        plan: The plan; an empty one changes nothing.
+        look: Called when the edit is made, verified, reconstructed and followed.
+        followers: Follow the edit, and are as before afterwards.
+        options: Further arguments of `Structure.apply`.
+    """
+    if not plan:
+        return look()
+    seen: list[T] = []
+    witness = _Witness(lambda: seen.append(look()))
+    with suppress(_TakenBack):
+        structure.apply(plan, followers=[*followers, witness], **(options or {}))
+    return seen[0]
+
+
+class Judge:
+    """Compares a network that was changed with what it was.
+
+    Args:
+        structure: The network, as it is now.
+        run: Gives the outputs to compare.
+        metrics: Name -> function of the model.
+
+    Raises:
+        PlanError: The metrics are no functions by name.
+    """
+
+    def __init__(
+        self, structure: StructureLike, run: Callable[[], list[Tensor]], metrics: Metrics
+    ) -> None:
+        _check_metrics(metrics)
+        self._structure = structure
+        self._run = run
+        self._metrics = metrics
+        self._expected = run()
+
+    def outcome(self) -> Outcome:
+        """The network at this moment.
+
+        Raises:
+            PlanError: A metric gives no number.
+        """
+        model = self._structure.model
+        with preserving(model):
+            values = {name: _number(name, metric(model)) for name, metric in self._metrics.items()}
+        changes = _changes(self._expected, self._run())
+        return Outcome(self._structure.parameters, *changes, values)
+
+
+def rehearse(
+    structure: StructureLike,
+    plan: Plan,
+    run: Callable[[], list[Tensor]],
+    metrics: Metrics,
+    reconstruct: Iterable[Any] | ActivationStatistics | None,
+    options: Mapping[str, Any],
+) -> DryRun:
+    """Carry the plan out once, and once more with reconstruction, each time taken back.
+
+    Args:
+        structure: The structure; exactly as before afterwards.
+        plan: The plan.
+        run: Gives the outputs to compare.
+        metrics: Name -> function of the model.
+        reconstruct: See `Structure.apply`.
+        options: Further arguments of `Structure.apply`.
+    """
+    judge = Judge(structure, run, metrics)
+
+    def outcome(source: Iterable[Any] | ActivationStatistics | None) -> Outcome:
+        return tried(structure, plan, judge.outcome, options={**options, "reconstruct": source})
+
+    before = judge.outcome()
+    if reconstruct is not None and not isinstance(reconstruct, ActivationStatistics):
+        reconstruct = list(reconstruct)
+    repaired = outcome(reconstruct) if reconstruct is not None else None
+    return DryRun(plan, before, outcome(None), repaired)
+
+
+def outputs_on(
+    model: nn.Module, batches: Iterable[Any], forward: Forward | None
+) -> Callable[[], list[Tensor]]:
+    """How to get the model's outputs on batches, in eval mode and without a trace.
+
+    Raises:
+        DataError: There is no batch.
+    """
+    held = list(batches)
+    if not held:
+        raise DataError("batches= holds no batch: give at least one, or None for example inputs")
+
+    def run() -> list[Tensor]:
+        device = next(model.parameters()).device
+        with preserving(model), torch.no_grad():
+            return [
+                output
+                for batch in held
+                for output in float_tensors(
+                    (forward or default_forward)(model, to_device(batch, device))
+                )
+            ]
+
+    return run
+
+
+def _check_metrics(metrics: object) -> None:
+    if not isinstance(metrics, Mapping) or not all(map(callable, metrics.values())):
+        raise PlanError(
+            f"metrics={metrics!r:.80}: expected functions of the model by name, such as "
+            "{'head 1': lambda model: accuracy}"
+        )
+
+
+def _number(name: str, value: Any) -> float:
+    try:
+        return float(value.detach() if isinstance(value, Tensor) else value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise PlanError(f"metric {name!r} gave {value!r:.80}: expected a number") from error
+
+
+def _changes(expected: list[Tensor], found: list[Tensor]) -> tuple[float, float]:
+    """Largest absolute and mean relative change."""
+    off = [(new - old).abs() for new, old in zip(found, expected, strict=True)]
+    size = sum(float(old.abs().sum()) for old in expected)
+    largest = max((float(t.max()) for t in off if t.numel()), default=0.0)
+    return largest, sum(float(t.sum()) for t in off) / size if size else 0.0

@@ -1,0 +1,1 @@
+"""Layer types: which axis of which tensor carries their channels."""

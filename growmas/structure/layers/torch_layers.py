@@ -1,0 +1,175 @@
+"""The layer types of torch: their axes, registered in `axes.LAYERS`."""
+
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from growmas.structure.layers.axes import LayerAxes, Size, TensorAxis, register_layer
+from growmas.structure.layers.norms import norm_axes
+
+GATES = {"LSTM": 4, "GRU": 3, "RNN_TANH": 1, "RNN_RELU": 1}
+
+_BIAS = TensorAxis("bias", 0, "out")
+
+register_layer(
+    nn.Linear,
+    LayerAxes(
+        out=(TensorAxis("weight", 0, "out"), _BIAS),
+        into=(TensorAxis("weight", 1, "in"),),
+        out_size=(Size("out_features"),),
+        in_size=(Size("in_features"),),
+        unit="neurons",
+        along=-1,
+    ),
+)
+EMBEDDING = LayerAxes(
+    out=(TensorAxis("weight", 1, "out"),),
+    out_size=(Size("embedding_dim"),),
+    unit="features",
+    along=-1,
+)
+register_layer(nn.Embedding, EMBEDDING)
+register_layer(nn.EmbeddingBag, EMBEDDING)
+
+
+def convolution(module: Any) -> LayerAxes:
+    """A convolution, grouped or not; a depthwise one keeps its channels apart."""
+    transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
+    out_dim, in_dim = (1, 0) if transposed else (0, 1)
+    groups = module.groups
+    if groups == module.out_channels == module.in_channels and groups > 1:
+        return LayerAxes(
+            out=(TensorAxis("weight", 0, "out"), _BIAS),
+            out_size=(Size("out_channels"), Size("in_channels"), Size("groups")),
+            along=-1 - len(module.kernel_size),
+        )
+    narrow = {"shared": groups} if groups > 1 else {}
+    return LayerAxes(
+        out=(TensorAxis("weight", out_dim, "out", **(narrow if transposed else {})), _BIAS),
+        into=(TensorAxis("weight", in_dim, "in", **({} if transposed else narrow)),),
+        out_size=(Size("out_channels"),),
+        in_size=(Size("in_channels"),),
+        out_parts=groups,
+        in_parts=groups,
+        along=-1 - len(module.kernel_size),
+    )
+
+
+for _convolution in (
+    nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d
+):  # fmt: skip
+    register_layer(_convolution, convolution)
+
+_AFFINE = (TensorAxis("weight", 0, "norm", 1.0), TensorAxis("bias", 0, "norm", 0.0))
+_NORM = LayerAxes(
+    out=(
+        *_AFFINE,
+        TensorAxis("running_mean", 0, "norm", 0.0),
+        TensorAxis("running_var", 0, "norm", 1.0),
+    ),
+    out_size=(Size("num_features"),),
+    along=1,
+)
+for _norm in (
+    nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm,
+    nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d,
+):  # fmt: skip
+    register_layer(_norm, _NORM)
+
+
+def group_norm(module: Any) -> LayerAxes:
+    """Statistics are shared within a norm group: only whole groups come and go."""
+    size = module.num_channels // module.num_groups
+    alone = "it is one single norm group, so every channel moves the statistics of all"
+    return LayerAxes(
+        out=_AFFINE,
+        out_size=(Size("num_channels"), Size("num_groups", lambda m, n: n // size)),
+        out_tie=size,
+        along=1,
+        no_shrink=alone if module.num_groups == 1 else "",
+        no_grow=alone if module.num_groups == 1 else "",
+    )
+
+
+register_layer(nn.GroupNorm, group_norm)
+
+
+def layer_norm(module: Any) -> LayerAxes:
+    """A norm over all channels; where it runs over other axes too, nothing can be added."""
+    axes = norm_axes(
+        centred=isinstance(module, nn.LayerNorm),
+        sizes=(Size("normalized_shape", lambda m, n: (*m.normalized_shape[:-1], n)),),
+        length=lambda m: int(m.normalized_shape[-1]),
+    )
+    return axes if len(module.normalized_shape) == 1 else replace(axes, norm=None)
+
+
+register_layer(nn.LayerNorm, layer_norm)
+register_layer(nn.RMSNorm, layer_norm)
+
+
+def prelu(module: Any) -> LayerAxes:
+    """One slope for each channel, or one for all, which then has nothing to follow."""
+    if module.num_parameters == 1:
+        return LayerAxes(out=(), length=lambda m, side: 1)
+    return LayerAxes(
+        out=(TensorAxis("weight", 0, "norm", 0.25),), out_size=(Size("num_parameters"),), along=1
+    )
+
+
+register_layer(nn.PReLU, prelu)
+
+
+def recurrent(module: Any) -> LayerAxes | str:
+    """Hidden units of an RNN, GRU or LSTM: one row in every gate of every layer."""
+    if module.bidirectional:
+        return "both directions of a bidirectional RNN share one hidden size"
+    if module.proj_size:
+        return "an LSTM with projections gives other channels than its hidden units"
+    gates, out = GATES[module.mode], []
+    for layer in range(module.num_layers):
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+            out.append(TensorAxis(f"{name}_l{layer}", 0, "out", blocks=gates))
+        out.append(TensorAxis(f"weight_hh_l{layer}", 1, "in"))
+        if layer:
+            out.append(TensorAxis(f"weight_ih_l{layer}", 1, "in"))
+    return LayerAxes(
+        out=tuple(out),
+        into=(TensorAxis("weight_ih_l0", 1, "in"),),
+        out_size=(Size("hidden_size"),),
+        in_size=(Size("input_size"),),
+        unit="hidden units",
+        along=-1,
+    )
+
+
+for _recurrent in (nn.RNN, nn.GRU, nn.LSTM):
+    register_layer(_recurrent, recurrent)
+
+
+def recurrent_cell(module: Any) -> LayerAxes:
+    """One step of an RNN, GRU or LSTM; a state that it is given beside its input is refused."""
+    gates = len(module.weight_hh) // module.hidden_size
+    rows = [
+        TensorAxis(name, 0, "out", blocks=gates)
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    ]
+    return LayerAxes(
+        out=(*rows, TensorAxis("weight_hh", 1, "in")),
+        into=(TensorAxis("weight_ih", 1, "in"),),
+        out_size=(Size("hidden_size"),),
+        in_size=(Size("input_size"),),
+        unit="hidden units",
+        along=-1,
+    )
+
+
+for _cell in (nn.RNNCell, nn.GRUCell, nn.LSTMCell):
+    register_layer(_cell, recurrent_cell)
+
+register_layer(
+    nn.MultiheadAttention,
+    "nn.MultiheadAttention ties the width of all heads to that of its input; write q, k, v and "
+    "output projections as layers of their own, and register_attention makes units of heads",
+)

@@ -1,0 +1,208 @@
+"""What a structure tells of its network; the network is left as it is."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from growmas.preserving import preserving
+from growmas.structure.analysis.architecture import Architecture, layer_flops, operations_now
+from growmas.structure.analysis.discovery import discover
+from growmas.structure.analysis.leaf_modules import float_tensors
+from growmas.structure.analysis.tracing import StructureForward
+from growmas.structure.analysis.wrappers import uncompiled
+from growmas.structure.inspection.explain import Cost, Explanation, cost_after, explain
+from growmas.structure.inspection.saliency import consumer_saliency, unit_saliency
+from growmas.structure.surgery.memory_limit import check_room
+from growmas.structure.units.groups import UnitGroup
+from growmas.structure.units.layer_info import LayerInfo, layer_infos
+from growmas.structure.units.plan import Plan, check_is_plan
+from growmas.structure.views.task_norms import NormMemory
+
+
+class StructureFacts:
+    """The units of a model, to look at; `Structure` adds the surgery.
+
+    Attributes:
+        model: The network.
+        example_inputs: Inputs on which every layer runs.
+        fixed: Groups that cannot change, with the reason.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        example_inputs: Any,
+        forward: StructureForward,
+        ignore: Iterable[str],
+    ) -> None:
+        """Find the units of `model`; see `Structure`."""
+        self.model = model
+        self.example_inputs = example_inputs
+        self._forward = forward
+        with uncompiled(model):
+            anatomy = discover(model, example_inputs, forward, ignore)
+        self.fixed: Mapping[str, str] = MappingProxyType(anatomy.fixed)
+        self._groups = anatomy.groups
+        self._edges = anatomy.edges
+        self._operations, self._flow = anatomy.operations, anatomy.flow
+        self._counted: tuple[Mapping[str, UnitGroup], dict[str, int]] | None = None
+        self._tasks: list[str] = []
+        self._heads: dict[str, UnitGroup] = {}
+        self._norms = NormMemory(model)
+
+    def __repr__(self) -> str:
+        size = f"{self.parameters:,} parameter{'' if self.parameters == 1 else 's'}"
+        lines = [f"{type(self).__name__} of {type(self.model).__name__}, {size}"]
+        names = max(map(len, self._groups), default=0)
+        widths = [f"{group.width:,} {group.kind}" for group in self._groups.values()]
+        room = max(map(len, widths), default=0)
+        for group, width in zip(self._groups.values(), widths, strict=True):
+            lines.append(f"  {group.name:<{names}}  {width:<{room}}  {group.abilities}")
+        if self.fixed:
+            lines.append(f"  and {len(self.fixed)} fixed; structure.fixed has the reasons")
+        return "\n".join(lines)
+
+    @property
+    def groups(self) -> Mapping[str, UnitGroup]:
+        """Group name -> group, for every group that can shrink or grow."""
+        return MappingProxyType(self._groups)
+
+    @property
+    def heads(self) -> Mapping[str, UnitGroup]:
+        """Layer name -> its classes, for every head that has grown; births say when each came."""
+        return MappingProxyType(self._heads)
+
+    @property
+    def norms(self) -> Mapping[str, tuple[str, ...]]:
+        """Name of a task -> names of the norms' tensors that are remembered for its view."""
+        names = self._tasks or ["0"]
+        return {names[task]: tuple(kept) for task, kept in self._norms.tasks.items()}
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of the model."""
+        return sum(p.numel() for p in self.model.parameters())
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks begun so far."""
+        return tuple(self._tasks)
+
+    @property
+    def task(self) -> int:
+        """Index of the current task; 0 before any was begun."""
+        return max(0, len(self._tasks) - 1)
+
+    def layers(self) -> tuple[LayerInfo, ...]:
+        """Every layer with parameters, in the model's order, as it is now."""
+        return layer_infos(self.model, self._groups)
+
+    def edges(self) -> tuple[tuple[str, str], ...]:
+        """Data flow from layer to layer, by qualified name."""
+        return self._edges
+
+    def architecture(self, *, count_flops: bool = True) -> Architecture:
+        """Layers and operations as they are now, and the data flow between them.
+
+        Args:
+            count_flops: False spares the forward pass that counting FLOPs takes after an edit;
+                they are then None where they are not known from before.
+        """
+        known = self._counted is not None and self._counted[0] is self._groups
+        if count_flops and not known:
+            with uncompiled(self.model):
+                self._counted = self._groups, layer_flops(self.model, self._run)
+        flops = self._counted[1] if self._counted and (known or count_flops) else {}
+        layers = tuple(
+            dataclasses.replace(layer, flops=flops.get(layer.name)) for layer in self.layers()
+        )
+        operations = operations_now(self._operations, layers)
+        return Architecture(layers, operations, self._flow, self.parameters, flops.get(""))
+
+    def saliency(
+        self,
+        omega: Mapping[str, Tensor],
+        *,
+        criterion: str = "penalty",
+        which: str = "out",
+        normalize: str | None = None,
+        across: bool = False,
+    ) -> dict[str, Tensor]:
+        """How much every unit matters: group name -> [U], in the order of `unit_ids`.
+
+        By default Σ Ω θ² over the weights that read the unit; see `unit_saliency` for the other
+        criteria, weights and scales, and for the errors.
+        """
+        return unit_saliency(
+            self.model,
+            self._groups,
+            omega,
+            criterion=criterion,
+            which=which,
+            normalize=normalize,
+            across=across,
+        )
+
+    def consumers(self, omega: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+        """Which layers a unit matters to: group name -> layer -> [U], Σ Ω θ² over its weights.
+
+        The layers that read a group add up to its `saliency`.
+
+        Raises:
+            PenaltyError: See `unit_saliency`.
+        """
+        return consumer_saliency(self.model, self._groups, omega)
+
+    def plan(
+        self,
+        *,
+        prune: Mapping[str, Sequence[int]] | None = None,
+        grow: Mapping[str, int] | None = None,
+        replace: Mapping[str, Sequence[int]] | None = None,
+        reason: str = "",
+        cause: Mapping[str, Any] | None = None,
+    ) -> Plan:
+        """A plan that `apply` refuses once any unit of its groups has come or gone; see `Plan`.
+
+        Raises:
+            PlanError: The plan does not fit the network; every problem is listed.
+        """
+        plan = Plan(prune or {}, grow or {}, replace or {}, reason, cause=cause or {})
+        self._check(plan)
+        living = {name: self._groups[name].unit_ids for name in plan.groups}
+        return dataclasses.replace(plan, fingerprint=living)
+
+    def explain(self, plan: Plan) -> Explanation:
+        """What `plan` would do to widths, parameters and FLOPs; print it with rich.
+
+        Raises:
+            PlanError: The plan does not fit the network; every problem is listed.
+        """
+        self._check(plan)
+        return explain(self.model, self._run, self._groups, plan)
+
+    def cost(self, plan: Plan | None = None) -> Cost:
+        """Parameters, FLOPs and units of the network, or of what `plan` would make of it.
+
+        Raises:
+            PlanError: The plan does not fit the network; every problem is listed.
+        """
+        plan = Plan() if plan is None else plan
+        self._check(plan)
+        return cost_after(self.model, self._run, self._groups, plan)
+
+    def _check(self, plan: Plan) -> None:
+        check_is_plan(plan)
+        plan.check(self._groups, self.fixed)
+        check_room(self.model, self._groups, plan)
+
+    def _run(self, model: nn.Module) -> Any:
+        return self._forward(model, self.example_inputs)
+
+    def _outputs(self) -> list[Tensor]:
+        with preserving(self.model), uncompiled(self.model), torch.no_grad():
+            return float_tensors(self._run(self.model))

@@ -1,0 +1,1 @@
+"""Fold what removed units did into the layers that read them."""

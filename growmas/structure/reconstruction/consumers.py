@@ -1,0 +1,144 @@
+"""Layers that read units, each seen as one matrix product per row: y = W x + b.
+
+A row is one sample at one position. G blocks (a grouped convolution's, 1 usually), R rows,
+F features per row and block, O outputs per block. A convolution's features are its channels times
+the taps of its kernel, so that borders, strides and padding are what the layer really sees.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from growmas.structure.layers.axes import qualified_name
+from growmas.structure.units.groups import UnitGroup
+from growmas.structure.units.placement import placements
+
+MAX_FEATURES = 8192
+"""More features than that (0.5 GB of float64 for one covariance) are refused."""
+
+_LINEAR = ("torch.nn.modules.linear.Linear", "transformers.pytorch_utils.Conv1D")
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+@dataclass(frozen=True, eq=False)
+class Reader:
+    """A layer that reads units.
+
+    Attributes:
+        layer: Qualified name.
+        module: The layer.
+        weight: Qualified name of its weight, as `named_parameters` gives it.
+        dim: Axis of the weight that carries the units.
+        problem: Why it cannot be refitted, or nothing.
+    """
+
+    layer: str
+    module: Any
+    weight: str
+    dim: int
+    problem: str = ""
+
+    @property
+    def blocks(self) -> int:
+        """G."""
+        return int(getattr(self.module, "groups", 1))
+
+    @property
+    def taps(self) -> int:
+        """Features per channel: the size of the kernel."""
+        return prod(getattr(self.module, "kernel_size", ()))
+
+    @property
+    def features(self) -> int:
+        """F."""
+        return int(self.module.weight.shape[self.dim]) * self.taps
+
+    def of_channels(self, channels: Tensor) -> Tensor:
+        """The features of channels [n], [n · taps]; those of a missing channel, −1, are −1."""
+        taps = torch.arange(self.taps, device=channels.device)
+        features = channels[:, None] * self.taps + taps
+        return torch.where(channels[:, None] < 0, -1, features).flatten()
+
+    def rows(self, seen: Tensor) -> Iterator[Tensor]:
+        """An input of the layer as [G, R, F], in chunks of bounded size."""
+        if not isinstance(self.module, _CONVOLUTIONS):
+            yield from torch.split(
+                seen.reshape(1, -1, self.features), _rows_at_once(self.features), 1
+            )
+            return
+        seen = seen if seen.dim() == self.module.weight.dim() else seen[None]
+        for part in torch.split(seen, _rows_at_once(seen[0].numel() * self.taps)):
+            yield self._patches(part)
+
+    def outputs(self, given: Tensor) -> Tensor:
+        """An output of the layer as [G, R, O]."""
+        if not isinstance(self.module, _CONVOLUTIONS):
+            return given.reshape(1, -1, given.shape[-1])
+        given = given if given.dim() == self.module.weight.dim() else given[None]
+        maps = given.reshape(len(given), self.blocks, given.shape[1] // self.blocks, -1)
+        return maps.permute(1, 0, 3, 2).flatten(1, 2)
+
+    def matrix(self, weight: Tensor) -> Tensor:
+        """A weight of the layer as [G, O, F]."""
+        if self.dim == 0:
+            return weight.T[None]
+        return weight.reshape(self.blocks, weight.shape[0] // self.blocks, -1)
+
+    def weight_of(self, matrix: Tensor) -> Tensor:
+        """The inverse of `matrix`."""
+        weight: Tensor = self.module.weight
+        return matrix[0].T if self.dim == 0 else matrix.reshape(weight.shape)
+
+    def _patches(self, seen: Tensor) -> Tensor:
+        conv, spatial = self.module, seen.dim() - 2
+        mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+        maps = F.pad(seen, conv._reversed_padding_repeated_twice, mode=mode)
+        for axis in range(spatial):
+            reach = conv.dilation[axis] * (conv.kernel_size[axis] - 1) + 1
+            windows = maps.unfold(axis + 2, reach, conv.stride[axis])
+            maps = windows[..., :: conv.dilation[axis]]
+        n, g = len(seen), self.blocks
+        split = maps.reshape(n, g, maps.shape[1] // g, -1, self.taps)
+        patches: Tensor = split.permute(1, 0, 3, 2, 4).reshape(g, n * split.shape[3], -1)
+        return patches
+
+
+def readers(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str, list[Reader]]:
+    """Every layer that reads units of a group: group name -> its readers."""
+    if not groups:
+        return {}
+    slots = list(model.named_parameters(remove_duplicate=False))
+    names = {id(parameter): name for name, parameter in reversed(slots)}
+    places = Counter(id(parameter) for _, parameter in slots)
+    tied = {name for name, parameter in slots if places[id(parameter)] > 1}
+    found: dict[str, list[Reader]] = {}
+    for group in groups.values():
+        by_layer: dict[str, Reader] = {}
+        for place in placements(model, group, ["in"]):
+            reader = Reader(place.layer, place.module, names[id(place.tensor)], place.axis.dim)
+            by_layer[place.layer] = replace(reader, problem=_problem(reader, tied))
+        found[group.name] = list(by_layer.values())
+    return found
+
+
+def _rows_at_once(size: int) -> int:
+    """How many rows or samples of that many numbers are looked at together: 64 MiB of them."""
+    return max(1, 2**24 // max(1, size))
+
+
+def _problem(reader: Reader, tied: set[str]) -> str:
+    kind = type(reader.module)
+    if kind not in _CONVOLUTIONS and qualified_name(kind) not in _LINEAR:
+        return f"a {kind.__name__} is not a matrix product per position"
+    shared = sorted({f"{reader.layer}.{name}" for name in ("weight", "bias")} & tied)
+    if shared:
+        return f"{shared[0]!r} is tied to another layer"
+    if reader.features > MAX_FEATURES:
+        return f"it reads {reader.features} features, more than {MAX_FEATURES}"
+    return ""

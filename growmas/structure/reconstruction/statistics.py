@@ -1,0 +1,219 @@
+"""Mean and covariance of what layers see, added up batch by batch: no data is stored."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from growmas.batches import Forward, batch_size, default_forward, to_device
+from growmas.errors import DataError, PlanError
+from growmas.moments import Moments
+from growmas.preserving import preserving
+from growmas.structure.reconstruction.consumers import readers
+from growmas.structure.units.edit import AxisChange, Edit, reindexed
+from growmas.structure.units.structure_like import StructureLike
+
+Calls = list[tuple[Tensor, Tensor]]
+"""What a layer saw and gave, call by call."""
+
+
+@contextmanager
+def watched(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Calls]]:
+    """Note input and output of every call of the layers; empty the lists when they are used."""
+    calls: dict[str, Calls] = {name: [] for name in layers}
+
+    def listener(name: str) -> Callable[..., None]:
+        def listen(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+        ) -> None:
+            seen = args[0] if args else next(iter(kwargs.values()))
+            calls[name].append((seen.detach(), output.detach()))
+
+        return listen
+
+    handles = [
+        module.register_forward_hook(listener(name), with_kwargs=True)
+        for name, module in layers.items()
+    ]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def usable(batches: Iterable[Any], model: nn.Module) -> Iterator[Any]:
+    """The batches that are not empty, on the device of the model."""
+    device = next(model.parameters()).device
+    return (to_device(batch, device) for batch in batches if batch_size(batch) != 0)
+
+
+class ActivationStatistics:
+    """Mean and covariance of what the readers of units see, over as many tasks as there are.
+
+    What `Structure.apply(plan, reconstruct=statistics)` needs to predict removed units from kept
+    ones, F × F float64 numbers for a layer that reads F features (a convolution: channels × taps
+    of its kernel); no data is stored. Layers that cannot be refitted are left out, see `skipped`.
+
+    Call `update` at the end of every task, before the network is grown again. A unit born later
+    counts as zero in what was seen before, which is what `Structure.view` of an earlier task
+    makes of it: one fit then serves all views. Statistics are of the network at the time; they
+    grow stale as its lower layers learn on.
+
+    Example:
+        >>> import torch, growmas
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
+        >>> structure = growmas.Structure(net, torch.zeros(1, 4))
+        >>> statistics = growmas.ActivationStatistics(structure)
+        >>> statistics.update([torch.rand(32, 4), torch.rand(32, 4)])
+        >>> edit = structure.apply(growmas.Plan(prune={"0": [3]}), reconstruct=statistics)
+        >>> statistics.moments["2"].count, tuple(statistics.moments["2"].scatter.shape)
+        (64, (1, 7, 7))
+
+    Attributes:
+        moments: Layer name -> count, mean and scatter of its input.
+        skipped: Layer name -> why it cannot be refitted.
+    """
+
+    def __init__(self, structure: StructureLike, *, groups: Iterable[str] | None = None) -> None:
+        """Prepare for the readers of some groups, by default of all whose units can be removed.
+
+        Raises:
+            PlanError: No group of that name.
+        """
+        prunable = [name for name, group in structure.groups.items() if group.can_shrink]
+        chosen = tuple(prunable if groups is None else groups)
+        unknown = [name for name in chosen if name not in structure.groups]
+        if unknown:
+            known = ", ".join(structure.groups)
+            raise PlanError(f"groups={unknown}: no such group; there are {known}")
+        found = readers(structure.model, {name: structure.groups[name] for name in chosen})
+        everyone = {reader.layer: reader for group in found.values() for reader in group}
+        self.skipped = {name: r.problem for name, r in everyone.items() if r.problem}
+        self._readers = {name: r for name, r in everyone.items() if not r.problem}
+        self._model = structure.model
+        self.moments = {n: Moments.none(r.blocks, r.features) for n, r in self._readers.items()}
+
+    def update(self, batches: Iterable[Any], *, forward: Forward | None = None) -> None:
+        """Take in data; the model is measured in eval mode and left bit-identical.
+
+        Args:
+            batches: Unlabelled data, see `mas_importance`.
+            forward: (model, batch) -> output, for another kind of batch or to choose a head.
+
+        Raises:
+            DataError: No sample, or an input of a layer is NaN or infinite; the statistics are
+                then as they were.
+        """
+        found = {n: Moments.none(r.blocks, r.features) for n, r in self._readers.items()}
+        layers = {name: reader.module for name, reader in self._readers.items()}
+        with preserving(self._model), torch.no_grad(), watched(layers) as calls:
+            for batch in usable(batches, self._model):
+                (forward or default_forward)(self._model, batch)
+                for name, reader in self._readers.items():
+                    for seen, _ in calls[name]:
+                        for rows in reader.rows(seen):
+                            found[name] += Moments.of(rows, reader.features)
+                    calls[name].clear()
+        check_finite(found)
+        if found and not any(held.count for held in found.values()):
+            raise DataError(
+                "no sample reached a layer that reads units: give at least one batch with one "
+                f"sample, through a forward that calls one of {', '.join(map(repr, found))}"
+            )
+        self._merge(found)
+
+    def merge(self, other: "ActivationStatistics") -> None:
+        """Add what other statistics of the same network gathered, in another process say.
+
+        Raises:
+            DataError: They are of other layers or widths.
+        """
+        self._check_fit(other.moments, "the other statistics")
+        self._merge(other.moments)
+
+    def follow(self, edit: Edit) -> None:
+        """Re-index as `edit` did the layers' weights; a fresh unit was never seen: zero."""
+        moments = dict(self.moments)
+        for name, reader in self._readers.items():
+            for change in edit.changes.get(reader.weight, ()):
+                if change.dim == reader.dim:
+                    source = reader.of_channels(change.source)
+                    moments[name] = _reindexed(moments[name], source)
+        self.moments = moments
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values, by layer."""
+        return {
+            name: {"count": held.count, "mean": held.mean, "scatter": held.scatter}
+            for name, held in self.moments.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` gave.
+
+        Raises:
+            DataError: It is of other layers or widths; nothing is taken over then.
+        """
+        loaded = {
+            name: Moments(int(held["count"]), held["mean"], held["scatter"])
+            for name, held in state.items()
+        }
+        self._check_fit(loaded, "the state")
+        self.moments = loaded
+
+    def check_current(self) -> None:
+        """Refuse statistics that did not follow an edit.
+
+        Raises:
+            DataError: Names the layers whose width is another by now.
+        """
+        wrong = [
+            f"{name!r} ({self.moments[name].features} features seen, {r.features} now)"
+            for name, r in self._readers.items()
+            if self.moments[name].features != r.features
+        ]
+        if wrong:
+            raise DataError(
+                f"the statistics are of another width: {', '.join(wrong)}; pass them among "
+                "followers= of every structure.apply"
+            )
+
+    def _merge(self, found: Mapping[str, Moments]) -> None:
+        self.moments = {name: held + found[name] for name, held in self.moments.items()}
+
+    def _check_fit(self, other: Mapping[str, Moments], what: str) -> None:
+        ours = {name: held.scatter.shape for name, held in self.moments.items()}
+        theirs = {name: held.scatter.shape for name, held in other.items()}
+        wrong = sorted(name for name in {*ours, *theirs} if ours.get(name) != theirs.get(name))
+        if wrong:
+            differing = ", ".join(map(repr, wrong))
+            raise DataError(f"{what} are of another network: layers {differing} differ")
+
+
+def _reindexed(moments: Moments, source: Tensor) -> Moments:
+    """The features in a new order: `source[new] = old`, −1 for one that was always zero."""
+    rows, columns = (AxisChange(dim, source, "in", 0.0) for dim in (1, 2))
+    return replace(
+        moments,
+        mean=reindexed(moments.mean, (rows,)),
+        scatter=reindexed(moments.scatter, (rows, columns)),
+    )
+
+
+def check_finite(moments: Mapping[str, Moments]) -> None:
+    """Refuse moments of bad data.
+
+    Raises:
+        DataError: A layer saw, or gave, NaN or infinity.
+    """
+    bad = [name for name, held in moments.items() if not held.scatter.isfinite().all()]
+    if bad:
+        raise DataError(
+            f"the input of {', '.join(map(repr, bad))} is NaN or infinite on these batches; "
+            "look for NaN in the data or in the parameters"
+        )

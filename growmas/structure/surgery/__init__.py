@@ -1,0 +1,1 @@
+"""Carry a plan out, verify it, or undo it."""

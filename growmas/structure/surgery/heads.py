@@ -1,0 +1,229 @@
+"""One shared head that grows: a layer whose outputs are classes gets rows for new ones."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from growmas.errors import PlanError, SurgeryError
+from growmas.structure.layers.axes import LayerAxes, axes_of, why_fixed
+from growmas.structure.surgery.tensor_swap import cut, reordering
+from growmas.structure.surgery.verification import TOLERANCE
+from growmas.structure.units.edit import Edit
+from growmas.structure.units.groups import Member, UnitGroup
+from growmas.structure.units.inventory import Inventory
+from growmas.structure.units.plan import Plan
+from growmas.structure.units.structure_like import StructureLike
+from growmas.structure.views.overrides import Place, StandIn
+
+INITS = ("zero", "uniform")
+
+
+def head_of(model: nn.Module, layer: str, groups: Mapping[str, UnitGroup]) -> UnitGroup:
+    """The classes of a head as a group of units of their own, all there from the first task on.
+
+    Raises:
+        PlanError: It is no layer that could be a head; the message says why.
+    """
+    try:
+        module = model.get_submodule(layer)
+    except AttributeError as error:
+        last = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1:]
+        hint = f"; did you mean {last[0]!r}?" if last else ""
+        raise PlanError(f"no layer {layer!r} in the model{hint}") from error
+    axes = axes_of(module)
+    owner = next((g.name for g in groups.values() if (layer, "out") in _sides(g)), None)
+    problem = ""
+    if owner is not None:
+        problem = f"other layers read it: grow it with Plan(grow={{{owner!r}: ...}})"
+    elif axes is None:
+        problem = why_fixed(module)
+    elif not isinstance(module, nn.Linear | nn.modules.conv._ConvNd) or axes.out_parts > 1:
+        problem = "a head is a Linear or a convolution that is not grouped"
+    elif _tied(model, module, axes):
+        problem = "its weight is tied to another layer's; untie it first"
+    if problem or axes is None:
+        raise PlanError(f"{layer!r} cannot be a head that grows: {problem}")
+    classes = axes.channels(module, "out")
+    member = Member(layer, "out", torch.arange(classes)[:, None], (1,), axes)
+    return UnitGroup(layer, "classes", tuple(range(classes)), (0,) * classes, (member,), classes)
+
+
+def plan_of(layer: str, classes: int) -> Plan:
+    """The plan that adds classes to a head.
+
+    Raises:
+        PlanError: Not a number of classes.
+    """
+    if type(classes) is not int or classes < 1:
+        raise PlanError(f"classes={classes!r}: expected how many to add to {layer!r}, at least 1")
+    reason = f"{classes} {'classes' if classes > 1 else 'class'} added to {layer!r}"
+    return Plan(grow={layer: classes}, reason=reason)
+
+
+@dataclass(frozen=True, eq=False)
+class Start:
+    """How fresh rows of a head start; see `Structure.grow_head`.
+
+    Attributes:
+        init: "zero" or "uniform".
+        bias: That of fresh rows; None leaves it to `init`.
+        generator: Randomness, on the CPU; None takes torch's own.
+
+    Raises:
+        PlanError: An unknown word, or no number.
+    """
+
+    init: str
+    bias: float | None
+    generator: torch.Generator | None
+
+    def __post_init__(self) -> None:
+        """Refuse what is not known."""
+        if self.init not in INITS:
+            known = ", ".join(map(repr, INITS))
+            raise PlanError(f"init={self.init!r} is not known: give {known}")
+        bias: object = self.bias
+        if bias is not None and (isinstance(bias, bool) or not isinstance(bias, int | float)):
+            raise PlanError(f"bias={bias!r}: expected a number, or None for that of `init`")
+
+
+def widen_head(
+    structure: StructureLike,
+    head: UnitGroup,
+    plan: Plan,
+    start: Start,
+    inventory: Inventory,
+    *,
+    outputs: Callable[[], Sequence[Tensor]] | None,
+    settle: Callable[[str, UnitGroup | None], None],
+    tell: Callable[[Edit], None],
+) -> Edit:
+    """Put fresh rows behind the last of a head: all of it, or nothing.
+
+    Args:
+        structure: The structure.
+        head: The classes there are.
+        plan: How many are added.
+        start: What their rows are.
+        inventory: Of the model; out of date afterwards.
+        outputs: Gives the outputs on the example inputs; None leaves out the verification.
+        settle: Gives the structure the head as it is by then; None for one that never grew.
+        tell: Lets followers and listeners take the edit over.
+
+    Raises:
+        SurgeryError: Old logits would not stay, or somebody cannot follow.
+    """
+    classes = plan.grow[head.name]
+    expected = [] if outputs is None else outputs()
+    known = structure.heads.get(head.name)
+    new = reordering(inventory, {head.name: head}, plan, structure.task)
+    drawn = (start.generator or torch.default_generator).get_state()
+    # zeros draw no random numbers of anybody's
+    drawing = torch.Generator() if start.init == "zero" else start.generator
+    incision = cut(inventory, [head], new.sources, drawing)
+    try:
+        _fill_rows(structure.model, head, classes, start)
+        if outputs is not None:
+            check_head(expected, outputs, head.name, classes)
+        settle(head.name, new.groups[head.name])
+        changes, swapped, sizes = incision.changes, incision.swapped, incision.sizes
+        edit = Edit(plan, structure.task, changes, {}, {}, {}, swapped, sizes)
+        tell(edit)
+    except BaseException:
+        incision.undo()
+        settle(head.name, known)
+        (start.generator or torch.default_generator).set_state(drawn)
+        raise
+    return edit
+
+
+@torch.no_grad()
+def _fill_rows(model: nn.Module, head: UnitGroup, classes: int, start: Start) -> None:
+    module = model.get_submodule(head.name)
+    for axis in head.members[0].axes.out:
+        tensor = getattr(module, axis.tensor, None)
+        if tensor is None:
+            continue
+        fresh = tensor.narrow(axis.dim, head.width, classes)
+        if start.init == "zero":
+            fresh.zero_()
+        if axis.tensor == "bias" and start.bias is not None:
+            fresh.fill_(start.bias)
+
+
+def check_head(
+    expected: Sequence[Tensor], run: Callable[[], Sequence[Tensor]], layer: str, classes: int
+) -> None:
+    """Compare what the outputs had before a head grew with what it was.
+
+    Args:
+        expected: Outputs of the network before.
+        run: Gives the outputs of the network now.
+        layer: The head.
+        classes: How many rows it got.
+
+    Raises:
+        SurgeryError: The forward pass fails, old logits move beyond rounding, or no output is
+            wider.
+    """
+    more = f"with {classes} more rows in {layer!r}"
+    undone = "nothing was changed"
+    try:
+        found = run()
+    except Exception as error:
+        raise SurgeryError(
+            f"{more} the forward pass fails ({error}); {undone}. The model fixes the number of "
+            "classes outside the head, for instance in view() or reshape()"
+        ) from error
+    pairs = [_as_before(old, new, classes) for old, new in zip(expected, found, strict=False)]
+    if len(found) != len(expected) or not any(wider for _, wider in pairs):
+        raise SurgeryError(f"{more} no output of the model is wider, so it is no head; {undone}")
+    for old, (new, _) in zip(expected, pairs, strict=True):
+        if new.shape != old.shape:
+            raise SurgeryError(
+                f"{more} an output of shape {list(old.shape)} becomes {list(new.shape)}; {undone}"
+            )
+        worst = float((new - old).abs().max()) if old.numel() else 0.0
+        largest = float(old.abs().max()) if old.numel() else 0.0
+        if not worst <= TOLERANCE.get(old.dtype, 5e-2) * max(largest, 1e-3):
+            raise SurgeryError(
+                f"{more} old logits would move by {worst:.3g} where they reach {largest:.3g}; "
+                f"{undone}. The model mixes its classes, as a softmax does: let it return logits"
+            )
+
+
+def _as_before(old: Tensor, new: Tensor, classes: int) -> tuple[Tensor, bool]:
+    """What of an output was there before, and whether there is more now."""
+    dims = range(old.dim() if old.dim() == new.dim() else 0)
+    wider = [dim for dim in dims if new.shape[dim] == old.shape[dim] + classes]
+    return (new.narrow(wider[0], 0, old.shape[wider[0]]), True) if wider else (new, False)
+
+
+def narrowed(heads: Mapping[str, UnitGroup], task: int) -> dict[Place, StandIn]:
+    """Let heads have the classes alone that they had at a task; gradients reach their rows."""
+    found: dict[Place, StandIn] = {}
+    for layer, head in heads.items():
+        count = sum(birth <= task for birth in head.births)
+        for axis in head.members[0].axes.out if count < head.width else ():
+            found[layer, axis.tensor] = _first(axis.dim, count)
+    return found
+
+
+def _first(dim: int, count: int) -> StandIn:
+    def stand_in(tensor: Any) -> Any:
+        return None if tensor is None else tensor.narrow(dim, 0, min(count, tensor.shape[dim]))
+
+    return stand_in
+
+
+def _sides(group: UnitGroup) -> set[tuple[str, str]]:
+    return {(member.layer, member.side) for member in group.members}
+
+
+def _tied(model: nn.Module, module: nn.Module, axes: LayerAxes) -> bool:
+    slots = Inventory(model)
+    held = [getattr(module, axis.tensor, None) for axis in axes.out]
+    return any(len(slots.slots[slots.names[id(t)]]) > 1 for t in held if t is not None)

@@ -1,0 +1,177 @@
+"""The change itself: new tensors into the model, and back out again if anything is wrong."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from growmas.errors import SurgeryError
+from growmas.structure.initialisation.initialisation import fill_fresh
+from growmas.structure.layers.axes import LayerAxes
+from growmas.structure.units.edit import AxisChange, gathered, reindexed
+from growmas.structure.units.groups import UnitGroup
+from growmas.structure.units.inventory import Inventory, Slot, put
+from growmas.structure.units.plan import Plan
+from growmas.structure.units.reindexing import LayerSide, Reindexing, reindexing
+from growmas.structure.units.resized import in_place_of
+
+
+def side_lengths(inventory: Inventory, groups: Iterable[UnitGroup]) -> dict[LayerSide, int]:
+    """Number of channels on every layer side that a group occupies."""
+    return {
+        (member.layer, member.side): member.axes.channels(
+            inventory.modules[member.layer], member.side
+        )
+        for group in groups
+        for member in group.members
+    }
+
+
+def reordering(
+    inventory: Inventory, groups: Mapping[str, UnitGroup], plan: Plan, task: int
+) -> Reindexing:
+    """The order of units and channels after a plan that fits; see `reindexing`."""
+    lengths = side_lengths(inventory, [groups[name] for name in plan.groups])
+    simple = Plan(prune=plan.removed, grow=plan.added)
+    return reindexing(groups, simple, lengths, task)
+
+
+def tensor_changes(
+    inventory: Inventory, sources: Mapping[LayerSide, Tensor], axes: Mapping[str, LayerAxes]
+) -> dict[str, tuple[AxisChange, ...]]:
+    """The axis changes of every parameter and buffer, by qualified name.
+
+    Raises:
+        SurgeryError: Tied layers would need different orders of the same axis.
+    """
+    found: dict[str, dict[int, AxisChange]] = {}
+    for (layer, side), source in sources.items():
+        module = inventory.modules[layer]
+        length = axes[layer].channels(module, side)
+        alike: dict[Any, AxisChange] = {}  # a weight's rows and its bias move alike
+        for axis in axes[layer].side(side):
+            tensor = getattr(module, axis.tensor, None)
+            if tensor is None:
+                continue
+            name = inventory.names[id(tensor)]
+            kind = (axis.dim, axis.role, axis.fresh, axis.blocks, axis.shared)
+            change = alike.get(kind)
+            if change is None:
+                order = axis.source(source, length)
+                change = alike[kind] = AxisChange(axis.dim, order, axis.role, axis.fresh)
+            known = found.setdefault(name, {}).setdefault(axis.dim, change)
+            if known is not change and not torch.equal(known.source, change.source):
+                raise SurgeryError(
+                    f"{name!r} is tied, and its uses would need different orders on axis "
+                    f"{axis.dim}; untie it first"
+                )
+            if change.role == "in":  # with tied weights the consumer's zeros win
+                found[name][axis.dim] = change
+    return {name: tuple(by_dim.values()) for name, by_dim in found.items()}
+
+
+@dataclass
+class Incision:
+    """New tensors and sizes put into a model, and what they replaced.
+
+    Attributes:
+        changes: Qualified parameter or buffer name -> changes of its axes.
+        swapped: Qualified parameter name -> the old parameter and the one in its place.
+        sizes: Qualified attribute -> its new value, for every attribute that was set.
+        tensors: Every place that got another tensor, and the tensor that was there.
+        attributes: Every attribute that got another value, and the value that was there.
+    """
+
+    changes: Mapping[str, tuple[AxisChange, ...]]
+    swapped: dict[str, tuple[nn.Parameter, nn.Parameter]] = field(default_factory=dict)
+    sizes: dict[str, Any] = field(default_factory=dict)
+    tensors: list[tuple[Slot, Tensor]] = field(default_factory=list)
+    attributes: list[tuple[Slot, Any]] = field(default_factory=list)
+
+    def set_attribute(self, layer: str, module: nn.Module, attribute: str, value: Any) -> None:
+        """Give an attribute of a layer another value, which `undo` takes back."""
+        self.attributes.append(((module, attribute), getattr(module, attribute)))
+        self.sizes[".".join(filter(None, [layer, attribute]))] = value
+        setattr(module, attribute, value)
+
+    def undo(self) -> None:
+        """Put the old objects back: the model is exactly what it was."""
+        for (module, attribute), value in reversed(self.attributes):
+            setattr(module, attribute, value)
+        for slot, tensor in self.tensors:
+            put(slot, tensor)
+
+
+def cut(
+    inventory: Inventory,
+    groups: Iterable[UnitGroup],
+    sources: Mapping[LayerSide, Tensor],
+    generator: torch.Generator | None,
+) -> Incision:
+    """Swap every tensor that changes for a re-indexed one; fresh entries are initialised.
+
+    Parameters become new `Parameter` objects, so that a graph that is still alive is not
+    disturbed and undoing is exact; gradients are re-indexed with them.
+
+    Args:
+        inventory: Of the model as it is; it is out of date afterwards.
+        groups: All groups of the model.
+        sources: The new order of the channels of every layer side that changes.
+        generator: Randomness of fresh rows, on the CPU; None takes torch's own.
+
+    Raises:
+        SurgeryError: A parameter has hooks, which a new object would lose.
+    """
+    axes = {member.layer: member.axes for group in groups for member in group.members}
+    changes = tensor_changes(inventory, sources, axes)
+    _check_no_hooks({name: inventory.tensors[name] for name in changes})
+    incision = Incision(changes)
+    try:
+        for layer, attribute, size in _new_sizes(inventory, sources, axes):
+            incision.set_attribute(layer, inventory.modules[layer], attribute, size)
+        fresh = {}
+        for name, change in changes.items():
+            old = inventory.tensors[name]
+            new = fresh[name] = _successor(old, change)
+            if isinstance(old, nn.Parameter) and isinstance(new, nn.Parameter):
+                incision.swapped[name] = (old, new)
+            for slot in inventory.slots[name]:
+                incision.tensors.append((slot, old))
+                put(slot, new)
+        fill_fresh(inventory.modules, fresh, changes, generator)
+    except BaseException:
+        incision.undo()
+        raise
+    return incision
+
+
+def _new_sizes(
+    inventory: Inventory, sources: Mapping[LayerSide, Tensor], axes: Mapping[str, LayerAxes]
+) -> list[tuple[str, str, Any]]:
+    """Layer, attribute and new value of every attribute that says how many channels there are."""
+    return [
+        (
+            layer,
+            size.name,
+            size.value(inventory.modules[layer], len(source)) if size.value else len(source),
+        )
+        for (layer, side), source in sources.items()
+        for size in axes[layer].sizes(side)
+    ]
+
+
+def _successor(old: Tensor, changes: tuple[AxisChange, ...]) -> Tensor:
+    new = gathered(old.detach(), changes)  # `fill_fresh` writes the rest
+    return in_place_of(old, new, lambda tensor: reindexed(tensor, changes))
+
+
+def _check_no_hooks(tensors: Mapping[str, Tensor]) -> None:
+    kinds = ("_backward_hooks", "_post_accumulate_grad_hooks")
+    hooked = [n for n, t in tensors.items() if any(getattr(t, kind, None) for kind in kinds)]
+    if hooked:
+        raise SurgeryError(
+            f"{', '.join(map(repr, hooked))} has gradient hooks, which would be lost with the "
+            "old parameter: remove them before surgery and register them again afterwards"
+        )

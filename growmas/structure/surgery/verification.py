@@ -1,0 +1,67 @@
+"""The check that makes a wrong analysis harmless: an edit must do what it says to the output."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from growmas.errors import SurgeryError
+from growmas.structure.units.plan import Plan
+
+TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
+"""Largest change of the output an edit may make, relative to the largest output; others 5e-2."""
+
+
+def check_outputs(
+    expected: Sequence[Tensor],
+    run: Callable[[], Sequence[Tensor]],
+    plan: Plan,
+    *,
+    in_float32: bool = False,
+) -> None:
+    """Compare the outputs of the edited network with what they should be.
+
+    Args:
+        expected: Outputs of the old network with the doomed units silenced.
+        run: Gives the outputs of the new network.
+        plan: What was changed, for the message.
+        in_float32: Float64 outputs may be off by what float32 rounds: norms of common
+            transformers compute in float32 whatever their input.
+
+    Raises:
+        SurgeryError: The forward pass fails, or the outputs differ beyond rounding.
+    """
+    changed = ", ".join(plan.groups)
+    undone = "nothing was changed"
+    try:
+        found = run()
+    except Exception as error:
+        raise SurgeryError(
+            f"after changing {changed} the forward pass fails ({error}); {undone}. The model "
+            "fixes a width outside its layers, for instance in view() or reshape()"
+        ) from error
+    if not any(t.numel() for t in expected):
+        raise SurgeryError(
+            f"the example inputs hold no sample, so changing {changed} cannot be verified; "
+            f"{undone}. Make the Structure with a few real samples, or pass verify=False"
+        )
+    if [t.shape for t in found] != [t.shape for t in expected]:
+        raise SurgeryError(f"changing {changed} would change the output's shape; {undone}")
+    for new, old in zip(found, expected, strict=True):
+        if not old.numel():
+            continue
+        worst, largest = float((new - old).abs().max()), float(old.abs().max())
+        if not math.isfinite(largest):
+            raise SurgeryError(
+                f"the output on the example inputs is NaN or infinite before changing {changed}, "
+                f"so the change cannot be verified; {undone}. Mend the parameters or the example "
+                "inputs, or pass verify=False"
+            )
+        precision = torch.float32 if in_float32 and old.dtype == torch.float64 else old.dtype
+        if not worst <= TOLERANCE.get(precision, 5e-2) * max(largest, 1e-3):
+            raise SurgeryError(
+                f"changing {changed} would move the output by {worst:.3g} where it reaches "
+                f"{largest:.3g}; expected no change beyond rounding, so the analysis of the "
+                f"network is wrong there; {undone}"
+            )

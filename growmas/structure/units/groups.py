@@ -1,0 +1,187 @@
+"""Units that live and die together, and the positions they hold in the layers."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from growmas.errors import PlanError, SurgeryError
+from growmas.structure.layers.axes import LayerAxes, Side
+
+Residual = Literal["", "mean", "zero"]
+"""How a fresh channel of a residual stream starts: the mean of the others, or zero."""
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """One side of one layer that a group's units occupy.
+
+    Attributes:
+        layer: Qualified name of the layer.
+        side: "out", the channels it gives, or "in", the channels it reads.
+        positions: [U, m] int64, the m positions of each unit on that side; for a flattened
+            feature map m is the number of pixels.
+        runs: Lengths of the runs of consecutive positions that make up a unit's m positions; a
+            fresh unit gets a copy of each behind it.
+        axes: The layer's axes as they were found; a layer that was cut to one channel could no
+            longer be told apart from another kind.
+    """
+
+    layer: str
+    side: Side
+    positions: Tensor
+    runs: tuple[int, ...]
+    axes: LayerAxes
+
+
+@dataclass(frozen=True, eq=False)
+class UnitGroup:
+    """Units of one width: the layers that give them and those that read them.
+
+    Attributes:
+        name: Qualified name of the first layer that gives the units.
+        kind: What its units are: "neurons", "channels", "features", "attention heads" and so on.
+        unit_ids: [U] ids, given at birth and never used again, in the order of positions.
+        births: [U] index of the task in which each unit was born.
+        members: The layer sides the units occupy.
+        next_id: The id the next unit will get.
+        no_shrink: Why units cannot be removed, or nothing.
+        no_grow: Why units cannot be added without changing the function, or nothing.
+        residual: For units that pass norms over all channels, what fresh ones are before the norms:
+            the "mean" of the others (LayerNorm) or "zero" (RMSNorm); nothing for others. Such
+            units cannot be left out again, see `growmas.structure.surgery.widening`.
+    """
+
+    name: str
+    kind: str
+    unit_ids: tuple[int, ...]
+    births: tuple[int, ...]
+    members: tuple[Member, ...]
+    next_id: int
+    no_shrink: str = ""
+    no_grow: str = ""
+    residual: Residual = ""
+
+    def __repr__(self) -> str:
+        return (
+            f"UnitGroup({self.name!r}, {self.width} {self.kind} of {', '.join(self.layers)}; "
+            f"{self.abilities})"
+        )
+
+    @property
+    def width(self) -> int:
+        """Number of living units, U."""
+        return len(self.unit_ids)
+
+    @property
+    def can_shrink(self) -> bool:
+        """Whether units can be removed."""
+        return not self.no_shrink
+
+    @property
+    def can_grow(self) -> bool:
+        """Whether units can be added without changing the function."""
+        return not self.no_grow
+
+    @property
+    def abilities(self) -> str:
+        """How the group can change, in words."""
+        can = ["shrinks"] * self.can_shrink + ["grows"] * self.can_grow
+        return " and ".join(can) or "cannot change"
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers whose tensors change with the group, each once."""
+        return tuple(dict.fromkeys(member.layer for member in self.members))
+
+    def indices(self, ids: "tuple[int, ...] | list[int]") -> list[int]:
+        """Where the units of these ids stand in `unit_ids`."""
+        where = {unit: index for index, unit in enumerate(self.unit_ids)}
+        return [where[unit] for unit in ids]
+
+    def mask(self, ids: Collection[int]) -> Tensor:
+        """[U] bool, true for the units of these ids."""
+        if not ids:
+            return torch.zeros(self.width, dtype=torch.bool)
+        return torch.tensor([unit in ids for unit in self.unit_ids])
+
+
+def task_index(tasks: Sequence[str], task: int | str) -> int:
+    """The index of a task given by index or name; 0 is there before any was begun.
+
+    Raises:
+        PlanError: No such task.
+    """
+    if isinstance(task, str):
+        if task not in tasks:
+            known = ", ".join(map(repr, tasks)) or "none was begun"
+            raise PlanError(f"no task {task!r}; tasks begun: {known}")
+        return tasks.index(task)
+    last = max(0, len(tasks) - 1)
+    if type(task) is not int or not 0 <= task <= last:
+        raise PlanError(f"no task {task}; the tasks begun so far are 0 to {last}")
+    return task
+
+
+def younger_units(groups: Mapping[str, UnitGroup], task: int) -> dict[str, set[int]]:
+    """Group name -> ids of the units born after a task, which its view leaves out.
+
+    Raises:
+        PlanError: Some of them pass norms over all channels, and cannot be left out.
+    """
+    younger = {
+        group.name: {u for u, b in zip(group.unit_ids, group.births, strict=True) if b > task}
+        for group in groups.values()
+    }
+    held = [name for name, units in younger.items() if units and groups[name].residual]
+    if held:
+        raise PlanError(
+            f"the network as of task {task} is gone: since then {', '.join(map(repr, held))} "
+            "grew, whose units pass norms over all channels; they are part of the statistics "
+            "and cannot be left out. Views are for growth of groups that can shrink"
+        )
+    return younger
+
+
+def group_state(group: UnitGroup) -> dict[str, Any]:
+    """What of a group changes over its life, as tensors and JSON values."""
+    return {
+        "kind": group.kind,
+        "unit_ids": list(group.unit_ids),
+        "births": list(group.births),
+        "next_id": group.next_id,
+        "positions": {f"{m.layer}.{m.side}": m.positions for m in group.members},
+    }
+
+
+def restored_groups(
+    groups: Mapping[str, UnitGroup], states: Mapping[str, Mapping[str, Any]]
+) -> dict[str, UnitGroup]:
+    """The groups of a fresh model, taken to the recorded states.
+
+    Raises:
+        SurgeryError: Names or layers are not the same.
+    """
+    layers = {name: {f"{m.layer}.{m.side}" for m in g.members} for name, g in groups.items()}
+    recorded = {name: set(state["positions"]) for name, state in states.items()}
+    if layers != recorded:
+        names = {*layers, *recorded}
+        differing = sorted(name for name in names if layers.get(name) != recorded.get(name))
+        raise SurgeryError(
+            f"the state is of another architecture: groups {', '.join(differing)} differ"
+        )
+    return {
+        name: replace(
+            groups[name],
+            unit_ids=tuple(state["unit_ids"]),
+            births=tuple(state["births"]),
+            next_id=state["next_id"],
+            members=tuple(
+                replace(m, positions=state["positions"][f"{m.layer}.{m.side}"])
+                for m in groups[name].members
+            ),
+        )
+        for name, state in states.items()
+    }

@@ -1,0 +1,164 @@
+"""From a plan to the new order of every axis it touches."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import compress
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from growmas.structure.layers.axes import Side
+from growmas.structure.units.groups import Member, UnitGroup
+from growmas.structure.units.plan import Plan
+
+LayerSide = tuple[str, Side]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Reindexing:
+    """The order of units and channels after a plan.
+
+    Attributes:
+        sources: (layer, side) -> [new length] old positions, −1 for fresh ones.
+        groups: Every group, with new ids and positions.
+        born: Group name -> ids of the new units.
+        died: Group name -> ids of the removed units.
+    """
+
+    sources: dict[LayerSide, Tensor]
+    groups: dict[str, UnitGroup]
+    born: dict[str, tuple[int, ...]]
+    died: dict[str, tuple[int, ...]]
+
+
+def reindexing(
+    groups: Mapping[str, UnitGroup], plan: Plan, lengths: Mapping[LayerSide, int], task: int
+) -> Reindexing:
+    """Drop the plan's units and put its fresh ones behind the last unit of their group.
+
+    The last unit is the template: after every run of consecutive positions it holds on an axis,
+    one copy of that run is inserted for each fresh unit. That one rule covers rows, flattened
+    feature maps, concatenations and residual sums.
+
+    Args:
+        groups: The groups as they are.
+        plan: A plan that fits them.
+        lengths: Length of every layer side that the plan's groups occupy.
+        task: Index of the task in which the fresh units are born.
+    """
+    pruned = {name: set(ids) for name, ids in plan.prune.items() if ids}
+    grown = {name: count for name, count in plan.grow.items() if count}
+    touched = {name: groups[name] for name in groups if name in pruned or name in grown}
+    orders: dict[LayerSide, _AxisOrder] = {}
+    for name, group in touched.items():
+        doomed = group.mask(pruned.get(name, ()))
+        for member in group.members:
+            at = (member.layer, member.side)
+            order = orders.setdefault(at, _AxisOrder(lengths[at]))
+            if name in pruned:
+                order.drop(member.positions[doomed])
+            if name in grown:
+                order.insert_after(name, member, grown[name])
+    moved = {
+        name: _moved(group, pruned.get(name, set()), grown.get(name, 0), task, orders)
+        for name, group in groups.items()
+        if any((member.layer, member.side) in orders for member in group.members)
+    }
+    return Reindexing(
+        {at: order.source for at, order in orders.items()},
+        {**groups, **moved},
+        born={name: moved[name].unit_ids[-count:] for name, count in grown.items()},
+        died={name: tuple(sorted(ids)) for name, ids in pruned.items()},
+    )
+
+
+class _AxisOrder:
+    """The new order of one axis: old positions, and tokens from `length` up for fresh ones.
+
+    In numpy, whose operations on a few hundred numbers take a tenth of the time of torch's.
+    """
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.kept = np.ones(length, dtype=np.bool_)
+        self.after: list[Indices] = []
+        self.tokens: list[Indices] = []
+        self.first_token: dict[str, int] = {}
+        self.fresh = 0
+
+    def drop(self, positions: Tensor) -> None:
+        self.kept[positions.numpy()] = False
+
+    def insert_after(self, group: str, member: Member, count: int) -> None:
+        """Insert `count` copies of each run of the last unit behind that run."""
+        template = member.positions[-1].numpy()
+        width = len(template)
+        first = self.length + self.fresh
+        self.first_token[group] = first
+        self.fresh += count * width
+        tokens = np.arange(first, first + count * width).reshape(count, width)
+        stop = 0
+        for length in member.runs:
+            start, stop = stop, stop + length
+            run = tokens[:, start:stop].reshape(-1)
+            self.tokens.append(run)
+            self.after.append(np.full(len(run), template[stop - 1]))
+
+    @cached_property
+    def order(self) -> Indices:
+        """Old positions and tokens as they stand afterwards."""
+        kept = self.kept.nonzero()[0]
+        if not self.tokens:
+            return kept
+        everything, keys = np.concatenate([kept, *self.tokens]), np.concatenate([kept, *self.after])
+        order: Indices = everything[np.argsort(keys, kind="stable")]
+        return order
+
+    @cached_property
+    def source(self) -> Tensor:
+        """New position -> old position, −1 for a token."""
+        return torch.from_numpy(np.where(self.order < self.length, self.order, -1))
+
+    @cached_property
+    def inverse(self) -> Indices:
+        """Old position or token -> new position."""
+        inverse = np.full(self.length + self.fresh, -1)
+        inverse[self.order] = np.arange(len(self.order))
+        return inverse
+
+
+def _moved(
+    group: UnitGroup,
+    pruned: set[int],
+    grown: int,
+    task: int,
+    orders: Mapping[LayerSide, _AxisOrder],
+) -> UnitGroup:
+    """The group after the edit: survivors first, in their order, then the fresh units."""
+    doomed = group.mask(pruned).numpy()
+    members = []
+    for member in group.members:
+        order = orders.get((member.layer, member.side))
+        if order is None:
+            members.append(member)
+            continue
+        width = member.positions.shape[1]
+        old = order.inverse[member.positions.numpy()[~doomed]]
+        first = order.first_token.get(group.name, 0)
+        new = order.inverse[first : first + grown * width].reshape(grown, width)
+        positions = torch.from_numpy(np.concatenate([old, new]))
+        members.append(replace(member, positions=positions))
+    return replace(
+        group,
+        unit_ids=(
+            *compress(group.unit_ids, ~doomed),
+            *range(group.next_id, group.next_id + grown),
+        ),
+        births=(*compress(group.births, ~doomed), *(task,) * grown),
+        members=tuple(members),
+        next_id=group.next_id + grown,
+    )
