@@ -128,7 +128,7 @@ class StructuralManager:
         forward: Forward | None = None,
         loss: Loss | None = None,
         trial: Trial | None = None,
-        init: str | Initialisation = "zero_out",
+        init: Literal["zero_out", "split"] | Initialisation = "zero_out",
     ) -> tuple[Edit, ...]:
         """Begin task `name`: ask what to grow for it. Returns the edits made, in order.
 
@@ -207,7 +207,7 @@ class StructuralManager:
         loss: Loss | None = None,
         trial: Trial | None = None,
         metrics: Metrics | None = None,
-        init: str | Initialisation = "zero_out",
+        init: Literal["zero_out", "split"] | Initialisation = "zero_out",
         only: Policies = None,
     ) -> tuple[Edit, ...]:
         """Ask the policies now, with or without tasks. Returns the edits made, in order.
@@ -336,7 +336,9 @@ class StructuralManager:
         )
 
     def _carry_out(
-        self, plans: list[tuple[Policy, Plan]], init: str | Initialisation = "zero_out"
+        self,
+        plans: list[tuple[Policy, Plan]],
+        init: Literal["zero_out", "split"] | Initialisation = "zero_out",
     ) -> tuple[Edit, ...]:
         return tuple(
             self.structure.apply(

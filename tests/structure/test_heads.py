@@ -207,7 +207,7 @@ class Tied(nn.Module):
             "with 2 more rows in 'head' old logits would move by .* let it return logits",
         ),
         (Fixed, r"with 2 more rows in 'head' the forward pass fails .* in view\(\)"),
-        (Summed, "with 2 more rows in 'head' no output of the model is wider, so it is no head"),
+        (Summed, "with 2 more rows in 'head' no output of the model is wider"),
         (Tied, "'head' cannot be a head that grows: its weight is tied to another layer's"),
     ],
 )
@@ -227,14 +227,14 @@ def test_models_whose_old_logits_would_change_are_refused(model: Any, message: s
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("nowhere", 2), r"no layer 'nowhere' in the model; did you mean '9'\?"),
+        (("nowhere", 2), "layer 'nowhere' does not exist in the model; its last Linear is '9'"),
         (("0", 2), r"'0' cannot be a head .* other layers read it: grow it with Plan\(grow="),
         (("1", 2), r"'1' cannot be a head that grows: other layers read it"),
         (("2", 2), "'2' cannot be a head that grows: register_layer tells"),
-        (("9", 0), "classes=0: expected how many to add to '9', at least 1"),
+        (("9", 0), "classes=0: expected the number of classes to add to '9', 1 or more"),
         (("9", 1.5), r"classes=1.5: expected"),
         (("9", True), "classes=True: expected"),
-        (("9", 1, {"init": "ones"}), "init='ones' is not known: give 'zero', 'uniform'"),
+        (("9", 1, {"init": "ones"}), "init='ones' is not known: expected 'zero', 'uniform'"),
         (("9", 1, {"bias": "low"}), "bias='low': expected a number, or None"),
         (("9", 1, {"followers": [3]}), "int cannot follow"),
     ],

@@ -146,7 +146,7 @@ def test_units_that_would_be_dead_are_refused() -> None:
     model.head.weight = model.embed.weight
     structure = Structure(model, torch.randint(20, (3, 5)))
     state = snapshots.of_model(model)
-    with pytest.raises(SurgeryError, match="fresh units of 'embed' would be dead"):
+    with pytest.raises(SurgeryError, match="fresh units of 'embed' would never learn"):
         structure.apply(Plan(grow={"embed": 1}))
     assert snapshots.of_model(model) == state
 

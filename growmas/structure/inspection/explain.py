@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from growmas.errors import SurgeryError
 from growmas.preserving import preserving
 from growmas.structure.analysis.architecture import unfused
-from growmas.structure.surgery.tensor_swap import cut, reordering
+from growmas.structure.surgery.tensor_swap import reordering, swap_tensors
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
@@ -180,7 +180,7 @@ def _step(
     """Carry out a part of the plan: the groups after it, and what `_size` says."""
     inventory = Inventory(trial)
     new = reordering(inventory, groups, plan, 0)
-    incision = cut(inventory, groups.values(), new.sources, torch.Generator())
+    incision = swap_tensors(inventory, groups.values(), new.sources, torch.Generator())
     try:
         return new.groups, _size(trial, run)
     except Exception as error:
