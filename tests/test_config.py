@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from pydantic import BaseModel, ValidationError
 
 from growmas.config import (
@@ -13,10 +12,10 @@ from growmas.config import (
     GrowmasConfig,
     PermutedConfig,
     dump_config,
+    experiment as schema,
     load_config,
     methods,
 )
-from growmas.config import experiment as schema
 from growmas.errors import ConfigError
 
 BUNDLED = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))

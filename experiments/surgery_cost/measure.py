@@ -14,8 +14,12 @@ import time
 import torch
 import torch_pruning as tp
 from torch import nn
-from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig
-from transformers import ViTForImageClassification as ViT
+from transformers import (
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification as ViT,
+)
 
 import growmas as gm
 

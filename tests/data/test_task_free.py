@@ -4,8 +4,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from growmas.data import drifting_stream, load_source, permuted_stream, split_stream
-from growmas.data import task_free_stream as task_free
+from growmas.data import (
+    drifting_stream,
+    load_source,
+    permuted_stream,
+    split_stream,
+    task_free_stream as task_free,
+)
 from growmas.data.task_free import turned
 from growmas.errors import DataError
 

@@ -1,8 +1,7 @@
 """Laws of contexts that hold for any data."""
 
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from growmas import GaussianContext

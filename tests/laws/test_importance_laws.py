@@ -2,8 +2,7 @@
 
 import torch
 from cases import CONVNET, IMPORTANCE, MLP, RESIDUAL_CONV, TWO_HEADS, mlp
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from growmas import MAS, hebbian_importance, mas_importance

@@ -9,8 +9,7 @@ import pytest
 import snapshots
 import torch
 from cases import CONCAT, CONVNET, MLP, RESIDUAL_CONV, SURGERY, TIED, Case, tensors
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Generator, Tensor, nn
 
 from growmas import MAS, Plan, Structure

@@ -11,8 +11,7 @@ from report_cases import HOSTILE, NAMES, write_history
 
 from growmas.errors import HistoryError, RunError
 from growmas.history import TopologyHistory, TopologyTracker
-from growmas.report import RunFacts, read_facts, write_figures, write_report
-from growmas.report import facts as facts_module
+from growmas.report import RunFacts, facts as facts_module, read_facts, write_figures, write_report
 from growmas.report.page import build_page, run_figures
 from growmas.report.unit_map import map_units
 

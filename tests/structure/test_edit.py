@@ -3,8 +3,7 @@
 from itertools import pairwise
 
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 from torch import Tensor
 
 from growmas.structure import AxisChange

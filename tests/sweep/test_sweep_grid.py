@@ -4,8 +4,7 @@ import itertools
 
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from growmas.sweep.grid import MOST_RUNS, directory_names, read_grid, split_values
 

@@ -1,5 +1,4 @@
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from growmas.terminal.flow import MOST_LANES, draw, in_order
 from growmas.terminal.symbols import ASCII, UNICODE, Symbols
