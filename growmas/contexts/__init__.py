@@ -12,6 +12,9 @@ from growmas.contexts.confidence import EnergyContext, EntropyContext
 from growmas.contexts.context import UNKNOWN, Answers, Context, TaskKey
 from growmas.contexts.filters import RandomFilters
 from growmas.contexts.gaussian import GaussianContext
+from growmas.contexts.network_features import NetworkFeatures
+from growmas.contexts.ridge import RidgeContext
+from growmas.contexts.shared import SharedGaussianContext
 
 __all__ = [
     "UNKNOWN",
@@ -21,7 +24,10 @@ __all__ = [
     "EnergyContext",
     "EntropyContext",
     "GaussianContext",
+    "NetworkFeatures",
     "RandomFilters",
+    "RidgeContext",
+    "SharedGaussianContext",
     "TaskForward",
     "TaskKey",
     "answer_by_context",
