@@ -106,6 +106,8 @@ def task_answers(
     """
 
     def answers(position: int) -> Tensor:
+        if not 0 <= position < len(tasks):
+            raise ContextError(f"no task at position {position}: there are {len(tasks)}")
         own = [i for i, (task, _) in enumerate(components) if task == tasks[position]]
         labels = [components[i][1] or 0 for i in own]
         found = class_scores.new_full((len(class_scores), max(labels) + 1), -math.inf)

@@ -10,7 +10,7 @@ from torch import Tensor
 Whiten = Literal["analytic", "covariance", "patches"]
 
 LENGTH = 5.0
-"""Pixels over which the correlation of natural images falls to 1/e, as analytic whitening has it."""
+"""Pixels over which the correlation of pixels falls to 1/e, as analytic whitening has it."""
 
 CHANNELS = 0.9
 """Correlation of two channels at one place, as analytic whitening has it."""
@@ -47,9 +47,7 @@ class Shape:
 
 def plain_kernels(shape: Shape, generator: torch.Generator) -> Tensor:
     """Draw kernels [number, channels, size, size] of mean 0 and length 1."""
-    drawn = torch.randn(
-        shape.number, shape.channels, shape.size, shape.size, generator=generator
-    )
+    drawn = torch.randn(shape.number, shape.channels, shape.size, shape.size, generator=generator)
     centred = drawn - drawn.mean((1, 2, 3), keepdim=True)
     lengths = centred.flatten(1).norm(dim=1)
     return centred / lengths[:, None, None, None]
@@ -96,7 +94,7 @@ def piece_kernels(shape: Shape, images: Tensor, generator: torch.Generator) -> T
 
 
 def _pieces(shape: Shape, images: Tensor, generator: torch.Generator) -> Tensor:
-    """Cut pieces at random places, each without its mean and of contrast about 1, [R, P] float64."""
+    """Cut pieces at random places, without their mean and of contrast about 1, [R, P] float64."""
     height, width = images.shape[2] - shape.size + 1, images.shape[3] - shape.size + 1
     number = min(PIECES, len(images) * height * width)
     places = torch.randint(len(images) * height * width, (number,), generator=generator)
@@ -121,7 +119,8 @@ def _inverse_root(covariance: Tensor) -> Tensor:
     values, vectors = torch.linalg.eigh(covariance)
     varies = values > 1e-9 * values[-1]
     inverse = torch.where(varies, values.clamp(min=1e-12).rsqrt(), 0)
-    return vectors * inverse @ vectors.mT
+    root: Tensor = vectors * inverse @ vectors.mT
+    return root
 
 
 def _directions(shape: Shape, generator: torch.Generator) -> Tensor:
