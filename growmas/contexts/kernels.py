@@ -49,8 +49,7 @@ def plain_kernels(shape: Shape, generator: torch.Generator) -> Tensor:
     """Draw kernels [number, channels, size, size] of mean 0 and length 1."""
     drawn = torch.randn(shape.number, shape.channels, shape.size, shape.size, generator=generator)
     centred = drawn - drawn.mean((1, 2, 3), keepdim=True)
-    lengths = centred.flatten(1).norm(dim=1)
-    return centred / lengths[:, None, None, None]
+    return F.normalize(centred.flatten(1), dim=1).view_as(centred)
 
 
 def analytic_kernels(shape: Shape, generator: torch.Generator) -> Tensor:
