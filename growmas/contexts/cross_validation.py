@@ -15,7 +15,7 @@ GRID = tuple(10 ** (exponent / 4) for exponent in range(-20, 1))
 """Strengths that are compared unless others are given: 1e-5 to 1, four for each factor of ten."""
 
 FLAT = 1e-3
-"""A minimum at the edge is no fault where the error changes less than this share of it there."""
+"""At an edge of `GRID`, λ makes no difference where the error changes by less than this share."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,8 +88,8 @@ def choose_strength(spectrum: Spectrum, grid: Sequence[float]) -> Choice:
     """Choose the strength of the least `Spectrum.error` on a grid.
 
     Warns:
-        GrowmasWarning: The minimum lies at an edge of the grid where the error still falls, so
-            that a better strength may lie beyond it.
+        GrowmasWarning: The minimum lies at an edge of the grid, so that a better strength may lie
+            beyond it; for `GRID`, which is wide, only if the error still falls there.
 
     Raises:
         ContextError: There are too few rows for any strength of the grid.
@@ -102,16 +102,20 @@ def choose_strength(spectrum: Spectrum, grid: Sequence[float]) -> Choice:
             f"{spectrum.rows} samples are too few to choose a strength by cross-validation: give "
             "more, or set strength="
         )
-    if best in (strengths[0], strengths[-1]) and len(strengths) > 1:
-        beside = strengths[1] if best == strengths[0] else strengths[-2]
-        if errors[beside] - errors[best] > FLAT * errors[beside]:
-            side = "lower" if best == strengths[0] else "upper"
-            warnings.warn(
-                f"the least cross-validation error lies at the {side} edge of the grid, at "
-                f"strength {best:g}, and still falls there: a better one may lie beyond. Give a "
-                f"grid= that reaches further than {strengths[0]:g} to {strengths[-1]:g}, or set "
-                "strength=",
-                GrowmasWarning,
-                stacklevel=3,
-            )
+    edges = {strengths[0]: "lower", strengths[-1]: "upper"}
+    if best in edges and len(strengths) > 1 and not (grid is GRID and _flat_at(best, errors)):
+        warnings.warn(
+            f"the least cross-validation error lies at the {edges[best]} edge of the grid, at "
+            f"strength {best:g}, so that a better one may lie beyond: give a grid= that reaches "
+            f"further than {strengths[0]:g} to {strengths[-1]:g}, or set strength=",
+            GrowmasWarning,
+            stacklevel=3,
+        )
     return Choice(best, errors)
+
+
+def _flat_at(edge: float, errors: dict[float, float]) -> bool:
+    """Return True if the error hardly changes from the strength at an edge to the next one."""
+    strengths = list(errors)
+    beside = strengths[1] if edge == strengths[0] else strengths[-2]
+    return errors[beside] - errors[edge] <= FLAT * errors[beside]
