@@ -4,10 +4,10 @@
     scene  ->  SUBJECT[scene]  PREDICATE[scene]  OBJECT[scene]
 
 Each of the eight scenes has words that no other scene has, except that people appear in four of
-them; a task is two scenes. A picture of a fact is a vector of features: the appearances of its words
-and noise are summed and passed through a fixed random network of two tanh layers, so that the look
-of a word depends on the other words. The target is the concatenation of the vectors of the three
-words: an embedding, not a class.
+them; a task is two scenes. A picture of a fact is a vector of features: the appearances of its
+words and noise are summed and passed through a fixed random network of two tanh layers, so that
+the look of a word depends on the other words. The target is the concatenation of the vectors of
+the three words: an embedding, not a class.
 """
 
 import itertools
@@ -88,7 +88,7 @@ def make_facts(seed: int) -> list[Facts]:
 
 
 def average_precisions(embedded: Tensor, facts: Facts) -> Tensor:
-    """Return the average precision of each fact, [F]: its task's test pictures ranked by distance."""
+    """Return the average precision of each fact, [F], over the test pictures ranked by distance."""
     order = torch.cdist(facts.targets, embedded).argsort(1)
     relevant = facts.labels["test"][order] == torch.arange(len(facts.targets)).unsqueeze(1)
     precision = relevant.cumsum(1) / torch.arange(1, relevant.shape[1] + 1)

@@ -51,7 +51,7 @@ def discovery(model, images, device, repeats):
 
 
 def edits(structure, names, device, repeats):
-    """Grow the groups by a sixteenth and prune them again; time the edit and a copy of its tensors."""
+    """Grow groups by a sixteenth and prune them again; time the edit and a copy of its tensors."""
     rows = []
     for _ in range(repeats):
         plan = gm.Plan(grow={n: max(1, structure.groups[n].width // 16) for n in names})
