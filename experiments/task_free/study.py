@@ -2,7 +2,7 @@
 
     python experiments/task_free/study.py detection     # which shifts are detected, and how soon
     python experiments/task_free/study.py learning      # how well task-free learners do
-    python experiments/task_free/study.py cost  # time added by the extra parts
+    python experiments/task_free/study.py cost          # time that the extra parts add
     python experiments/task_free/study.py tables        # the tables, from results.json
 
 Every number is saved to results.json as soon as it is known, and not measured again. Detectors
