@@ -58,7 +58,7 @@ def summarise(
     """
     with first.frozen(), second.frozen():
         mine, theirs = all_tasks(first), all_tasks(second)
-        diff = diff_runs(first, second)
+        diff = diff_runs(first.at(), second.at())
     before, after = diff.before, diff.after
     sizes: dict[str, tuple[int | None, int | None]] = {
         "units": (_units(before), _units(after)),
