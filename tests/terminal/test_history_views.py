@@ -275,14 +275,16 @@ def test_a_unit_of_the_last_task_has_no_importance_yet(lives: TopologyHistory) -
 
 def test_a_units_worth_is_that_of_the_store(lives: TopologyHistory) -> None:
     summary = unit.summarise(lives, "features.0", 10)
-    for worth in summary.worths:
+    for worth in summary.measurements:
         values = lives.importance(worth.task)["features.0"]
         assert worth.importance == values[10]
         assert worth.of_mean == pytest.approx(values[10] * len(values) / sum(values.values()))
     assert summary.rank == 1 + sum(value > values[10] for value in values.values())
     text = printed(unit.render_unit(summary, ascii=True), 80)
     shown = re.findall(r"^permutation \d +([\d.]+) ", text, re.M)
-    assert [float(number) for number in shown] == [worth.importance for worth in summary.worths]
+    assert [float(number) for number in shown] == [
+        worth.importance for worth in summary.measurements
+    ]
 
 
 @pytest.mark.parametrize(
