@@ -1,4 +1,4 @@
-"""The browser driven by Textual's pilot: what a person at the keys would see."""
+"""The browser, driven by Textual's pilot as a user at the keys would."""
 
 import asyncio
 import csv
@@ -31,7 +31,7 @@ NAMES = ["digits 0/1", "digits 2/3", "digits 4/5"]
 
 
 class Recording:
-    """A structure and its tracker, to go on writing while a browser is open."""
+    """A structure and its tracker, which write while a browser is open."""
 
     def __init__(self, path: Path) -> None:
         self.structure = FakeStructure({"fc1": 12, "[b]fc2": 8}, outputs=4)
@@ -43,8 +43,8 @@ class Recording:
         self.structure.begin_task(name)
         if len(self.names) > 1:
             self.structure.edit(grow={"fc1": 4}, reason="growth & why")
-            doomed = self.structure.groups["[b]fc2"].unit_ids[-1:]
-            self.structure.edit(prune={"[b]fc2": list(doomed)}, reason="pruned [red]below")
+            pruned = self.structure.groups["[b]fc2"].unit_ids[-1:]
+            self.structure.edit(prune={"[b]fc2": list(pruned)}, reason="pruned [red]below")
         accuracy = {f"accuracy/{n}": 0.9 + 0.01 * i for i, n in enumerate(self.names)}
         omega = {"fc1": 0.5, "[b]fc2": 0.1}
         self.tracker.snapshot(metrics=accuracy, omega=omega)
@@ -76,7 +76,7 @@ def drive(
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
-    """Wait until the browser has looked at the file again."""
+    """Wait until the browser has read the file again."""
     for _ in range(200):
         if condition():
             return
@@ -193,7 +193,7 @@ def test_a_growing_history_is_followed(recording: Recording, tmp_path: Path) -> 
         recording.structure.edit(grow={"fc1": 1})
         await until(pilot, lambda: app.grid.board.total[-1].born == 1)
         assert grid(app)[1].split()[-1] == "25"
-        assert app.grid.column == 2  # who looks at the past is left alone
+        assert app.grid.column == 2  # a cursor on an earlier task stays there
         assert "live" in str(app.query_one("#middle").border_title)
 
     drive([watched(tmp_path)], act, poll=0.05)

@@ -239,7 +239,7 @@ def test_resume_can_rewind_to_a_checkpoint_in_the_middle_of_a_task(
 
 @pytest.fixture
 def rewound(structure: FakeStructure, path: Path) -> Callable[[str, bool], TopologyHistory]:
-    """A function that rewinds three tasks with frozen units and returns the history."""
+    """Return a function that rewinds a history of three tasks with frozen units."""
     structure.begin_task("a")
     events = {}
     with TopologyTracker(structure, path) as tracker:
@@ -274,7 +274,7 @@ def _stretches(history: TopologyHistory) -> dict[str, dict[int, tuple[tuple[str,
 
 
 def test_rewinding_to_a_task_restores_its_frozen_units(rewound) -> None:
-    """What task b ended, the stretches of fc1#1 and fc2#0, goes on as after task a."""
+    """The stretches of fc1#1 and fc2#0, which task b ended, go on as after task a."""
     with rewound("a", True) as history:
         assert _stretches(history) == {
             "fc1": {0: (("a", "a"),), 1: (("a", "a"),)},
@@ -297,13 +297,39 @@ def test_rewinding_before_a_snapshot_undoes_it_whole(rewound) -> None:
 
 
 def test_rewinding_between_two_snapshots_of_a_task_keeps_the_first(rewound) -> None:
-    """Importance of the second snapshot, of units that are gone, is deleted."""
+    """Importance of the second snapshot is of units that no longer exist: it is deleted."""
     with rewound("ab", "after the snapshot of b") as history:
         assert history.tasks()[1].finished is not None
         assert history.metrics("b") == {"loss": 0.5}
         assert history.importance("b") == {}
         assert history.frozen_units()["fc2"] == ()
         assert history.widths() == {"fc1": {"a": 6, "b": 7}, "fc2": {"a": 4, "b": 4}}
+
+
+def test_rewinding_to_a_snapshot_deletes_the_next_without_an_edit_between(
+    structure: FakeStructure, path: Path
+) -> None:
+    structure.begin_task("a")
+    with TopologyTracker(structure, path) as tracker:
+        tracker.snapshot(omega={"fc1": 1.0})
+        kept = tracker.last_event
+        tracker.snapshot(omega={"fc1": 2.0})
+    TopologyTracker.resume(structure, path, rewind=kept).close()
+    with TopologyHistory(path) as history:
+        assert history.importance("a") == history.consumers("a") == {}
+        assert [event.event for event in history.log()][-1] == kept
+
+
+def test_rewinding_to_the_last_event_changes_nothing(structure: FakeStructure, path: Path) -> None:
+    structure.begin_task("a")
+    with TopologyTracker(structure, path) as tracker:
+        tracker.snapshot(omega={"fc1": 1.0}, metrics={"loss": 0.5}, frozen={"fc1": [0]})
+        kept = tracker.last_event
+    with TopologyHistory(path) as history:
+        before = history.at(), history.importance("a"), history.lifelines()
+    TopologyTracker.resume(structure, path, rewind=kept).close()
+    with TopologyHistory(path) as history:
+        assert (history.at(), history.importance("a"), history.lifelines()) == before
 
 
 def test_a_stretch_ended_by_a_task_that_is_rewound_can_end_again(

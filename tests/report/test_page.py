@@ -134,7 +134,7 @@ def test_several_runs_are_compared_and_told_apart(facts: RunSummary) -> None:
     assert len(rows) == 2
     assert rows[0][3].startswith(f"{100 * (facts.average_accuracy or 0):.1f}%")
     (template,) = page.all("template")
-    template.children.clear()  # inert: what a saved figure takes along
+    template.children.clear()  # not rendered: styles of a saved figure
     ids = [e.attributes["id"] for e in page.walk() if "id" in e.attributes]
     assert len(ids) == len(set(ids))
     assert "comparison" in ids

@@ -1,4 +1,4 @@
-"""What the views of a history print: whole, and whether the numbers add up."""
+"""Printed tables of a history: their whole text, and sums of the printed numbers."""
 
 import json
 import re
