@@ -115,7 +115,7 @@ def _importance(history: TopologyHistory, board: Board, group: str, task: int) -
         short(value, digits=1) for value in (numbers.mean, numbers.least, numbers.most)
     )
     yield Text(
-        f"\nimportance {mean} in the mean, {least} to {most}; "
+        f"\nmean importance {mean}, from {least} to {most}; "
         f"{numbers.zeros:,} of {numbers.units:,} units unused (exactly 0)"
     )
     values = history.importance(task)[group]

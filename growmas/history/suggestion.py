@@ -1,8 +1,9 @@
 """Suggestions for names that a history does not have."""
 
 from collections.abc import Sequence
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
+_LEAST_SIMILAR = 0.6  # the ratio from which difflib calls two texts close matches
 _MOST_LISTED = 12
 
 
@@ -16,6 +17,11 @@ def suggest(wanted: str, valid: Sequence[str]) -> str:
         return "it has none"
     shown = valid if len(valid) <= _MOST_LISTED else [*valid[: _MOST_LISTED - 1], "…"]
     listed = ", ".join(shown)
-    lower = {name.lower(): name for name in reversed(valid)}
-    near = get_close_matches(wanted.lower(), lower, n=1)
-    return f"did you mean {lower[near[0]]!r}? It has: {listed}" if near else f"it has: {listed}"
+    similarity = [_similarity(wanted, name) for name in valid]
+    if max(similarity) < _LEAST_SIMILAR:
+        return f"it has: {listed}"
+    return f"did you mean {valid[similarity.index(max(similarity))]!r}? It has: {listed}"
+
+
+def _similarity(first: str, second: str) -> float:
+    return SequenceMatcher(None, first.lower(), second.lower()).ratio()

@@ -39,7 +39,7 @@ _NONE: Mapping[str, Mapping[int, int]] = {}
 
 
 class TopologyTracker(Closeable):
-    """Records the life of every unit of a structure in an SQLite file.
+    """A recorder of the life of every unit of a structure, in an SQLite file.
 
     The units that the structure has now are written at once; every later edit is written
     automatically, in one transaction, when the structure commits it. `snapshot` adds what is known

@@ -39,7 +39,7 @@ def draw_size(run: RunSummary) -> Figure | None:
     return Figure(
         key="size",
         title="Size and success",
-        caption="What the network cost, and what it was worth, at the end of each task.",
+        caption="Parameters and mean accuracy over the tasks so far, at the end of each task.",
         drawing=drawing,
         numbers=_numbers(run),
     )
