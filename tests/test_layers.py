@@ -46,7 +46,7 @@ WITHOUT_TORCH = {
     *("shift", "metrics", "errors", "config"),
 }
 
-LIVE = {"growmas.history.observed"}
+LIVE = {"growmas.history.external_model"}
 """Modules of those parts that look at live networks; they are imported when one is given."""
 
 

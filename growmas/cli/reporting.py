@@ -8,7 +8,7 @@ from rich.console import Console
 
 from growmas.cli.reading import HISTORY, open_history
 from growmas.errors import RunError
-from growmas.report import RunFacts, read_facts, write_figures, write_report
+from growmas.report import RunSummary, read_summary, write_figures, write_report
 from growmas.terminal.result import read_results
 
 METRICS = "metrics.json"
@@ -37,23 +37,23 @@ def report(
         console.print(f"{len(paths)} figures written to {figures}", markup=False)
 
 
-def _read(name: str, root: Path) -> RunFacts:
+def _read(name: str, root: Path) -> RunSummary:
     with open_history(name, root) as history:
         folder = history.path.parent
         results = read_results(folder) if (folder / METRICS).is_file() else None
         title = folder.name if history.path.name == HISTORY else history.path.stem
         known = results.get("name", title) if results else title
-        return read_facts(history, str(known), results=results)
+        return read_summary(history, str(known), results=results)
 
 
-def _told_apart(runs: Sequence[RunFacts], names: Sequence[str]) -> list[RunFacts]:
+def _told_apart(runs: Sequence[RunSummary], names: Sequence[str]) -> list[RunSummary]:
     """Runs whose names are all different: by how they were asked for, if need be."""
     if len({run.name for run in runs}) == len(runs):
         return list(runs)
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
-def _stem(runs: Sequence[RunFacts]) -> str:
+def _stem(runs: Sequence[RunSummary]) -> str:
     """The name of the page where none is given."""
     if len(runs) > 1:
         return "report"

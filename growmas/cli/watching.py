@@ -26,10 +26,10 @@ def watch(names: Sequence[str], root: Path) -> None:
         raise RunError("growmas watch needs a terminal; growmas show and growmas log print")
     paths = [_path(name, root) for name in names] or _all_below(root)
     from growmas.browser.app import Browser
-    from growmas.browser.source import Source
+    from growmas.browser.watched_run import WatchedRun
 
     titles = list(names) or [str(path.parent.relative_to(root)) for path in paths]
-    Browser([Source(*pair) for pair in zip(titles, paths, strict=True)]).run()
+    Browser([WatchedRun(*pair) for pair in zip(titles, paths, strict=True)]).run()
 
 
 def _in_a_terminal() -> bool:

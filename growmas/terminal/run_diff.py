@@ -13,7 +13,7 @@ from rich.text import Text
 from growmas.history import TopologyHistory
 from growmas.history.differences import diff_runs
 from growmas.history.records import GroupState, NetworkState
-from growmas.terminal.asking import all_tasks
+from growmas.terminal.lookup import all_tasks
 from growmas.terminal.numbers import Pair, number_table, pairs
 from growmas.terminal.symbols import Symbols, symbols
 from growmas.terminal.tables import plain_table, with_notes
@@ -58,7 +58,7 @@ def summarise(
     """
     with first.frozen(), second.frozen():
         mine, theirs = all_tasks(first), all_tasks(second)
-        diff = diff_runs(first, second)
+        diff = diff_runs(first.at(), second.at())
     before, after = diff.before, diff.after
     sizes: dict[str, tuple[int | None, int | None]] = {
         "units": (_units(before), _units(after)),

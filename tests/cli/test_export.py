@@ -62,7 +62,7 @@ def test_without_a_file_it_is_printed(run: Path, capsys: pytest.CaptureFixture[s
         ({"graph": "lineage", "table": "units"}, "say what to export"),
         ({"graph": "network"}, "expected one of architecture, lineage"),
         ({"graph": "architecture", "format": "png"}, "'json', 'graphml', 'dot', 'mermaid'"),
-        ({"graph": "architecture", "task": "c"}, "no task 'c'; did you mean"),
+        ({"graph": "architecture", "task": "c"}, "no task 'c'; it has: a, b"),
         ({"graph": "architecture", "group": "fc1"}, "--group means nothing with --graph"),
         ({"graph": "lineage", "task": "a"}, "--task means nothing with --graph lineage"),
         ({"graph": "lineage", "group": "fc"}, "no group 'fc'; did you mean 'fc"),

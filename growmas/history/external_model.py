@@ -1,4 +1,4 @@
-"""A model that somebody else changes: looked at now and again, never touched."""
+"""A model that other code prunes or grows: scanned at every snapshot, never changed here."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,29 +25,29 @@ from growmas.structure.units.placement import placements
 
 
 @dataclass(frozen=True)
-class External:
-    """What somebody else did to a model between two looks.
+class ExternalChange:
+    """Units that other code added to and removed from a model between two scans.
 
     Attributes:
-        born: Group name -> ids of the units that came.
-        died: Group name -> ids of the units that went.
-        known: Names of the groups whose survivors were told by their values. Of the others only
-            the number is known, and those that stood last are taken for the ones that went.
+        born: Group name -> ids of the units added.
+        died: Group name -> ids of the units removed.
+        recognised: Names of the groups whose remaining units were recognised by their values. Of
+            the others only the number is known, and the last units count as removed.
     """
 
     born: dict[str, tuple[int, ...]] = field(default_factory=dict)
     died: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    known: tuple[str, ...] = ()
+    recognised: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.born or self.died)
 
 
 @dataclass(frozen=True)
-class _Look:
-    """What was seen: groups with ids, a value of each unit, operations and data flow.
+class _Scan:
+    """State of a model: groups with ids, a value of each unit, operations and data flow.
 
-    `next_ids` has groups that are gone, too, in case one of that name comes back.
+    `next_ids` also has groups that were removed, in case one of that name comes back.
     """
 
     groups: dict[str, UnitGroup]
@@ -57,17 +57,17 @@ class _Look:
     next_ids: Mapping[str, int] = field(default_factory=dict)
 
 
-class Observed:
-    """The units of a model as others leave it.
+class ExternalModel:
+    """The units of a model that other code changes.
 
-    With example inputs the groups are those of `Structure`; without, every layer with output
-    channels of its own is a group, data flow and FLOPs are not known, and a unit's importance is
-    Σ Ω θ² over the weights that make it.
+    With example inputs the groups are those of `Structure`. Without them, every layer with output
+    channels of its own is a group, data flow and FLOPs are unknown, and a unit's importance is
+    Σ Ω θ² over its incoming weights.
 
     Attributes:
         model: The network.
-        tasks: None; tasks are named at their snapshots.
-        task: 0.
+        tasks: Always empty; tasks are named at their snapshots.
+        task: Always 0.
     """
 
     tasks: tuple[str, ...] = ()
@@ -76,34 +76,34 @@ class Observed:
     def __init__(
         self, model: nn.Module, example_inputs: Any = None, forward: StructureForward | None = None
     ) -> None:
-        """Look at `model`.
+        """Scan `model`.
 
         Raises:
-            SurgeryError: With example inputs: see `Structure`.
+            SurgeryError: If the model cannot be analysed on the example inputs.
         """
         self.model = unwrapped(model)
         self._inputs = example_inputs
         self._forward = forward or example_forward
-        self._seen = self._look()
+        self._scan = self._scan_model()
 
     @property
     def groups(self) -> Mapping[str, UnitGroup]:
-        """Group name -> group, as last looked at."""
-        return self._seen.groups
+        """Group name -> group, as last scanned."""
+        return self._scan.groups
 
     @contextmanager
-    def looking(self) -> Iterator[External]:
-        """Look again: what has changed since, which is forgotten if the context fails."""
-        before = self._seen
-        self._seen, change = _matched(before, self._look())
+    def rescanned(self) -> Iterator[ExternalChange]:
+        """Scan the model again and yield what changed; keep the old scan if the context fails."""
+        before = self._scan
+        self._scan, change = _match_units(before, self._scan_model())
         try:
             yield change
         except BaseException:
-            self._seen = before
+            self._scan = before
             raise
 
     def architecture(self, *, count_flops: bool = True) -> Architecture:
-        """Layers, operations and data flow as they are now; see `Structure.architecture`."""
+        """Return the current layers, operations and data flow, as `Structure.architecture` does."""
         flops: dict[str, int] = {}
         if count_flops and self._inputs is not None:
             with uncompiled(self.model):
@@ -116,17 +116,17 @@ class Observed:
             for name, module in self.model.named_modules()
             if module._parameters
         )
-        operations = operations_now(self._seen.operations, layers)
+        operations = operations_now(self._scan.operations, layers)
         parameters = sum(p.numel() for p in self.model.parameters())
-        return Architecture(layers, operations, self._seen.flow, parameters, flops.get(""))
+        return Architecture(layers, operations, self._scan.flow, parameters, flops.get(""))
 
     def saliency(self, omega: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """How much every unit matters, [U] by group name."""
+        """Return the importance of every unit, [U] by group name."""
         which = "in" if self._inputs is None else "out"
         return unit_saliency(self.model, self.groups, omega, which=which)
 
     def consumers(self, omega: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """Which layers a unit matters to; nothing where the data flow is not known."""
+        """Return each layer's part of the importance; empty where the data flow is unknown."""
         if self._inputs is None:
             return {}
         return consumer_saliency(self.model, self.groups, omega)
@@ -134,21 +134,21 @@ class Observed:
     def subscribe(
         self, listener: Callable[[Any], Any], *, begun: Callable[[str], None] | None = None
     ) -> Callable[[], None]:
-        """Nothing is told; there is nobody who would."""
+        """Accept a listener and never call it: this model does not report its changes."""
         return lambda: None
 
-    def _look(self) -> _Look:
+    def _scan_model(self) -> _Scan:
         if self._inputs is None:
             groups = {
                 name: _layer_group(name, module, axes)
                 for name, module in self.model.named_modules()
                 if (axes := axes_of(module)) is not None and axes.produces
             }
-            return _Look(groups, _values(self.model, groups))
+            return _Scan(groups, _values(self.model, groups))
         with uncompiled(self.model):
             found = discover(self.model, self._inputs, self._forward)
         values = _values(self.model, found.groups)
-        return _Look(found.groups, values, found.operations, found.flow)
+        return _Scan(found.groups, values, found.operations, found.flow)
 
 
 def _layer_group(name: str, module: nn.Module, axes: LayerAxes) -> UnitGroup:
@@ -158,7 +158,7 @@ def _layer_group(name: str, module: nn.Module, axes: LayerAxes) -> UnitGroup:
 
 
 def _values(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str, list[float]]:
-    """A value of each unit that cutting other layers leaves alone: a bias, or a norm's gain."""
+    """Return a value per unit that pruning other layers does not change: bias or norm gain."""
     found = {}
     for name, group in groups.items():
         for place in placements(model, group, ("out", "norm")):
@@ -168,15 +168,15 @@ def _values(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str, list
     return found
 
 
-def _matched(before: _Look, now: _Look) -> tuple[_Look, External]:
-    """The groups as they are now with the ids of those who survived, and who came and went."""
+def _match_units(before: _Scan, now: _Scan) -> tuple[_Scan, ExternalChange]:
+    """Give units of the new scan their ids, and return it with the units added and removed."""
     groups: dict[str, UnitGroup] = {}
     born: dict[str, tuple[int, ...]] = {}
     died = {name: g.unit_ids for name, g in before.groups.items() if name not in now.groups}
-    known = []
+    recognised = []
     for name, group in now.groups.items():
         old = before.groups.get(name)
-        kept, told = _survivors(old, group, before.values.get(name), now.values.get(name))
+        kept, by_value = _remaining(old, group, before.values.get(name), now.values.get(name))
         first = old.next_id if old else before.next_ids.get(name, 0)
         fresh = tuple(range(first, first + group.width - len(kept)))
         groups[name] = replace(group, unit_ids=(*kept, *fresh), next_id=first + len(fresh))
@@ -185,23 +185,25 @@ def _matched(before: _Look, now: _Look) -> tuple[_Look, External]:
             born[name] = fresh
         if gone:
             died[name] = gone
-            known += [name] * told
+            recognised += [name] * by_value
     next_ids = {**before.next_ids, **{name: g.next_id for name, g in before.groups.items()}}
-    return replace(now, groups=groups, next_ids=next_ids), External(born, died, tuple(known))
+    return replace(now, groups=groups, next_ids=next_ids), ExternalChange(
+        born, died, tuple(recognised)
+    )
 
 
-def _survivors(
+def _remaining(
     old: UnitGroup | None,
     group: UnitGroup,
     before: list[float] | None,
     now: list[float] | None,
 ) -> tuple[tuple[int, ...], bool]:
-    """Ids of the old units that are there still, and whether their values told."""
+    """Return the ids of the old units that remain, and True if their values identified them."""
     if old is None:
         return (), False
     if group.width < old.width and before and now and len({*before}) == len(before):
-        place = {value: index for index, value in enumerate(before)}
-        found = [place.get(value, -1) for value in now]
+        position = {value: index for index, value in enumerate(before)}
+        found = [position.get(value, -1) for value in now]
         if found == sorted(found) and found[0] >= 0:
             return tuple(old.unit_ids[index] for index in found), True
     return old.unit_ids[: group.width], False

@@ -1,4 +1,4 @@
-"""A run as the browser follows it: its file, opened again where it was replaced."""
+"""A run that the browser follows; its file is opened again if it was replaced."""
 
 import json
 import os
@@ -16,14 +16,14 @@ EMPTY = Board((), False, {}, (), {}, (), ())
 
 
 @dataclass
-class Source:
+class WatchedRun:
     """One run.
 
     Attributes:
-        name: What the list of runs calls it.
-        path: Of its history; it may not be there yet.
-        board: What was last read.
-        trouble: Why nothing could be read, in the words of the error; None if all is well.
+        name: Name in the list of runs.
+        path: File of its history, which may not exist yet.
+        board: Board as last read.
+        trouble: Message of the error if nothing could be read, else None.
     """
 
     name: str
@@ -36,11 +36,11 @@ class Source:
 
     @property
     def history(self) -> TopologyHistory | None:
-        """The open history; None if there is none to read."""
+        """The open history; None if the file could not be read."""
         return self._history
 
     def events(self, task: int) -> Sequence[EventRecord]:
-        """What happened during a task, beginnings and snapshots left out.
+        """Return the events of a task without its beginning and snapshots.
 
         Raises:
             HistoryError: If the file cannot be read.
@@ -55,7 +55,7 @@ class Source:
         return self._events.get(self.board.tasks[task], ())
 
     def refresh(self) -> bool:
-        """Read again if somebody has written since; returns whether something is new."""
+        """Read again if the file has changed; return True if something is new."""
         try:
             state = self._state()
             if state == self._seen:
@@ -79,7 +79,7 @@ class Source:
         self._history, self._seen, self._events = None, None, None
 
     def _state(self) -> tuple[int, int]:
-        """Which file it is, and who last wrote it."""
+        """Return the file's inode and the version of its contents."""
         try:
             identity = os.stat(self.path).st_ino
         except OSError:
@@ -90,7 +90,7 @@ class Source:
 
     @property
     def remark(self) -> str:
-        """Method, tasks and accuracy, where the run has a metrics.json."""
+        """Method, number of tasks and accuracy; "history" without a metrics.json."""
         try:
             results = json.loads((self.path.parent / "metrics.json").read_text(encoding="utf-8"))
             rows, tasks = results["accuracy"], len(results["tasks"])

@@ -1,4 +1,4 @@
-"""What a report tells of a run, read from its history and, where it has them, its metrics."""
+"""The summary of a run for a report, read from its history and its metrics.json."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,24 +21,24 @@ from growmas.report.unit_map import UnitMap, map_units
 from growmas.terminal.result import RunResult
 
 MAPPED = 6
-"""So many groups, those that changed most, have their units drawn."""
+"""Number of groups whose units are drawn: those that changed most."""
 MAPPED_OF_MANY_TASKS = 4
 
 
 @dataclass(frozen=True)
-class GroupFacts:
+class GroupSummary:
     """A group of units over T tasks; tuples have one entry per task.
 
     Attributes:
-        name: Its name.
-        kind: What its units are.
-        ever: How many units ever lived.
+        name: Name of the group.
+        kind: Kind of its units, such as "neurons".
+        ever: Number of units that ever lived.
         turnover: Units before, born, died and after.
-        fresh: Units born during the task and alive at its end.
-        importance: In a few numbers; None where it was not measured.
+        fresh: Number of units born during the task and alive at its end.
+        importance: Importance summed up; None where it was not measured.
         cohorts: Units by the task of their birth, and how many of them live.
-        links: (birth task of a unit, birth task of the one it was split from or took the place
-            of, "split" or "replaced") -> number of units.
+        links: (birth task of a unit, birth task of the unit that it was split from or replaced,
+            "split" or "replaced") -> number of units.
     """
 
     name: str
@@ -52,34 +52,34 @@ class GroupFacts:
 
     @property
     def changed(self) -> int:
-        """Births and deaths, all tasks together."""
+        """Number of births and deaths in all tasks."""
         return sum(each.born + each.died for each in self.turnover)
 
 
 @dataclass(frozen=True)
-class RunFacts:
+class RunSummary:
     """A run over T tasks; tuples have one entry per task.
 
     Attributes:
-        name: What the report calls it.
-        result: What its metrics.json says; None for a history alone.
-        tasks: Names.
-        unfinished: The last task if it has no snapshot yet, else None.
-        groups: In the structure's order.
+        name: Name of the run in the report.
+        result: Contents of its metrics.json; None for a history alone.
+        tasks: Names of the tasks.
+        unfinished: Name of the last task if it has no snapshot yet, else None.
+        groups: Groups in the structure's order.
         total: Units before, born, died and after, summed over groups.
         sizes: Units, parameters and FLOPs; None where they were not written.
         accuracy: R[i][j], accuracy on task j after task i; None where it was not measured.
-        mean_accuracy: After each task, over the tasks so far.
-        events: Changes of the structure, and what was noted, in order.
-        layers: As the last task left them.
-        maps: The units of the groups that changed most, drawn as `UnitMap` says.
+        mean_accuracy: Mean accuracy over the tasks so far, after each task.
+        events: Changes of the structure and notes, in order.
+        layers: Layers at the end of the last task.
+        maps: Group name -> map of its units, for the groups that changed most.
     """
 
     name: str
     result: RunResult | None
     tasks: tuple[str, ...]
     unfinished: str | None
-    groups: tuple[GroupFacts, ...]
+    groups: tuple[GroupSummary, ...]
     total: tuple[Turnover, ...]
     sizes: tuple[SizeRecord | None, ...]
     accuracy: tuple[tuple[float | None, ...], ...]
@@ -90,7 +90,7 @@ class RunFacts:
 
     @property
     def matrix(self) -> tuple[tuple[float, ...], ...]:
-        """The rows of `accuracy` up to the first that lacks a task learnt by then."""
+        """Rows of `accuracy` up to the first that lacks a task learnt so far."""
         rows: list[tuple[float, ...]] = []
         for i, row in enumerate(self.accuracy):
             known = tuple(value for value in row[: i + 1] if value is not None)
@@ -101,34 +101,34 @@ class RunFacts:
 
     @property
     def average_accuracy(self) -> float | None:
-        """ACC over the tasks learnt; None if it cannot be told."""
+        """ACC over the tasks learnt; None if it was not measured."""
         return average_accuracy(self.matrix) if self.matrix else None
 
     @property
     def backward_transfer(self) -> float | None:
-        """BWT over the tasks learnt; None if it cannot be told."""
+        """BWT over the tasks learnt; None if it was not measured."""
         return backward_transfer(self.matrix) if self.matrix else None
 
     @property
     def forgetting(self) -> float | None:
-        """Forgetting over the tasks learnt; None if it cannot be told."""
+        """Forgetting over the tasks learnt; None if it was not measured."""
         return forgetting(self.matrix) if self.matrix else None
 
     @property
-    def by_change(self) -> tuple[GroupFacts, ...]:
-        """Groups, the one that changed most first."""
+    def by_change(self) -> tuple[GroupSummary, ...]:
+        """Groups, those that changed most first."""
         return tuple(sorted(self.groups, key=lambda group: (-group.changed, -group.ever)))
 
 
-def read_facts(
+def read_summary(
     history: TopologyHistory, name: str, *, results: Mapping[str, Any] | None = None
-) -> RunFacts:
+) -> RunSummary:
     """Read a run, from one state of its file.
 
     Args:
-        history: Its history; it may still be written.
-        name: What the report calls it.
-        results: The contents of its metrics.json, if it has one.
+        history: History of the run; a tracker may still write it.
+        name: Name of the run in the report.
+        results: Contents of its metrics.json, if it has one.
 
     Raises:
         HistoryError: If the history has no task yet.
@@ -138,7 +138,7 @@ def read_facts(
         tasks = history.tasks()
         if not tasks:
             raise HistoryError(
-                f"{history.path} has no task yet: its tracker has only just begun; look again later"
+                f"{history.path} has no task yet: its tracker has only just begun; try again later"
             )
         names = tuple(task.name for task in tasks)
         groups = _groups(history, names)
@@ -146,7 +146,7 @@ def read_facts(
         changed = sorted(groups, key=lambda group: (-group.changed, -group.ever))[
             : MAPPED if len(names) <= 40 else MAPPED_OF_MANY_TASKS
         ]
-        return RunFacts(
+        return RunSummary(
             name=name,
             result=None if results is None else RunResult.read(results),
             tasks=names,
@@ -168,7 +168,7 @@ def read_facts(
         )
 
 
-def _groups(history: TopologyHistory, tasks: Sequence[str]) -> tuple[GroupFacts, ...]:
+def _groups(history: TopologyHistory, tasks: Sequence[str]) -> tuple[GroupSummary, ...]:
     turnover, importance = history.turnover(), history.importance_summary()
     found = []
     for group in history.groups():
@@ -176,7 +176,7 @@ def _groups(history: TopologyHistory, tasks: Sequence[str]) -> tuple[GroupFacts,
         fresh = {cohort.task: cohort.alive[cohort.task] for cohort in cohorts if not cohort.initial}
         measured = importance.get(group.name, {})
         found.append(
-            GroupFacts(
+            GroupSummary(
                 name=group.name,
                 kind=group.kind,
                 ever=group.ever,
@@ -193,14 +193,14 @@ def _groups(history: TopologyHistory, tasks: Sequence[str]) -> tuple[GroupFacts,
 def _links(
     history: TopologyHistory, group: str, tasks: Sequence[str]
 ) -> dict[tuple[int, int, str], int]:
-    """How many units of which birth task come from units of which birth task, and how."""
+    """Count units by their birth task, the birth task of their origin, and how they came of it."""
     lives = {line.unit: line for line in history.lifelines(group)}
     places = {task: i for i, task in enumerate(tasks)}
     links: dict[tuple[int, int, str], int] = {}
     for line in lives.values():
-        for source, how in ((line.parent, "split"), (line.replaced, "replaced")):
-            if source is not None:
-                key = (places[line.birth_task], places[lives[source].birth_task], how)
+        for origin, how in ((line.parent, "split"), (line.replaced, "replaced")):
+            if origin is not None:
+                key = (places[line.birth_task], places[lives[origin].birth_task], how)
                 links[key] = links.get(key, 0) + 1
     return links
 
