@@ -6,12 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from growmas.cli.reading import HISTORY, open_history
+from growmas.cli.reading import open_history
 from growmas.errors import RunError
 from growmas.report import RunFacts, read_facts, write_figures, write_report
-from growmas.terminal.result import read_results
-
-METRICS = "metrics.json"
+from growmas.runs import read_result
+from growmas.runs.finding import HISTORY
+from growmas.runs.result import METRICS
 
 
 def report(
@@ -40,10 +40,9 @@ def report(
 def _read(name: str, root: Path) -> RunFacts:
     with open_history(name, root) as history:
         folder = history.path.parent
-        results = read_results(folder) if (folder / METRICS).is_file() else None
+        result = read_result(folder) if (folder / METRICS).is_file() else None
         title = folder.name if history.path.name == HISTORY else history.path.stem
-        known = results.get("name", title) if results else title
-        return read_facts(history, str(known), results=results)
+        return read_facts(history, result.name if result else title, results=result)
 
 
 def _told_apart(runs: Sequence[RunFacts], names: Sequence[str]) -> list[RunFacts]:

@@ -7,7 +7,8 @@ from rich.console import Console
 
 from growmas.cli.output import Output
 from growmas.sweep import Sweep, plan_sweep, run_sweep
-from growmas.terminal.sweep import as_data, render_plan, render_sweep, summarise
+from growmas.sweep.summary import as_data, summarise
+from growmas.terminal.sweep import render_plan, render_sweep
 from growmas.terminal.sweep_progress import SweepProgress
 
 

@@ -7,8 +7,9 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from growmas.cli.reading import HISTORY, open_history
+from growmas.cli.reading import open_history
 from growmas.errors import HistoryError, RunError
+from growmas.runs.finding import HISTORY
 
 _PATIENCE, _PAUSE = 1.5, 0.25  # seconds
 

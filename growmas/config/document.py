@@ -9,8 +9,8 @@ from typing import NamedTuple
 import yaml
 
 from growmas.config.bundled import bundled_names
-from growmas.config.dialect import Loader, fault
-from growmas.config.wording import KeyPath, dotted, show
+from growmas.config.formatting import KeyPath, dotted, show
+from growmas.config.yaml_loader import Loader, fault
 from growmas.data.names import nearest
 from growmas.errors import ConfigError
 

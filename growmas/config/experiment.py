@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from growmas.config.formatting import KeyPath, dotted, show
 from growmas.config.methods import (
     ANSWER_BY_TASK,
     TASK_FREE,
@@ -16,7 +17,6 @@ from growmas.config.methods import (
     OvergrowConfig,
 )
 from growmas.config.record import Record
-from growmas.config.wording import KeyPath, dotted, show
 from growmas.data.names import Scenario, did_you_mean
 from growmas.data.sources import source_names
 

@@ -8,11 +8,11 @@ import yaml
 from pydantic import ValidationError
 
 from growmas.config.bundled import find_config
-from growmas.config.dialect import Dumper
 from growmas.config.document import Mistake, read_document
 from growmas.config.experiment import Experiment, conflicts
+from growmas.config.formatting import KeyPath, dotted, show
 from growmas.config.mistakes import explain
-from growmas.config.wording import KeyPath, dotted, show
+from growmas.config.yaml_loader import Dumper
 from growmas.errors import ConfigError
 
 _MACHINE = {"device", "threads"}  # they say where and how fast, not what

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from growmas.config.experiment import Experiment
-from growmas.config.wording import KeyPath, show
+from growmas.config.formatting import KeyPath, show
 from growmas.data.names import did_you_mean, nearest
 
 

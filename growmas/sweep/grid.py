@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from growmas.config.wording import short_keys
+from growmas.config.formatting import short_keys
 
 MOST_RUNS = 10_000
 """A sweep of more is a slip: `seed=1..100000`."""

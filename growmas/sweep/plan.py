@@ -8,8 +8,8 @@ from typing import Literal
 
 from growmas.config import Experiment, TaskFreeConfig, differences, load_config
 from growmas.errors import ConfigError, RunError
+from growmas.runs import read_result
 from growmas.sweep.grid import Axis, Grid, directory_names, read_grid
-from growmas.terminal.result import read_results
 
 State = Literal["new", "again", "resumed", "finished"]
 
@@ -196,7 +196,7 @@ def _state(folder: Path, experiment: Experiment) -> State:
         if any(not name.startswith("history.db") for name in strange):
             raise RunError(f"{folder} is not a run: move it, or name another folder with --out")
         return "again"
-    finished = read_results(folder).get("status") == "finished"
+    finished = read_result(folder).finished
     try:
         other = differences(load_config(folder / "config.yaml"), experiment)
     except ConfigError as error:

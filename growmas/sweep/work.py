@@ -14,10 +14,11 @@ from typing import IO, Protocol
 
 from growmas.atomic_write import atomic_write
 from growmas.errors import RunError
+from growmas.runs.finding import SWEEP
 from growmas.sweep.child import MARK, REFUSED
 from growmas.sweep.lock import only_one
 from growmas.sweep.plan import PlannedRun, Sweep
-from growmas.terminal.sweep import SUMMARY, SweepRun, as_data, look_at, summarise
+from growmas.sweep.summary import SweepRun, as_data, read_run, summarise
 
 LOGS = "logs"
 _CHILD = "growmas.sweep.child"
@@ -83,7 +84,7 @@ class _Work:
         self._sweep = sweep
         self._observer = observer
         self._held = held
-        self._runs = {run.name: look_at(sweep.folder, run.name, run.setting) for run in sweep.runs}
+        self._runs = {run.name: read_run(sweep.folder, run.name, run.setting) for run in sweep.runs}
 
     def go(self, jobs: int) -> tuple[SweepRun, ...]:
         waiting = list(self._sweep.waiting)
@@ -120,7 +121,7 @@ class _Work:
         run, code = worker.run, worker.process.returncode
         _close(worker.process)
         message = _why(code, worker.log) if code else ""
-        done = look_at(self._sweep.folder, run.name, run.setting, message)
+        done = read_run(self._sweep.folder, run.name, run.setting, message)
         self._runs[run.name] = done
         self._write()
         if self._observer:
@@ -128,7 +129,7 @@ class _Work:
 
     def _write(self) -> None:
         data = as_data(summarise(self._runs.values()))
-        with atomic_write(self._sweep.folder / SUMMARY) as fresh:
+        with atomic_write(self._sweep.folder / SWEEP) as fresh:
             fresh.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 

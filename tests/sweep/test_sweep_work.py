@@ -14,7 +14,7 @@ import pytest
 from growmas.errors import RunError
 from growmas.sweep import plan_sweep, run_sweep
 from growmas.sweep.lock import only_one
-from growmas.terminal.sweep import read_runs
+from growmas.sweep.summary import read_runs
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "digits_smoke.yaml"
@@ -165,8 +165,9 @@ def test_planning_and_working_never_import_torch(tmp_path):
 
 
 def test_a_real_run_is_what_it_is_alone(tmp_path, monkeypatch):
+    from growmas.experiment import run_experiment
+
     from growmas.config import load_config
-    from growmas.run import run_experiment
 
     monkeypatch.undo()
     small = ["stream.tasks=2", "stream.limit=20", "training.epochs=2"]

@@ -4,11 +4,10 @@ import torch
 from growmas.config import FinetuneConfig, GrowConfig, GrowmasConfig, MASConfig, TrainingConfig
 from growmas.data import load_source, split_stream
 from growmas.errors import RunError
+from growmas.experiment import build_method, build_optimizer
 from growmas.models import MLP
 from growmas.structure import Structure
 from growmas.training.learner import TaskAwareLearner
-from growmas.training.methods import build_method
-from growmas.training.optimizers import build_optimizer
 
 TRAINING = TrainingConfig(epochs=12, batch_size=32, learning_rate=3e-3)
 

@@ -19,7 +19,7 @@ from growmas.config import (
 from growmas.config import experiment as schema
 from growmas.errors import ConfigError
 
-BUNDLED = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
+BUNDLED = sorted(Path(__file__).parents[2].glob("configs/*.yaml"))
 
 GOOD = """\
 # A comment.

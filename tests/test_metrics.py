@@ -1,7 +1,7 @@
 import pytest
 
 from growmas.errors import DataError
-from growmas.training.metrics import average_accuracy, backward_transfer, forgetting
+from growmas.metrics import average_accuracy, backward_transfer, forgetting
 
 # Task 0 is learnt to 0.8, improves to 0.9 while task 1 is learnt, and falls to 0.6.
 LOWER = [[0.8], [0.9, 0.7], [0.6, 0.5, 1.0]]
