@@ -32,7 +32,7 @@ def test_one_task_neither_transfers_nor_forgets() -> None:
 
 @pytest.mark.parametrize("metric", [average_accuracy, backward_transfer, forgetting])
 def test_incomplete_matrices_are_refused(metric: type) -> None:
-    with pytest.raises(DataError, match="without rows"):
+    with pytest.raises(DataError, match="has no rows"):
         metric([])
     with pytest.raises(DataError, match="row 1 of the accuracy matrix has 1 entries"):
         metric([[0.8], [0.9]])

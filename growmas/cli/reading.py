@@ -21,7 +21,7 @@ def open_history(name: str, root: Path) -> TopologyHistory:
     """Open the history of a run, given by its directory, its name below `root`, or the file.
 
     Raises:
-        RunError: There is no such run (names the nearest), or it has no history.
+        RunError: The run does not exist (names the nearest), or has no history.
         HistoryError: The file is not a history that this growmas reads.
     """
     return TopologyHistory(find_history(name, root))

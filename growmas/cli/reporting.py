@@ -1,4 +1,4 @@
-"""`growmas report`. It never imports torch."""
+"""`growmas report`; it never imports torch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,9 +23,9 @@ def report(
     png: bool,
     overwrite: bool,
 ) -> None:
-    """Write the page, or the figures, or both, and say where they are."""
+    """Write the page, or the figures, or both, and print their paths."""
     if png and figures is None:
-        raise RunError("--png says how to write figures: say where with --figures FOLDER")
+        raise RunError("--png needs --figures FOLDER, the place for the figures")
     runs = _told_apart([_read(name, root) for name in names], names)
     console = Console(highlight=False, soft_wrap=True)
     if out is not None or figures is None:
@@ -46,14 +46,14 @@ def _read(name: str, root: Path) -> RunFacts:
 
 
 def _told_apart(runs: Sequence[RunFacts], names: Sequence[str]) -> list[RunFacts]:
-    """Runs whose names are all different: by how they were asked for, if need be."""
+    """Give runs different names: those on the command line, where needed."""
     if len({run.name for run in runs}) == len(runs):
         return list(runs)
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
 def _stem(runs: Sequence[RunFacts]) -> str:
-    """The name of the page where none is given."""
+    """Return the name of the page where none is given."""
     if len(runs) > 1:
         return "report"
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in runs[0].name) + "-report"

@@ -1,4 +1,4 @@
-"""`growmas sweep`. It never imports torch: the processes of its runs do."""
+"""`growmas sweep`; it never imports torch: the processes of its runs do."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def sweep_config(
     out: Path | None,
     dry_run: bool,
 ) -> int:
-    """Do a sweep with its progress shown, and print a table; 1 if a run failed, else 0."""
+    """Run a sweep, show its progress and print a table; return 1 if a run failed, else 0."""
     sweep = plan_sweep(config, overrides, directory=out, root=root)
     if dry_run:
         _show_plan(sweep, output)
@@ -33,7 +33,7 @@ def sweep_config(
         with SweepProgress(console, runs=len(sweep.runs), finished=finished) as progress:
             runs = run_sweep(sweep, jobs=jobs, observer=progress)
     except KeyboardInterrupt:
-        console.print("the same command goes on where this one stopped")
+        console.print("the same command continues where this one stopped")
         raise
     summary = summarise(runs)
     output.show(

@@ -14,7 +14,7 @@ def find_run(name: str, root: Path) -> Path:
     """Return the directory of a run, given by its path or its name below `root`.
 
     Raises:
-        RunError: There is no such run; names the nearest.
+        RunError: The run does not exist; names the nearest.
     """
     for folder in (Path(name), root / name):
         if (folder / METRICS).is_file():
@@ -30,7 +30,7 @@ def find_history(name: str, root: Path) -> Path:
     """Return the history of a run, given by its directory, its name below `root`, or the file.
 
     Raises:
-        RunError: There is no such run (names the nearest), or it has no history.
+        RunError: The run does not exist (names the nearest), or has no history.
     """
     for path in (Path(name), root / name):
         if path.is_file():

@@ -15,7 +15,7 @@ METRICS = "metrics.json"
 
 @dataclass(frozen=True)
 class RunResult:
-    """What one run reports.
+    """Result of one run.
 
     Attributes:
         name: Of the experiment.

@@ -1,7 +1,7 @@
 """One run of a sweep, in a process of its own that ends when the sweep does.
 
 The first line of the standard input says what to run, as JSON. The rest of it stays open while
-the sweep runs: its end tells this process that the sweep has ended, for whatever reason.
+the sweep runs: its end tells this process that the sweep has ended.
 """
 
 import json

@@ -98,5 +98,5 @@ def test_dropped_inputs_are_zero_and_the_others_scaled_up():
 def test_views_without_the_task_are_refused():
     learner, tasks = learner_of(GrowmasConfig(kind="growmas", grow=GrowConfig(units=4)))
     list(learner.learn(tasks[0]))
-    with pytest.raises(RunError, match="without the task they need a context"):
+    with pytest.raises(RunError, match="a context must infer it"):
         learner.method.predict(tasks[0].test.inputs, None)

@@ -13,11 +13,11 @@ from growmas.training.methods.viewed import Answering, Viewed
 from growmas.training.trial import Trials
 
 MEASURED_BATCHES = 4
-"""Batches that policies measure the new task on."""
+"""Batches on which policies measure the new task."""
 
 
 class Growmas(Viewed):
-    """The MAS penalty on a network that grows and prunes itself; old tasks see their views."""
+    """The MAS penalty on a network that grows and prunes itself; views answer old tasks."""
 
     manager: StructuralManager
 
@@ -61,7 +61,7 @@ class Growmas(Viewed):
         )
 
     def epoch_done(self, task: Task, epoch: int) -> None:
-        """Choose among overgrown units when it is time."""
+        """Choose among overgrown units after the epoch for it."""
         if self._select and self._select[1] == epoch and task.index:
             policy, _ = self._select
             self.manager.step(inputs_of(task), forward=through(task.head), only=policy)

@@ -44,7 +44,7 @@ class TaskFreeMAS:
         model: The network.
         mas: Importance over plateaus.
         buffer: Inputs and labels of the hardest samples; None before the first batch.
-        step: How many batches were learnt.
+        step: Number of batches learnt.
     """
 
     def __init__(

@@ -169,7 +169,7 @@ class TaskFreeLearner:
 
     @property
     def step(self) -> int:
-        """How many batches were learnt."""
+        """Number of batches learnt."""
         return self.memory.step
 
     @property
@@ -186,7 +186,6 @@ class TaskFreeLearner:
 
         Raises:
             ShiftError: The loss became NaN or infinite; the network was not updated.
-            GrowmasError: Raised by the parts.
         """
         memory = self.memory
         if memory.current < 0:
@@ -235,7 +234,7 @@ class TaskFreeLearner:
     def state_dict(self) -> dict[str, Any]:
         """Return everything as tensors and JSON values, network, optimizer and parts included.
 
-        Torch's global random state is left out, so dropout goes on differently.
+        Torch's global random state is left out.
         """
         generator = self.structure.generator
         return {
@@ -256,8 +255,7 @@ class TaskFreeLearner:
         Load into a learner made in the same way, from a network at its first widths.
 
         Raises:
-            ShiftError: Something is missing.
-            GrowmasError: Something does not fit.
+            GrowmasError: Something is missing or does not fit.
         """
         check_complete(state, self.state_dict())
         replaced = self.structure.load_state_dict(state["structure"])
@@ -357,9 +355,8 @@ class TaskFreeLearner:
             self._settle(old)
         elif self.memory.before.tasks < self.mas.tasks:
             self.mas.load_state_dict(self.memory.before.state_dict())
-            self.mas.consolidate(
-                [s.inputs for s in old], forward=self._outputs.forward(self.memory.current)
-            )
+            forward = self._outputs.forward(self.memory.current)
+            self.mas.consolidate([s.inputs for s in old], forward=forward)
             if self._norms is not None:
                 self.structure.remember_norms(affine=self._norms == "affine")
             self._snapshot()

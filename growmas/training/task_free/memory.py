@@ -10,13 +10,13 @@ from growmas.training.task_free.recent import Recent, Rewind
 
 @dataclass
 class StreamMemory:
-    """What a task-free learner keeps from one batch to the next, apart from network and penalty.
+    """State of a task-free learner between batches, apart from network and penalty.
 
     Attributes:
         before: The penalty as it was before the current context was consolidated.
         recent: The last batches.
-        rewind: The network as it was a few steps ago.
-        step: How many batches were learnt.
+        rewind: Earlier states of the network.
+        step: Number of batches learnt.
         current: Position of the context that is being learnt; -1 before the first batch.
         settled: True once the importance of the current context was consolidated.
         levels: The usual loss of each context.
