@@ -20,9 +20,9 @@ from cases import SEEDS, STUDIES
 
 from growmas.config import Experiment
 from growmas.data import hold_out, load_source, register_source
-from growmas.run import run_experiment
+from growmas.experiment import run_experiment
+from growmas.metrics import average_accuracy, forgetting
 from growmas.structure import Structure
-from growmas.training.metrics import average_accuracy, forgetting
 
 HERE = Path(__file__).parent
 HELD_OUT = "_held_out"

@@ -16,8 +16,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from growmas.config import load_config
-from growmas.run import run_experiment
-from growmas.training.metrics import average_accuracy, backward_transfer, forgetting
+from growmas.experiment import run_experiment
+from growmas.metrics import average_accuracy, backward_transfer, forgetting
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 METHODS = ("finetune", "mas", "growmas")

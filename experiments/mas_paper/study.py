@@ -17,8 +17,8 @@ from facts import FEATURES, SPORTS, average_precisions, make_facts
 
 from growmas import MAS, hebbian_importance, mas_importance
 from growmas.data import Split, batches, load_source, permuted_stream
+from growmas.metrics import average_accuracy, backward_transfer
 from growmas.models import MLP
-from growmas.training.metrics import average_accuracy, backward_transfer
 
 SEEDS = (1, 2, 3, 4, 5)
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

@@ -186,7 +186,7 @@ def learning(kind, name, seed):
         done = learner.learn(batch.inputs, batch.labels)
         seconds += time.process_time() - started
         shift = getattr(done, "shift", None)
-        deeds += [shift.deed] if shift else []
+        deeds += [shift.action] if shift else []
         seen = min(len(stream.tasks), batch.step // STEPS + 1)
         if (batch.step + 1) % 50 == 0:
             anytime.append(accuracy(learner, stream.tasks[:seen]))

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
 
 from growmas.errors import HistoryError
 from growmas.history import TopologyHistory
@@ -18,7 +17,7 @@ from growmas.history.records import (
 )
 from growmas.metrics import average_accuracy, backward_transfer, forgetting
 from growmas.report.unit_map import UnitMap, map_units
-from growmas.terminal.result import RunResult
+from growmas.runs import RunResult
 
 MAPPED = 6
 """Number of groups whose units are drawn: those that changed most."""
@@ -121,7 +120,7 @@ class RunSummary:
 
 
 def read_summary(
-    history: TopologyHistory, name: str, *, results: Mapping[str, Any] | None = None
+    history: TopologyHistory, name: str, *, results: RunResult | None = None
 ) -> RunSummary:
     """Read a run, from one state of its file.
 
@@ -132,7 +131,6 @@ def read_summary(
 
     Raises:
         HistoryError: If the history has no task yet.
-        RunError: If `results` lacks a key.
     """
     with history.frozen():
         tasks = history.tasks()
@@ -148,7 +146,7 @@ def read_summary(
         ]
         return RunSummary(
             name=name,
-            result=None if results is None else RunResult.read(results),
+            result=results,
             tasks=names,
             unfinished=names[-1] if tasks[-1].finished is None else None,
             groups=groups,

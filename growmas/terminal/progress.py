@@ -7,7 +7,7 @@ from rich.console import Console
 from growmas.terminal.live_bar import LiveBar
 
 if TYPE_CHECKING:
-    from growmas.run import TaskDone
+    from growmas.experiment.observer import TaskDone
     from growmas.training.learner import EpochDone
 
 

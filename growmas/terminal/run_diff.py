@@ -1,6 +1,6 @@
 """Two runs side by side: the view behind `growmas diff RUN RUN`.
 
-`summarise` computes; `as_data` and `render_run_diff` only write down what it computed.
+`summarise` computes; `as_data` and `render_run_diff` only present it.
 """
 
 from collections.abc import Mapping
@@ -24,15 +24,15 @@ _BAR_WIDTH = 8
 
 @dataclass(frozen=True)
 class RunDiff:
-    """What the view shows; every pair is of the first run and of the second.
+    """Difference of two runs; every pair is of the first run and of the second.
 
     Attributes:
-        names: As the runs were asked for.
+        names: Of the runs, as given.
         tasks: The last task of each.
-        counts: How many tasks each has.
+        counts: Number of tasks of each.
         groups: Groups of either run; None where a run lacks one.
         numbers: Sizes and metrics at the last tasks.
-        sizes: How many of the numbers are sizes.
+        sizes: Number of `numbers` that are sizes.
     """
 
     names: tuple[str, str]
@@ -51,10 +51,10 @@ def summarise(
     Args:
         first: The history of one run.
         second: The history of the other.
-        names: What to call them.
+        names: Their names.
 
     Raises:
-        HistoryError: If in one of them no task has begun.
+        HistoryError: One of them has not begun a task.
     """
     with first.frozen(), second.frozen():
         mine, theirs = all_tasks(first), all_tasks(second)
@@ -79,7 +79,7 @@ def summarise(
 
 
 def as_data(summary: RunDiff) -> dict[str, object]:
-    """The difference as a JSON-ready dict; pairs are lists of two."""
+    """Return the difference as a JSON-ready dict; pairs are lists of two."""
     return {
         "runs": list(summary.names),
         "last_tasks": list(summary.tasks),
@@ -93,7 +93,7 @@ def as_data(summary: RunDiff) -> dict[str, object]:
 
 
 def render_run_diff(summary: RunDiff, *, ascii: bool = False) -> RenderableType:
-    """Tables of units and of numbers, for a rich console.
+    """Draw tables of units and of numbers, for a rich console.
 
     Args:
         summary: What to show.

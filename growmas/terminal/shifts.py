@@ -11,10 +11,10 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from growmas.runs.trace import StreamEvent, StreamTrace, read_trace
 from growmas.shift import Cusum, DetectionScore, PlateauDetector, ShiftEvent, replay, score
 from growmas.terminal import plot
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.trace import Happening, StreamTrace, read_trace
 
 __all__ = ["as_data", "read_trace", "render_shifts", "summarise"]
 
@@ -45,7 +45,7 @@ def summarise(trace: StreamTrace) -> ShiftSummary:
     truth = [(first, last) for first, last, _ in trace.true_shifts if first < seen]
     own = [
         ShiftEvent("peak", happening.step, happening.onset, happening.reason)
-        for happening in trace.happenings
+        for happening in trace.events
         if happening.kind == "peak"
     ]
     detected = {
@@ -55,7 +55,7 @@ def summarise(trace: StreamTrace) -> ShiftSummary:
         "Cusum, replayed": replay(trace.losses, Cusum()),
     }
     scores = {name: score(events, truth, steps=seen) for name, events in detected.items()}
-    return ShiftSummary(trace, scores, Counter(event.deed for event in trace.happenings))
+    return ShiftSummary(trace, scores, Counter(event.action for event in trace.events))
 
 
 def as_data(trace: StreamTrace) -> dict[str, object]:
@@ -67,7 +67,7 @@ def as_data(trace: StreamTrace) -> dict[str, object]:
         "seen": len(trace.losses),
         "contexts": list(trace.contexts),
         "true_shifts": [list(shift) for shift in trace.true_shifts],
-        "events": [asdict(happening) for happening in trace.happenings],
+        "events": [asdict(happening) for happening in trace.events],
         "widths": [{"step": step, "widths": dict(widths)} for step, widths in trace.widths],
         "scores": {
             name: {
@@ -109,7 +109,7 @@ class _ShiftPlot:
             text = Text(f"{_cut(label, self.symbols):>{_LABEL}} ", "dim", no_wrap=True)
             yield text.append(row, style or "not dim")
         yield Text("\n" + self._caption())
-        if self.summary.trace.happenings:
+        if self.summary.trace.events:
             yield Text()
             yield self._events()
         yield Text()
@@ -139,7 +139,7 @@ class _ShiftPlot:
         return [*found, ("step", plot.axis(steps, columns), "dim")]
 
     def _spans(self, kind: str) -> list[tuple[int, int]]:
-        chosen = [event for event in self.summary.trace.happenings if event.kind == kind]
+        chosen = [event for event in self.summary.trace.events if event.kind == kind]
         if kind == "peak":
             return [(event.step, event.step) for event in chosen]
         return [(event.onset, event.step) for event in chosen]
@@ -153,7 +153,7 @@ class _ShiftPlot:
         return f"{trace.stream}: {trace.steps} steps{so_far}, {contexts}; {made or 'no events'}."
 
     def _events(self) -> Table:
-        happenings = self.summary.trace.happenings
+        happenings = self.summary.trace.events
         table = self._table()
         for heading in ("step", "began"):
             table.add_column(heading, justify="right", no_wrap=True)
@@ -195,9 +195,9 @@ class _ShiftPlot:
         )
 
 
-def _cells(event: Happening, signs: Symbols) -> tuple[str | Text, ...]:
+def _cells(event: StreamEvent, signs: Symbols) -> tuple[str | Text, ...]:
     context = Text(event.context or signs.nothing)
-    return str(event.step), str(event.onset), event.kind, event.deed, context
+    return str(event.step), str(event.onset), event.kind, event.action, context
 
 
 def _cut(label: str, signs: Symbols) -> str:

@@ -1,4 +1,4 @@
-"""From a config to a task-free learner."""
+"""Learners, built from a config: task-aware ones and task-free ones."""
 
 from typing import Any
 
@@ -15,33 +15,69 @@ from growmas.config import (
     TaskFreeGrowthConfig,
     TaskFreePenaltyConfig,
 )
-from growmas.contexts import GaussianContext, RandomFilters
+from growmas.data import Stream
 from growmas.errors import RunError
+from growmas.experiment.contexts import build_gaussian
+from growmas.experiment.methods import build_method
+from growmas.experiment.models import build_structure
+from growmas.experiment.optimizers import build_optimizer
+from growmas.experiment.policies import build_budget, grow_policies, prune_policy
+from growmas.experiment.randomness import derived_seed, random_generator
 from growmas.penalty import MAS
 from growmas.shift import PlateauDetector
 from growmas.structure import Structure
-from growmas.training.methods.policies import build_budget, grow_policies, prune_policy
+from growmas.training.learner import TaskAwareLearner
 from growmas.training.task_free.fixed import TaskFreeMAS, norm
 from growmas.training.task_free.learner import TaskFreeLearner
-from growmas.training.task_free.trial import STEPS
+from growmas.training.trial import STEPS
 
 
-def heads(experiment: Experiment) -> int:
-    """How many heads the model needs: one for each context of a network that has some."""
+def build_task_aware(
+    experiment: Experiment, stream: Stream, *, task_known: bool
+) -> TaskAwareLearner:
+    """Build model, optimizer, method and learner of an experiment.
+
+    Args:
+        experiment: Of a stream with tasks.
+        stream: The tasks as the method learns them, see `own_heads`.
+        task_known: Whether the method is told which task a test sample belongs to.
+    """
+    structure = build_structure(experiment, stream)
+    optimizer = build_optimizer(experiment.training, structure.model.parameters())
+    method = build_method(
+        experiment.method,
+        structure,
+        optimizer=optimizer,
+        stream=stream,
+        batch_size=experiment.training.batch_size,
+        seed=derived_seed(experiment.seed, "context"),
+    )
+    return TaskAwareLearner(
+        method,
+        optimizer,
+        experiment.training,
+        generator=random_generator(experiment.seed, "shuffle"),
+        device=experiment.device,
+        task_known=task_known,
+    )
+
+
+def head_count(experiment: Experiment) -> int:
+    """Return how many heads a task-free model needs: one for each context, else one."""
     method = experiment.method
     if not isinstance(method, GrowmasConfig):
         return 1
     return (method.task_free or TaskFreeGrowthConfig.model_validate({})).contexts
 
 
-def build_learner(
+def build_task_free(
     experiment: Experiment,
     structure: Structure,
     optimizer: Optimizer,
     *,
     seed: int,
 ) -> TaskFreeLearner | TaskFreeMAS:
-    """The learner a config describes.
+    """Build the learner of an experiment over a task-free stream.
 
     Args:
         experiment: Of a stream of kind task_free.
@@ -50,7 +86,7 @@ def build_learner(
         seed: Of the context's random projection.
 
     Raises:
-        RunError: The method has to be told where tasks end.
+        RunError: The method needs task boundaries.
     """
     method = experiment.method
     if isinstance(method, GrowmasConfig):
@@ -58,7 +94,7 @@ def build_learner(
     if isinstance(method, FinetuneConfig):
         return TaskFreeMAS(structure.model, optimizer, strength=0.0, buffer=0, steps=1)
     if not isinstance(method, MASConfig):
-        raise RunError(f"method {method.kind} has to be told where a task ends")
+        raise RunError(f"method {method.kind} needs task boundaries: use another kind of stream")
     settings = method.task_free or TaskFreePenaltyConfig.model_validate({})
     return TaskFreeMAS(
         structure.model,
@@ -88,15 +124,10 @@ def _growing(
         optimizer,
         mas=MAS(structure.model, strength=method.strength, normalize=method.normalize),
         grow=grow_policies(method.grow, replace_dead=method.replace_dead),
-        prune=prune_policy(method.prune) if method.prune else None,
-        budget=build_budget(method.budget) if method.budget else None,
+        prune=prune_policy(method.prune),
+        budget=build_budget(method.budget),
         detector=PlateauDetector(settings.window, settings.detector),
-        context=GaussianContext(
-            given.dimensions,
-            shrinkage=given.shrinkage,
-            seed=seed,
-            extract=RandomFilters(seed=seed) if given.features == "filters" else None,
-        ),
+        context=build_gaussian(given, "task", seed=seed),
         forward=_own_head,
         contexts=settings.contexts,
         steps=settings.steps,

@@ -25,11 +25,10 @@ from growmas.config import (
     TrainingConfig,
 )
 from growmas.data import load_source, own_heads, split_stream
+from growmas.experiment import build_method, build_optimizer
 from growmas.models import MLP, SeparateNetworks
 from growmas.structure import Structure
 from growmas.training.learner import TaskAwareLearner
-from growmas.training.methods import build_method
-from growmas.training.optimizers import build_optimizer
 
 TRAINING = TrainingConfig(epochs=12, batch_size=32, learning_rate=3e-3)
 SHORT = TrainingConfig(epochs=3, batch_size=32, learning_rate=3e-3)

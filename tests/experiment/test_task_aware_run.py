@@ -7,8 +7,7 @@ import growmas as gm
 from growmas.config import load_config
 from growmas.data import own_heads
 from growmas.errors import RunError
-from growmas.models import build_model
-from growmas.run import _generator, build_stream, run_experiment
+from growmas.experiment import build_model, build_stream, random_generator, run_experiment
 
 SMALL = ["stream.tasks=2", "stream.limit=20", "training.epochs=1"]
 SMOKE = "configs/digits_smoke.yaml"
@@ -124,7 +123,7 @@ def test_a_class_incremental_run_is_answered_by_its_checkpoint(tmp_path):
     learnt = own_heads(asked)
     model = build_model(experiment.model, learnt.input_shape, learnt.head_sizes, seed=0)
     context = gm.GaussianContext(
-        per="class", seed=_generator(experiment.seed, "context").initial_seed()
+        per="class", seed=random_generator(experiment.seed, "context").initial_seed()
     )
     structure, _ = gm.load(
         tmp_path / "run" / "checkpoint",
@@ -171,7 +170,7 @@ def test_a_run_that_began_meanwhile_keeps_its_directory(tmp_path, monkeypatch):
             run_experiment(first, folder)
         return stream
 
-    monkeypatch.setattr("growmas.run.build_stream", slow)
+    monkeypatch.setattr("growmas.experiment.task_aware.build_stream", slow)
     with pytest.raises(RunError, match="exists: name another with --out"):
         run_experiment(second, folder)
     assert json.loads((folder / "metrics.json").read_text())["status"] == "finished"

@@ -12,10 +12,9 @@ from torch import nn
 import growmas as gm
 from growmas.config import load_config
 from growmas.errors import ConfigError, RunError
-from growmas.run import build_stream, run_experiment
-from growmas.terminal.trace import read_trace
-from growmas.training.task_free.build import build_learner
-from growmas.training.task_free.loop import StreamRun
+from growmas.experiment import build_stream, build_task_free, run_experiment
+from growmas.experiment.task_free import StreamRun
+from growmas.runs import read_trace
 from growmas.training.task_free.recent import Seen
 
 SMOKE = "configs/task_free_smoke.yaml"
@@ -52,7 +51,7 @@ def test_a_run_directory_holds_the_stream_as_it_went(finished):
     _, folder, results = finished
     trace = read_trace(folder)
     assert len(trace.losses) == trace.steps == 120
-    assert [event.deed for event in trace.happenings if event.kind == "peak"] == ["opened"]
+    assert [event.action for event in trace.events if event.kind == "peak"] == ["opened"]
     assert trace.true_shifts == ((60, 60, 1),)
     assert dict(trace.widths[-1][1]) == results.units
     assert results.status == "finished"
@@ -65,7 +64,7 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(
     finished, tmp_path, monkeypatch
 ):
     experiment, whole, results = finished
-    monkeypatch.setattr("growmas.training.task_free.loop.EVERY", 25)  # 10 steps are learnt again
+    monkeypatch.setattr("growmas.experiment.task_free.EVERY", 25)  # 10 steps are learnt again
     folder = tmp_path / "run"
     with pytest.raises(Stopped):
         run_experiment(experiment, folder, observer=Stop())
@@ -83,7 +82,7 @@ def test_a_run_killed_between_an_edit_and_its_checkpoint_is_resumed(
     finished, tmp_path, monkeypatch
 ):
     experiment, whole, results = finished
-    monkeypatch.setattr("growmas.training.task_free.loop.EVERY", 25)
+    monkeypatch.setattr("growmas.experiment.task_free.EVERY", 25)
     folder, saved = tmp_path / "run", StreamRun._save
 
     def died():
@@ -143,7 +142,7 @@ def test_what_cannot_be_resumed_is_said(finished, tmp_path):
         run_experiment(experiment, tmp_path / "nothing", resume=True)
     copy = shutil.copytree(folder, tmp_path / "copy")
     shutil.rmtree(copy / "checkpoint")
-    with pytest.raises(RunError, match="has no checkpoint of a task-free run to go on from"):
+    with pytest.raises(RunError, match="has no checkpoint of a task-free run"):
         run_experiment(experiment, copy, resume=True)
     aware = load_config("configs/digits_smoke.yaml")
     with pytest.raises(RunError, match="only runs over a task-free stream can be resumed"):
@@ -194,8 +193,8 @@ def test_settings_reach_the_learner(norms, kept):
     net = nn.Sequential(nn.Linear(4, 8), norm, nn.ReLU(), nn.Linear(8, 2))
     x = torch.rand(16, 4)
     structure, optimizer = gm.Structure(net, x), torch.optim.Adam(net.parameters())
-    learner = build_learner(experiment, structure, optimizer, seed=0)
-    learner._forward = None  # one head
+    learner = build_task_free(experiment, structure, optimizer, seed=0)
+    learner._outputs._forward = None  # one head
     steps = []
     norm.register_forward_pre_hook(lambda *_: steps.append(len(steps)))
     learner._open([(x, (x[:, 0] > 0.5).long())])

@@ -1,4 +1,4 @@
-"""From a config to the policies of the manager."""
+"""Policies, budgets and hard protection of a manager, built from a config."""
 
 from growmas.config import (
     BudgetConfig,
@@ -7,6 +7,7 @@ from growmas.config import (
     GrowBySaturationConfig,
     GrowConfig,
     GrowKind,
+    GrowmasConfig,
     GrowShareConfig,
     PruneBelowConfig,
     PruneConfig,
@@ -25,16 +26,20 @@ from growmas.manager import (
     PruneWithin,
     ReplaceDead,
 )
+from growmas.penalty import HardProtection
+from growmas.structure import Structure
 
 
 def grow_policies(config: GrowKind | None, *, replace_dead: bool) -> list[Policy]:
-    """The policies that add units, in the order in which they are to be asked."""
+    """Build the policies that add units, in the order in which they are asked."""
     first: list[Policy] = [ReplaceDead()] if replace_dead else []
     return first if config is None else [*first, _grow_policy(config)]
 
 
-def prune_policy(config: PruneKind) -> Policy:
-    """The policy that removes units."""
+def prune_policy(config: PruneKind | None) -> Policy | None:
+    """Build the policy that removes units; None where the config has none."""
+    if config is None:
+        return None
     if isinstance(config, PruneConfig):
         return PrunePolicy(config.ratio, grace=config.grace, reconstruct=config.reconstruct)
     if isinstance(config, PruneBelowConfig):
@@ -44,9 +49,18 @@ def prune_policy(config: PruneKind) -> Policy:
     )
 
 
-def build_budget(config: BudgetConfig) -> Budget:
-    """The limits of growth."""
+def build_budget(config: BudgetConfig | None) -> Budget | None:
+    """Build the limits of growth; None where the config has none."""
+    if config is None:
+        return None
     return Budget(parameters=config.parameters, flops=config.flops, units=config.units)
+
+
+def build_protection(config: GrowmasConfig, structure: Structure) -> HardProtection | None:
+    """Build what freezes the most important parameters; None where the config freezes none."""
+    if config.protect is None:
+        return None
+    return HardProtection(structure.model, fraction=config.protect)
 
 
 def _grow_policy(config: GrowKind) -> Policy:

@@ -1,4 +1,4 @@
-"""How messages write the keys and values of a config."""
+"""Keys and values of a config, as messages print them."""
 
 import json
 from collections import Counter
@@ -8,7 +8,7 @@ KeyPath = tuple[str | int, ...]
 
 
 def dotted(path: KeyPath) -> str:
-    """A path as overrides write it.
+    """Return a path as overrides write it.
 
     >>> dotted(("model", "hidden", 0))
     'model.hidden.0'
@@ -17,7 +17,7 @@ def dotted(path: KeyPath) -> str:
 
 
 def show(value: object) -> str:
-    """A value as a file writes it, cut to 60 characters.
+    """Return a value as a file writes it, cut to 60 characters.
 
     >>> show({"units": None})
     '{"units": null}'
@@ -27,7 +27,7 @@ def show(value: object) -> str:
 
 
 def short_keys(keys: Sequence[str]) -> dict[str, str]:
-    """Key -> its last part, or all of it where another one ends in the same part.
+    """Return key -> its last part, or all of it where another key ends in the same part.
 
     >>> short_keys(["method.strength", "stream.kind", "model.kind"])
     {'method.strength': 'strength', 'stream.kind': 'stream.kind', 'model.kind': 'model.kind'}

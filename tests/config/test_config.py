@@ -18,7 +18,7 @@ from growmas.config import (
 )
 from growmas.errors import ConfigError
 
-BUNDLED = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
+BUNDLED = sorted(Path(__file__).parents[2].glob("configs/*.yaml"))
 
 GOOD = """\
 # A comment.
@@ -173,8 +173,8 @@ MISTAKES = {
     "method and scenario": (
         replaced("scenario: task", "scenario: domain"),
         "config.yaml:7: method.context: expected a mapping such as {kind: gaussian, per: task}, "
-        "as method growmas answers each task by itself, and in scenario domain nobody says which "
-        "it is; got null",
+        "as method growmas answers each task by itself, and in scenario domain the task is "
+        "unknown; got null",
     ),
     "classes that the context does not know": (
         replaced("  grow:", "  context: {kind: gaussian, per: task, combine: classes}\n  grow:"),
@@ -198,7 +198,7 @@ MISTAKES = {
     "no epochs left after a choice": (
         replaced("{units: 4}", "{kind: overgrow, keep: 4}"),
         "config.yaml:10: method.grow.after: expected fewer than the 2 of training.epochs, so "
-        "that training mends what is lost; got 2",
+        "that training repairs the loss; got 2",
     ),
     "momentum without sgd": (
         GOOD + "  momentum: 0.9\n",
@@ -207,7 +207,7 @@ MISTAKES = {
     ),
     "duplicate key": (
         replaced("  epochs: 2\n", "  epochs: 2\n  epochs: 3\n"),
-        "config.yaml:13: training.epochs: the key is there twice, first at config.yaml:12",
+        "config.yaml:13: training.epochs: the key is given twice, first at config.yaml:12",
     ),
     "collection as a key": (
         GOOD + "? [a]\n: 1\n",
@@ -272,7 +272,7 @@ OVERRIDE_MISTAKES = {
     "least 1, got 0",
     "model={kind: mlp}": "model.hidden: missing, expected positive whole numbers, one for each "
     "layer, such as [64, 64]",
-    "training={epochs: 1, epochs: 2, learning_rate: 1}": "training.epochs: the key is there "
+    "training={epochs: 1, epochs: 2, learning_rate: 1}": "training.epochs: the key is given "
     "twice, first at override training={epochs: 1, epochs: 2, learning_rate: 1}",
 }
 
@@ -291,8 +291,8 @@ def test_all_mistakes_are_told_at_once_in_reading_order(write):
         'config.yaml:3: stream.task: unknown key; did you mean "tasks"?',
         'config.yaml:5: model.kind: expected mlp or convnet, got "mpl"; did you mean "mlp"?',
         "config.yaml:7: method.context: expected a mapping such as {kind: gaussian, per: task}, "
-        "as method growmas answers each task by itself, and in scenario class nobody says which "
-        "it is; got null",
+        "as method growmas answers each task by itself, and in scenario class the task is "
+        "unknown; got null",
         "config.yaml:10: method.grow.units: expected at least 1 unit for each layer and task, "
         "got -4",
         'config.yaml:14: training.optimiser: unknown key; did you mean "optimizer"?',

@@ -1,7 +1,7 @@
 import pytest
 
 from growmas.errors import DataError
-from growmas.training.metrics import average_accuracy, backward_transfer, forgetting
+from growmas.metrics import average_accuracy, backward_transfer, forgetting
 
 # Task 0 is learnt to 0.8, improves to 0.9 while task 1 is learnt, and falls to 0.6.
 LOWER = [[0.8], [0.9, 0.7], [0.6, 0.5, 1.0]]
@@ -32,7 +32,7 @@ def test_one_task_neither_transfers_nor_forgets() -> None:
 
 @pytest.mark.parametrize("metric", [average_accuracy, backward_transfer, forgetting])
 def test_incomplete_matrices_are_refused(metric: type) -> None:
-    with pytest.raises(DataError, match="without rows"):
+    with pytest.raises(DataError, match="has no rows"):
         metric([])
     with pytest.raises(DataError, match="row 1 of the accuracy matrix has 1 entries"):
         metric([[0.8], [0.9]])

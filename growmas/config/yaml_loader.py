@@ -1,7 +1,7 @@
-"""The YAML that config files are written in.
+"""The YAML loader and dumper for config files.
 
-It is PyYAML's safe YAML with three differences: 1e-3 is a number, as in YAML 1.2; a date is
-text; and aliases are refused, so that every value stands where it is used.
+They are PyYAML's safe ones with three differences: 1e-3 is a number, as in YAML 1.2; a date is
+text; and aliases are refused, so that every value is written where it is used.
 """
 
 import re
@@ -14,7 +14,7 @@ _EXPONENT = re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$")
 
 
 class Loader(yaml.SafeLoader):
-    """Reads the dialect into nodes and values."""
+    """Reads YAML into nodes and values."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012 (PyYAML's own class attribute)
         first: [resolver for resolver in resolvers if resolver[0] != _TIMESTAMP]
@@ -22,7 +22,7 @@ class Loader(yaml.SafeLoader):
     }
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """Compose as usual, except for aliases."""
+        """Compose a node; refuse aliases."""
         if self.check_event(yaml.AliasEvent):
             mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
             problem = "an alias (*name) is not supported: write the value out"
@@ -31,15 +31,15 @@ class Loader(yaml.SafeLoader):
 
 
 class Dumper(yaml.SafeDumper):
-    """Writes what :class:`Loader` reads back as it was."""
+    """Writes YAML that :class:`Loader` reads back unchanged."""
 
 
-for _dialect in (Loader, Dumper):
-    _dialect.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
+for _class in (Loader, Dumper):
+    _class.add_implicit_resolver(_FLOAT, _EXPONENT, list("-+.0123456789"))
 
 
 def fault(error: yaml.YAMLError, text: str) -> tuple[int, str]:
-    """The line of a syntax error in ``text``, from 1, and what is wrong there."""
+    """Return the line of a syntax error in ``text``, from 1, and its description."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         parts = [part for part in (error.context, error.problem) if part]
         return error.problem_mark.line + 1, ", ".join(parts)

@@ -1,4 +1,4 @@
-"""From a config to an optimizer."""
+"""Optimizers, built from a config."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ from growmas.config import TrainingConfig
 def build_optimizer(
     config: TrainingConfig, parameters: Iterable[nn.Parameter]
 ) -> torch.optim.Optimizer:
-    """The optimizer a config describes."""
+    """Build the optimizer a config describes."""
     rate, decay = config.learning_rate, config.weight_decay
     if config.optimizer == "sgd":
         return torch.optim.SGD(parameters, lr=rate, weight_decay=decay, momentum=config.momentum)
