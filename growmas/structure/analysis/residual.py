@@ -47,7 +47,7 @@ class Point:
     given: tuple[Hashable | None, ...]
 
 
-def residual_of(points: Sequence[Point]) -> tuple[Residual, str]:
+def residual_kind(points: Sequence[Point]) -> tuple[Residual, str]:
     """What a fresh channel has to be, or "" and why there is no such thing.
 
     Args:

@@ -12,7 +12,7 @@ from growmas.errors import SurgeryError
 from growmas.structure.units.inventory import Inventory
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
+def unwrap_model(model: nn.Module) -> nn.Module:
     """The model to operate on: itself, or what `torch.compile` was given.
 
     Raises:
