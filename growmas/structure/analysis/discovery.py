@@ -38,9 +38,9 @@ from torch import nn
 from growmas.errors import SurgeryError
 from growmas.preserving import preserving
 from growmas.structure.analysis.architecture import Operation
+from growmas.structure.analysis.graph import unused_layers
 from growmas.structure.analysis.grouping import laid_out_group, unit_groups
 from growmas.structure.analysis.tracing import DependencyTrace, Reached, StructureForward
-from growmas.structure.analysis.graph import unused_layers
 from growmas.structure.layers.axes import Side, axes_of, class_name, is_registered, why_fixed
 from growmas.structure.layers.layouts import layouts_of
 from growmas.structure.units.groups import UnitGroup
@@ -105,6 +105,7 @@ class _Found:
         fixed: Names of those that cannot, with the reason.
         laid_out: Sides of layers that layouts, or parameters outside layers, hold.
         given: Sides of layers that need no walk of their own any more.
+        held: Layer -> the layer whose walk has met it, and why its channels cannot change.
     """
 
     def __init__(self, model: nn.Module, trace: DependencyTrace) -> None:
@@ -113,6 +114,7 @@ class _Found:
         self.fixed: dict[str, str] = {}
         self.laid_out: set[LayerSide] = set()
         self.given: set[LayerSide] = set()
+        self.held: dict[str, tuple[str, str]] = {}
         self._model = model
         self._trace = trace
 
@@ -147,6 +149,7 @@ class _Found:
         reason = self._obstacle(reached)
         if reason:
             self.fixed[name] = reason
+            self._hold((layer for layer, _ in touched), name, reason)
             return
         for group in unit_groups(self._model, name, module, reached, self.names, self.laid_out):
             self.laid_out |= {
@@ -190,17 +193,24 @@ class _Found:
         held = ", ".join(repr(each) for each in module._parameters)
         return f"a {class_name(module)} uses {held} outside any layer; {why_fixed(module)}"
 
+    def _hold(self, layers: Iterable[str], root: str, reason: str) -> None:
+        for layer in layers:
+            self.held.setdefault(layer, (root, reason))
+
     def _why_neighbour(self, name: str) -> str:
-        """Return the reason of the group that holds a layer fast."""
+        """Return the reason of the layer whose channels a layer hands on."""
         before = [first for first, second in self._trace.edges() if second == name]
-        for each in before:
-            if each in self.fixed:
-                return f"the channels of {each!r} that it reads cannot change: {self.fixed[each]}"
+        for each in (name, *before):
+            if each in self.held:
+                self.held.setdefault(name, self.held[each])
+                root, reason = self.held[each]
+                return f"its channels are those of {root!r}, which cannot change: {reason}"
         return "it reads the input of the network, or channels that cannot change"
 
     def _file(self, group: UnitGroup) -> None:
         if group.no_shrink and group.no_grow:
             self.fixed[group.name] = group.no_grow
+            self._hold(group.layers, group.name, group.no_grow)
         else:
             self.groups[group.name] = group
 

@@ -24,7 +24,6 @@ obstacle to them: it loses its own way and leaves theirs open.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -38,6 +37,19 @@ from growmas.structure.analysis.labels import (
     merged,
     varying,
 )
+from growmas.structure.analysis.links import (
+    LayerWays,
+    Link,
+    Node,
+    Operand,
+    UnwrappedParameter,
+    follow,
+    is_apart,
+    pairing,
+    richest,
+    stretched,
+    varies,
+)
 from growmas.structure.analysis.products import PRODUCTS, factors
 from growmas.structure.analysis.propagation import (
     Propagation,
@@ -46,91 +58,11 @@ from growmas.structure.analysis.propagation import (
     operation,
     output_labels,
     output_shape,
-    propagate,
 )
-
-Node = Any
-"""A node of torch-pruning's graph, a layer or an operation; or an `UnwrappedParameter`."""
 
 OTHER_AXIS = "a layer reads along another axis"
 _MOST_ENTRIES = 2**24
 """Larger parameters are not followed where they are used outside their layers."""
-
-
-@dataclass(frozen=True, eq=False)
-class Link:
-    """How channels get from one node to the next.
-
-    Attributes:
-        mappings: Which belong together, for every way from one to the other; None: one by one.
-        down: Why the first node's channels cannot be followed to the second, or nothing.
-        up: Why the second node's channels cannot be followed to the first, or nothing.
-    """
-
-    mappings: tuple[IndexMapping | None, ...] = ()
-    down: str = ""
-    up: str = ""
-
-    def __add__(self, other: "Link") -> "Link":
-        """Join two links between the same nodes."""
-        return Link(self.mappings + other.mappings, self.down or other.down, self.up or other.up)
-
-
-@dataclass(frozen=True, eq=False)
-class Operand:
-    """One input of a layer or an operation.
-
-    Attributes:
-        node: The node that gives it; None for a leaf of the autograd graph.
-        shape: Its shape.
-        labels: Its labels, or why it has no channels to follow.
-        unwrapped: Of what is made of parameters used outside their layers, and nothing else: why
-            it cannot be followed where it meets no channels; else nothing.
-    """
-
-    node: Node | None
-    shape: Shape
-    labels: Labels | str
-    unwrapped: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class UnwrappedParameter:
-    """A parameter used outside a layer; every entry is a channel until it meets others.
-
-    Attributes:
-        tensor: The parameter.
-        inputs: Empty.
-        outputs: The operations that read it.
-        module: None, as for an operation.
-    """
-
-    tensor: Tensor
-    inputs: tuple[Node, ...] = ()
-    outputs: list[Node] = field(default_factory=list)
-    module: None = None
-
-    @property
-    def labels(self) -> Labels:
-        """The number of every entry."""
-        shape = tuple(self.tensor.shape)
-        return np.arange(self.tensor.numel(), dtype=np.int64).reshape(shape)
-
-
-@dataclass(frozen=True)
-class LayerWays:
-    """How a layer takes part in the flow.
-
-    Attributes:
-        axis: The axis of the output that carries the layer's channels, "" if that along which
-            they came in, or why there is none.
-        channels: The number of channels that a layer reads which keeps them apart.
-        spread: How many channels such a layer gives for one.
-    """
-
-    axis: int | str
-    channels: int = 0
-    spread: int = 1
 
 
 class Flow:
@@ -255,9 +187,7 @@ class Flow:
             labels = labels.repeat(way.spread, axis)
         return Link((IndexMapping.between(labels, along(columns, axis, len(shape))),))
 
-    def _axis_read(
-        self, node: Node, way: LayerWays, labels: Labels, shape: Shape
-    ) -> int | str:
+    def _axis_read(self, node: Node, way: LayerWays, labels: Labels, shape: Shape) -> int | str:
         """Return the axis of its input along which a layer reads, counted from the front."""
         if way.axis == "":
             fitting = [a for a in varying(labels) if shape[a] == way.channels]
@@ -280,7 +210,7 @@ class Flow:
         operands = list(self._operands(function))
         if name == "Cat":
             axis = axis_argument(function, "_saved_dim", len(output_shape(function)))
-            if any(_varies(o, axis) for _, o in operands):
+            if any(varies(o, axis) for _, o in operands):
                 self._enter_concatenation(node, axis, dict(operands))
                 return
         if name in PRODUCTS:
@@ -288,7 +218,7 @@ class Flow:
             if meets:
                 self.attention.add(node)
         else:
-            steps = {i: _step(function, i, operand) for i, operand in operands}
+            steps = {i: follow(function, i, operand) for i, operand in operands}
         self._meet(node, [(operand, steps[i]) for i, operand in operands])
         labels = self._labels[node]
         if isinstance(labels, np.ndarray) and name in ("View", "UnsafeView", "ReshapeAlias"):
@@ -298,53 +228,53 @@ class Flow:
 
     def _meet(self, node: Node, steps: list[tuple[Operand, Propagation | str]]) -> None:
         """Bring the channels of the inputs of an operation together, entry by entry."""
-        found = [
-            (operand, step.labels) for operand, step in steps if isinstance(step, Propagation)
-        ]
+        found = [(operand, step.labels) for operand, step in steps if isinstance(step, Propagation)]
         firm = [labels for operand, labels in found if not operand.unwrapped]
         if steps and all(operand.unwrapped for operand, _ in steps):
             self._only_parameters[node] = steps[0][0].unwrapped
             firm = [labels for _, labels in found]
-        base = _richest(firm)
+        base = richest(firm)
         if base is None:
             reasons = [step for _, step in steps if isinstance(step, str)]
-            self._labels[node] = (reasons or ["it is made without channels"])[0]
+            why_not = self._labels[node] = (reasons or ["it is made without channels"])[0]
         else:
-            self._labels[node] = base
+            self._labels[node], why_not = base, ""
         for operand, step in steps:
             if isinstance(step, Propagation) and base is not None:
-                link = _pairing(operand, step, base, operation(node.grad_fn))
+                link = pairing(operand, step, base, operation(node.grad_fn))
             else:
-                reason = step if isinstance(step, str) else str(self._labels[node])
-                apart = base is not None and _is_apart(operand.shape, base)
+                reason = step if isinstance(step, str) else why_not
+                apart = base is not None and is_apart(operand.shape, base)
                 link = Link(down=reason, up="" if apart else reason)
             self._attach(operand, node, link)
 
     def _enter_concatenation(self, node: Node, axis: int, operands: dict[int, Operand]) -> None:
-        """Number the channels of all inputs anew, one behind the other."""
+        """Give the channels of all inputs new numbers, one input after the other."""
         function = node.grad_fn
         whole, count = output_shape(function)[axis], len(function.next_functions)
         known = sum(operand.shape[axis] for operand in operands.values())
         gaps = [index for index in range(count) if index not in operands]
         if len(gaps) > 1 and known < whole:
-            self._meet(node, [(o, "it is joined with several constants") for o in operands.values()])
+            self._meet(
+                node, [(o, "it is joined with several constants") for o in operands.values()]
+            )
             return
         pieces, first = [], 0
         for index in range(count):
             operand = operands.get(index)
             length = operand.shape[axis] if operand else whole - known
-            labels = operand.labels if operand and not operand.unwrapped else ""
+            labels: Labels | str = operand.labels if operand and not operand.unwrapped else ""
             if operand is None or isinstance(labels, str):
                 piece = np.full([1] * len(output_shape(function)), -1, dtype=np.int64)
-                reason = (operand.unwrapped or labels) if operand else ""
-                link = Link(down=reason)
+                why = labels if isinstance(labels, str) else ""
+                link = Link(down=operand.unwrapped or why if operand else "")
             else:
                 piece, numbers = labels + first, np.unique(labels[labels >= 0])
                 link = Link((IndexMapping(numbers, numbers + first),))
                 first += int(labels.max()) + 1
             if operand is not None:
                 self._attach(operand, node, link)
-            pieces.append(_stretched(piece, axis, length))
+            pieces.append(stretched(piece, axis, length))
         shape = np.max([piece.shape for piece in pieces], axis=0)
         wide = [
             np.broadcast_to(p, [p.shape[a] if a == axis else n for a, n in enumerate(shape)])
@@ -391,8 +321,9 @@ class Flow:
         """Return the labels of one output of a node, or why it has none."""
         if node in self._labels:
             labels = self._labels[node]
-            known = isinstance(labels, np.ndarray) and node not in self.passed
-            return output_labels(function, number, labels) if known else labels  # type: ignore[arg-type]
+            if isinstance(labels, str) or node in self.passed:
+                return labels
+            return output_labels(function, number, labels)
         axis = self._axis.get(node, "it depends on itself")
         if isinstance(axis, str):
             return axis
@@ -402,73 +333,6 @@ class Flow:
 
     def _add(self, first: Node, second: Node, link: Link) -> None:
         self._links[first, second] = self.link(first, second) + link
-
-
-def _step(function: Any, index: int, operand: Operand) -> Propagation | str:
-    """Follow one input of an operation.
-
-    Parameters alone lose the axes that the operation changes, where that can be seen: what is the
-    same for all their entries, such as a table of positions resampled to a grid, stays.
-    """
-    if isinstance(operand.labels, str):
-        return operand.labels
-    step = propagate(function, index, operand.labels, operand.shape)
-    if isinstance(step, Propagation) or not operand.unwrapped:
-        return step
-    for axis in varying(operand.labels):
-        kept, mapping = merged(operand.labels, (axis,))
-        if varying(kept):
-            step = propagate(function, index, kept, operand.shape)
-            if isinstance(step, Propagation):
-                return Propagation(step.labels, mapping.then(step.mapping))
-    return operand.unwrapped
-
-
-def _pairing(operand: Operand, step: Propagation, base: Labels, name: str) -> Link:
-    """Pair the channels of one input with those that the output has."""
-    labels, mapping = step.labels, step.mapping
-    if labels is base:
-        return Link((mapping,))
-    if varying(base) and not varying(labels):
-        # a scalar, or a mask over all channels: it follows nothing, and nothing follows it
-        spread = max(base.shape)
-        return Link(down=operand.unwrapped or f"its only channel is spread over {spread} others ({name})")
-    strange = [axis for axis in varying(labels) if base.shape[axis] == 1]
-    if strange and operand.unwrapped:
-        kept, others = merged(labels, strange)
-        labels, mapping = kept, mapping.then(others) if mapping else others
-        strange = [] if varying(kept) else strange
-    if strange:
-        why = operand.unwrapped or "channels that lie along different axes meet"
-        apart = _is_apart(operand.shape, base) or name in PRODUCTS
-        return Link(down=why, up="" if apart else why)
-    pairs = IndexMapping.between(labels, base)
-    return Link((mapping.then(pairs) if mapping else pairs,))
-
-
-def _richest(labels: list[Labels]) -> Labels | None:
-    """Return those with channels along most axes; of several, along the foremost, then the first."""
-    return max(
-        labels, key=lambda each: (len(varying(each)), [-a for a in varying(each)]), default=None
-    )
-
-
-def _varies(operand: Operand, axis: int) -> bool:
-    labels = operand.labels
-    return isinstance(labels, np.ndarray) and not operand.unwrapped and labels.shape[axis] > 1
-
-
-def _stretched(labels: Labels, axis: int, length: int) -> Labels:
-    """Write labels out along one axis."""
-    shape = list(labels.shape)
-    shape[axis] = length
-    return np.broadcast_to(labels, shape)
-
-
-def _is_apart(shape: Shape, base: Labels) -> bool:
-    """Return True if an input of that shape has nothing to do with the single channels."""
-    lacking = base.ndim - len(shape)
-    return all(axis < lacking or shape[axis - lacking] == 1 for axis in varying(base))
 
 
 def _inputs_first(nodes: Iterable[Node]) -> Iterator[Node]:

@@ -29,8 +29,8 @@ from torch import Tensor, nn
 from torch_pruning.ops import OPTYPE
 
 from growmas.errors import SurgeryError
-from growmas.structure.analysis.flow import Node
 from growmas.structure.analysis.leaf_modules import StructureForward, as_single_nodes, float_tensors
+from growmas.structure.analysis.links import Node
 from growmas.structure.layers.axes import axes_of, is_registered
 
 

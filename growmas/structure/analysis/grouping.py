@@ -60,7 +60,9 @@ def unit_groups(
     sides = {(names[module], side): found for (module, side), found in reached.layers.items()}
     modules = {(names[module], side): module for module, side in reached.layers}
     units = units_of(width, reached.together, reached.splits, sides, modules)
-    placed = {at: _Channels(axes, found) for at, found in sides.items() if (axes := axes_of(modules[at]))}
+    placed = {
+        at: _Channels(axes, found) for at, found in sides.items() if (axes := axes_of(modules[at]))
+    }
     parameters, why_not = _parameters(model, reached, units, taken)
     held = {at: positions_of(units, c.of_position) for at, c in {**placed, **parameters}.items()}
     count = int(units.max()) + 1

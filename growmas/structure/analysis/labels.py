@@ -119,7 +119,9 @@ def _blocks(before: Shape, after: Shape) -> list[tuple[list[int], list[int]]]:
     blocks = []
     i = j = 0
     while i < len(before) or j < len(after):
-        inputs, outputs, left, right = [], [], 1, 1
+        inputs: list[int] = []
+        outputs: list[int] = []
+        left = right = 1
         while True:
             if left == right and inputs and outputs:
                 break
@@ -160,9 +162,9 @@ def merged(labels: Labels, axes: Sequence[int]) -> tuple[Labels, IndexMapping]:
 
 def tied(labels: Labels, axes: Sequence[int]) -> IndexMapping:
     """Follow an operation that gives every channel back, but mixes those along some axes."""
-    first = labels[tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(labels.ndim))]
+    first = labels[
+        tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(labels.ndim))
+    ]
     mixed = IndexMapping.between(labels, first)
     same = np.unique(labels[labels >= 0])
-    return IndexMapping(
-        np.concatenate([same, mixed.inputs]), np.concatenate([same, mixed.outputs])
-    )
+    return IndexMapping(np.concatenate([same, mixed.inputs]), np.concatenate([same, mixed.outputs]))

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-
 StructureForward = Callable[[nn.Module, Any], Any]
 """(model, example inputs) -> output."""
 

@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from growmas.structure.analysis.labels import (
-    IndexMapping,
     Labels,
     Shape,
     merged,
@@ -67,7 +66,9 @@ def factors(
     for index, axis in over.items():
         if index in operands:
             steps[index] = _contracted(operands[index][0], axis, both, why)
-    return steps, both or any(isinstance(s, Propagation) and varying(s.labels) for s in steps.values())
+    return steps, both or any(
+        isinstance(s, Propagation) and varying(s.labels) for s in steps.values()
+    )
 
 
 def _contracted(labels: Labels | str, axis: int, both: bool, why: str) -> Step:
@@ -105,5 +106,3 @@ def _attention(
 
 def _varies(labels: Labels | str, axis: int) -> bool:
     return isinstance(labels, np.ndarray) and labels.shape[axis] > 1
-
-

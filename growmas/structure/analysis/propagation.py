@@ -137,10 +137,10 @@ def axes_run_over(function: Any, dimensions: int) -> tuple[int, ...]:
     over = getattr(function, "_saved_dim", getattr(function, "_saved_dims", ()))
     if over is None:
         return tuple(range(dimensions))
-    axes = over if isinstance(over, tuple | list) else (over,)
+    axes = tuple(over) if isinstance(over, tuple | list) else (over,)
     normed = getattr(function, "_saved_normalized_shape", None)
     if normed is not None:
-        axes = range(dimensions - len(normed), dimensions)
+        axes = tuple(range(dimensions - len(normed), dimensions))
     return tuple(sorted({from_front(axis, dimensions) for axis in axes}))
 
 
@@ -225,7 +225,7 @@ def _sliced(function: Any, index: int, labels: Labels, shape: Shape) -> Propagat
 def _selected(function: Any, index: int, labels: Labels, shape: Shape) -> Propagation:
     axis = axis_argument(function, "_saved_dim", len(shape))
     chosen = from_front(function._saved_index, shape[axis]) if labels.shape[axis] > 1 else 0
-    return Propagation(squeezed(labels.take(chosen, axis)))
+    return Propagation(squeezed(np.take(labels, [chosen], axis).squeeze(axis)))
 
 
 def _cut(function: Any, index: int, labels: Labels, shape: Shape) -> Propagation:
@@ -276,7 +276,10 @@ def _channels_shuffled(function: Any, index: int, labels: Labels, shape: Shape) 
     if labels.shape[1] == 1:
         return Propagation(labels)
     parts = labels.reshape(
-        labels.shape[0], function._saved_groups, shape[1] // function._saved_groups, *labels.shape[2:]
+        labels.shape[0],
+        function._saved_groups,
+        shape[1] // function._saved_groups,
+        *labels.shape[2:],
     )
     return Propagation(parts.swapaxes(1, 2).reshape(labels.shape))
 
@@ -308,7 +311,8 @@ def _index_selected(function: Any, index: int, labels: Labels, shape: Shape) -> 
 
 
 def _flipped(function: Any, index: int, labels: Labels, shape: Shape) -> Propagation:
-    return Propagation(np.flip(labels, [from_front(a, len(shape)) for a in function._saved_dims]))
+    axes = tuple(from_front(axis, len(shape)) for axis in function._saved_dims)
+    return Propagation(np.flip(labels, axes))
 
 
 def _rolled(function: Any, index: int, labels: Labels, shape: Shape) -> Propagation:

@@ -36,10 +36,11 @@ from torch import Tensor, nn
 
 from growmas.errors import SurgeryError
 from growmas.structure.analysis.architecture import Operation
-from growmas.structure.analysis.flow import Flow, LayerWays, Node, UnwrappedParameter
+from growmas.structure.analysis.flow import Flow
 from growmas.structure.analysis.graph import traced
 from growmas.structure.analysis.labels import Indices, Labels
 from growmas.structure.analysis.leaf_modules import StructureForward as StructureForward
+from growmas.structure.analysis.links import LayerWays, Node, UnwrappedParameter
 from growmas.structure.analysis.propagation import operation
 from growmas.structure.analysis.residual import Point
 from growmas.structure.analysis.walk import NodeSide, Walk, Walker, parameters_reached
@@ -196,9 +197,7 @@ class DependencyTrace:
         owner = self._owners[name]
         known = is_registered(type(owner)) or next(owner.children(), None) is not None
         hint = f"; register_layer or register_norm says what a {class_name(owner)} does"
-        return (
-            f"it moves with {name!r}, a parameter used outside its layer{'' if known else hint}"
-        )
+        return f"it moves with {name!r}, a parameter used outside its layer{'' if known else hint}"
 
     def _labels(self) -> dict[Node, str]:
         """Name layers and, by kind and number, operations other than plumbing."""

@@ -24,8 +24,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import nn
 
-from growmas.structure.analysis.flow import Flow, Node, UnwrappedParameter
-from growmas.structure.analysis.labels import Indices, IndexMapping, Labels
+from growmas.structure.analysis.flow import Flow
+from growmas.structure.analysis.labels import IndexMapping, Indices, Labels
+from growmas.structure.analysis.links import Node, UnwrappedParameter
 from growmas.structure.layers.axes import Side
 from growmas.structure.units.plan import AT_THE_OUTPUT
 

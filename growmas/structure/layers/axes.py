@@ -243,7 +243,9 @@ def _short_name(kind: type | None) -> str:
     if kind is None:
         return ""
     module = kind.__module__
-    return f"nn.{kind.__name__}" if module.startswith("torch.nn.") else f"{module}.{kind.__qualname__}"
+    return (
+        f"nn.{kind.__name__}" if module.startswith("torch.nn.") else f"{module}.{kind.__qualname__}"
+    )
 
 
 def qualified_name(kind: type) -> str:

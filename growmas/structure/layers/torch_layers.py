@@ -38,7 +38,11 @@ def convolution(module: Any) -> LayerAxes:
     transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
     out_dim, in_dim = (1, 0) if transposed else (0, 1)
     groups = module.groups
-    if groups == module.in_channels and groups > 1 and (not transposed or groups == module.out_channels):
+    if (
+        groups == module.in_channels
+        and groups > 1
+        and (not transposed or groups == module.out_channels)
+    ):
         times = module.out_channels // groups
         return LayerAxes(
             out=(TensorAxis("weight", 0, "out"), _BIAS),

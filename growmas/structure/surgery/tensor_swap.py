@@ -124,7 +124,9 @@ def cut(
     Raises:
         SurgeryError: A parameter has hooks, which a new object would lose.
     """
-    axes = {(member.layer, member.side): member.axes for group in groups for member in group.members}
+    axes = {
+        (member.layer, member.side): member.axes for group in groups for member in group.members
+    }
     changes = tensor_changes(inventory, sources, axes)
     _check_no_hooks({name: inventory.tensors[name] for name in changes})
     incision = Incision(changes)
