@@ -16,7 +16,7 @@ from growmas.structure.analysis.architecture import (
 )
 from growmas.structure.analysis.discovery import discover
 from growmas.structure.analysis.tracing import StructureForward, example_forward
-from growmas.structure.analysis.wrappers import uncompiled, unwrapped
+from growmas.structure.analysis.wrappers import uncompiled, unwrap_model
 from growmas.structure.inspection.saliency import consumer_saliency, unit_saliency
 from growmas.structure.layers.axes import LayerAxes, axes_of
 from growmas.structure.units.groups import Member, UnitGroup
@@ -81,7 +81,7 @@ class ExternalModel:
         Raises:
             SurgeryError: If the model cannot be analysed on the example inputs.
         """
-        self.model = unwrapped(model)
+        self.model = unwrap_model(model)
         self._inputs = example_inputs
         self._forward = forward or example_forward
         self._scan = self._scan_model()

@@ -8,7 +8,7 @@ from torch import nn
 
 from growmas.batches import Forward
 from growmas.structure.analysis.tracing import StructureForward, example_forward
-from growmas.structure.analysis.wrappers import recompile_after_edit, unwrapped
+from growmas.structure.analysis.wrappers import recompile_after_edit, unwrap_model
 from growmas.structure.followers.followers import as_followers, check_followers
 from growmas.structure.initialisation.newborns import Initialisation
 from growmas.structure.inspection.dry_run import DryRun, Metrics, outputs_on, rehearse
@@ -77,7 +77,7 @@ class Structure(StructureTasks):
             SurgeryError: The analysis fails, some layer does not run, or the model is wrapped
                 (DistributedDataParallel) or parametrised (weight_norm).
         """
-        super().__init__(unwrapped(model), example_inputs, forward or example_forward, ignore)
+        super().__init__(unwrap_model(model), example_inputs, forward or example_forward, ignore)
         self.generator = generator
         self._given = model
 

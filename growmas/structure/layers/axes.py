@@ -5,13 +5,16 @@ keeps channels apart, such as a norm or a depthwise convolution, has only the fi
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-Side = Literal["out", "in"]
+Side = str
+"""A side of a layer: "out", the channels it gives, "in", those it reads, or the name of a parameter
+that a module uses outside any layer, whose entries then go by its own axes."""
+
 Role = Literal["out", "in", "norm"]
 
 
@@ -113,6 +116,8 @@ class LayerAxes:
         length: (layer, side) -> number of channels; by default the first size of the side.
         along: The axis of the output along which its channels lie. By default it is the last;
             for a layer that keeps channels apart, the one along which they came.
+        spread: How many channels a layer gives for each that it reads, where it keeps channels
+            apart (a depthwise convolution with a multiplier).
         no_shrink: Why output channels cannot be removed without changing the function of the
             others, or nothing.
         no_grow: Why none can be added without changing the function, or nothing.
@@ -130,17 +135,18 @@ class LayerAxes:
     unit: str = "channels"
     length: Callable[[Any, Side], int] | None = None
     along: int | None = None
+    spread: int = 1
     no_shrink: str = ""
     no_grow: str = ""
     norm: Normalisation | None = None
 
     def side(self, side: Side) -> tuple[TensorAxis, ...]:
-        """The axes of that side."""
-        return self.out if side == "out" else self.into
+        """Return the axes of that side."""
+        return self.into if side == "in" else self.out
 
     def sizes(self, side: Side) -> tuple[Size, ...]:
-        """The attributes of that side."""
-        return self.out_size if side == "out" else self.in_size
+        """Return the attributes of that side."""
+        return self.in_size if side == "in" else self.out_size
 
     def channels(self, module: nn.Module, side: Side) -> int:
         """How many channels the layer has on that side."""
@@ -161,7 +167,7 @@ LAYERS: dict[type[nn.Module] | str, Axes] = {}
 
 
 def register_layer(layer: type[nn.Module] | str, axes: Axes) -> None:
-    """Let layers of exactly that type take part in surgery.
+    """Let layers of that type, and of its subclasses without an entry of their own, be resized.
 
     Args:
         layer: The class, or "module.ClassName" for a package that need not be installed.
@@ -183,30 +189,65 @@ def register_layer(layer: type[nn.Module] | str, axes: Axes) -> None:
 
 
 def is_registered(layer: type[nn.Module]) -> bool:
-    """Whether layers of that type are registered."""
-    return layer in LAYERS or qualified_name(layer) in LAYERS
+    """Return True if layers of that type, or of a class it is derived from, are registered."""
+    return registered_class(layer) is not None
+
+
+def registered_class(layer: type[nn.Module]) -> type | None:
+    """Return the nearest class in the method resolution order that is registered."""
+    for kind in layer.__mro__:
+        if kind in LAYERS or qualified_name(kind) in LAYERS:
+            return kind
+    return None
 
 
 def axes_of(module: nn.Module) -> LayerAxes | None:
-    """The axes of a layer, or None where it cannot be resized."""
+    """Return the axes of a layer, or None where it cannot be resized."""
     axes = _registered(module)
     return axes if isinstance(axes, LayerAxes) else None
 
 
 def why_fixed(module: nn.Module) -> str:
-    """Why a layer without axes cannot be resized."""
+    """Return why a layer without axes cannot be resized."""
     axes = _registered(module)
     if isinstance(axes, str):
         return axes
-    return f"register_layer tells growmas the axes of a {type(module).__name__}"
+    return f"register_layer tells growmas the axes of a {class_name(module)}"
+
+
+def class_name(module: nn.Module) -> str:
+    """Name the class of a layer, and the registered one that it is derived from."""
+    kind, known = type(module), registered_class(type(module))
+    name = _short_name(kind)
+    return name if known in (None, kind) else f"{name}, a subclass of {_short_name(known)}"
 
 
 def _registered(module: nn.Module) -> LayerAxes | str | None:
-    kind = type(module)
+    kind = registered_class(type(module))
+    if kind is None:
+        return None
     axes = LAYERS.get(kind, LAYERS.get(qualified_name(kind)))
-    return axes(module) if callable(axes) else axes
+    try:
+        found = axes(module) if callable(axes) else axes
+    except AttributeError as error:
+        if kind is type(module):
+            raise
+        return f"{class_name(module)} is unlike it: {error}"
+    if kind is type(module) or not isinstance(found, LayerAxes) or found.into:
+        return found
+    # a subclass of a norm may norm along another axis: it is that along which the channels come
+    return replace(found, along=None)
+
+
+def _short_name(kind: type | None) -> str:
+    if kind is None:
+        return ""
+    module = kind.__module__
+    return (
+        f"nn.{kind.__name__}" if module.startswith("torch.nn.") else f"{module}.{kind.__qualname__}"
+    )
 
 
 def qualified_name(kind: type) -> str:
-    """How a class is named in the registries without being imported."""
+    """Return the name of a class in the registries, for which it need not be imported."""
     return f"{kind.__module__}.{kind.__qualname__}"

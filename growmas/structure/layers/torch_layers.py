@@ -34,15 +34,25 @@ register_layer(nn.EmbeddingBag, EMBEDDING)
 
 
 def convolution(module: Any) -> LayerAxes:
-    """A convolution, grouped or not; a depthwise one keeps its channels apart."""
+    """Return the axes of a convolution; a depthwise one keeps its channels apart."""
     transposed = isinstance(module, nn.modules.conv._ConvTransposeNd)
     out_dim, in_dim = (1, 0) if transposed else (0, 1)
     groups = module.groups
-    if groups == module.out_channels == module.in_channels and groups > 1:
+    if (
+        groups == module.in_channels
+        and groups > 1
+        and (not transposed or groups == module.out_channels)
+    ):
+        times = module.out_channels // groups
         return LayerAxes(
             out=(TensorAxis("weight", 0, "out"), _BIAS),
-            out_size=(Size("out_channels"), Size("in_channels"), Size("groups")),
+            out_size=(
+                Size("out_channels"),
+                Size("in_channels", lambda m, n: n // times),
+                Size("groups", lambda m, n: n // times),
+            ),
             along=-1 - len(module.kernel_size),
+            spread=times,
         )
     narrow = {"shared": groups} if groups > 1 else {}
     return LayerAxes(
