@@ -9,7 +9,7 @@ import reference
 import snapshots
 import torch
 from cases import CONVNET, MLP, RESIDUAL_CONV, SURGERY, Case, tensors
-from test_growing_and_pruning import OPTIMIZERS, by_optimizer
+from optimizers_used import OPTIMIZERS, by_optimizer
 from torch import Tensor, nn
 
 from growmas import MAS, Plan, Structure
