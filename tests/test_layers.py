@@ -11,7 +11,7 @@ import growmas
 ROOT = Path(growmas.__file__).parent
 
 LAYERS = (
-    {"closeable", "errors", "moments", "preserving"},
+    {"closeable", "errors", "moments", "preserving", "suggestion"},
     {"batches", "metrics"},
     {"atomic_write", "importance"},
     {"structure", "data"},

@@ -20,7 +20,7 @@ from growmas.structure.surgery.memory_limit import check_room
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.layer_info import LayerInfo, layer_infos
 from growmas.structure.units.plan import Plan, check_is_plan
-from growmas.structure.views.task_norms import NormMemory
+from growmas.structure.views.task_norms import TaskNorms
 
 
 class StructureFacts:
@@ -52,7 +52,7 @@ class StructureFacts:
         self._counted: tuple[Mapping[str, UnitGroup], dict[str, int]] | None = None
         self._tasks: list[str] = []
         self._heads: dict[str, UnitGroup] = {}
-        self._norms = NormMemory(model)
+        self._norms = TaskNorms(model)
 
     def __repr__(self) -> str:
         size = f"{self.parameters:,} parameter{'' if self.parameters == 1 else 's'}"

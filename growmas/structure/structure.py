@@ -14,7 +14,7 @@ from growmas.structure.analysis.tracing import StructureForward, example_forward
 from growmas.structure.analysis.wrappers import recompile_after_edit, unwrapped
 from growmas.structure.followers.followers import as_followers, check_followers
 from growmas.structure.initialisation.newborns import Initialisation
-from growmas.structure.inspection.dry_run import DryRun, Metrics, outputs_on, rehearse
+from growmas.structure.inspection.dry_run import DryRun, Metrics, dry_run, outputs_on
 from growmas.structure.queries import StructureFacts
 from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.surgery.heads import Start, head_of, narrowed, plan_of, widen_head
@@ -27,7 +27,7 @@ from growmas.structure.units.groups import UnitGroup, restored_groups, task_inde
 from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
 from growmas.structure.views.held import Views
-from growmas.structure.views.overrides import silencing, standing_in
+from growmas.structure.views.overrides import overridden, unit_masks
 
 
 class Structure(StructureFacts):
@@ -242,7 +242,7 @@ class Structure(StructureFacts):
         """
         run = self._outputs if batches is None else outputs_on(self.model, batches, forward)
         options = {"init": init, "reconstruct_forward": forward}
-        return rehearse(self, plan, run, metrics or {}, reconstruct, options)
+        return dry_run(self, plan, run, metrics or {}, reconstruct, options)
 
     def grow_head(
         self,
@@ -360,11 +360,11 @@ class Structure(StructureFacts):
         younger = younger_units(self._groups, index)
         with self._views.held(index):
             makers = {
-                **silencing(self.model, self._groups.values(), younger),
+                **unit_masks(self.model, self._groups.values(), younger),
                 **narrowed(self._heads, index),
-                **self._norms.stand_ins(index, lambda: self._views.earliest == index),
+                **self._norms.overrides(index, lambda: self._views.earliest == index),
             }
-            with standing_in(self.model, makers):
+            with overridden(self.model, makers):
                 yield self.model
 
     def extract(self, task: int | str) -> nn.Module:

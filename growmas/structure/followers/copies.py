@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from growmas.structure.units.edit import Edit
-from growmas.structure.units.resized import in_place_of
+from growmas.structure.units.resized import resized
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +57,7 @@ def follow_copy(module: nn.Module, edit: Edit, model: nn.Module) -> Callable[[],
         for path, size in edit.sizes.items():
             _set(module, path, size, undo)
         for old, paths in _places(module):
-            changed = [path for path in paths if path in edit.changes or path in edit.shifts]
+            changed = [path for path in paths if path in edit.changes or path in edit.corrections]
             if changed:
                 new = _successor(changed[0], old, edit, ours)
                 for path in paths:
@@ -71,7 +71,7 @@ def follow_copy(module: nn.Module, edit: Edit, model: nn.Module) -> Callable[[],
 def _successor(name: str, old: Tensor, edit: Edit, ours: dict[str, Tensor]) -> Tensor:
     fresh = ours[name].detach().to(old.device)
     new = edit.reindex(name, old.detach(), fresh=fresh, nature="value")
-    return in_place_of(old, new, lambda tensor: edit.reindex(name, tensor))
+    return resized(old, new, lambda tensor: edit.reindex(name, tensor))
 
 
 def _set(module: nn.Module, path: str, value: Any, undo: list[tuple[nn.Module, str, Any]]) -> None:

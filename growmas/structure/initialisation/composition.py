@@ -17,7 +17,7 @@ from growmas.structure.units.placement import Placement, placements
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
+class Composition:
     """The layer that makes a group's units, and those that read them: all Linear or all Conv2d."""
 
     producer: Any
@@ -48,10 +48,10 @@ def obstacle(model: nn.Module, group: UnitGroup, zero: str) -> str:
     return ""
 
 
-def site_of(model: nn.Module, group: UnitGroup) -> Site:
+def composition_of(model: nn.Module, group: UnitGroup) -> Composition:
     """The layers of a group for which GradMax is defined."""
     producer = next(iter(_layers(placements(model, group, ["out"])).values()))
-    return Site(producer, tuple(_layers(placements(model, group, ["in"])).values()))
+    return Composition(producer, tuple(_layers(placements(model, group, ["in"])).values()))
 
 
 def _layers(places: Iterable[Placement]) -> dict[str, Any]:
@@ -63,7 +63,7 @@ Calls = dict[nn.Module, list[Tensor]]
 
 
 @contextmanager
-def watched(sites: Iterable[Site]) -> Iterator[tuple[Calls, Calls]]:
+def recorded(compositions: Iterable[Composition]) -> Iterator[tuple[Calls, Calls]]:
     """What producers read, and what consumers give out, in every call."""
     seen: Calls = {}
     given: Calls = {}
@@ -75,9 +75,9 @@ def watched(sites: Iterable[Site]) -> Iterator[tuple[Calls, Calls]]:
         given.setdefault(module, []).append(output)
         return output.clone()  # what follows may write to its input
 
-    sites = list(sites)
-    producers = {site.producer for site in sites}
-    consumers = {consumer for site in sites for consumer in site.consumers}
+    compositions = list(compositions)
+    producers = {composition.producer for composition in compositions}
+    consumers = {consumer for composition in compositions for consumer in composition.consumers}
     handles = [producer.register_forward_pre_hook(reading) for producer in producers]
     handles += [consumer.register_forward_hook(giving) for consumer in consumers]
     try:
@@ -87,15 +87,15 @@ def watched(sites: Iterable[Site]) -> Iterator[tuple[Calls, Calls]]:
             handle.remove()
 
 
-def check_calls(sites: Mapping[str, Site], seen: Calls, given: Calls) -> None:
+def check_calls(compositions: Mapping[str, Composition], seen: Calls, given: Calls) -> None:
     """Refuse layers that run more than once a batch.
 
     Raises:
         PlanError: Names the group.
     """
-    for name, site in sites.items():
-        if len(seen.get(site.producer, ())) != 1 or any(
-            len(given.get(consumer, ())) > 1 for consumer in site.consumers
+    for name, composition in compositions.items():
+        if len(seen.get(composition.producer, ())) != 1 or any(
+            len(given.get(consumer, ())) > 1 for consumer in composition.consumers
         ):
             raise PlanError(
                 f"GradMax: the loss must run the layer of {name!r} once, and each of its readers "

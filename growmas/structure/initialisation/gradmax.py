@@ -11,11 +11,11 @@ from growmas.errors import PlanError, SurgeryError
 from growmas.preserving import preserving
 from growmas.structure.initialisation.composition import (
     check_calls,
+    composition_of,
     gradients,
     obstacle,
     pair_gradient,
-    site_of,
-    watched,
+    recorded,
 )
 from growmas.structure.initialisation.newborns import Fill, Lineage, Newborns
 from growmas.structure.units.placement import Placement, placements
@@ -115,22 +115,27 @@ class GradMax:
     def _matrices(self, newborns: Newborns) -> dict[str, Tensor]:
         """M of every group, [entries of all consumers' columns, entries of a row], float64."""
         model = newborns.model
-        sites = {name: site_of(model, newborns.groups[name]) for name in newborns.born}
+        compositions = {
+            name: composition_of(model, newborns.groups[name]) for name in newborns.born
+        }
         found: dict[str, Tensor] = {}
         for batch in self.batches:
-            with _ready(model), watched(sites.values()) as (seen, given):
+            with _ready(model), recorded(compositions.values()) as (seen, given):
                 loss = self.loss(model, batch)
-                check_calls(sites, seen, given)
+                check_calls(compositions, seen, given)
                 outputs = [calls[0] for calls in given.values()]
                 deltas = dict(zip(given, gradients(loss, outputs), strict=True))
-            for name, site in sites.items():
-                x = seen[site.producer][0]
+            for name, composition in compositions.items():
+                x = seen[composition.producer][0]
                 matrix = torch.cat(
-                    [pair_gradient(site.producer, x, c, deltas.get(c)) for c in site.consumers]
+                    [
+                        pair_gradient(composition.producer, x, c, deltas.get(c))
+                        for c in composition.consumers
+                    ]
                 )
                 found[name] = found[name] + matrix if name in found else matrix
         return {
-            name: matrix * _old_entries(newborns, sites[name].producer).to(matrix)
+            name: matrix * _old_entries(newborns, compositions[name].producer).to(matrix)
             for name, matrix in found.items()
         }
 

@@ -82,11 +82,11 @@ class DryRun:
         return printed(self)
 
 
-class _TakenBack(Exception):
+class _RollBack(Exception):
     """Ends a rehearsal; the transaction does the rest."""
 
 
-class _Witness:
+class _Measurement:
     """The last follower of an edit that is not to be: looks at the network, then fails."""
 
     def __init__(self, look: Callable[[], None]) -> None:
@@ -94,10 +94,10 @@ class _Witness:
 
     def follow(self, edit: Edit) -> None:
         self._look()
-        raise _TakenBack
+        raise _RollBack
 
 
-def tried(
+def measure_with_plan(
     structure: StructureLike,
     plan: Plan,
     look: Callable[[], T],
@@ -117,13 +117,13 @@ def tried(
     if not plan:
         return look()
     seen: list[T] = []
-    witness = _Witness(lambda: seen.append(look()))
-    with suppress(_TakenBack):
-        structure.apply(plan, followers=[*followers, witness], **(options or {}))
+    measurement = _Measurement(lambda: seen.append(look()))
+    with suppress(_RollBack):
+        structure.apply(plan, followers=[*followers, measurement], **(options or {}))
     return seen[0]
 
 
-class Judge:
+class Baseline:
     """Compares a network that was changed with what it was.
 
     Args:
@@ -157,7 +157,7 @@ class Judge:
         return Outcome(self._structure.parameters, *changes, values)
 
 
-def rehearse(
+def dry_run(
     structure: StructureLike,
     plan: Plan,
     run: Callable[[], list[Tensor]],
@@ -175,10 +175,12 @@ def rehearse(
         reconstruct: See `Structure.apply`.
         options: Further arguments of `Structure.apply`.
     """
-    judge = Judge(structure, run, metrics)
+    judge = Baseline(structure, run, metrics)
 
     def outcome(source: Iterable[Any] | ActivationStatistics | None) -> Outcome:
-        return tried(structure, plan, judge.outcome, options={**options, "reconstruct": source})
+        return measure_with_plan(
+            structure, plan, judge.outcome, options={**options, "reconstruct": source}
+        )
 
     before = judge.outcome()
     if reconstruct is not None and not isinstance(reconstruct, ActivationStatistics):

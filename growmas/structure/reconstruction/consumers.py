@@ -27,7 +27,7 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class Consumer:
     """A layer that reads units.
 
     Attributes:
@@ -109,20 +109,20 @@ class Reader:
         return patches
 
 
-def readers(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str, list[Reader]]:
-    """Every layer that reads units of a group: group name -> its readers."""
+def consumers(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str, list[Consumer]]:
+    """Every layer that reads units of a group: group name -> its consumers."""
     if not groups:
         return {}
     slots = list(model.named_parameters(remove_duplicate=False))
     names = {id(parameter): name for name, parameter in reversed(slots)}
     places = Counter(id(parameter) for _, parameter in slots)
     tied = {name for name, parameter in slots if places[id(parameter)] > 1}
-    found: dict[str, list[Reader]] = {}
+    found: dict[str, list[Consumer]] = {}
     for group in groups.values():
-        by_layer: dict[str, Reader] = {}
+        by_layer: dict[str, Consumer] = {}
         for place in placements(model, group, ["in"]):
-            reader = Reader(place.layer, place.module, names[id(place.tensor)], place.axis.dim)
-            by_layer[place.layer] = replace(reader, problem=_problem(reader, tied))
+            consumer = Consumer(place.layer, place.module, names[id(place.tensor)], place.axis.dim)
+            by_layer[place.layer] = replace(consumer, problem=_problem(consumer, tied))
         found[group.name] = list(by_layer.values())
     return found
 
@@ -132,13 +132,13 @@ def _rows_at_once(size: int) -> int:
     return max(1, 2**24 // max(1, size))
 
 
-def _problem(reader: Reader, tied: set[str]) -> str:
-    kind = type(reader.module)
+def _problem(consumer: Consumer, tied: set[str]) -> str:
+    kind = type(consumer.module)
     if kind not in _CONVOLUTIONS and qualified_name(kind) not in _LINEAR:
         return f"a {kind.__name__} is not a matrix product per position"
-    shared = sorted({f"{reader.layer}.{name}" for name in ("weight", "bias")} & tied)
+    shared = sorted({f"{consumer.layer}.{name}" for name in ("weight", "bias")} & tied)
     if shared:
         return f"{shared[0]!r} is tied to another layer"
-    if reader.features > MAX_FEATURES:
-        return f"it reads {reader.features} features, more than {MAX_FEATURES}"
+    if consumer.features > MAX_FEATURES:
+        return f"it reads {consumer.features} features, more than {MAX_FEATURES}"
     return ""

@@ -12,7 +12,7 @@ from growmas.batches import Forward, batch_size, default_forward, to_device
 from growmas.errors import DataError, PlanError
 from growmas.moments import Moments
 from growmas.preserving import preserving
-from growmas.structure.reconstruction.consumers import readers
+from growmas.structure.reconstruction.consumers import consumers
 from growmas.structure.units.edit import AxisChange, Edit, reindexed
 from growmas.structure.units.structure_like import StructureLike
 
@@ -21,7 +21,7 @@ Calls = list[tuple[Tensor, Tensor]]
 
 
 @contextmanager
-def watched(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Calls]]:
+def recorded(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Calls]]:
     """Note input and output of every call of the layers; empty the lists when they are used."""
     calls: dict[str, Calls] = {name: [] for name in layers}
 
@@ -52,7 +52,7 @@ def usable(batches: Iterable[Any], model: nn.Module) -> Iterator[Any]:
 
 
 class ActivationStatistics:
-    """Mean and covariance of what the readers of units see, over as many tasks as there are.
+    """Mean and covariance of what the consumers of units see, over as many tasks as there are.
 
     What `Structure.apply(plan, reconstruct=statistics)` needs to predict removed units from kept
     ones, F × F float64 numbers for a layer that reads F features (a convolution: channels × taps
@@ -80,7 +80,7 @@ class ActivationStatistics:
     """
 
     def __init__(self, structure: StructureLike, *, groups: Iterable[str] | None = None) -> None:
-        """Prepare for the readers of some groups, by default of all whose units can be removed.
+        """Prepare for the consumers of some groups, by default of all whose units can be removed.
 
         Raises:
             PlanError: No group of that name.
@@ -91,12 +91,12 @@ class ActivationStatistics:
         if unknown:
             known = ", ".join(structure.groups)
             raise PlanError(f"groups={unknown}: no such group; there are {known}")
-        found = readers(structure.model, {name: structure.groups[name] for name in chosen})
-        everyone = {reader.layer: reader for group in found.values() for reader in group}
+        found = consumers(structure.model, {name: structure.groups[name] for name in chosen})
+        everyone = {consumer.layer: consumer for group in found.values() for consumer in group}
         self.skipped = {name: r.problem for name, r in everyone.items() if r.problem}
-        self._readers = {name: r for name, r in everyone.items() if not r.problem}
+        self._consumers = {name: r for name, r in everyone.items() if not r.problem}
         self._model = structure.model
-        self.moments = {n: Moments.none(r.blocks, r.features) for n, r in self._readers.items()}
+        self.moments = {n: Moments.none(r.blocks, r.features) for n, r in self._consumers.items()}
 
     def update(self, batches: Iterable[Any], *, forward: Forward | None = None) -> None:
         """Take in data; the model is measured in eval mode and left bit-identical.
@@ -109,15 +109,15 @@ class ActivationStatistics:
             DataError: No sample, or an input of a layer is NaN or infinite; the statistics are
                 then as they were.
         """
-        found = {n: Moments.none(r.blocks, r.features) for n, r in self._readers.items()}
-        layers = {name: reader.module for name, reader in self._readers.items()}
-        with preserving(self._model), torch.no_grad(), watched(layers) as calls:
+        found = {n: Moments.none(r.blocks, r.features) for n, r in self._consumers.items()}
+        layers = {name: consumer.module for name, consumer in self._consumers.items()}
+        with preserving(self._model), torch.no_grad(), recorded(layers) as calls:
             for batch in usable(batches, self._model):
                 (forward or default_forward)(self._model, batch)
-                for name, reader in self._readers.items():
+                for name, consumer in self._consumers.items():
                     for seen, _ in calls[name]:
-                        for rows in reader.rows(seen):
-                            found[name] += Moments.of(rows, reader.features)
+                        for rows in consumer.rows(seen):
+                            found[name] += Moments.of(rows, consumer.features)
                     calls[name].clear()
         check_finite(found)
         if found and not any(held.count for held in found.values()):
@@ -139,10 +139,10 @@ class ActivationStatistics:
     def follow(self, edit: Edit) -> None:
         """Re-index as `edit` did the layers' weights; a fresh unit was never seen: zero."""
         moments = dict(self.moments)
-        for name, reader in self._readers.items():
-            for change in edit.changes.get(reader.weight, ()):
-                if change.dim == reader.dim:
-                    source = reader.of_channels(change.source)
+        for name, consumer in self._consumers.items():
+            for change in edit.changes.get(consumer.weight, ()):
+                if change.dim == consumer.dim:
+                    source = consumer.of_channels(change.source)
                     moments[name] = _reindexed(moments[name], source)
         self.moments = moments
 
@@ -174,7 +174,7 @@ class ActivationStatistics:
         """
         wrong = [
             f"{name!r} ({self.moments[name].features} features seen, {r.features} now)"
-            for name, r in self._readers.items()
+            for name, r in self._consumers.items()
             if self.moments[name].features != r.features
         ]
         if wrong:

@@ -13,7 +13,7 @@ from growmas.errors import SurgeryError
 from growmas.structure.followers.followers import check_followers, follow
 from growmas.structure.initialisation.initialisation import initialisation
 from growmas.structure.initialisation.newborns import Initialisation, Newborns
-from growmas.structure.reconstruction.reconstruction import Repair
+from growmas.structure.reconstruction.reconstruction import Reconstruction
 from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.surgery.calibration import calibrate_fresh
 from growmas.structure.surgery.tensor_swap import cut, reordering
@@ -24,7 +24,7 @@ from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.structure_like import StructureLike
-from growmas.structure.views.overrides import silenced
+from growmas.structure.views.overrides import masked
 
 Listener = Callable[[Edit], AbstractContextManager[Any] | None]
 
@@ -77,7 +77,7 @@ def carry_out(
     followers, generator = request.all_followers, request.generator
     check_followers(followers, model)
     fill = initialisation(request.init).prepare(structure, plan)
-    repair = Repair(structure, plan, request.reconstruct, request.reconstruct_forward)
+    repair = Reconstruction(structure, plan, request.reconstruct, request.reconstruct_forward)
     expected = _expected(structure, plan, outputs) if request.verify else []
     new = reordering(inventory, old_groups, plan, structure.task)
     drawn = (generator or torch.default_generator).get_state()
@@ -103,7 +103,7 @@ def carry_out(
             incision.swapped,
             incision.sizes,
             transfers={**lineage.transfers, **widening.transfers},
-            shifts=repair.fold(incision.changes),
+            corrections=repair.fold(incision.changes),
             means=widening.means,
         )
         tell(followers, listeners, edit, model)
@@ -129,7 +129,7 @@ def _expected(
 ) -> list[Tensor]:
     """The outputs of the network with the doomed units silenced."""
     doomed = {name: set(ids) for name, ids in plan.removed.items()}
-    with silenced(structure.model, structure.groups.values(), doomed):
+    with masked(structure.model, structure.groups.values(), doomed):
         try:
             return outputs()
         except (RuntimeError, ValueError, TypeError) as error:

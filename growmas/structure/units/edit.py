@@ -134,7 +134,7 @@ class Edit:
         swapped: Qualified parameter name -> the old parameter and the one in its place.
         sizes: Qualified attribute of a module, such as "fc1.out_features" -> its new value.
         transfers: Qualified parameter or buffer name -> entries derived from others.
-        shifts: Qualified parameter name -> what reconstruction added to it, of its new shape.
+        corrections: Qualified parameter name -> what reconstruction added to it, of its new shape.
         means: Qualified parameter name -> fresh entries that are the mean of others.
     """
 
@@ -147,7 +147,7 @@ class Edit:
     swapped: Mapping[str, tuple[nn.Parameter, nn.Parameter]]
     sizes: Mapping[str, Any] = field(default_factory=dict)
     transfers: Mapping[str, tuple[AxisTransfer, ...]] = field(default_factory=dict)
-    shifts: Mapping[str, Tensor] = field(default_factory=dict)
+    corrections: Mapping[str, Tensor] = field(default_factory=dict)
     means: Mapping[str, tuple[AxisMean, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -201,7 +201,7 @@ class Edit:
             fresh: What stands at fresh entries: a number, or a tensor of the new shape.
             nature: "value" for copies of the parameter (anchors, averages) and "importance" for
                 Ω take part in `transfers`; values also in `means`, so that an average computes
-                what it did, and in `shifts`, so that an anchor does not pull back what
+                what it did, and in `corrections`, so that an anchor does not pull back what
                 reconstruction changed; "state" is only re-indexed.
         """
         result = reindexed(tensor, self.changes.get(name, ()), fresh)
@@ -210,8 +210,8 @@ class Edit:
         result = transferred(result, self.transfers.get(name, ()), nature)
         if nature == "value":
             result = with_means(result, self.means.get(name, ()))
-        if nature == "value" and name in self.shifts:
-            return result + self.shifts[name].to(result)
+        if nature == "value" and name in self.corrections:
+            return result + self.corrections[name].to(result)
         return result
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 
-def in_place_of(old: Tensor, values: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
+def resized(old: Tensor, values: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
     """What takes the place of `old`: its class, whether it is trained, gradient and attributes.
 
     Args:

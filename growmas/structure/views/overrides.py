@@ -15,7 +15,7 @@ from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Slot, put, tensor_at
 from growmas.structure.units.placement import placements
 
-StandIn = Callable[[Tensor], Tensor]
+Override = Callable[[Tensor], Tensor]
 """From the tensor in its place to the one that stands in for it; the same for none."""
 
 Place = tuple[str, str]
@@ -23,7 +23,7 @@ Place = tuple[str, str]
 
 
 @contextmanager
-def standing_in(model: nn.Module, makers: Mapping[Place, StandIn]) -> Iterator[None]:
+def overridden(model: nn.Module, makers: Mapping[Place, Override]) -> Iterator[None]:
     """Let other tensors be read in place of a model's own while the context lasts.
 
     While a layer, or a module that holds one, runs its `forward`, the stand-ins are in place;
@@ -37,7 +37,7 @@ def standing_in(model: nn.Module, makers: Mapping[Place, StandIn]) -> Iterator[N
     names = {name for layer in {layer for layer, _ in makers} for name in _above(layer)}
     paths = dict.fromkeys(modules[name] for name in names)
     before = {module: vars(module).get("forward") for module in paths}
-    masked = [make for make in makers.values() if isinstance(make, Masked)]
+    masked = [make for make in makers.values() if isinstance(make, MaskedWeight)]
 
     def stepped(*_: Any) -> None:
         for make in masked:
@@ -71,7 +71,7 @@ def _above(layer: str) -> Iterator[str]:
 class _Calls:
     """Puts stand-ins in place while any of the wrapped calls runs."""
 
-    def __init__(self, makers: Mapping[Slot, StandIn]) -> None:
+    def __init__(self, makers: Mapping[Slot, Override]) -> None:
         self.makers = makers
         self.running = 0
         self.own: dict[Slot, Tensor] = {}
@@ -131,7 +131,7 @@ def _itself(call: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class Masked:
+class MaskedWeight:
     """Copies of a weight with some of its entries at zero, through which gradients flow to it.
 
     Where no gradient is taken, the copy is kept for the next call, until the parameter is another
@@ -180,26 +180,26 @@ def _is_still(weight: Tensor) -> bool:
     )
 
 
-def silencing(
+def unit_masks(
     model: nn.Module, groups: Iterable[UnitGroup], units: Mapping[str, set[int]]
-) -> dict[Place, StandIn]:
+) -> dict[Place, Override]:
     """Leave units out of the forward pass: the columns of their consumers read as zero."""
-    masks: dict[Place, Masked] = {}
+    masks: dict[Place, MaskedWeight] = {}
     modules = modules_of(model)
     for group in groups:
         if not units.get(group.name):
             continue
         doomed = [i for i, unit in enumerate(group.unit_ids) if unit in units[group.name]]
         for place in placements(model, group, ["in"], modules=modules):
-            masked = masks.setdefault((place.layer, place.axis.tensor), Masked())
+            masked = masks.setdefault((place.layer, place.axis.tensor), MaskedWeight())
             masked.add(place.axis.dim, place.positions[doomed].flatten())
     return dict(masks)
 
 
 @contextmanager
-def silenced(
+def masked(
     model: nn.Module, groups: Iterable[UnitGroup], units: Mapping[str, set[int]]
 ) -> Iterator[None]:
-    """Leave units out while the context lasts; see `standing_in`."""
-    with standing_in(model, silencing(model, groups, units)):
+    """Leave units out while the context lasts; see `overridden`."""
+    with overridden(model, unit_masks(model, groups, units)):
         yield

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from growmas.errors import SurgeryError
 from growmas.structure.units.edit import AxisChange, Edit, reindexed
 from growmas.structure.units.inventory import Inventory
-from growmas.structure.views.overrides import Place, StandIn
+from growmas.structure.views.overrides import Override, Place
 
 STATISTICS = ("running_mean", "running_var")
 AFFINE = ("weight", "bias")
 
 
-class NormMemory:
+class TaskNorms:
     """Running statistics of norms as tasks left them, and weight and bias where asked.
 
     Norms are modules with buffers `running_mean` and `running_var`, such as BatchNorm. Follows
@@ -53,7 +53,7 @@ class NormMemory:
         """Let the norms of a task's view be those of today again."""
         self.tasks = {index: kept for index, kept in self.tasks.items() if index != task}
 
-    def stand_ins(self, task: int, holds: Callable[[], bool]) -> dict[Place, StandIn]:
+    def overrides(self, task: int, holds: Callable[[], bool]) -> dict[Place, Override]:
         """What the norms of a task's view read in place of their own tensors.
 
         A norm in train mode reads its own: it normalises by the batch, and its own running
@@ -68,7 +68,7 @@ class NormMemory:
             return {}
         names = Inventory(self._model).names
 
-        def reading(norm: nn.Module, then: Tensor) -> StandIn:
+        def reading(norm: nn.Module, then: Tensor) -> Override:
             return lambda now: now if norm.training or not holds() else then.to(now)
 
         return {

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import growmas as gm
 from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.structure.reconstruction import reconstruction
-from growmas.structure.reconstruction.consumers import readers
+from growmas.structure.reconstruction.consumers import consumers
 
 
 def data(*shape, seed=1):
@@ -32,7 +32,7 @@ def convnet(**options):
 
 
 class Branches(nn.Module):
-    """Two readers of one group, one of them of a concatenation."""
+    """Two consumers of one group, one of them of a concatenation."""
 
     def __init__(self):
         super().__init__()
@@ -84,7 +84,7 @@ def reference(weight, old_bias, rows, kept):
 
 @pytest.mark.parametrize("how", ["batches", "statistics"])
 @pytest.mark.parametrize(
-    ("build", "shape", "group", "reader"),
+    ("build", "shape", "group", "consumer"),
     [
         (mlp, (6,), "0", "2"),
         (lambda: mlp(bias=False), (6,), "0", "2"),
@@ -96,10 +96,10 @@ def reference(weight, old_bias, rows, kept):
     ],
     ids=["mlp", "no bias", "positions", "conv", "conv with options", "flatten"],
 )  # fmt: skip
-def test_equals_least_squares_on_explicit_activations(build, shape, group, reader, how):
+def test_equals_least_squares_on_explicit_activations(build, shape, group, consumer, how):
     net, x = seeded(build), data(600, *shape)
-    old = copy.deepcopy(net.get_submodule(reader))
-    rows = rows_of(old, inputs_of(net, net.get_submodule(reader), x))
+    old = copy.deepcopy(net.get_submodule(consumer))
+    rows = rows_of(old, inputs_of(net, net.get_submodule(consumer), x))
     structure = gm.Structure(net, x[:4])
     doomed = [1, 4]
     per_unit = rows.shape[1] // structure.groups[group].width
@@ -111,7 +111,7 @@ def test_equals_least_squares_on_explicit_activations(build, shape, group, reade
         source.update(batches)
     structure.apply(gm.Plan(prune={group: doomed}), reconstruct=source)
     weight, bias = reference(old.weight.detach().flatten(1), old.bias, rows, kept)
-    new = net.get_submodule(reader)
+    new = net.get_submodule(consumer)
     torch.testing.assert_close(new.weight.flatten(1), weight)
     if bias is not None:
         torch.testing.assert_close(new.bias, bias)
@@ -221,7 +221,7 @@ def test_anchors_copies_and_optimizers_see_the_final_values():
         followers=[optimizer, mas, average],
         reconstruct=[x],
     )
-    assert set(edit.shifts) == {"2.weight", "2.bias", "4.weight", "4.bias"}
+    assert set(edit.corrections) == {"2.weight", "2.bias", "4.weight", "4.bias"}
     parameters = dict(net.named_parameters())
     for name, anchor in mas.anchor.items():
         torch.testing.assert_close(anchor, parameters[name].detach())
@@ -409,12 +409,12 @@ def test_empty_batches_are_passed_over():
 def test_tied_readers_are_named():
     net = seeded(lambda: nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4)))
     net[2].weight = net[0].weight
-    found = readers(net, gm.Structure(seeded(mlp), data(2, 6)).groups)
+    found = consumers(net, gm.Structure(seeded(mlp), data(2, 6)).groups)
     assert found["0"][0].problem == "'2.weight' is tied to another layer"
 
 
 class Attention(nn.Module):
-    """An attention block whose heads and whose hidden units both have one reader."""
+    """An attention block whose heads and whose hidden units both have one consumer."""
 
     def __init__(self):
         super().__init__()

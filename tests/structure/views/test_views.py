@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from growmas import MAS, GrowmasError, Plan, Structure, mas_importance
 from growmas.errors import PlanError
-from growmas.structure.views.overrides import Masked
+from growmas.structure.views.overrides import MaskedWeight
 
 by_name = pytest.mark.parametrize("case", SURGERY, ids=lambda case: case.name)
 
@@ -287,8 +287,8 @@ def test_after_calls_without_gradients_they_flow_again() -> None:
 def test_a_masked_copy_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     structure, seen = grown(MLP)
     made = []
-    copy_of = Masked._copy
-    monkeypatch.setattr(Masked, "_copy", lambda self, w: made.append(w) or copy_of(self, w))
+    copy_of = MaskedWeight._copy
+    monkeypatch.setattr(MaskedWeight, "_copy", lambda self, w: made.append(w) or copy_of(self, w))
     with structure.view(0):
         for _ in range(3):
             assert_close(outputs(structure.model, MLP.inputs(5, seed=9)), seen[0])
