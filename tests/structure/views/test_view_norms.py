@@ -228,7 +228,7 @@ def test_without_norms_there_is_nothing_to_remember() -> None:
     structure = Structure(MLP.model(), MLP.inputs(3))
     structure.remember_norms()
     assert structure.norms == {}
-    with pytest.raises(PlanError, match="no task 'first'; tasks begun: none was begun"):
+    with pytest.raises(PlanError, match="no task 'first'; no task has been begun"):
         structure.remember_norms("first")
     with pytest.raises(PlanError, match="no task 7"):
         structure.forget_norms(7)

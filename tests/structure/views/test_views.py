@@ -184,7 +184,7 @@ def test_replaced_units_are_younger_in_a_view() -> None:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("task 9", r"no task 'task 9'; tasks begun: 'task 0', 'task 1', 'task 2'"),
+        ("task 9", r"no task 'task 9'; the 3 tasks are 'task 0', 'task 1', 'task 2'"),
         (3, "no task 3; the tasks begun so far are 0 to 2"),
         (-1, "no task -1; the tasks begun so far are 0 to 2"),
         (True, "no task True"),
@@ -210,7 +210,7 @@ def test_before_any_task_the_view_is_the_network() -> None:
     structure = Structure(MLP.model(), MLP.inputs(3))
     with structure.view(0):
         assert_close(outputs(structure.model, MLP.inputs(3)), outputs(MLP.model(), MLP.inputs(3)))
-    with pytest.raises(PlanError, match="none was begun"), structure.view("first"):
+    with pytest.raises(PlanError, match="no task has been begun"), structure.view("first"):
         pass
 
 
@@ -219,7 +219,7 @@ def test_a_group_without_a_unit_of_that_time_cannot_be_extracted() -> None:
     structure.begin_task("a")
     structure.begin_task("b")
     structure.apply(Plan(prune={"2": range(5)}, grow={"2": 2}))
-    with pytest.raises(PlanError, match="all 2 units would go"):
+    with pytest.raises(PlanError, match="all 2 units would be removed"):
         structure.extract("a")
     with structure.view("a"):
         outputs(structure.model, MLP.inputs(2))
