@@ -143,9 +143,7 @@ class Plan:
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
-            raise PlanError(
-                f"a plan must be JSON text that Plan.to_json wrote; this is not JSON: {error}"
-            ) from error
+            raise PlanError(f"expected what Plan.to_json wrote, got no JSON: {error}") from error
         problems = _content_problems(content)
         if problems:
             raise PlanError("expected what Plan.to_json wrote: " + "; ".join(problems))

@@ -1,8 +1,8 @@
 """Re-indexing: from a plan to the new order of every layer side that it changes.
 
 A worked example. A convolution gives three channels of 2 × 2 pixels, which a Linear reads
-flattened, so unit 1 is channel 1 of the convolution and the features 4 to 7 of the Linear. Unit 1 is
-to be removed, and one unit added:
+flattened, so unit 1 is channel 1 of the convolution and the features 4 to 7 of the Linear. It is to
+be removed, and one unit added:
 
     >>> import growmas
     >>> from torch import nn
