@@ -199,7 +199,7 @@ def test_what_cannot_follow_is_refused_by_name_and_all_at_once():
         structure.apply(Plan(grow={"0": 1}), followers=others)
     for part in (
         "LBFGS keeps its state as one flat vector", "GradScaler is between unscale_",
-        "Linear cannot follow: it is no copy of the model, '0.bias'", "int cannot follow: expected",
+        "Linear cannot follow: it is not a copy of the model, '0.bias'", "int cannot follow: expected",
         "Sequential cannot follow: it holds the model itself",
     ):  # fmt: skip
         assert part in str(caught.value)
@@ -404,5 +404,5 @@ def test_warmups_compose_over_edits_and_end():
     restored.close()
     first_moves(model, optimizer, 600)
     assert warmup.born == {}
-    with pytest.raises(SurgeryError, match="not SGD"):
+    with pytest.raises(SurgeryError, match="got SGD"):
         Warmup(model, optim.SGD(model.parameters(), lr=0.1))

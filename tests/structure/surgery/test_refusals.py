@@ -196,11 +196,11 @@ def test_data_parallel_wrappers_are_refused_by_name() -> None:
             lambda s: s.apply(
                 Plan(grow={"0": 1}), followers=torch.optim.Adam(s.model.parameters())
             ),
-            r"followers= expects several, got one Adam: write .* followers=\[...\]",
+            r"followers= expects a list, got one Adam: write .* followers=\[...\]",
         ),
         (
             lambda s: s.apply(Plan(grow={"0": 1}), followers=nn.Sequential(nn.Linear(2, 2))),
-            "followers= expects several, got one Sequential",
+            "followers= expects a list, got one Sequential",
         ),
         (lambda s: s.load_state_dict({"tasks": []}), "the state lacks 'groups', 'sizes'"),
     ],
