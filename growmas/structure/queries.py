@@ -15,7 +15,13 @@ from growmas.structure.analysis.leaf_modules import float_tensors
 from growmas.structure.analysis.tracing import StructureForward
 from growmas.structure.analysis.wrappers import uncompiled
 from growmas.structure.inspection.explain import Cost, Explanation, cost_after, explain
-from growmas.structure.inspection.saliency import consumer_saliency, unit_saliency
+from growmas.structure.inspection.saliency import (
+    Criterion,
+    Scale,
+    Which,
+    consumer_saliency,
+    unit_saliency,
+)
 from growmas.structure.surgery.memory_limit import check_room
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.layer_info import LayerInfo, layer_infos
@@ -127,9 +133,9 @@ class StructureFacts:
         self,
         omega: Mapping[str, Tensor],
         *,
-        criterion: str = "penalty",
-        which: str = "out",
-        normalize: str | None = None,
+        criterion: Criterion = "penalty",
+        which: Which = "out",
+        normalize: Scale | None = None,
         across: bool = False,
     ) -> dict[str, Tensor]:
         """How much every unit matters: group name -> [U], in the order of `unit_ids`.

@@ -13,6 +13,7 @@ from growmas.errors import PlanError
 from growmas.structure.analysis.tracing import StructureForward, example_forward
 from growmas.structure.analysis.wrappers import recompile_after_edit, unwrapped
 from growmas.structure.followers.followers import as_followers, check_followers
+from growmas.structure.initialisation.initialisation import Init
 from growmas.structure.initialisation.newborns import Initialisation
 from growmas.structure.inspection.dry_run import DryRun, Metrics, dry_run, outputs_on
 from growmas.structure.queries import StructureFacts
@@ -147,7 +148,7 @@ class Structure(StructureFacts):
         plan: Plan,
         *,
         followers: Iterable[object] = (),
-        init: str | Initialisation = "zero_out",
+        init: Init | Initialisation = "zero_out",
         calibrate: Iterable[Any] | None = None,
         calibrate_forward: Forward | None = None,
         reconstruct: Iterable[Any] | ActivationStatistics | None = None,
@@ -221,7 +222,7 @@ class Structure(StructureFacts):
         forward: Forward | None = None,
         metrics: Metrics | None = None,
         reconstruct: Iterable[Any] | ActivationStatistics | None = None,
-        init: str | Initialisation = "zero_out",
+        init: Init | Initialisation = "zero_out",
     ) -> DryRun:
         """What `apply(plan)` would do to outputs and metrics; everything is as before afterwards.
 

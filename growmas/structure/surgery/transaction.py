@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from growmas.batches import Forward
 from growmas.errors import SurgeryError
 from growmas.structure.followers.followers import check_followers, follow
-from growmas.structure.initialisation.initialisation import initialisation
+from growmas.structure.initialisation.initialisation import Init, initialisation
 from growmas.structure.initialisation.newborns import Initialisation, Newborns
 from growmas.structure.reconstruction.reconstruction import Reconstruction
 from growmas.structure.reconstruction.statistics import ActivationStatistics
@@ -35,7 +35,7 @@ class Request:
 
     plan: Plan
     followers: tuple[object, ...]
-    init: str | Initialisation
+    init: Init | Initialisation
     calibrate: Iterable[Any] | None
     calibrate_forward: Forward | None
     reconstruct: Iterable[Any] | ActivationStatistics | None

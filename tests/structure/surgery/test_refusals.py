@@ -165,7 +165,7 @@ def test_saliency_refuses_what_it_cannot_use(structure: Structure) -> None:
         PenaltyError, match="criterion='norm' is not known: give one of 'penalty', "
     ):
         structure.saliency(omega, criterion="norm")
-    with pytest.raises(PenaltyError, match=r"omega holds nothing for .* '2'.* 4"):
+    with pytest.raises(PenaltyError, match=r"omega has no entry for .* '2'.* 4"):
         structure.saliency({n: o for n, o in omega.items() if n != "4.weight"})
     structure.apply(Plan(grow={"0": 2}))
     with pytest.raises(GrowmasError, match=r"2\.weight"):
