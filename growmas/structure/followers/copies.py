@@ -17,7 +17,7 @@ class CopyInside:
 
     Attributes:
         module: The copy.
-        problem: Why it is not a copy; empty if it is.
+        problem: Reason why it is not a copy; empty if it is.
     """
 
     module: nn.Module

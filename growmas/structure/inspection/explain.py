@@ -179,11 +179,11 @@ def _step(
     """Carry out a part of the plan; return the groups after it, and `_size`."""
     inventory = Inventory(trial)
     new = reordering(inventory, groups, plan, 0)
-    incision = cut(inventory, groups.values(), new.sources, torch.Generator())
+    swap = cut(inventory, groups.values(), new.sources, torch.Generator())
     try:
         return new.groups, _size(trial, run)
     except Exception as error:
-        incision.undo()
+        swap.undo()
         raise SurgeryError(
             f"after changing {', '.join(plan.groups)} the forward pass fails ({error}); layers "
             "that are tied must change together"

@@ -51,10 +51,10 @@ class TensorAxis:
     Attributes:
         tensor: Name of the parameter or buffer in the layer; it may be absent (bias=False).
         dim: The axis.
-        role: How a fresh entry starts: "out", a row of a producer, is initialised; "in", a column
+        role: Start of a fresh entry: "out", a row of a producer, is initialised; "in", a column
             of a consumer, is zero; "norm" is a constant.
         fresh: The constant for role "norm".
-        blocks: How many times the channels follow each other on the axis (gates of an LSTM: 4).
+        blocks: Number of copies of the channels, one after the other, on the axis (LSTM gates: 4).
         shared: Number of equal parts of the channels that share the axis (the input channels of a
             convolution with G groups: G); a unit then holds the same place in every part.
     """
@@ -140,13 +140,13 @@ class LayerAxes:
             one group of a GroupNorm do; 1 where channels are free.
         out_parts: Number of equal parts of the output that stay equal (grouped convolution).
         in_parts: The same for the input.
-        unit: What one output channel is called, in the plural.
+        unit: Name of the output channels as units, in the plural.
         length: (layer, side) -> number of channels; by default the first size of the side.
         along: The axis of the output along which its channels lie. By default it is the last;
             for a layer that keeps channels apart, the axis along which they came.
-        no_shrink: Why output channels cannot be removed without changing the function of the
+        no_shrink: Reason why output channels cannot be removed without changing the function of the
             others; empty if they can.
-        no_grow: Why no channels can be added without changing the function; empty if they can.
+        no_grow: Reason why no channels can be added without changing the function; empty if they can.
         norm: The norm over all channels that the layer is, or None. Such a norm can grow, in spite
             of `no_grow`, where everything that happens to its channels before and after is known.
     """

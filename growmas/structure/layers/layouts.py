@@ -49,11 +49,11 @@ class Layout:
 
     Attributes:
         name: The part after the module's name in the group's name, such as "heads".
-        kind: What the units are called.
+        kind: Name of the units, in the plural, such as "attention heads".
         units: Number of units.
         spans: Their positions, for every layer side that changes with them.
-        no_shrink: Why units cannot be removed; empty if they can.
-        no_grow: Why units cannot be added; empty if they can.
+        no_shrink: Reason why units cannot be removed; empty if they can.
+        no_grow: Reason why units cannot be added; empty if they can.
     """
 
     name: str

@@ -45,7 +45,7 @@ class Consumer:
         module: The layer.
         weight: Qualified name of its weight, as `named_parameters` gives it.
         dim: Axis of the weight that carries the units.
-        problem: Why it cannot be refitted; empty if it can.
+        problem: Reason why it cannot be refitted; empty if it can.
     """
 
     layer: str

@@ -43,11 +43,7 @@ from growmas.structure.layers.axes import Role
 from growmas.structure.units.plan import Plan
 
 _BLOCKS = 8
-"""Up to that many blocks are copied one by one.
-
-A block costs some 5 µs, however small it is; `index_select` costs more for each entry, but the
-same for any order.
-"""
+"""Largest number of blocks that are copied one by one; each costs some 5 µs, whatever its size."""
 
 
 class Run(NamedTuple):
@@ -71,7 +67,7 @@ class AxisChange:
     Attributes:
         dim: The axis.
         source: [new length] int64.
-        role: How a fresh entry starts, see `TensorAxis`.
+        role: Start of a fresh entry, see `TensorAxis`.
         constant: Value of a fresh entry of role "norm".
     """
 
@@ -121,8 +117,8 @@ Nature = Literal["state", "value", "importance"]
 class AxisTransfer:
     """Entries along one axis that an edit derived from others, such as twins from a parent.
 
-    Afterwards the entries at `to` are those that stood at `of`, times a factor. The importance of
-    a weight changes in another way than its value, so it has factors of its own.
+    Afterwards the entries at `to` are those that stood at `of`, times a factor. Importance has
+    factors of its own: a column that is scaled down passes less gradient on to the rows before it.
 
     Attributes:
         dim: The axis.

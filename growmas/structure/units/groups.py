@@ -48,8 +48,8 @@ class UnitGroup:
         births: [U] index of the task in which each unit was born.
         members: The layer sides the units occupy.
         next_id: The id that the next unit will get.
-        no_shrink: Why units cannot be removed; empty if they can.
-        no_grow: Why units cannot be added without changing the function; empty if they can.
+        no_shrink: Reason why units cannot be removed; empty if they can.
+        no_grow: Reason why units cannot be added without changing the function; empty if they can.
         residual: For units that pass norms over all channels, the value of fresh ones before the
             norms: the "mean" of the others (LayerNorm) or "zero" (RMSNorm); empty for other
             units. Such units cannot be left out again, see `growmas.structure.surgery.widening`.
@@ -148,7 +148,7 @@ def younger_units(groups: Mapping[str, UnitGroup], task: int) -> dict[str, set[i
         raise PlanError(
             f"there is no view of task {task} any more: since then {', '.join(map(repr, held))} "
             "grew, whose units pass norms over all channels; they are part of the statistics "
-            "and cannot be left out. Only groups that can shrink can grow and keep earlier views"
+            "and cannot be left out. For views of earlier tasks, grow groups that can shrink"
         )
     return younger
 

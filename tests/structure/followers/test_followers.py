@@ -80,7 +80,7 @@ def kept(edit: Edit, name: str, tensor: Tensor) -> Tensor:
 @by_optimizer
 @pytest.mark.parametrize("case", [MLP, CONVNET], ids=lambda case: case.name)
 def test_training_goes_on_as_the_masked_reference_does(case: Case, make: Any):
-    """Fresh units are kept without effect and removed ones silenced; tolerance 1e-10, float64."""
+    """Fresh units are kept without effect and removed ones masked; tolerance 1e-10, float64."""
     model, x = case.model(torch.float64).eval(), case.inputs(12, torch.float64)
     reference = copy.deepcopy(model)
     structure = Structure(model, x)
@@ -88,12 +88,12 @@ def test_training_goes_on_as_the_masked_reference_does(case: Case, make: Any):
     optimizers = make(model.parameters()), make(reference.parameters())
     for net, optimizer in zip((model, reference), optimizers, strict=True):
         train(net, optimizer, x, 4)
-    silenced = next(m.layer for m in structure.groups[first].members if m.side == "in")
+    masked = next(m.layer for m in structure.groups[first].members if m.side == "in")
     edit = structure.apply(
         Plan(grow={first: 2, second: 1}, prune={first: [1]}, replace={first: [3]}),
         followers=[optimizers[0]],
     )
-    column = reference.get_submodule(silenced).weight
+    column = reference.get_submodule(masked).weight
     with torch.no_grad():
         column[:, [1, 3]] = 0.0
 

@@ -231,5 +231,5 @@ def test_without_norms_there_is_nothing_to_remember() -> None:
     assert structure.norms == {}
     with pytest.raises(PlanError, match="no task 'first'; no task has been begun"):
         structure.remember_norms("first")
-    with pytest.raises(PlanError, match="no task 7"):
+    with pytest.raises(PlanError, match="no task 7; no task has been begun: call"):
         structure.forget_norms(7)
