@@ -146,7 +146,8 @@ class LayerAxes:
             for a layer that keeps channels apart, the axis along which they came.
         no_shrink: Reason why output channels cannot be removed without changing the function of the
             others; empty if they can.
-        no_grow: Reason why no channels can be added without changing the function; empty if they can.
+        no_grow: Reason why channels cannot be added without changing the function; empty if they
+            can.
         norm: The norm over all channels that the layer is, or None. Such a norm can grow, in spite
             of `no_grow`, where everything that happens to its channels before and after is known.
     """
