@@ -136,7 +136,7 @@ def test_the_ridge_is_larger_where_rows_are_few(rows):
 
 
 def lost(net, structure, prune, x, **options):
-    """How far the output moves when units go, relative to its size."""
+    """Return the change of the output when units are removed, relative to its size."""
     with torch.no_grad():
         before = net(x)
         structure.apply(gm.Plan(prune=prune), **options)
