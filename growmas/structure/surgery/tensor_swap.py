@@ -27,7 +27,7 @@ from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Inventory, Slot, put
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.reindexing import LayerSide, Reindexing, reindexing
-from growmas.structure.units.resized import in_place_of
+from growmas.structure.units.resized import resized
 
 
 def side_lengths(inventory: Inventory, groups: Iterable[UnitGroup]) -> dict[LayerSide, int]:
@@ -177,7 +177,7 @@ def _new_sizes(
 
 def _successor(old: Tensor, changes: tuple[AxisChange, ...]) -> Tensor:
     new = gathered(old.detach(), changes)  # `fill_fresh` writes the rest
-    return in_place_of(old, new, lambda tensor: reindexed(tensor, changes))
+    return resized(old, new, lambda tensor: reindexed(tensor, changes))
 
 
 def _check_no_hooks(tensors: Mapping[str, Tensor]) -> None:

@@ -302,7 +302,9 @@ def test_a_layout_that_does_not_fit_is_named() -> None:
     networks.register_attention(Odd, project={"qkv": 2}, output="out", heads="five")
     model = Odd(8, 4)
     model.five = 5
-    with pytest.raises(SurgeryError, match=r"over 'qkv': expected a multiple of 10 chan.* got 24"):
+    with pytest.raises(
+        SurgeryError, match=r"'qkv' into heads: expected a multiple of 10 chan.* got 24"
+    ):
         Structure(model, torch.randn(2, 5, 8))
 
 
