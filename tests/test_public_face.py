@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +17,14 @@ PROMISED = {
     *("TopologyTracker", "TopologyHistory", "PlateauDetector", "TaskFreeLearner"),
     *("GaussianContext", "RandomFilters", "save", "load"),
 }
+
+REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
+
+REFERENCE_HEAD = """# Public names
+
+Names that `import growmas as gm` provides, by the package that defines them. The docstrings have
+shapes, units, errors and sources: `help(gm.mas_importance)`. Other names are private: they may
+change."""
 
 PACKAGES = ["growmas"]
 
@@ -50,6 +59,30 @@ def test_public_names_are_documented() -> None:
         value = getattr(growmas, name)
         if callable(value):
             assert (value.__doc__ or "").strip(), name
+
+
+def reference_page() -> str:
+    """docs/reference.md as it should be: every public name with the first line of its docstring."""
+    lines = [REFERENCE_HEAD]
+    homes = stub_imports("growmas")
+    for package in dict.fromkeys(homes.values()):
+        lines += [f"\n## {package}\n", "| name | |", "|---|---|"]
+        for name in (name for name, home in homes.items() if home == package):
+            lines.append(f"| `gm.{name}` | {first_line(getattr(growmas, name))} |")
+    return "\n".join(lines) + "\n"
+
+
+def first_line(value: object) -> str:
+    """The first sentence of a docstring, on one line."""
+    text = (value.__doc__ or "").strip().split("\n\n")[0] if callable(value) else repr(value)
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def test_the_reference_page_is_up_to_date(request: pytest.FixtureRequest) -> None:
+    """`pytest tests/test_public_face.py --regenerate` writes it."""
+    if request.config.getoption("--regenerate"):
+        REFERENCE.write_text(reference_page(), encoding="utf-8")
+    assert REFERENCE.read_text(encoding="utf-8") == reference_page()
 
 
 def test_importing_growmas_imports_nothing_else() -> None:
