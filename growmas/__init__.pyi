@@ -15,6 +15,7 @@ from growmas.contexts import (
     answer_by_context as answer_by_context,
     answer_by_view as answer_by_view,
     combine_views as combine_views,
+    gather_context as gather_context,
     view_answers as view_answers,
 )
 from growmas.errors import (

@@ -10,8 +10,10 @@ from growmas.contexts.answering import (
 )
 from growmas.contexts.confidence import EnergyContext, EntropyContext
 from growmas.contexts.context import UNKNOWN, Answers, Context, TaskKey
+from growmas.contexts.distributed import gather_context
 from growmas.contexts.filters import RandomFilters
 from growmas.contexts.gaussian import GaussianContext
+from growmas.contexts.linear import LinearContext
 from growmas.contexts.network_features import NetworkFeatures
 from growmas.contexts.ridge import RidgeContext
 from growmas.contexts.shared import SharedGaussianContext
@@ -24,6 +26,7 @@ __all__ = [
     "EnergyContext",
     "EntropyContext",
     "GaussianContext",
+    "LinearContext",
     "NetworkFeatures",
     "RandomFilters",
     "RidgeContext",
@@ -33,5 +36,6 @@ __all__ = [
     "answer_by_context",
     "answer_by_view",
     "combine_views",
+    "gather_context",
     "view_answers",
 ]
