@@ -99,7 +99,10 @@ class NetworkFeatures:
         if self._frozen is None:
             self._frozen = _copied(self.network, weights)
         held = self._frozen.state_dict()
-        if any(not torch.equal(held[name].cpu(), weights[name]) for name in weights):
+        same = held.keys() == weights.keys() and all(
+            torch.equal(held[name].cpu(), weights[name]) for name in weights
+        )
+        if not same:
             raise ContextError(
                 "copies of networks with other weights were frozen: give the same NetworkFeatures "
                 "to every context before its first update"
