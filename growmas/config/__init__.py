@@ -4,6 +4,14 @@ Nothing here imports torch, so that help and validation start fast.
 """
 
 from growmas.config.bundled import BundledConfig, bundled_config, bundled_configs
+from growmas.config.contexts import (
+    ContextKind,
+    EnergyContextConfig,
+    EntropyContextConfig,
+    GaussianContextConfig,
+    RidgeContextConfig,
+    SharedContextConfig,
+)
 from growmas.config.experiment import (
     ConvNetConfig,
     Experiment,
@@ -20,12 +28,8 @@ from growmas.config.load import differences, differing_keys, dump_config, load_c
 from growmas.config.methods import (
     ANSWER_BY_TASK,
     BudgetConfig,
-    ContextKind,
-    EnergyContextConfig,
-    EntropyContextConfig,
     FinetuneConfig,
     GaussianConfig,
-    GaussianContextConfig,
     GrowByGainConfig,
     GrowByNeedConfig,
     GrowBySaturationConfig,
@@ -76,7 +80,9 @@ __all__ = [
     "PruneConfig",
     "PruneKind",
     "PruneWithinConfig",
+    "RidgeContextConfig",
     "SeparateConfig",
+    "SharedContextConfig",
     "SourcesConfig",
     "SplitConfig",
     "StreamConfig",

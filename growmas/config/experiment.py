@@ -214,15 +214,22 @@ def _context_conflicts(values: Mapping[str, object], scenario: object) -> list[t
     method = _at(values, "method", "kind")
     given = _at(values, "method", "context")
     combine = _at(given, "combine")
-    if combine == "classes" and _at(given, "per") != "class":
+    linear = _at(given, "kind") in ("ridge", "shared")
+    per = _at(given, "per") or ("class" if linear else "task")
+    if combine == "classes" and per != "class":
         expected = "tasks or none, unless there is a Gaussian for each class (per: class)"
+        if linear:
+            expected = "tasks or none, unless classes are told apart (per: class)"
         path: KeyPath = ("method", "context", "combine")
         return [(path, f"expected {expected}; got {show(combine)}")]
     temperature = _at(given, "temperature")
-    if combine != "classes" and temperature not in (None, 1):
+    if not linear and combine != "classes" and temperature not in (None, 1):
         expected = "1, unless the context has a say in the classes (combine: classes)"
         path = ("method", "context", "temperature")
         return [(path, f"expected {expected}; got {show(temperature)}")]
+    if _at(given, "features") == "model" and method == "separate":
+        expected = "inputs or filters, as method separate has no network of all tasks"
+        return [(("method", "context", "features"), f"expected {expected}; got model")]
     if method not in ANSWER_BY_TASK or scenario not in ("domain", "class") or given is not None:
         return []
     expected = (
@@ -292,6 +299,7 @@ def _task_free_method(values: Mapping[str, object]) -> Iterator[_Check]:
     for key, fitting, words in (
         ("kind", ("gaussian",), f"gaussian, {_BECAUSE}"),
         ("per", ("task",), f"task, {_BECAUSE}"),
+        ("features", ("inputs", "filters"), f"inputs or filters, {_BECAUSE}"),
         ("combine", ("none",), f"none, or nothing, {_BECAUSE}: the likeliest view answers"),
         ("temperature", (1,), f"1, {_BECAUSE}"),
     ):

@@ -81,7 +81,7 @@ def build_method(
     return Growmas(
         manager,
         stream=stream,
-        answering=build_answering(config.context, seed=seed),
+        answering=build_answering(config.context, seed=seed, model=structure.model),
         trials=_trials(config, optimizer, batch_size),
         select=_selection(config, grow),
     )

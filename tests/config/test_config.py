@@ -181,6 +181,16 @@ MISTAKES = {
         "config.yaml:10: method.context.combine: expected tasks or none, unless there is a "
         'Gaussian for each class (per: class); got "classes"',
     ),
+    "classes that a ridge does not know": (
+        replaced("  grow:", "  context: {kind: ridge, per: task, combine: classes}\n  grow:"),
+        "config.yaml:10: method.context.combine: expected tasks or none, unless classes are told "
+        'apart (per: class); got "classes"',
+    ),
+    "whitening that does not exist": (
+        replaced("  grow:", "  context: {kind: shared, whiten: patch}\n  grow:"),
+        "config.yaml:10: method.context.whiten: expected analytic (keeps nothing of the data), "
+        'patches or covariance (of the first images), none, got "patch"; did you mean "patches"?',
+    ),
     "a temperature for nothing": (
         replaced("  grow:", "  context: {kind: gaussian, per: class, temperature: 2}\n  grow:"),
         "config.yaml:10: method.context.temperature: expected 1, unless the context has a say in "
