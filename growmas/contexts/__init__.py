@@ -1,6 +1,6 @@
 """Which task an input is like, when nobody says so, and the answers of the views of those tasks."""
 
-from growmas.contexts.answering import (
+from growmas.contexts.answers import (
     Answer,
     TaskForward,
     answer_by_context,

@@ -19,7 +19,7 @@ from growmas.contexts.context import (
 )
 from growmas.contexts.density import Component
 from growmas.contexts.mixture import Mixture
-from growmas.contexts.novelty import Distances
+from growmas.contexts.distances import DistanceHistogram
 from growmas.contexts.projection import Extract, Projection
 from growmas.errors import ContextError, DataError
 from growmas.moments import Moments
@@ -86,7 +86,7 @@ class GaussianContext(Context):
         self._per = per
         self._projection = Projection(features, seed, extract)
         self._mixture = Mixture(shrinkage)
-        self._distances = Distances()
+        self._distances = DistanceHistogram()
 
     @property
     def tasks(self) -> tuple[TaskKey, ...]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from growmas.errors import DataError, PenaltyError
 from growmas.penalty.terms import Terms, norm
-from growmas.penalty.watch import ZERO_IMPORTANCE, swamped, zero_penalty
+from growmas.penalty.monitor import ZERO_IMPORTANCE, swamped, zero_penalty
 from growmas.preserving import preserving
 
 Loss = Callable[[nn.Module, Any], Tensor]

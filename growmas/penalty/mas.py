@@ -12,7 +12,7 @@ from growmas.penalty.memory import TaskMemory
 from growmas.penalty.proposal import MakeOptimizer, propose_strength
 from growmas.penalty.settings import Strength, check_strength, check_used, strength_of
 from growmas.penalty.terms import Terms, collect
-from growmas.penalty.watch import Watch, loss_gradient
+from growmas.penalty.monitor import Monitor, loss_gradient
 
 
 class MAS(TaskMemory):
@@ -92,7 +92,7 @@ class MAS(TaskMemory):
             model, accumulate=accumulate, discount=discount, normalize=normalize, exclude=exclude
         )
         self._terms: tuple[Terms, ...] = ()
-        self._watch = Watch()
+        self._monitor = Monitor()
         self.strength = strength
 
     @property
@@ -116,8 +116,8 @@ class MAS(TaskMemory):
         if not terms:
             return self._zero()
         value = sum((t.value() for t in terms[1:]), terms[0].value())
-        if self._watch.due(self.tasks):
-            self._watch.look(value.detach(), terms, None)
+        if self._monitor.due(self.tasks):
+            self._monitor.look(value.detach(), terms, None)
         return value
 
     def penalty_grad_(self, *, scale: float = 1.0) -> Tensor:
@@ -149,12 +149,12 @@ class MAS(TaskMemory):
         terms = self._current_terms()
         if not terms:
             return self._zero()
-        look = self._watch.due(self.tasks)
+        look = self._monitor.due(self.tasks)
         loss = loss_gradient(terms, scale) if look else None
         values = [t.add_gradient_(scale) for t in terms]
         value = sum(values[1:], values[0])
         if look:
-            self._watch.look(value, terms, loss)
+            self._monitor.look(value, terms, loss)
         return value
 
     def diagnose(self, batches: Iterable[Any] | None = None, loss: Loss | None = None) -> Diagnosis:
@@ -228,7 +228,7 @@ class MAS(TaskMemory):
         """
         super().load_state_dict(state)
         self.strength = state["strength"]
-        self._watch = Watch()
+        self._monitor = Monitor()
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
         super()._check_state(state)

@@ -21,7 +21,7 @@ from growmas.penalty.accumulation import (
 from growmas.penalty.diagnosis import Quantiles, quantiles
 from growmas.penalty.settings import check_choices, check_share, check_used, matches
 from growmas.penalty.terms import check_fit
-from growmas.penalty.watch import ZERO_IMPORTANCE
+from growmas.penalty.monitor import ZERO_IMPORTANCE
 
 if TYPE_CHECKING:
     from growmas.structure import Edit

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from growmas.errors import PenaltyError
 from growmas.penalty.accumulation import precise, precise_dtype
-from growmas.penalty.portions import Portions, divide
+from growmas.penalty.chunks import Chunks, divide
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +21,8 @@ class Terms:
         parameters: θ.
         omegas: Ω ≥ 0, of the same shapes.
         anchors: θ*, of the same shapes.
-        portions: Made for a CPU's cache; None on other devices, and in mixed dtypes and layouts.
-        versions: Version counters of Ω and θ*, of which portions hold copies.
+        chunks: Made for a CPU's cache; None on other devices, and in mixed dtypes and layouts.
+        versions: Version counters of Ω and θ*, of which chunks hold copies.
     """
 
     strength: float
@@ -30,7 +30,7 @@ class Terms:
     parameters: list[Tensor]
     omegas: list[Tensor]
     anchors: list[Tensor]
-    portions: Portions | None
+    chunks: Chunks | None
     versions: list[int]
 
     def value(self) -> Tensor:
@@ -44,9 +44,9 @@ class Terms:
         """`grad += scale · 2λ Ω (θ − θ*)` for what is trainable; λ Σ Ω (θ − θ*)² of everything."""
         factor = 2 * self.strength * scale
         gradients = [_dense_gradient(p) if p.requires_grad else None for p in self.parameters]
-        portions = None if torch.compiler.is_compiling() else self.portions
-        if portions and portions.fit(self.parameters, gradients):
-            value = portions.add_gradient_(self.parameters, gradients, factor)
+        chunks = None if torch.compiler.is_compiling() else self.chunks
+        if chunks and chunks.fit(self.parameters, gradients):
+            value = chunks.add_gradient_(self.parameters, gradients, factor)
         else:
             value = _total(self._add_together(gradients, factor))
         return self.strength * value
@@ -77,7 +77,7 @@ class Terms:
             and p.shape == o.shape
             and precise_dtype(p.dtype) == o.dtype
             for name, p, o, a in lists
-        ) and (not self.portions or self.versions == _versions(self.omegas, self.anchors))
+        ) and (not self.chunks or self.versions == _versions(self.omegas, self.anchors))
 
     def _add_together(self, gradients: list[Tensor | None], factor: float) -> list[Tensor]:
         """Add factor · Ω (θ − θ*) to every gradient; Σ Ω (θ − θ*)² of each."""

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-from growmas.shift.absolute import AbsoluteRule
+from growmas.shift.absolute_thresholds import AbsoluteThresholds
 from growmas.shift.event import ShiftEvent, check_settings, check_state, finite
-from growmas.shift.relative import FEWEST, RelativeRule
+from growmas.shift.relative_thresholds import FEWEST, RelativeThresholds
 
 Mode = Literal["relative", "paper"]
 
@@ -15,9 +15,9 @@ class PlateauDetector:
 
     Give it the loss of every batch before the network is updated on it, the penalty left out. It
     needs no thought about the scale of the loss: in mode "relative" (see
-    `growmas.shift.relative`) its events are the same whatever the losses are multiplied by. Mode
+    `growmas.shift.relative_thresholds`) its events are the same whatever the losses are multiplied by. Mode
     "paper" has the absolute thresholds of Aljundi et al., CVPR 2019 (see
-    `growmas.shift.absolute`). O(window) memory, no randomness.
+    `growmas.shift.absolute_thresholds`). O(window) memory, no randomness.
 
     A shift whose loss does not rise, because the network still knows the task or because the rise
     is within the noise, cannot be seen in a loss; `NoveltyDetector` looks at inputs.
@@ -99,12 +99,12 @@ class PlateauDetector:
             "flat": flat,
             "spread": spread,
         }
-        self._rule: AbsoluteRule | RelativeRule
+        self._thresholds: AbsoluteThresholds | RelativeThresholds
         if paper:
-            self._rule = AbsoluteRule(window, mean_threshold, variance_threshold)
+            self._thresholds = AbsoluteThresholds(window, mean_threshold, variance_threshold)
             self._settings |= {"mean": mean_threshold, "variance": variance_threshold}
         else:
-            self._rule = RelativeRule(
+            self._thresholds = RelativeThresholds(
                 window, reference=reference, rise=rise, evidence=evidence, flat=flat, spread=spread
             )
             self._settings |= relative
@@ -116,7 +116,7 @@ class PlateauDetector:
             ShiftError: The loss is NaN or infinite; it was not taken in.
         """
         number = finite(loss, self.step)
-        event = self._rule.update(number, self.step, quiet=self._quiet > 0)
+        event = self._thresholds.update(number, self.step, quiet=self._quiet > 0)
         self._quiet = max(0, self._quiet - 1)
         self.step += 1
         if event is not None and event.kind == "peak":
@@ -129,7 +129,7 @@ class PlateauDetector:
             "settings": dict(self._settings),
             "step": self.step,
             "quiet": self._quiet,
-            "rule": self._rule.state(),
+            "rule": self._thresholds.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -140,7 +140,7 @@ class PlateauDetector:
         """
         check_state(state, self.state_dict(), type(self).__name__)
         self.step, self._quiet = int(state["step"]), int(state["quiet"])
-        self._rule.restore(state["rule"])
+        self._thresholds.restore(state["rule"])
 
 
 def _whole(number: object, least: int) -> bool:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from growmas.batches import Forward, cut, default_forward
 from growmas.contexts import GaussianContext, answer_by_context
-from growmas.contexts.answering import TaskForward
+from growmas.contexts.answers import TaskForward
 from growmas.errors import ShiftError
 from growmas.history.tracker import TopologyTracker
 from growmas.manager import Budget, GrowByNeed, StructuralManager
-from growmas.manager.council import Policies, several
 from growmas.manager.manager import Norms
+from growmas.manager.policy_sequence import Policies, as_policies
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
 from growmas.structure import Structure
@@ -148,7 +148,7 @@ class TaskFreeLearner:
         self._norms = norms
         self.manager = self._new_manager()
         self.tracker = tracker
-        tries = any(isinstance(policy, GrowByNeed) for policy in several("grow", grow))
+        tries = any(isinstance(policy, GrowByNeed) for policy in as_policies("grow", grow))
         self._trial_steps = trial if tries else 0
         self._loss = loss
         self._forward = forward

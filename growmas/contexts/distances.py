@@ -10,7 +10,7 @@ LEAST = 1e-3
 RATIO = 1.01
 
 
-class Distances:
+class DistanceHistogram:
     """A histogram of squared distances per dimension, its cells 1% wide.
 
     Cell i holds distances from LEAST · RATIO^i on, up to the next; the first and the last hold
@@ -25,7 +25,7 @@ class Distances:
 
     @property
     def total(self) -> int:
-        """Distances counted."""
+        """DistanceHistogram counted."""
         return int(self.counts.sum())
 
     def add(self, distances: Tensor) -> None:
@@ -35,7 +35,7 @@ class Distances:
     def nearer(self, distances: Tensor) -> Tensor:
         """Share of known inputs that lie nearer, [N] in 0 … n/(n+1) for n counted distances.
 
-        Distances in one cell count as equal. One minus this is a conformal p-value (Vovk et al.
+        DistanceHistogram in one cell count as equal. One minus this is a conformal p-value (Vovk et al.
         2005): a known input reaches q with a probability of at most 1 − q.
         """
         below = self.counts.cumsum(0) - self.counts

@@ -21,7 +21,7 @@ FALLS = 5
 """How many of the last falls are remembered."""
 
 
-class RelativeRule:
+class RelativeThresholds:
     """Peaks by a cumulative sum over a robust reference; plateaus by what has stopped falling.
 
     The reference R are the `reference` losses before the last `window`, since the last peak. With

@@ -8,7 +8,7 @@ from typing import Any
 from growmas.shift.event import ShiftEvent
 
 
-class AbsoluteRule:
+class AbsoluteThresholds:
     """Task-free MAS, Aljundi et al., CVPR 2019, §3.
 
     A plateau: the window is full (which the released code does not ask, so that its first loss,

@@ -58,7 +58,7 @@ def swamped(ratio: float) -> str | None:
 
 
 @dataclass
-class Watch:
+class Monitor:
     """Counts the steps since a consolidate, and warns of each fault once until the next.
 
     Attributes:

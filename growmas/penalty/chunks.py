@@ -1,4 +1,4 @@
-"""The penalty's gradient on a CPU, by portions of the parameters that a cache holds."""
+"""The penalty's gradient on a CPU, by chunks of the parameters that a cache holds."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,18 +7,18 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-PORTION = 2**18
-"""Most entries of a portion, for each thread: 1 MiB in float32."""
+CHUNK = 2**18
+"""Most entries of a chunk, for each thread: 1 MiB in float32."""
 
 SMALL = 2**14
-"""Parameters of at most so many entries share portions: calls cost more than what they do."""
+"""Parameters of at most so many entries share chunks: calls cost more than what they do."""
 
 Cut = tuple[tuple[int, ...], slice | None]
 """Numbers of parameters, and which entries of the one; None where all of them are meant."""
 
 
 @dataclass(frozen=True, eq=False)
-class Portion:
+class Chunk:
     """Some entries of a large parameter, or all of one or of several small ones.
 
     Attributes:
@@ -28,7 +28,7 @@ class Portion:
         omega: The same end to end; a copy where there are several.
         anchor: θ* end to end, alike.
         deltas: Room for θ − θ*, by parameter.
-        delta: The same room end to end; portions share it.
+        delta: The same room end to end; chunks share it.
         value: Where Σ Ω (θ − θ*)² is left.
     """
 
@@ -71,16 +71,16 @@ class Portion:
 
 
 @dataclass(frozen=True, eq=False)
-class Portions:
-    """Everything, portion by portion.
+class Chunks:
+    """Everything, chunk by chunk.
 
     Attributes:
-        portions: The portions.
+        chunks: The chunks.
         values: Where each leaves its share of the penalty.
         cut: Numbers of the parameters that are cut up: only while they are contiguous.
     """
 
-    portions: tuple[Portion, ...]
+    chunks: tuple[Chunk, ...]
     values: Tensor
     cut: tuple[int, ...]
 
@@ -95,35 +95,35 @@ class Portions:
         self, parameters: list[Tensor], gradients: list[Tensor | None], factor: float
     ) -> Tensor:
         """`gradient += factor · Ω (θ − θ*)` where there is one; Σ Ω (θ − θ*)² of everything."""
-        for portion in self.portions:
-            portion.add_gradient_(parameters, gradients, factor)
+        for chunk in self.chunks:
+            chunk.add_gradient_(parameters, gradients, factor)
         return self.values.sum()
 
 
-def divide(omegas: list[Tensor], anchors: list[Tensor]) -> Portions:
-    """The portions of parameters with these Ω and θ*, all contiguous, of one device and dtype."""
+def divide(omegas: list[Tensor], anchors: list[Tensor]) -> Chunks:
+    """The chunks of parameters with these Ω and θ*, all contiguous, of one device and dtype."""
     cuts = list(_cuts([omega.numel() for omega in omegas]))
     sizes = [_size(omegas, cut) for cut in cuts]
     room, values = omegas[0].new_empty(max(sizes, default=0)), omegas[0].new_zeros(len(cuts))
-    portions = []
+    chunks = []
     for (numbers, entries), size, value in zip(cuts, sizes, values, strict=True):
         own = [_flat(omegas[n], entries) for n in numbers]
         start = [_flat(anchors[n], entries) for n in numbers]
         deltas = torch.split(room[:size], [len(omega) for omega in own])
         shaped = [omegas[n] for n in numbers] if entries is None else own
-        portions.append(
-            Portion(
+        chunks.append(
+            Chunk(
                 numbers, entries, shaped, _end_to_end(own), _end_to_end(start),
                 [d.view_as(o) for d, o in zip(deltas, shaped, strict=True)], room[:size], value,
             )
         )  # fmt: skip
     cut = dict.fromkeys(numbers[0] for numbers, entries in cuts if entries is not None)
-    return Portions(tuple(portions), values, tuple(cut))
+    return Chunks(tuple(chunks), values, tuple(cut))
 
 
 def _cuts(sizes: list[int]) -> Iterator[Cut]:
     """Large parameters are cut, small ones stand together; empty ones are left out."""
-    most = PORTION * torch.get_num_threads()
+    most = CHUNK * torch.get_num_threads()
     shared: list[int] = []
     for number, size in enumerate(sizes):
         if size > most:
