@@ -5,7 +5,7 @@ the views (`EntropyContext`, `EnergyContext`). `answer_by_context` lets each sam
 the view of its task; `combine_views` weights the answers of all views.
 """
 
-from growmas.contexts.answers import (
+from growmas.contexts.answering import (
     Answer,
     TaskForward,
     answer_by_context,

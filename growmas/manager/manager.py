@@ -15,8 +15,8 @@ from growmas.manager.policy import Policy
 from growmas.manager.policy_sequence import Decide, Policies, PolicySequence, as_policies
 from growmas.manager.progress import Progress
 from growmas.manager.rollback import rolled_back
-from growmas.manager.situation import Loss, Moment, Situation
-from growmas.manager.trial import Trial, trial_loss
+from growmas.manager.situation import Loss, Moment, Situation, Trial
+from growmas.manager.trial import trial_loss
 from growmas.penalty import MAS, HardProtection
 from growmas.structure import ActivationStatistics, Edit, Initialisation, Plan, Structure
 from growmas.structure.followers.followers import as_followers, check_followers

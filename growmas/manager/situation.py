@@ -9,13 +9,16 @@ from torch import Tensor, nn
 from growmas.batches import Forward
 from growmas.errors import PlanError
 from growmas.manager.budget import Budget
-from growmas.manager.trial import Trial
 from growmas.penalty import MAS
 from growmas.structure import ActivationStatistics, Plan, Structure, UnitGroup
 from growmas.structure.inspection.dry_run import Metrics
 
 Moment = Literal["begin", "end", "step"]
 """Before a task is learnt, after it, or at any time in a loop without tasks."""
+
+Trial = Callable[[nn.Module, MAS], float]
+"""`trial(model, mas)`: train `model` for a few steps on the next task and return the loss reached.
+Both are copies that are thrown away; `mas` is the penalty of that `model`."""
 
 Loss = Callable[[nn.Module, Any], Tensor]
 """`loss(model, batch)`: a scalar, as in training."""

@@ -1,18 +1,13 @@
 """Trials: short training runs on copies of a network, to see which loss they reach."""
 
 import copy
-from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
 
 from growmas.errors import PlanError
+from growmas.manager.situation import Trial
 from growmas.penalty import MAS
-
-Trial = Callable[[nn.Module, MAS], float]
-"""`trial(model, mas)`: train `model` for a few steps on the next task and return the loss reached.
-Both are copies that are thrown away; `mas` is the penalty of that `model`."""
 
 
 def trial_loss(mas: MAS, trial: Trial) -> float:

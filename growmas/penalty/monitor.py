@@ -1,4 +1,4 @@
-"""Is the penalty doing anything? Looked at now and then, and said once."""
+"""The monitor of a penalty, which warns once if it is zero or too large."""
 
 import warnings
 from dataclasses import dataclass, field
@@ -9,23 +9,23 @@ from torch import Tensor
 from growmas.errors import GrowmasWarning
 from growmas.penalty.terms import Terms, norm
 
-LOOKS = (10, 100, 1000)
-"""Steps after a consolidate at which the penalty is looked at; the others never wait for it."""
+CHECKED_STEPS = (10, 100, 1000)
+"""Steps after a consolidate at which the penalty is checked; other steps do not wait for a GPU."""
 
 SWAMPED = 10.0
-"""A penalty gradient of more than this many times the loss gradient leaves the loss no say."""
+"""A penalty gradient of more than this many times the loss gradient dominates training."""
 
 ZERO_IMPORTANCE = (
     "the importance just measured is zero for every parameter: this task is not protected. "
     "The output is zero, or does not depend on the parameters held: look for a detach, a no_grad "
-    "or another head in the model or in forward=, and at function= and exclude="
+    "or another head in the model or in forward=, and check function= and exclude="
 )
 
 
 def zero_penalty(terms: tuple[Terms, ...]) -> str | None:
-    """Why the penalty is zero although parameters moved; None where that is as it should be.
+    """Return the reason why the penalty is zero although parameters moved, or None.
 
-    It is where nothing moved, where the strength is zero, and where everything important is
+    It is correctly zero if nothing moved, if the strength is zero, and if everything important is
     frozen and only parameters without importance, such as a new head, are trained.
     """
     if not any(t.strength and _any_important(t) for t in terms):
@@ -40,82 +40,88 @@ def zero_penalty(terms: tuple[Terms, ...]) -> str | None:
         return None
     return (
         f"the penalty is exactly zero although {_some(moved)} moved since the last consolidate: "
-        "all that moved has importance zero, and what is important stays where it was. Look "
-        "whether the optimizer holds the parameters of mas.model; if importance is tiny, give "
+        "all entries that moved have importance zero, and the important ones did not move. Check "
+        "that the optimizer holds the parameters of mas.model; if importance is tiny, give "
         "normalize='mean'"
     )
 
 
 def swamped(ratio: float) -> str | None:
-    """Why a ratio of gradients is too large, or None."""
+    """Return the message for a ratio of gradients that is too large, or None."""
     if not ratio > SWAMPED:
         return None
     return (
         f"the gradient of the penalty is {ratio:.3g} times that of the loss (more than "
-        f"{SWAMPED:g} leaves the loss no say): the network hardly learns, or its steps overshoot. "
-        f"Divide the strength by {ratio:.2g} or more, or take mas.propose_strength(...)"
+        f"{SWAMPED:g} is too much): the network hardly learns, or its steps overshoot. Divide the "
+        f"strength by {ratio:.2g} or more, or use mas.propose_strength(...)"
     )
 
 
 @dataclass
 class Monitor:
-    """Counts the steps since a consolidate, and warns of each fault once until the next.
+    """Counts the steps since a consolidate, and warns once of each fault until the next.
 
     Attributes:
-        tasks: How many tasks had been consolidated when it was last asked.
-        steps: Times the penalty was asked for since then.
-        loss: Largest gradient of the loss seen at a look. A loss that has been learnt has hardly
-            a gradient left, and a penalty beside it is no fault.
-        said: Messages given.
+        tasks: Number of tasks consolidated at the last count.
+        steps: Number of steps counted since then.
+        loss: Largest gradient norm of the loss at a check. A loss that has been learnt has hardly
+            a gradient left, and a penalty larger than it is then no fault.
+        warned: Faults of which it has warned.
     """
 
     tasks: int = 0
     steps: int = 0
     loss: float = 0.0
-    said: set[str] = field(default_factory=set)
+    warned: set[str] = field(default_factory=set)
 
     def due(self, tasks: int) -> bool:
-        """Count a step after so many tasks; whether to look at it. Never inside compiled code."""
-        if torch.compiler.is_compiling():
+        """Count a step, and return True if the penalty is to be checked at it.
+
+        Args:
+            tasks: Number of tasks consolidated; a change starts the count anew.
+        """
+        if torch.compiler.is_compiling():  # a check would break the graph
             return False
         if tasks != self.tasks:
-            self.tasks, self.steps, self.loss, self.said = tasks, 0, 0.0, set()
+            self.tasks, self.steps, self.loss, self.warned = tasks, 0, 0.0, set()
         self.steps += 1
-        return self.steps in LOOKS
+        return self.steps in CHECKED_STEPS
 
-    def look(self, value: Tensor, terms: tuple[Terms, ...], loss_gradient: float | None) -> None:
-        """Warn where the penalty is zero without a reason, or swamps the loss.
+    def check(self, value: Tensor, terms: tuple[Terms, ...], loss_gradient: float | None) -> None:
+        """Warn if the penalty is zero without a reason, or too large for the loss.
 
         Args:
             value: The penalty.
-            terms: What it is made of.
-            loss_gradient: Norm of the loss's own gradient, None if it is not known.
+            terms: Its terms.
+            loss_gradient: Norm of the loss's own gradient; None if it is not known.
         """
         if float(value) == 0:
-            self.say("zero", zero_penalty(terms), stacklevel=4)
+            self._warn("zero", zero_penalty(terms))
         elif loss_gradient:
             self.loss = max(self.loss, loss_gradient)
             ratio = norm([g for t in terms for g in t.gradients().values()]) / self.loss
-            self.say("swamped", swamped(ratio), stacklevel=4)
+            self._warn("swamped", swamped(ratio))
 
-    def say(self, fault: str, message: str | None, *, stacklevel: int) -> None:
-        """Warn, unless there is nothing to say or it was said."""
-        if message and fault not in self.said:
-            self.said.add(fault)
-            warnings.warn(message, GrowmasWarning, stacklevel=stacklevel)
+    def _warn(self, fault: str, message: str | None) -> None:
+        """Warn at the line that asked for the penalty, once for each fault."""
+        if message and fault not in self.warned:
+            self.warned.add(fault)
+            warnings.warn(message, GrowmasWarning, stacklevel=4)
 
 
 def loss_gradient(terms: tuple[Terms, ...], scale: float) -> float:
-    """Norm of what is in `.grad`, before the penalty's gradient joins it."""
+    """Return the norm of the loss's gradient in `.grad`, before the penalty's is added."""
     gradients = [p.grad for t in terms for p in t.parameters if p.grad is not None]
     return norm(gradients) / scale
 
 
 def _any_important(terms: Terms) -> bool:
+    """Return True if a trainable parameter has importance."""
     pairs = zip(terms.parameters, terms.omegas, strict=True)
     return any(p.requires_grad and bool(omega.any()) for p, omega in pairs)
 
 
 def _some(names: list[str]) -> str:
+    """Return the first three names and the number of the others, as text."""
     rest = len(names) - 3
     return ", ".join(map(repr, names[:3])) + (f" and {rest} more" if rest > 0 else "")

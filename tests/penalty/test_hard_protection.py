@@ -233,8 +233,8 @@ def test_the_state_goes_round(scene: Any) -> None:
         ({"fraction": 1.5}, "fraction=1.5"),
         ({"fraction": True}, "fraction=True"),
         ({"fraction": "half"}, "fraction='half'"),
-        ({"fraction": 0.5, "per": "unit"}, "per='unit' is not known: give 'tensor', 'network'"),
-        ({"fraction": 0.5, "exclude": ["x"]}, r"exclude=\['x'\] matches no parameter"),
+        ({"fraction": 0.5, "per": "unit"}, "per='unit': expected one of 'tensor', 'network'"),
+        ({"fraction": 0.5, "exclude": ["x"]}, r"exclude=\['x'\] does not match any parameter"),
     ],
 )
 def test_settings_out_of_range(settings: Any, message: str) -> None:

@@ -10,8 +10,8 @@ from growmas.manager.allocation import Share, allocate, check_share
 from growmas.manager.checks import check_number, group_names
 from growmas.manager.plans import cause_of, merged
 from growmas.manager.policy import Policy
-from growmas.manager.situation import Moment, Situation
-from growmas.manager.trial import Trial, trial_loss
+from growmas.manager.situation import Moment, Situation, Trial
+from growmas.manager.trial import trial_loss
 from growmas.structure import Plan
 from growmas.structure.inspection.dry_run import tried
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from growmas.data import Task, batches
-from growmas.manager.trial import Trial
+from growmas.manager.situation import Trial
 from growmas.penalty import MAS
 
 LAST = 5

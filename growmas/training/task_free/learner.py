@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from growmas.batches import Forward, cut, default_forward
 from growmas.contexts import GaussianContext, answer_by_context
-from growmas.contexts.answers import TaskForward
+from growmas.contexts.answering import TaskForward
 from growmas.errors import ShiftError
 from growmas.history.tracker import TopologyTracker
 from growmas.manager import Budget, GrowByNeed, StructuralManager

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from growmas.manager.trial import Trial
+from growmas.manager.situation import Trial
 from growmas.penalty import MAS
 
 STEPS = 20
