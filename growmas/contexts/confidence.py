@@ -41,7 +41,7 @@ class ConfidenceContext(Context):
     def scores(self, inputs: Any, answers: Answers | None = None) -> Tensor:
         """Return the confidence of every view, normalised over tasks, [N, T].
 
-        Only their order has a meaning, not their size, so they are no weights for `combine_views`.
+        Only their order has a meaning, not their size: `combine_views` cannot use them as weights.
 
         Raises:
             ContextError: No task was seen yet, or `answers` is missing.

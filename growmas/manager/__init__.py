@@ -1,4 +1,4 @@
-"""When to grow and when to prune: policies propose plans, the manager carries them out.
+"""The structural manager and its policies, which decide when to grow and when to prune.
 
 `StructuralManager` asks its policies for plans and carries them out within a `Budget`. The
 policies here are `GrowPolicy`, `GrowBySaturation`, `OvergrowSelect`, `ReplaceDead`, `PrunePolicy`,

@@ -9,7 +9,7 @@ from growmas.manager.checks import check_word
 from growmas.structure import Plan, Structure, UnitGroup
 
 Share = Literal["even", "width", "parameters", "flops"]
-"""How fresh units are allocated to groups."""
+"""The basis on which fresh units are allocated to groups."""
 
 
 def allocate(

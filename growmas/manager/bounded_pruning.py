@@ -16,7 +16,7 @@ from growmas.structure.inspection.dry_run import Judge, outputs_on, tried
 Unit = tuple[str, int]
 
 Measure = Literal["output", "metrics"]
-"""What the cost of a plan is measured on."""
+"""The quantity on which the cost of a plan is measured."""
 
 
 @dataclass(frozen=True)

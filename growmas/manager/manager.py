@@ -27,7 +27,7 @@ Norms = Literal["statistics", "affine"] | None
 """The part of norms that is stored for the view of each task."""
 
 Init = Literal["zero_out", "split"] | Initialisation
-"""How fresh units start, see `Structure.apply`."""
+"""The initialisation of fresh units, see `Structure.apply`."""
 
 
 class StructuralManager:

@@ -16,10 +16,11 @@ _EXAMPLE = """
 
 
 class Policy:
-    """When to grow or prune, and what: subclass it to write a rule of your own.
+    """Base class of policies, which decide when to grow or prune, and what.
 
-    A subclass sets `moments` and overrides `propose`; one that does not is refused when it is
-    defined. A base class for several policies is declared with `abstract=True` and is exempt:
+    To write your own, subclass it. A subclass sets `moments` and overrides `propose`; one that
+    does not is refused when it is defined. A base class for several policies is declared with
+    `abstract=True` and is exempt:
 
         >>> import growmas as gm
         >>> class PruneOldest(gm.Policy):
@@ -31,7 +32,7 @@ class Policy:
         ...         }
         ...         return gm.Plan(prune=oldest, reason="PruneOldest: older than 3 tasks")
         >>> class Base(gm.Policy, abstract=True):
-        ...     '''What several policies share.'''
+        ...     '''Settings that several policies share.'''
 
     Attributes:
         moments: When the policy is asked: a tuple of "begin", "end" and "step".

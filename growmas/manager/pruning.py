@@ -13,10 +13,10 @@ from growmas.manager.situation import Moment, Situation
 from growmas.structure import Plan, UnitGroup
 
 Criterion = Literal["penalty", "sum", "taylor"]
-"""How the saliency of a unit is computed, see `Structure.saliency`."""
+"""The formula of the saliency of a unit, see `Structure.saliency`."""
 
 Which = Literal["out", "in", "both"]
-"""Which weights of a unit its saliency sums over, see `Structure.saliency`."""
+"""The weights of a unit that its saliency sums over, see `Structure.saliency`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,7 +160,7 @@ def check_pruning(criterion: object, grace: object) -> None:
 
 
 def _up_to(saliency: Tensor, index: int) -> str:
-    """Say how salient the unit at `index`, the most salient that is removed, is."""
+    """Return words for the saliency of the unit at `index`, the most salient one removed."""
     highest = float(saliency[index])
     if highest == 0:
         return "without importance"

@@ -15,7 +15,7 @@ Function = Literal["squared_norm", "vector"] | Callable[[Any], Tensor]
 """The function of the output whose sensitivity is measured, see `mas_importance`."""
 
 Estimator = Literal["exact", "batch"]
-"""How importance is estimated, see `mas_importance`."""
+"""The estimator of importance, see `mas_importance`."""
 
 
 @runtime_checkable

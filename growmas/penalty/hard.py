@@ -29,7 +29,7 @@ class HardProtection:
     the penalty of a `MAS`; the penalty of frozen ones has no effect.
 
     After every step of a guarded optimizer the frozen entries are set back to exactly the bits
-    they had, whatever momentum, moments or weight decay did to them; other loops call `restore_`.
+    they had, regardless of momentum, moments and weight decay; other loops call `restore_`.
     Gradients are left as they are. It costs one more copy of the parameters.
 
     Pass it among the followers of every edit. A change that an edit itself makes to a frozen

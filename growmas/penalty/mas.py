@@ -27,7 +27,7 @@ class MAS(TaskMemory):
 
     The penalty is Σ_i λ_i Ω_i (θ_i − θ*_i)², without a factor ½; θ* are the parameters at the last
     `consolidate`. Everything is keyed by qualified parameter name, so it survives checkpoints and
-    surgery. It takes the memory of two copies of the parameters, whatever the number of tasks
+    surgery. It takes the memory of two copies of the parameters, for any number of tasks
     (plus a few numbers per parameter and task, for `diagnose`, and 1 MiB of workspace per
     thread). Where parameters have half precision, Ω and θ* are float32. A tied parameter counts
     once, under its first name.

@@ -8,10 +8,10 @@ from typing import Literal, get_args
 from growmas.errors import PenaltyError
 
 Accumulate = Literal["sum", "mean", "exponential", "max"]
-"""How the importance of several tasks is combined."""
+"""The combination of the importance of several tasks."""
 
 Normalize = Literal["mean", "max"] | None
-"""What the importance of one task is divided by before it is accumulated."""
+"""The statistic by which the importance of one task is divided before it is accumulated."""
 
 Strength = float | Mapping[str, float]
 """λ for every parameter, or shell pattern -> λ; of several matching patterns the last counts."""

@@ -22,8 +22,8 @@ class PlateauDetector:
 
     Pass it the loss of every batch before the network is updated on it, without the penalty. The
     scale of the loss does not matter: in mode "relative" (see
-    `growmas.shift.relative_thresholds`) the events are the same whatever the losses are
-    multiplied by. Mode "paper" has the absolute thresholds of Aljundi et al., CVPR 2019 (see
+    `growmas.shift.relative_thresholds`) the events do not change if all losses are multiplied
+    by a constant. Mode "paper" has the absolute thresholds of Aljundi et al., CVPR 2019 (see
     `growmas.shift.absolute_thresholds`). O(window) memory, no randomness.
 
     A shift that does not raise the loss, because the network still knows the task or because the
