@@ -85,7 +85,7 @@ def identification(name, stream):
 
 
 def confidence(name, stream, seed=0, epochs=6):
-    """Print the accuracy of the views' confidence, for growmas trained with 64 + 26 units per task."""
+    """Print the accuracy of the views' confidence, with 64 + 26 units per task."""
     config = MLPConfig(kind="mlp", hidden=(64, 64))
     model = build_model(config, stream.input_shape, stream.head_sizes, seed=seed)
     structure = gm.Structure(model, stream.tasks[0].train.inputs[:8])
