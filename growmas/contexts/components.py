@@ -9,7 +9,8 @@ from torch import Tensor
 
 from growmas.contexts.context import Answers, TaskKey
 from growmas.contexts.density import Component
-from growmas.errors import ContextError, DataError
+from growmas.contexts.settings import check_labels
+from growmas.errors import ContextError
 
 Owners = list[tuple[Component, Tensor]]
 """Components of one task, each with a mask [N] of the samples that are its own."""
@@ -68,24 +69,6 @@ def known_components(
             "calibrate with others"
         )
     return known
-
-
-def check_labels(labels: object, samples: int) -> None:
-    """Refuse what are not labels of N samples.
-
-    Raises:
-        DataError: Says what they are.
-    """
-    if not isinstance(labels, Tensor):
-        raise DataError(f"labels must be a tensor [N], got {type(labels).__name__}")
-    whole = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if labels.shape != (samples,) or not whole:
-        raise DataError(
-            f"labels must be whole numbers, one for each of the {samples} samples, got "
-            f"{labels.dtype} {list(labels.shape)}"
-        )
-    if samples and int(labels.min()) < 0:
-        raise DataError(f"labels must be 0 or more, got {int(labels.min())}: number classes from 0")
 
 
 def task_scores(

@@ -1,6 +1,5 @@
 """Contexts that classify by a linear function of features, from statistics of one pass."""
 
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self, get_args
@@ -24,19 +23,14 @@ from growmas.contexts.context import (
 )
 from growmas.contexts.cross_validation import GRID, Choice
 from growmas.contexts.density import Component
+from growmas.contexts.distances import DistanceHistogram
 from growmas.contexts.estimate import Estimate
 from growmas.contexts.freezing import adopt_extract, extract_state
 from growmas.contexts.gaussian import Per
 from growmas.contexts.network_features import NetworkFeatures
-from growmas.contexts.novelty import Distances
-from growmas.contexts.outliers import (
-    check_threshold,
-    is_number,
-    share_nearer,
-    threshold_faults,
-    without_outliers,
-)
+from growmas.contexts.outliers import check_measurable, share_nearer, without_outliers
 from growmas.contexts.projection import Extract, Projection
+from growmas.contexts.settings import check_settings, is_number, threshold_setting
 from growmas.contexts.statistics import ClassSums
 from growmas.contexts.temperature import Calibration
 from growmas.errors import ContextError
@@ -87,7 +81,7 @@ class LinearContext(Context):
         self._projection = Projection(sys.maxsize, 0, self.extract)
         self._sums = ClassSums()
         self._calibration = Calibration(temperature or self._TEMPERATURE)
-        self._distances = Distances()
+        self._distances = DistanceHistogram()
         self._estimate: Estimate | None = None
 
     @property
@@ -238,8 +232,9 @@ class LinearContext(Context):
         if self._per != "class":
             name = type(self).__name__
             raise ContextError(f"class_answers needs classes: make a {name}(per='class')")
-        if not is_number(temperature) or not 0 < temperature < math.inf:
-            raise ContextError(f"temperature must be a finite number above 0, got {temperature}")
+        check_settings(
+            temperature=(temperature, _is_positive(temperature), "a finite number above 0")
+        )
         return task_answers(self.class_scores(inputs) / temperature, self.components, self.tasks)
 
     def scores(self, inputs: Any, answers: Answers | None = None) -> Tensor:
@@ -278,7 +273,7 @@ class LinearContext(Context):
         chosen = likeliest(scores, together=together)
         if self.threshold is None:
             return chosen
-        check_threshold(self.threshold, self._distances)
+        check_measurable(self.threshold, self._distances)
         share = share_nearer(self._distances, self._estimated().squared(rows), rows.shape[1])
         return without_outliers(chosen, share, self.threshold, together=together)
 
@@ -370,32 +365,28 @@ class LinearContext(Context):
         adopt_extract(self.extract, extract, what)
 
 
+def _is_positive(value: object) -> bool:
+    return is_number(value) and value > 0  # type: ignore[operator]
+
+
 def _check_settings(
     per: object,
     extract: object,
-    strength: Any,
-    grid: Any,
-    temperature: Any,
-    threshold: Any,
+    strength: object,
+    grid: object,
+    temperature: object,
+    threshold: object,
 ) -> None:
-    def positive(value: object) -> bool:
-        return is_number(value) and 0 < value < math.inf  # type: ignore[operator]
-
-    kinds = get_args(Per)
-    fine = {
-        f"per must be one of {', '.join(map(repr, kinds))}, got {per!r}": per in kinds,
-        f"extract must be a function or a module, or None, got {extract!r}": extract is None
-        or callable(extract),
-        f"strength must be a finite number above 0, or None, got {strength!r}": strength is None
-        or positive(strength),
-        f"grid must be finite numbers above 0, got {grid!r:.100}": isinstance(grid, Sequence)
-        and len(grid) > 0
-        and all(map(positive, grid)),
-        f"temperature must be a finite number above 0, or None, got {temperature!r}": (
-            temperature is None or positive(temperature)
+    positive = "a finite number above 0, or None"
+    check_settings(
+        per=(per, per in get_args(Per), f"one of {', '.join(map(repr, get_args(Per)))}"),
+        extract=(extract, extract is None or callable(extract), "a function or a module, or None"),
+        strength=(strength, strength is None or _is_positive(strength), positive),
+        grid=(
+            grid,
+            isinstance(grid, Sequence) and len(grid) > 0 and all(map(_is_positive, grid)),
+            "finite numbers above 0",
         ),
-    }
-    faults = [fault for fault, holds in fine.items() if not holds]
-    faults += threshold_faults(threshold)
-    if faults:
-        raise ContextError("\n".join(faults))
+        temperature=(temperature, temperature is None or _is_positive(temperature), positive),
+        threshold=threshold_setting(threshold),
+    )

@@ -1,17 +1,17 @@
-"""Inputs unlike everything that was learnt: from distances to a decision."""
+"""Outliers: from squared distances of inputs to the decision that they are unlike everything."""
 
 import math
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from growmas.contexts.context import UNKNOWN
-from growmas.contexts.novelty import Distances
+from growmas.contexts.distances import DistanceHistogram
+from growmas.contexts.settings import check_threshold
 from growmas.errors import ContextError
 
 
-def share_nearer(distances: Distances, squared: Tensor, dimensions: int) -> Tensor:
+def share_nearer(distances: DistanceHistogram, squared: Tensor, dimensions: int) -> Tensor:
     """Return the share of known inputs that lie nearer, [N] in 0 … 1.
 
     Args:
@@ -31,7 +31,7 @@ def without_outliers(chosen: Tensor, share: Tensor, threshold: float, *, togethe
     """Replace the tasks [N] of samples that are unlike all by `UNKNOWN`.
 
     A sample is where its share of nearer inputs reaches the threshold, and samples that come
-    together are where that of more than half of them is.
+    together are where that of more than half of them does.
     """
     unlike = share >= threshold
     if together:
@@ -39,31 +39,17 @@ def without_outliers(chosen: Tensor, share: Tensor, threshold: float, *, togethe
     return torch.where(unlike, UNKNOWN, chosen)
 
 
-def threshold_faults(threshold: Any) -> list[str]:
-    """Return what is wrong with a threshold, if anything."""
-    if threshold is None or (is_number(threshold) and 0 < threshold < 1):
-        return []
-    return [f"threshold must lie between 0 and 1, or be None, got {threshold!r}"]
-
-
-def check_threshold(threshold: float, distances: Distances) -> None:
-    """Refuse a threshold that is out of range, or too high for the calibration samples.
+def check_measurable(threshold: float, distances: DistanceHistogram) -> None:
+    """Refuse a threshold out of range, or too fine for the number of calibrated samples.
 
     Raises:
         ContextError: Says how many samples it needs.
     """
-    faults = threshold_faults(threshold)
-    if faults:
-        raise ContextError(faults[0])
+    check_threshold(threshold)
     total = distances.total
     if total and total / (total + 1) < threshold:
-        needed = math.ceil(threshold / (1 - threshold) - 1e-9)
         raise ContextError(
-            f"threshold={threshold} cannot be told from {total} calibrated samples, it needs "
-            f"{needed}: calibrate with more, or lower it"
+            f"threshold={threshold} cannot be measured with {total} calibrated samples, it "
+            f"needs {math.ceil(threshold / (1 - threshold) - 1e-9)}: calibrate with more, or "
+            "lower it"
         )
-
-
-def is_number(value: object) -> bool:
-    """Return True for an int or a float that is not a bool."""
-    return isinstance(value, int | float) and not isinstance(value, bool)

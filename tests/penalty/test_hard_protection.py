@@ -233,8 +233,8 @@ def test_the_state_goes_round(scene: Any) -> None:
         ({"fraction": 1.5}, "fraction=1.5"),
         ({"fraction": True}, "fraction=True"),
         ({"fraction": "half"}, "fraction='half'"),
-        ({"fraction": 0.5, "per": "unit"}, "per='unit' is not known: give 'tensor', 'network'"),
-        ({"fraction": 0.5, "exclude": ["x"]}, r"exclude=\['x'\] matches no parameter"),
+        ({"fraction": 0.5, "per": "unit"}, "per='unit': expected one of 'tensor', 'network'"),
+        ({"fraction": 0.5, "exclude": ["x"]}, r"exclude=\['x'\] does not match any parameter"),
     ],
 )
 def test_settings_out_of_range(settings: Any, message: str) -> None:
@@ -325,9 +325,9 @@ def test_what_a_manager_refuses() -> None:
     with pytest.raises(PlanError, match="norms='all': expected 'statistics', 'affine' or None"):
         managed(norms="all")
     plain, protected = managed()[0], managed(fraction=0.5)[0]
-    with pytest.raises(DataError, match="the manager has no hard protection and its state has"):
+    with pytest.raises(DataError, match="made without hard protection and its state with"):
         plain.load_state_dict(protected.state_dict())
-    with pytest.raises(DataError, match="the manager has hard protection and its state has the"):
+    with pytest.raises(DataError, match="made with hard protection and its state without"):
         protected.load_state_dict(plain.state_dict())
 
 
