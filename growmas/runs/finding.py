@@ -4,6 +4,7 @@ from pathlib import Path
 
 from growmas.errors import RunError
 from growmas.runs.result import METRICS
+from growmas.suggestion import closest
 
 HISTORY = "history.db"
 SWEEP = "sweep.json"
