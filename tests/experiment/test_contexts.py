@@ -43,7 +43,7 @@ def test_defaults(kind: str) -> None:
     assert how.context.extract is None
 
 
-@pytest.mark.parametrize(("kind", "whiten"), product(KINDS, ["analytic", "patches", "none"]))
+@pytest.mark.parametrize(("kind", "whiten"), [*product(KINDS, ["analytic", "patches", "none"])])
 def test_filters(kind: str, whiten: str) -> None:
     how = build_answering(config(kind, features="filters", filters=9, whiten=whiten), seed=3)
     filters = how.context.extract  # type: ignore[union-attr]
