@@ -73,7 +73,7 @@ class Spectrum:
 
 @dataclass(frozen=True)
 class Choice:
-    """What generalised cross-validation found.
+    """Result of generalised cross-validation.
 
     Attributes:
         strength: The strength of the least error.

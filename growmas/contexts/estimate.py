@@ -1,4 +1,4 @@
-"""What statistics of components say: strength, spectrum and distances, each computed once."""
+"""Estimates from statistics: strength, spectrum and distances, each computed once."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -97,7 +97,7 @@ class RandomFilters:
 
     @property
     def keeps(self) -> str:
-        """What the filters hold of the images that they were frozen on, in words."""
+        """Data that the filters hold of the images they were frozen on, in words."""
         if self.whiten not in ("patches", "covariance"):
             return "nothing of the data"
         if self._kernels is None:
@@ -186,7 +186,7 @@ class RandomFilters:
         return f"{type(self).__name__}({settings})"
 
     def _features(self, images: Tensor, kernels: Tensor) -> Tensor:
-        """Features of a few images, [N, F]."""
+        """Return the features of a few images, [N, F]."""
         images = images.float()
         responses = F.conv2d(images, kernels, padding=self.size // 2)
         if self.normalize:
@@ -197,7 +197,7 @@ class RandomFilters:
         return pooled.flatten(1)
 
     def _contrast(self, images: Tensor) -> Tensor:
-        """Variance of the pixels that a filter sees plus 0.05, at each place [N, 1, H, W]."""
+        """Return the variance of what a filter sees plus 0.05, at each place [N, 1, H, W]."""
         powers = torch.stack([images.mean(1), images.square().mean(1)], 1)
         seen = F.avg_pool2d(powers, self.size, 1, self.size // 2)
         return (seen[:, 1:] - seen[:, :1].square()).clamp_(min=0).add_(CONTRAST)
@@ -215,7 +215,7 @@ class RandomFilters:
         return draw(shape, images, generator)
 
     def _settings(self) -> dict[str, Any]:
-        """What the features depend on."""
+        """Return the settings that the features depend on."""
         names = ("filters", "size", "pool", "seed", "whiten", "normalize", "threshold")
         return {name: getattr(self, name) for name in names}
 

@@ -120,7 +120,7 @@ class LinearContext(Context):
 
     @property
     def temperature(self) -> float:
-        """What logits are divided by: as calibrated, as set, or the default."""
+        """Divisor of the logits: as calibrated, as set, or the default."""
         return self._calibration.temperature
 
     def update(self, task: TaskKey, inputs: Any, labels: Tensor | None = None) -> None:
@@ -216,9 +216,10 @@ class LinearContext(Context):
         return self._class_scores(self._rows(inputs))
 
     def class_answers(self, inputs: Any, *, temperature: float = 1.0) -> Answers:
-        """Position of a task -> log p(class | x, task), [N, C_t] float64, for `combine_views`.
+        """Return a function: position of a task -> log p(class | x, task), for `combine_views`.
 
-        C_t is the largest label of the task plus one; a label that was never seen gets −∞.
+        It returns [N, C_t] float64. C_t is the largest label of the task plus one; a label that was
+        never seen gets −∞.
 
         Args:
             inputs: N samples.
@@ -317,7 +318,7 @@ class LinearContext(Context):
         return (self._estimated().logits(rows) / self.temperature).log_softmax(1)
 
     def _estimated(self) -> Estimate:
-        """What the sums say; refuses to be asked before they say anything."""
+        """Return the estimate from the sums; refuse to be asked before they determine one."""
         check_tasks(self)
         if self._estimate is None:
             self._check_enough()
@@ -344,7 +345,7 @@ class LinearContext(Context):
         return self._projection.rows(self._projection.features(inputs))
 
     def _settings(self) -> dict[str, Any]:
-        """What sums depend on."""
+        """Return the settings that the sums depend on."""
         return {
             "per": self._per,
             "temperature": self._calibration.default,

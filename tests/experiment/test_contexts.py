@@ -64,7 +64,8 @@ def test_filters_of_gaussians_are_as_they_were() -> None:
 def test_classes_are_told_apart_without_the_task(kind: str, features: str) -> None:
     context = config(kind, features=features, filters=8, pool=2)
     learner, asked, _ = taught(growmas(context=context), "class")
-    assert sum(map(learner.accuracy, asked)) / 3 > 0.85
+    least = 0.75 if features == "model" else 0.85  # a network of one task knows less of others
+    assert sum(map(learner.accuracy, asked)) / 3 > least
     extract = learner.method.context.extract
     if features == "model":  # as it was after the first task, whatever grew since
         assert isinstance(extract, NetworkFeatures)
@@ -95,6 +96,7 @@ def test_after_a_first_task_of_one_class(kind: str, per: str) -> None:
         kind="separate", context=context
     )  # fmt: skip
     learner, asked, lessons = learner_of(given, "class", tasks=2)
+    learner.method.structure.begin_task(lessons[0].name)
     images = asked[0].train.inputs[:50]
     labels = torch.zeros(50, dtype=torch.long)
     learner.method.context.update(lessons[0].name, images, labels)
