@@ -76,6 +76,7 @@ def check_share(share: str) -> None:
 
 
 def _weights(structure: Structure, groups: Sequence[UnitGroup], share: Share) -> dict[str, float]:
+    """Return the weight of each group in the allocation."""
     check_share(share)
     if share == "even":
         return {group.name: 1.0 for group in groups}

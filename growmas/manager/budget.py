@@ -99,6 +99,7 @@ class Budget:
         return replace(left, reason=f"{plan.reason}; {note}" if plan.reason else note)
 
     def _fits(self, structure: Structure, plan: Plan) -> bool:
+        """Return True if the network with `plan` carried out is within the limits."""
         return not self._excess_after(structure, plan)
 
     def _excess_after(self, structure: Structure, plan: Plan) -> dict[str, tuple[int, int]]:

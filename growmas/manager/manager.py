@@ -1,7 +1,6 @@
 """The structural manager, which carries out the plans that policies propose."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from types import NoneType
 from typing import Any, Literal, get_args
 
 from torch.optim import Optimizer
@@ -10,7 +9,8 @@ from growmas.batches import Forward, check_batches, data_that_fits
 from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.history.tracker import TopologyTracker
 from growmas.manager.budget import Budget
-from growmas.manager.checks import check_parts, check_word
+from growmas.manager.checks import check_word
+from growmas.manager.parts import check_manager_parts
 from growmas.manager.policy import Policy
 from growmas.manager.policy_sequence import Decide, Policies, PolicySequence, as_policies
 from growmas.manager.progress import Progress
@@ -105,7 +105,7 @@ class StructuralManager:
                 unknown word for `norms`.
             SurgeryError: `optimizer` or one of `followers` cannot follow.
         """
-        _check_parts(structure, mas, budget, protect, tracker, decide)
+        check_manager_parts(structure, mas, budget, protect, tracker, decide)
         if norms not in ("statistics", "affine", None):
             raise PlanError(f"norms={norms!r}: expected 'statistics', 'affine' or None")
         self.structure = structure
@@ -378,33 +378,6 @@ class StructuralManager:
             self.mas.consolidate(batches, forward=forward)
         if self.statistics is not None:
             self.statistics.update(batches, forward=forward)
-
-
-def _check_parts(
-    structure: Structure,
-    mas: MAS,
-    budget: Budget | None,
-    protect: HardProtection | None,
-    tracker: TopologyTracker | None,
-    decide: Decide | None,
-) -> None:
-    """Refuse parts of the wrong type, and parts of different networks."""
-    check_parts(
-        {
-            "structure": (structure, Structure),
-            "mas": (mas, MAS),
-            "budget": (budget, (Budget, NoneType)),
-            "protect": (protect, (HardProtection, NoneType)),
-            "tracker": (tracker, (TopologyTracker, NoneType)),
-        }
-    )
-    if not (decide is None or callable(decide)):
-        raise PlanError(f"decide={decide!r:.80}: expected a function of a plan, or None")
-    for name, part in (("mas", mas), ("protect", protect)):
-        if part is not None and part.model is not structure.model:
-            raise PlanError(
-                f"{name} is of another network than the structure: make both with the same model"
-            )
 
 
 def _kept(batches: Any) -> Any:

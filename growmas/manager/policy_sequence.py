@@ -79,6 +79,7 @@ class PolicySequence:
         return found
 
     def _asked(self, only: Policies) -> tuple[Policy, ...]:
+        """Return the policies to ask."""
         if only is None:
             return self.policies
         chosen = as_policies("only", only)

@@ -1,4 +1,4 @@
-"""Ties between tasks, what is refused, and how contexts present themselves."""
+"""Ties between tasks, refused arguments, and the representation of contexts."""
 
 from typing import Any
 

@@ -241,7 +241,7 @@ def test_a_step_can_ask_some_policies_only():
 
 
 def plain(value):
-    """Whether a state is of plain tensors and JSON values."""
+    """Return True if a state consists of plain tensors and JSON values."""
     if isinstance(value, dict):
         return all(isinstance(k, str) and plain(v) for k, v in value.items())
     if isinstance(value, list):

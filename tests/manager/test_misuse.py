@@ -1,4 +1,4 @@
-"""What a user can get wrong in a loop: one message each, and nothing has happened."""
+"""Mistakes of a user in a loop: each has one message and changes nothing."""
 
 import pytest
 import torch

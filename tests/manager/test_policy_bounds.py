@@ -1,5 +1,7 @@
 """The bounds and the ties of every policy, each of which a wrong comparison would move."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from scenes import inputs, managed
@@ -87,6 +89,14 @@ def test_a_cost_that_equals_the_bound_is_within_it():
     assert len(policy.propose(here).prune["0"]) == 5
     worse = {"worse": lambda model: float(model[0].out_features == 10)}
     assert not policy.propose(situation(saliency=ALIKE, metrics=worse))
+
+
+def test_the_cost_includes_what_is_planned_already():
+    metrics = {"wide": lambda model: float(model[0].out_features >= 9)}
+    policy = gm.PruneWithin(0.0, measure="metrics", criterion="sum", grace=0, protected="2")
+    here = situation(saliency=ALIKE, metrics=metrics)
+    assert policy.propose(here).prune == {"0": (0,)}
+    assert not policy.propose(replace(here, planned=gm.Plan(prune={"0": [9]})))
 
 
 def test_saliencies_of_groups_of_different_scale_are_ranked_by_share_of_the_mean():

@@ -1,4 +1,4 @@
-"""What mattered most does not move, to the bit."""
+"""The most important entries do not change by a single bit."""
 
 import copy
 import pickle
@@ -116,7 +116,7 @@ def test_what_is_frozen_stays_so_and_counts() -> None:
     assert protect.share == 0
 
 
-def test_frozen_entries_are_put_back_where_nobody_guards(scene: Any) -> None:
+def test_frozen_entries_are_put_back_without_a_guard(scene: Any) -> None:
     net, x, omega = scene
     protect = gm.HardProtection(net, fraction=0.5)
     protect.freeze(omega)

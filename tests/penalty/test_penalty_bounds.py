@@ -1,12 +1,14 @@
 """The bounds of hard protection, of the monitor and of forgetting."""
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 import growmas as gm
+from growmas.penalty.accumulation import accumulated
 from growmas.penalty.monitor import SWAMPED, Monitor, swamped
 from growmas.penalty.settings import strength_of
 
@@ -107,3 +109,11 @@ def test_adapt_keeps_the_share_and_the_total() -> None:
     mas.adapt([-X], keep=0.25, rescale=False)
     for name, omega in mas.omega.items():
         torch.testing.assert_close(omega, 0.25 * before[name] + 0.75 * other[name])
+
+
+@pytest.mark.parametrize(("rule", "share"), [("mean", 0.5), ("exponential", 0.8), ("sum", 1.0)])
+def test_a_parameter_that_is_new_had_no_importance_before(rule: Any, share: float) -> None:
+    held, new = torch.tensor([4.0]), torch.tensor([2.0])
+    found = accumulated({"old": held}, {"old": held, "new": new}, rule=rule, tasks=2, discount=0.25)
+    torch.testing.assert_close(found["new"], share * new)
+    torch.testing.assert_close(found["old"], (2.0 if rule == "sum" else 1.0) * held)

@@ -1,4 +1,4 @@
-"""What a user can get wrong with a penalty, and how its objects present themselves."""
+"""Mistakes of a user with a penalty, and the representation of its objects."""
 
 from typing import Any
 
