@@ -64,8 +64,8 @@ def importance_of(
             model,
             data,
             forward=forward,
-            function=function,  # type: ignore[arg-type]  # words are checked when they are used
-            estimator=estimator,  # type: ignore[arg-type]
+            function=function,
+            estimator=estimator,
         )
     parameters = {n: p.detach() for n, p in model.named_parameters() if p.is_floating_point()}
     wrong = [

@@ -195,8 +195,8 @@ class TaskMemory:
     def follow(self, edit: "Edit") -> None:
         """Re-index Ω and anchors as `edit` did the parameters.
 
-        A fresh entry has importance 0 and its initial value as anchor; a twin shares its parent's
-        importance and anchor, see `Split`. Where reconstruction changed a weight, its anchor is
+        A fresh entry has importance 0 and its initial value as anchor; a twin (`SplitUnits`) shares
+        its parent's importance and anchor. Where reconstruction changed a weight, its anchor is
         shifted by the same amount, so that the penalty does not undo the reconstruction.
         """
         parameters = dict(self.model.named_parameters())

@@ -179,7 +179,7 @@ def test_each_policy_decides_whether_its_own_units_are_reconstructed():
         assert manager.statistics is not None
         manager.begin_task("a")
         edits = manager.end_task([x])
-        assert [bool(edit.shifts) for edit in edits] == [first, not first]
+        assert [bool(edit.corrections) for edit in edits] == [first, not first]
 
 
 def test_a_step_within_a_task_teaches_nothing_and_one_without_tasks_does():
