@@ -15,7 +15,8 @@ PROMISED = {
     *("Structure", "Plan", "Initialisation", "Newborns", "Lineage", "SplitUnits", "Split"),
     *("StructuralManager", "GrowPolicy", "PrunePolicy", "Policy", "Situation", "Budget"),
     *("TopologyTracker", "TopologyHistory", "PlateauDetector", "TaskFreeLearner"),
-    *("GaussianContext", "RandomFilters", "save", "load"),
+    *("GaussianContext", "RidgeContext", "SharedGaussianContext", "RandomFilters"),
+    *("save", "load"),
 }
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"

@@ -14,7 +14,7 @@ from growmas.preserving import preserving
 
 
 class NetworkFeatures:
-    """Inputs -> what a network returns, or what one of its layers reads, flattened to [N, F].
+    """Take as features the output of a network, or the input of one of its layers, as [N, F].
 
     The network is run in eval mode, without gradients, and left bit-identical. It must stay as it
     was at the first call: statistics of older features say nothing about newer ones. Of a network

@@ -22,8 +22,9 @@ class RidgeEstimate(Estimate):
 
 
 class RidgeContext(LinearContext):
-    """Ridge regression from features to indicators of the components, from sums alone.
+    """Classify by a ridge regression on features, exact after one pass and from sums alone.
 
+    It regresses indicators of the components, the classes of each task or the tasks, on features.
     With N samples in D dimensions, n_c of them of component c, and S_c = Σφ over these, μ = ΣS/N,
     A = Σφφᵀ − Nμμᵀ, B_c = S_c − n_c μ and s = tr A / D:
 

@@ -18,7 +18,7 @@ class SharedGaussianEstimate(Estimate):
 
 
 class SharedGaussianContext(LinearContext):
-    """A Gaussian for every component, all with the covariance within components.
+    """Model every class, or every task, by a Gaussian, all with one covariance.
 
     Streaming linear discriminant analysis (Hayes and Kanan, CVPR Workshops 2020). With S the
     covariance within components, m_c their means and n_c of N samples in D dimensions:
