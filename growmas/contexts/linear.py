@@ -77,7 +77,7 @@ class LinearContext(Context):
         self.extract = NetworkFeatures(extract) if isinstance(extract, nn.Module) else extract
         self._per = per
         self._strength = strength
-        self._grid = grid
+        self._grid = tuple(grid)
         self._projection = Projection(sys.maxsize, 0, self.extract)
         self._sums = ClassSums()
         self._calibration = Calibration(temperature or self._TEMPERATURE)

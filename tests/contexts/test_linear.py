@@ -308,6 +308,12 @@ class TestState:
         fresh, other = kind(), nn.Linear(SIZE, 3)
         gm.load(tmp_path / "ckpt", model=other, example_inputs=features[:2].float(), context=fresh)
         assert torch.equal(fresh.class_scores(features), context.class_scores(features))
+        gm.save(tmp_path / "empty", structure=structure, context=kind())
+        gm.load(
+            tmp_path / "empty", model=nn.Linear(SIZE, 3), example_inputs=features[:2].float(),
+            context=fresh,
+        )  # fmt: skip
+        assert fresh.tasks == ()
         with pytest.raises(CheckpointError, match="does not fit"):
             gm.load(tmp_path / "ckpt", model=nn.Linear(SIZE, 3),
                     example_inputs=features[:2].float(), context=kind("task"))  # fmt: skip
