@@ -1,7 +1,8 @@
 """Per-sample gradients of one parameter, in forms that are cheap to sum over samples."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -11,6 +12,13 @@ PIECE = {"cpu": 2**18}
 
 PIECE_ELSEWHERE = 2**24
 """The same on other devices, where few large calls are fastest: 64 MiB in float32."""
+
+
+Power = Literal[1, 2]
+"""1 for importance Ω, a sum of absolute values; 2 for Fisher information, a sum of squares."""
+
+Gather = Callable[[Tensor], Tensor]
+"""[rows, ...] -> [N, k, ...], the rows of each sample; missing ones are zero."""
 
 
 class Gradient(Protocol):
@@ -25,12 +33,16 @@ class Gradient(Protocol):
         """Return the sum with the gradients of another use of the parameter, sample by sample."""
         ...
 
+    def gathered(self, gather: "Gather") -> "Gradient":
+        """Return the gradients by sample, from gradients by row."""
+        ...
+
     def dense(self, parameter: Tensor) -> Tensor:
         """Return the gradients as one tensor, [N, *shape of the parameter]."""
         ...
 
-    def add_absolute(self, total: Tensor) -> None:
-        """Add Σ_n |gradient of sample n| to `total`, of the parameter's shape."""
+    def add_to(self, total: Tensor, power: Power = 1) -> None:
+        """Add Σ_n |gradient of sample n|^power to `total`, of the parameter's shape."""
         ...
 
 
@@ -64,16 +76,25 @@ class Products:
         left, right = (self.right, self.left) if self.transposed else (self.left, self.right)
         return (left.mT @ right).reshape(len(left), *parameter.shape)
 
-    def add_absolute(self, total: Tensor) -> None:
-        """Add Σ_n |gradient|: at one position |δ aᵀ| = |δ| |a|ᵀ, one matrix product for all n."""
+    def gathered(self, gather: Gather) -> "Products":
+        """Make the rows of a sample its positions."""
+
+        def positions(factor: Tensor) -> Tensor:
+            by_sample = gather(factor).transpose(1, 2)  # [N, G, k, P, width]
+            return by_sample.flatten(2, 3)
+
+        return Products(positions(self.left), positions(self.right), self.transposed)
+
+    def add_to(self, total: Tensor, power: Power = 1) -> None:
+        """Add Σ_n |gradient|^power; at one position |δ aᵀ| = |δ| |a|ᵀ, one product for all n."""
         left, right = (self.right, self.left) if self.transposed else (self.left, self.right)
         groups, positions, rows = left.shape[1:]
         blocks = total.view(groups, rows, -1)
         for g in range(groups):
             if positions == 1:
-                _add_outer(left[:, g, 0], right[:, g, 0], blocks[g])
+                _add_outer(left[:, g, 0], right[:, g, 0], blocks[g], power)
             else:
-                _add_products(left[:, g].mT, right[:, g], blocks[g])
+                _add_products(left[:, g].mT, right[:, g], blocks[g], power)
 
 
 def piece(device: torch.device) -> int:
@@ -81,27 +102,37 @@ def piece(device: torch.device) -> int:
     return PIECE.get(device.type, PIECE_ELSEWHERE)
 
 
-def _add_outer(left: Tensor, right: Tensor, total: Tensor) -> None:
-    """Add Σ_n |left_n| |right_n|ᵀ of [N, O] and [N, I] to `total` [O, I]."""
+def magnitude(values: Tensor, power: Power) -> Tensor:
+    """Return |values|^power."""
+    return values.abs() if power == 1 else values.square()
+
+
+def magnitude_(values: Tensor, power: Power) -> Tensor:
+    """Return |values|^power, computed in place."""
+    return values.abs_() if power == 1 else values.square_()
+
+
+def _add_outer(left: Tensor, right: Tensor, total: Tensor, power: Power) -> None:
+    """Add Σ_n |left_n|^power (|right_n|^power)ᵀ of [N, O] and [N, I] to `total` [O, I]."""
     step = max(64, piece(total.device) // (4 * total.shape[1] or 1))
     for some, others in zip(torch.split(left, step), torch.split(right, step), strict=True):
-        total.addmm_(some.abs().mT, others.abs())
+        total.addmm_(magnitude(some, power).mT, magnitude(others, power))
 
 
-def _add_products(left: Tensor, right: Tensor, total: Tensor) -> None:
-    """Add Σ_n |left_n right_n| of [N, O, P] and [N, P, I] to `total` [O, I]."""
+def _add_products(left: Tensor, right: Tensor, total: Tensor, power: Power) -> None:
+    """Add Σ_n |left_n right_n|^power of [N, O, P] and [N, P, I] to `total` [O, I]."""
     rows, columns = total.shape
     step = piece(total.device) // max(1, total.numel())
     if step > 1:
         for several, others in zip(torch.split(left, step), torch.split(right, step), strict=True):
-            total += torch.bmm(several, others).abs_().sum(0)
+            total += magnitude_(torch.bmm(several, others), power).sum(0)
         return
     width = max(1, piece(total.device) // rows)
     for start in range(0, columns, width):
         block = total[:, start : start + width]
         product = torch.empty(block.shape, dtype=total.dtype, device=total.device)
         for one, other in zip(left, right[..., start : start + width], strict=True):
-            block += torch.mm(one, other, out=product).abs_()
+            block += magnitude_(torch.mm(one, other, out=product), power)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +158,13 @@ class PerSample:
         """Return the gradients in the shape of the parameter."""
         return self.values.reshape(len(self.values), *parameter.shape)
 
-    def add_absolute(self, total: Tensor) -> None:
-        """Add Σ_n |gradient|."""
-        total += self.values.abs().sum(0).view_as(total)
+    def gathered(self, gather: Gather) -> "PerSample":
+        """Sum the rows of each sample."""
+        return PerSample(gather(self.values).sum(1))
+
+    def add_to(self, total: Tensor, power: Power = 1) -> None:
+        """Add Σ_n |gradient|^power."""
+        total += magnitude(self.values, power).sum(0).view_as(total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,8 +200,13 @@ class Rows:
         where = (sample[read], self.indices[read])
         return table.index_put_(where, self.values[read], accumulate=True)
 
-    def add_absolute(self, total: Tensor) -> None:
-        """Add Σ_n |gradient|; rows that a sample reads several times are summed first."""
+    def gathered(self, gather: Gather) -> "Rows":
+        """Make the rows of a sample its positions; missing ones read no row."""
+        indices = gather(self.indices + 1).flatten(1) - 1
+        return Rows(indices, gather(self.values).flatten(1, 2))
+
+    def add_to(self, total: Tensor, power: Power = 1) -> None:
+        """Add Σ_n |gradient|^power; rows that a sample reads several times are summed first."""
         n, positions = self.indices.shape
         sample = torch.arange(n, device=self.indices.device).unsqueeze(1)
         keys = (self.indices + sample * len(total)).flatten()
@@ -174,4 +214,4 @@ class Rows:
         keys, where = torch.unique(keys[read], return_inverse=True)
         summed = self.values.new_zeros(len(keys), self.values.shape[-1])
         summed.index_add_(0, where, self.values.reshape(n * positions, -1)[read])
-        total.index_add_(0, keys % len(total), summed.abs_())
+        total.index_add_(0, keys % len(total), magnitude_(summed, power))

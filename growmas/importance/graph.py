@@ -34,6 +34,10 @@ class Graph:
                     stack.append(following)
                 self._above[following].append(node)
 
+    def __contains__(self, node: Any) -> bool:
+        """Return True if the tensor was computed by way of `node`."""
+        return node in self._above
+
     def lowest(self, nodes: Collection[Any]) -> set[Any]:
         """Return the nodes that gradients reach last: none of the others lies behind them."""
         passed: set[Any] = set()

@@ -11,6 +11,15 @@ from growmas.errors import ImportanceError
 Objective = Callable[[Any], Tensor]
 """Model output -> [N, K]: K scalars per sample; importance is the average over K."""
 
+BatchObjective = Callable[[Any, Any], Tensor]
+"""(model output, batch) -> [N, K], for objectives that depend on labels in the batch."""
+
+
+def without_batch(objective: Objective) -> BatchObjective:
+    """Make an objective that takes the batch and ignores it."""
+    return lambda output, batch: objective(output)
+
+
 NAMES = ("squared_norm", "vector")
 """Objectives that have a word."""
 

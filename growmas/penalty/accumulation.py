@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from growmas.batches import Forward
 from growmas.errors import PenaltyError
-from growmas.importance import mas_importance
+from growmas.importance import importance_sum
 
 
 @runtime_checkable
@@ -53,13 +53,14 @@ def importance_of(
     elif isinstance(data, Measured):
         measured = data.importance()
     else:
-        measured = mas_importance(
+        total = importance_sum(
             model,
             data,
             forward=forward,
             function=function,  # type: ignore[arg-type]  # words are checked when they are used
             estimator=estimator,  # type: ignore[arg-type]
         )
+        measured = total.importance()
     parameters = {n: p.detach() for n, p in model.named_parameters() if p.is_floating_point()}
     wrong = [
         name
