@@ -16,10 +16,10 @@ import torch
 sys.path[:0] = [str(Path(__file__).parents[2]), str(Path(__file__).parents[2] / "tests")]
 
 import snapshots  # noqa: E402
-from tests.foreign.kinds import KINDS  # noqa: E402
-from tests.foreign.test_kinds import drawn, loop  # noqa: E402
 
 import growmas as gm  # noqa: E402
+from tests.foreign.kinds import KINDS  # noqa: E402
+from tests.foreign.test_kinds import drawn, loop  # noqa: E402
 
 OUTCOMES = ("right", "rightly refused", "refused", "wrong", "changed", "raw error")
 

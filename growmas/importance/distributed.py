@@ -52,7 +52,13 @@ def distributed_importance(
         >>> mas.consolidate(growmas.distributed_importance(mas.model, shard))
     """
     total = importance_sum(
-        model, batches, forward=forward, function=function, parameters=parameters, samples=samples
+        model,
+        batches,
+        forward=forward,
+        function=function,
+        parameters=parameters,
+        samples=samples,
+        warn=False,
     )
     omega = total.all_reduce(group).importance()
     warn_if_zero(omega, stacklevel=3)

@@ -35,6 +35,7 @@ from growmas.importance.certificate import can_measure, owners_of_rows
 from growmas.importance.gradients import Gradient, PerSample, Power
 from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement
+from growmas.importance.rows import RowOwners
 from growmas.importance.sums import running_dtype
 
 CHUNK_ELEMENTS = 2**23
@@ -76,6 +77,17 @@ class Recording:
         return can_measure(self.values) and any(
             isinstance(owners, LookupError) and not isinstance(use.state, Independent)
             for use, owners in self.owners.items()
+        )
+
+    def contradicts(self, other: "Recording") -> bool:
+        """Return True if some row has other owners in another forward pass of the same batch."""
+        pairs = zip(self.owners.values(), other.owners.values(), strict=False)
+        return any(
+            isinstance(one, RowOwners)
+            and isinstance(two, RowOwners)
+            and len(one.owner) == len(two.owner)
+            and bool(((one.owner != two.owner) & (one.owner >= 0) & (two.owner >= 0)).any())
+            for one, two in pairs
         )
 
     def sources(self, measurement: Measurement) -> dict[str, Source]:

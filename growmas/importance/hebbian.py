@@ -22,7 +22,7 @@ from growmas.importance.gradients import Gradient
 from growmas.importance.local import Activation, LocalUse, LocalWatcher, local_uses
 from growmas.importance.measurement import Measurement, check_finite, check_is_module
 from growmas.importance.objective import make_objective, without_batch
-from growmas.importance.sums import ImportanceSum, running_dtype
+from growmas.importance.sums import ImportanceSum, running_dtype, warn_if_zero
 from growmas.preserving import preserving
 
 logger = logging.getLogger("growmas")
@@ -107,6 +107,7 @@ def hebbian_importance(
             if batch_size(batch) != 0:
                 local.add(to_device(batch, device), f"batch {position}")
     omega = local.total().importance()
+    warn_if_zero(omega, stacklevel=3)
     return {name: omega[name].to(p.dtype) for name, p in parameters.items()}
 
 

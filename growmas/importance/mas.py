@@ -31,9 +31,13 @@ from growmas.importance.selection import (
     in_own_dtypes,
     selected,
 )
-from growmas.importance.state import untouched
+from growmas.importance.state import jittered, untouched
 from growmas.importance.sums import ImportanceSum, running_dtype, warn_if_zero
 from growmas.preserving import preserving
+
+JITTERS = 2
+"""Number of times that owners of rows are compared at other parameters, for a batch that cannot be
+cut: a ReLU that is dead at the parameters themselves may hide an influence between samples."""
 
 Estimator = Literal["exact", "batch"]
 """The exact Ω, or the batch approximation."""
@@ -95,6 +99,7 @@ def mas_importance(
         estimator=estimator,
         parameters=parameters,
         samples=samples,
+        warn=False,
     )
     omega = total.importance()
     warn_if_zero(omega, stacklevel=3)
@@ -110,11 +115,13 @@ def importance_sum(
     estimator: Estimator = "exact",
     parameters: Parameters = "all",
     samples: Samples | None = None,
+    warn: bool = True,
 ) -> ImportanceSum:
     """Return the sum over samples of which `mas_importance` is the mean; such sums can be added.
 
     Arguments and errors are those of `mas_importance`, except that having no samples is allowed:
     a worker whose shard is empty adds nothing. Sums are float32, or float64 for float64 parameters.
+    With `warn=False` a sum that is zero for every parameter causes no warning.
     """
     if estimator not in ("exact", "batch"):
         raise ImportanceError(f"estimator={estimator!r} is not known: give 'exact' or 'batch'")
@@ -124,7 +131,10 @@ def importance_sum(
         model, forward or default_forward, function, parameters=parameters, samples=samples
     )
     estimate = ExactSums(measurement) if estimator == "exact" else BatchSums(measurement)
-    return total_over(measurement, batches, estimate)
+    total = total_over(measurement, batches, estimate)
+    if warn and total.samples:
+        warn_if_zero(total.sums, stacklevel=3)
+    return total
 
 
 def measurement_of(
@@ -228,7 +238,7 @@ class ExactSums:
             together[: len(seen)] = seen
             check_alone(together, values)
         if not recording.independent:
-            self._check(recording, cutting)
+            self._check(recording, batch, cutting, name)
         rest = self._rest(recording)
         trusted = {n: s for n, s in recording.sources(measurement).items() if n not in rest}
         sums_by_rule(measurement, trusted, recording, into=totals, forget=True)
@@ -250,13 +260,19 @@ class ExactSums:
             and not (name in sources and self._trust and self._trust.covers(name, sources[name]))
         }
 
-    def _check(self, recording: Recording, cutting: Cutting | None) -> None:
+    def _check(self, recording: Recording, batch: Any, cutting: Cutting | None, where: str) -> None:
         """Refuse samples that influence each other, where that is not excluded by proof."""
         if cutting is not None:
             check_halves(self._measurement, cutting, recording.values)
-        elif recording.mixes():
+            return
+        mixes = recording.mixes()
+        for seed in range(JITTERS):
+            with jittered(self._measurement.model, seed):
+                elsewhere = record(self._measurement, batch, where)
+            mixes |= elsewhere.mixes() or recording.contradicts(elsewhere)
+        if mixes:
             raise ImportanceError(
-                "the batch cannot be cut into samples, and some row of an operation belongs to "
+                f"{where} cannot be cut into samples, and some row of an operation belongs to "
                 "several of them: samples influence each other, as through a BatchNorm without "
                 "running statistics, or they cannot be told apart; give batches whose tensors "
                 "have the samples in their first dimension, or a forward= that takes such batches"

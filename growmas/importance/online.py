@@ -13,7 +13,7 @@ from growmas.errors import DataError, ImportanceError
 from growmas.importance.mas import ExactSums, measurement_of, measuring
 from growmas.importance.measurement import check_finite, check_is_module
 from growmas.importance.objective import Function
-from growmas.importance.sums import ImportanceSum, running_dtype
+from growmas.importance.sums import ImportanceSum, running_dtype, warn_if_zero
 
 logger = logging.getLogger("growmas")
 
@@ -47,6 +47,7 @@ class RunningImportance:
             DataError: There are no samples yet.
         """
         omega = ImportanceSum(self._sums, self.samples).importance()
+        warn_if_zero(omega, stacklevel=3)
         return {name: omega[name].to(p.dtype) for name, p in self._measurement.parameters.items()}
 
     def sum(self) -> ImportanceSum:

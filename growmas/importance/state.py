@@ -109,10 +109,9 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
             if not _same(held, parameters):
                 held.clear()
                 held.update(parameters)
-        with torch.no_grad():
-            for parameter, value in values:
-                if not torch.equal(parameter, value) and not _same_bits(parameter, value):
-                    parameter.copy_(value)
+        for parameter, value in values:
+            if not torch.equal(parameter, value) and not _same_bits(parameter, value):
+                parameter.data.copy_(value)
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
@@ -143,3 +142,23 @@ def swapped(model: nn.Module, values: dict[int, Tensor]) -> Iterator[None]:
     finally:
         for held, key, parameter in places:
             held[key] = parameter
+
+
+@contextmanager
+def jittered(model: nn.Module, seed: int) -> Iterator[None]:
+    """Move all parameters at random while the context lasts; restore them bit for bit.
+
+    Writing through `.data` leaves autograd graphs of earlier passes valid: the values that they
+    need are back when the context ends.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    held = [(p, p.detach().clone()) for p in model.parameters() if p.is_floating_point()]
+    for parameter, value in held:
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        scale = value.std() if value.numel() > 1 else value.abs()
+        parameter.data.add_(noise.to(value) * scale)
+    try:
+        yield
+    finally:
+        for parameter, value in held:
+            parameter.data.copy_(value)

@@ -59,6 +59,7 @@ def importance_of(
             forward=forward,
             function=function,  # type: ignore[arg-type]  # words are checked when they are used
             estimator=estimator,  # type: ignore[arg-type]
+            warn=False,  # the memory warns
         )
         measured = total.importance()
     parameters = {n: p.detach() for n, p in model.named_parameters() if p.is_floating_point()}
