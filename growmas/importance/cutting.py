@@ -19,6 +19,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from growmas.batches import LABEL_KEYS, batch_size
 from growmas.errors import DataError, ImportanceError
+from growmas.importance.exact import Recording
 from growmas.importance.measurement import Measurement, same_values
 
 Entry = Tensor | PackedSequence | list[str]
@@ -61,17 +62,18 @@ class Cutting:
         return filled(self.template, self.part(index).entries)
 
 
-def find_cutting(measurement: Measurement, batch: Any, values: Tensor) -> Cutting | None:
+def find_cutting(measurement: Measurement, batch: Any, recording: Recording) -> Cutting | None:
     """Find the way to cut a batch; None if it cannot be cut.
 
     Args:
         measurement: Model, forward and objective.
         batch: A batch.
-        values: The objective of the batch, [N, K].
+        recording: A forward pass of the whole batch.
     """
+    values = recording.values
     candidates = list(_candidates(batch, len(values)))
     plain = batch_size(batch) == len(values)
-    if not candidates or (plain and len(candidates) == 1):
+    if not candidates or (plain and recording.independent and len(candidates) == 1):
         return candidates[0] if candidates else None
     ran = []
     for cutting in candidates:
@@ -81,9 +83,7 @@ def find_cutting(measurement: Measurement, batch: Any, values: Tensor) -> Cuttin
             ran.append(cutting)
         except ImportanceError:
             continue
-    if plain or len(ran) == len(candidates):
-        return candidates[0]  # samples that influence each other are refused later
-    return None
+    return ran[0] if ran else None  # samples that influence each other are refused later
 
 
 def some_of(measurement: Measurement, cutting: Cutting, index: slice) -> Tensor:

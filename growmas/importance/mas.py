@@ -31,11 +31,11 @@ from growmas.importance.selection import (
     in_own_dtypes,
     selected,
 )
-from growmas.importance.state import jittered, untouched
+from growmas.importance.state import redrawn, untouched
 from growmas.importance.sums import ImportanceSum, running_dtype, warn_if_zero
 from growmas.preserving import preserving
 
-JITTERS = 2
+REDRAWS = 4
 """Number of times that owners of rows are compared at other parameters, for a batch that cannot be
 cut: a ReLU that is dead at the parameters themselves may hide an influence between samples."""
 
@@ -229,8 +229,8 @@ class ExactSums:
         recording = record(measurement, batch, name)
         values, columns = recording.values.detach(), recording.values.shape[1]
         probing = self._trust is None or (self._probed_alone and len(values) > 1)
-        needed = probing or not recording.independent or any(self._rest(recording))
-        cutting = find_cutting(measurement, batch, values) if needed else None
+        needed = probing or not recording.independent or bool(self._rest(recording))
+        cutting = find_cutting(measurement, batch, recording) if needed else None
         if probing:
             self._trust, seen = trusted_rules(measurement, batch, cutting, recording)
             self._probed_alone = len(values) == 1  # samples can only interact in a larger batch
@@ -266,8 +266,8 @@ class ExactSums:
             check_halves(self._measurement, cutting, recording.values)
             return
         mixes = recording.mixes()
-        for seed in range(JITTERS):
-            with jittered(self._measurement.model, seed):
+        for seed in range(REDRAWS):
+            with redrawn(self._measurement.model, seed):
                 elsewhere = record(self._measurement, batch, where)
             mixes |= elsewhere.mixes() or recording.contradicts(elsewhere)
         if mixes:

@@ -145,8 +145,8 @@ def swapped(model: nn.Module, values: dict[int, Tensor]) -> Iterator[None]:
 
 
 @contextmanager
-def jittered(model: nn.Module, seed: int) -> Iterator[None]:
-    """Move all parameters at random while the context lasts; restore them bit for bit.
+def redrawn(model: nn.Module, seed: int) -> Iterator[None]:
+    """Draw other parameters of the same size while the context lasts; restore them bit for bit.
 
     Writing through `.data` leaves autograd graphs of earlier passes valid: the values that they
     need are back when the context ends.
@@ -155,8 +155,8 @@ def jittered(model: nn.Module, seed: int) -> Iterator[None]:
     held = [(p, p.detach().clone()) for p in model.parameters() if p.is_floating_point()]
     for parameter, value in held:
         noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
-        scale = value.std() if value.numel() > 1 else value.abs()
-        parameter.data.add_(noise.to(value) * scale)
+        size = value.square().mean().sqrt() if value.numel() else value.sum()
+        parameter.data.copy_(noise.to(value) * size)
     try:
         yield
     finally:
