@@ -1,5 +1,7 @@
 """Alignment rules for layers: linear maps, convolutions, norms, pooling and attention."""
 
+from torch import Tensor
+
 from growmas.importance.alignment_rules import (
     Aligned,
     Call,
@@ -125,3 +127,16 @@ def attention(call: Call) -> State | None:
     if not isinstance(of_mask, Aligned) or of_mask.each != state.each:
         return None
     return state if mask.dim() - of_mask.axis == right else None
+
+
+@rule_for(
+    "cross_entropy nll_loss mse_loss l1_loss smooth_l1_loss huber_loss binary_cross_entropy "
+    "binary_cross_entropy_with_logits kl_div gaussian_nll_loss poisson_nll_loss"
+)
+def loss(call: Call) -> State | None:
+    """Keep dimension 0 of losses that are not reduced."""
+    states = {call.state_of(tensor) for tensor in call.args[:2]}
+    fits = isinstance(call.output, Tensor) and call.output.dim() > 0
+    if states != {Aligned(0)} or not fits or len(call.output) != call.samples:
+        return None
+    return Aligned(0) if call.kwargs.get("reduction") == "none" else None

@@ -1,6 +1,6 @@
 """The importance of one more task: how it is measured, and joins that of the tasks before."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from growmas.batches import Forward
 from growmas.errors import PenaltyError
 from growmas.importance import importance_sum
+from growmas.penalty.settings import matches
 
 
 @runtime_checkable
@@ -41,13 +42,18 @@ def importance_of(
     forward: Forward | None,
     function: str | Callable[[Any], Tensor],
     estimator: str,
+    exclude: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """Ω of every floating-point parameter, on its device and in at least float32.
+    """Ω of every floating-point parameter that is not excluded, on its device and in at least float32.
 
     Raises:
         PenaltyError: What was measured is not of the model's names and shapes.
     """
     measured: Mapping[str, Tensor]
+    named = dict(model.named_parameters())
+    parameters = {
+        n: p.detach() for n, p in named.items() if p.is_floating_point() and not matches(n, exclude)
+    }
     if isinstance(data, Mapping):
         measured = data
     elif isinstance(data, Measured):
@@ -59,10 +65,11 @@ def importance_of(
             forward=forward,
             function=function,  # type: ignore[arg-type]  # words are checked when they are used
             estimator=estimator,  # type: ignore[arg-type]
+            parameters=tuple(parameters),
             warn=False,  # the memory warns
         )
         measured = total.importance()
-    parameters = {n: p.detach() for n, p in model.named_parameters() if p.is_floating_point()}
+    measured = {n: omega for n, omega in measured.items() if not matches(n, exclude)}
     wrong = [
         name
         for name in parameters.keys() | measured.keys()

@@ -19,7 +19,7 @@ from growmas.penalty.accumulation import (
     precise_dtype,
 )
 from growmas.penalty.diagnosis import Quantiles, quantiles
-from growmas.penalty.settings import check_choices, check_share, check_used, matches
+from growmas.penalty.settings import check_choices, check_share, check_used
 from growmas.penalty.terms import check_fit
 from growmas.penalty.watch import ZERO_IMPORTANCE
 
@@ -246,9 +246,8 @@ class TaskMemory:
         estimator: str = "exact",
     ) -> dict[str, Tensor]:
         """The importance on `batches` of what is not excluded, as it enters Ω."""
-        measured = importance_of(self.model, batches, forward, function, estimator)
-        free = {n: omega for n, omega in measured.items() if not matches(n, self.exclude)}
-        return normalized(free, self.normalize)
+        measured = importance_of(self.model, batches, forward, function, estimator, self.exclude)
+        return normalized(measured, self.normalize)
 
     def _measure_held(
         self,
