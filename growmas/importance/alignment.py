@@ -99,6 +99,13 @@ class Alignment:
         self.proven = self.proven and state is not None
         self._keep(output, state)
 
+    def steps(self, data: Tensor, initial: Any, output: Any) -> None:
+        """Compute the states after a recurrent layer on `data`, which keeps samples apart."""
+        starts = {self.of(tensor) for tensor in tensors_in(initial)}
+        aligned = self.of(data) == Aligned(0) and starts <= {UNIFORM, Aligned(1)}
+        self.proven = self.proven and aligned
+        self._keep(output, Aligned(0) if aligned else None)
+
     def _ruled(self, function: Any, args: Any, kwargs: Any, output: Any) -> State | None:
         rule = RULES.get(function)
         if rule is None or kwargs.get("out") is not None:

@@ -41,6 +41,7 @@ from growmas.importance.gradients import Gradient
 from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement
 from growmas.importance.operations import RULES, Rule
+from growmas.importance.recurrent import HIDDEN, RECURRENT, unrolled
 from growmas.importance.rows import RowOwners, Taken, regular
 from growmas.importance.sums import running_dtype
 
@@ -219,17 +220,33 @@ def captured_uses(measurement: Measurement, batch: Any, samples: int) -> Iterato
     alignment = Alignment(measurement.model, batch, samples, measurement.constants)
     recorder = Recorder({id(p) for p in measurement.parameters.values()}, alignment)
     watched = [m for m in measurement.model.modules() if "forward" not in vars(m)]
-    replaced = [m for m in watched if type(m) in RULES or type(m) is nn.MultiheadAttention]
+    replaced = [m for m in watched if type(m) in (*RULES, nn.MultiheadAttention, *RECURRENT)]
     for module in replaced:
-        module.__dict__["forward"] = (
-            _as_one(module, recorder) if type(module) in RULES else unfused_attention(module)
-        )
+        module.__dict__["forward"] = _followed(module, recorder)
     try:
         with recorder:
             yield recorder
     finally:
         for module in replaced:
             del module.__dict__["forward"]
+
+
+def _followed(module: nn.Module, recorder: Recorder) -> Callable[..., Any]:
+    """Return a forward of a layer that shows its operations, or is recorded as one."""
+    if type(module) in RULES:
+        return _as_one(module, recorder)
+    if type(module) is nn.MultiheadAttention:
+        return unfused_attention(module)
+
+    def note(parts: Tensor, data: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        bound = {"input": data, "weight": weight, "bias": bias}
+        recorder.note(HIDDEN, bound, parts, frozenset({"weight", "bias"}))
+
+    def follow(x: Tensor, state: Any, output: Any) -> None:
+        recorder.alignment.steps(x, state, output)
+
+    found: Callable[..., Any] = unrolled(module, note, follow)
+    return found
 
 
 def _as_one(module: nn.Module, recorder: Recorder) -> Callable[..., Any]:

@@ -44,7 +44,7 @@ def importance_of(
     estimator: str,
     exclude: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """Ω of every floating-point parameter that is not excluded, on its device and in at least float32.
+    """Ω of every parameter that is not excluded, on its device and in at least float32.
 
     Raises:
         PenaltyError: What was measured is not of the model's names and shapes.

@@ -149,6 +149,30 @@ FLOATS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
     "shift and gain": (lambda: nn.Sequential(nn.Linear(5, 4), Shift(4)), (3, 5)),
     "shift of a plane": (lambda: nn.Sequential(nn.Linear(5, 4), Shift(3, 1)), (3, 5)),
 }
+
+
+class Steps(nn.Module):
+    def __init__(self, kind: type, **options: object) -> None:
+        super().__init__()
+        self.cell, self.first = kind(5, 4, **options), options.get("batch_first", False)
+        self.head = nn.Linear(4 * (2 if options.get("bidirectional") else 1), 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = self.cell(x if self.first else x.transpose(0, 1))[0]
+        return self.head(out if self.first else out.transpose(0, 1)).tanh()
+
+
+FLOATS |= {
+    "lstm": (lambda: Steps(nn.LSTM, batch_first=True), (6, 5)),
+    "lstm, two layers, both directions": (
+        lambda: Steps(nn.LSTM, num_layers=2, bidirectional=True), (4, 5),
+    ),
+    "gru": (lambda: Steps(nn.GRU), (6, 5)),
+    "gru, both directions, no bias": (
+        lambda: Steps(nn.GRU, bidirectional=True, bias=False, batch_first=True), (3, 5),
+    ),
+    "rnn of relu": (lambda: Steps(nn.RNN, num_layers=2, nonlinearity="relu"), (4, 5)),
+}  # fmt: skip
 TABLE = {
     **{n: (build, lambda count, s=shape: torch.randn(count, *s)) for n, (build, shape) in
        FLOATS.items()},

@@ -11,9 +11,6 @@ from growmas.importance.fallback import Fallback
 
 FALLBACK: dict[str, set[str]] = {
     "function-of-parameter": {"raw", "scale"},
-    "recurrent": {
-        "cell.weight_ih_l0", "cell.weight_hh_l0", "cell.bias_ih_l0", "cell.bias_hh_l0",
-    },
 }  # fmt: skip
 """Parameters without a rule; every other parameter of every case has one."""
 
