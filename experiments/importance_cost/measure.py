@@ -197,7 +197,7 @@ NETWORKS = {  # builder, shape of a sample, batches of 256, target, peers that c
     "ResNet-18, 32×32": (resnet18, (3, 32, 32), 1, 1.5, ()),
     "ViT 192×6, 32×32": (ViT, (3, 32, 32), 1, 1.5, ()),
     "LSTM": (LSTM, (50, 32), 2, 3.0, ("loop",)),
-    "GPT-2 of one layer": (OneLayerGPT, (32,), 1, 2.5, ()),
+    "GPT-2 of one layer": (OneLayerGPT, (32,), 4, 2.5, ()),
     "low-rank adapters": (adapted, (1024,), 2, 2.0, ()),
     "ResNet-50, 224×224": (resnet50, (3, 224, 224), 1, 1.1, ()),
     "ViT-B/16, batch 4": (ViTB16, (3, 224, 224), 1, 1.8, ()),

@@ -90,8 +90,11 @@ class Alignment:
         states = [self.of(tensor) for tensor in given]
         if function in RANDOM:
             self.proven = False
+        if function in UNIFORM_MAKERS:  # of a tensor, such as zeros_like, they read the shape alone
+            self._keep(output, UNIFORM)
+            return
         if all(state is FIXED or state is UNIFORM for state in states):
-            self._keep(output, self._fixed(function, args, kwargs, output, states))
+            self._keep(output, self._fixed(output, states))
             return
         state = None
         if self.proven and None not in states:
@@ -118,12 +121,8 @@ class Alignment:
             return None  # a tensor that others may share would change its state
         return state
 
-    def _fixed(
-        self, function: Any, args: Any, kwargs: Any, output: Any, states: list[State | None]
-    ) -> State:
+    def _fixed(self, output: Any, states: list[State | None]) -> State:
         """Return the state of a result that does not depend on the batch."""
-        if function in UNIFORM_MAKERS:
-            return UNIFORM
         if not isinstance(output, Tensor) or not states:
             return FIXED
         if all(state is UNIFORM for state in states):
@@ -147,7 +146,7 @@ def function_name(function: Any) -> str:
 PROPERTIES = frozenset(
     {"shape", "ndim", "device", "dtype", "layout", "is_cuda", "is_cpu", "is_mps", "is_meta"}
     | {"is_sparse", "is_quantized", "is_nested", "is_leaf", "requires_grad", "itemsize", "nbytes"}
-    | {"names", "grad_fn", "is_mkldnn", "is_xpu"}
+    | {"names", "grad_fn", "is_mkldnn", "is_xpu", "_version", "output_nr"}
 )
 """Properties of a tensor that do not depend on its values."""
 

@@ -15,6 +15,7 @@ from growmas.importance.alignment_rules import (
 
 
 @rule_for(
+    "__eq__ __ne__ __lt__ __gt__ __le__ __ge__ "
     "add sub rsub mul div true_divide floor_divide pow __pow__ __rpow__ __rsub__ __rdiv__ "
     "__rtruediv__ __rmul__ __radd__ __add__ __sub__ __mul__ __truediv__ __neg__ __and__ __or__ "
     "__xor__ __invert__ add_ sub_ mul_ div_ pow_ __iadd__ __isub__ __imul__ __itruediv__ relu "

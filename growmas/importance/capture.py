@@ -27,7 +27,7 @@ taken right after the call always names the operation itself.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,12 +35,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from growmas.importance.alignment import Aligned, Alignment, State
+from growmas.importance.alignment import FIXED, Aligned, Alignment, State
 from growmas.importance.attention import unfused_attention
 from growmas.importance.gradients import Gradient
 from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement
-from growmas.importance.operations import RULES, Rule
+from growmas.importance.operations import RULES, Bound, Rule
 from growmas.importance.recurrent import HIDDEN, RECURRENT, unrolled
 from growmas.importance.rows import RowOwners, Taken, regular
 from growmas.importance.sums import running_dtype
@@ -65,6 +65,8 @@ class Use:
         state: Where the samples are in the output, as far as it is proven.
         hidden: Arguments whose parameters the graph of this call does not read, because the
             operation was computed from detached copies of them.
+        through: Node of a tensor that is the same for all samples, through which the parameter is
+            used; nothing else may read it.
     """
 
     rule: Rule
@@ -76,6 +78,7 @@ class Use:
     rows: int
     state: State | None
     hidden: frozenset[str] = frozenset()
+    through: Any = None
 
     @property
     def data(self) -> Tensor | None:
@@ -155,6 +158,7 @@ class Recorder(TorchFunctionMode):
         self.alignment = alignment
         self.uses: list[Use] = []
         self.writes = False
+        self._shared: dict[int, tuple[Tensor, Use]] = {}
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -167,7 +171,22 @@ class Recorder(TorchFunctionMode):
         rule = RULES.get(function)
         if rule is not None:
             self.note(rule, rule.bind(args, kwargs), output)
+        if self._shared and function in ADDITIONS:
+            self._note_sum(args, output)
         return output
+
+    def _note_sum(self, args: Any, output: Tensor) -> None:
+        """Move the use of a table that was looked up once for all samples to where it is added.
+
+        `positions(arange(7))` [7, D] is computed once, so its own output gradient is a sum over
+        samples. Where it is added to tokens [N, 7, D], the gradient of each sample can be told.
+        """
+        for tensor in args[:2]:
+            held, use = self._shared.get(id(tensor), (None, None))
+            if held is not None and held is tensor and use is not None and output.requires_grad:
+                del self._shared[id(tensor)]
+                self.uses.remove(use)
+                self.uses.append(added_to(use, held, output, self.alignment.of(output)))
 
     def note(
         self, rule: Rule, bound: dict[str, Any], output: Any, hidden: frozenset[str] = frozenset()
@@ -181,19 +200,60 @@ class Recorder(TorchFunctionMode):
             held = {n: v if n in read else _detached(v) for n, v in bound.items()}
             if data is None:
                 held.pop("input", None)  # the rule needs only δ: release the memory
-            self.uses.append(
-                Use(
-                    rule,
-                    held,
-                    read,
-                    version=data._version if data is not None else 0,
-                    edge=get_gradient_edge(output),
-                    shape=output.shape,
-                    rows=rule.rows(bound, output.shape),
-                    state=self.alignment.of(output),
-                    hidden=frozenset(hidden & read.keys()),
-                )
+            use = Use(
+                rule,
+                held,
+                read,
+                version=data._version if data is not None else 0,
+                edge=get_gradient_edge(output),
+                shape=output.shape,
+                rows=rule.rows(bound, output.shape),
+                state=self.alignment.of(output),
+                hidden=frozenset(hidden & read.keys()),
             )
+            self.uses.append(use)
+            if use.state is FIXED and rule.positions:
+                self._shared[id(output)] = (output, use)
+
+
+ADDITIONS = frozenset({torch.add, Tensor.add, Tensor.add_, Tensor.__iadd__})
+"""Functions that add two tensors."""
+
+
+def added_to(use: Use, shared: Tensor, output: Tensor, state: State | None) -> Use:
+    """Return the use of a parameter through `shared`, the same for all samples, in a sum `output`.
+
+    The sum is [N, ...] with `shared` broadcast over N and perhaps more. Its gradient, summed over
+    what was broadcast within a sample, is the gradient at `shared` for each sample, and the data
+    of the original call are those of every sample.
+    """
+    shape = shared.shape
+    inner = use.rule
+    bound = {name: v for name, v in use.bound.items() if name != inner.data}
+    data = use.data
+
+    def gradients(given: Bound, delta: Tensor) -> dict[str, Gradient]:
+        broadcast = (1,) * (delta.dim() - len(shape)) + tuple(shape)
+        summed = [d for d in range(1, delta.dim()) if broadcast[d] == 1 != delta.shape[d]]
+        delta = delta.sum(summed, keepdim=True) if summed else delta
+        arguments = dict(bound)
+        if data is not None and inner.data is not None:
+            arguments[inner.data] = data.unsqueeze(0).expand(len(delta), *data.shape)
+        return inner.gradients(arguments, delta.reshape(len(delta), *shape))
+
+    rule = replace(inner, data=None, gradients=gradients, rows=lambda b, s: 1, positions=False)
+    return Use(
+        rule,
+        dict(bound),
+        use.parameters,
+        version=0,
+        edge=get_gradient_edge(output),
+        shape=output.shape,
+        rows=1,
+        state=state,
+        hidden=use.hidden,
+        through=shared.grad_fn,
+    )
 
 
 _SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]

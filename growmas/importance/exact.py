@@ -23,6 +23,7 @@ until both gradients have arrived. Parameters without a trusted rule go to the f
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -32,7 +33,14 @@ from growmas.importance.alignment_rules import Independent
 from growmas.importance.backward import pass_gradients
 from growmas.importance.capture import Owners, Use, captured_uses, covered
 from growmas.importance.certificate import can_measure, owners_of_rows
-from growmas.importance.gradients import Gradient, PerSample, Power
+from growmas.importance.gradients import (
+    Gradient,
+    PerSample,
+    Power,
+    Products,
+    Rows,
+    TiedTable,
+)
 from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement
 from growmas.importance.rows import RowOwners
@@ -110,7 +118,7 @@ def record(measurement: Measurement, batch: Any, where: str) -> Recording:
         aligned = recorder.alignment.keeps(values)
     measurement.check(values, batch, where)
     graph, samples = Graph(values), len(values)
-    uses = [use for use in recorder.uses if use.edge.node in graph]
+    uses = [use for use in recorder.uses if graph.has(use)]
     independent = samples == 1 or (aligned and samples == expected)
     owners: dict[Use, Owners | LookupError] = {}
     if independent:
@@ -266,12 +274,24 @@ def _by_uses(sources: Mapping[str, Source]) -> list[list[tuple[str, Source]]]:
 
 
 def _mixed(parts: list[Gradient]) -> bool:
-    """Return True if uses are of several kinds, as of a table that is also a matrix."""
-    return len({type(part) for part in parts}) > 1
+    """Return True if uses are of kinds that can only be summed as dense gradients."""
+    return len({type(part) for part in parts}) > 1 and _tied(parts) is None
+
+
+def _tied(parts: list[Gradient]) -> TiedTable | None:
+    """Return the sum of uses as a matrix and as a table of rows; None if they are others."""
+    matrices = [p for p in parts if isinstance(p, Products) and not p.transposed]
+    rows = [p for p in parts if isinstance(p, Rows)]
+    if not matrices or not rows or len(matrices) + len(rows) < len(parts):
+        return None
+    return TiedTable(reduce(Products.join, matrices), reduce(Rows.join, rows))
 
 
 def _joined(parts: list[Gradient], parameter: Tensor) -> Gradient:
     """Sum the uses of a parameter; as dense gradients if their kinds differ."""
+    tied = _tied(parts)
+    if tied is not None:
+        return tied
     if _mixed(parts):
         parts = [PerSample(part.dense(parameter)) for part in parts]
     whole = parts[0]

@@ -127,6 +127,14 @@ def _add_products(left: Tensor, right: Tensor, total: Tensor, power: Power) -> N
         for several, others in zip(torch.split(left, step), torch.split(right, step), strict=True):
             total += magnitude_(torch.bmm(several, others), power).sum(0)
         return
+    if rows > columns:  # blocks along the longer side, which are contiguous
+        height = max(1, piece(total.device) // columns)
+        for start in range(0, rows, height):
+            block = total[start : start + height]
+            product = torch.empty_like(block)
+            for one, other in zip(left[:, start : start + height], right, strict=True):
+                block += magnitude_(torch.mm(one, other, out=product), power)
+        return
     width = max(1, piece(total.device) // rows)
     for start in range(0, columns, width):
         block = total[:, start : start + width]
@@ -207,11 +215,66 @@ class Rows:
 
     def add_to(self, total: Tensor, power: Power = 1) -> None:
         """Add Σ_n |gradient|^power; rows that a sample reads several times are summed first."""
+        _, row, values = self.summed(len(total))
+        total.index_add_(0, row, magnitude_(values, power))
+
+    def summed(self, table: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum the reads of the same row by the same sample.
+
+        Args:
+            table: Number of rows of the table.
+
+        Returns:
+            Sample [R], row [R] and gradient [R, D] of every row read by a sample.
+        """
         n, positions = self.indices.shape
         sample = torch.arange(n, device=self.indices.device).unsqueeze(1)
-        keys = (self.indices + sample * len(total)).flatten()
+        keys = (self.indices + sample * table).flatten()
         read = (self.indices >= 0).flatten()
         keys, where = torch.unique(keys[read], return_inverse=True)
         summed = self.values.new_zeros(len(keys), self.values.shape[-1])
         summed.index_add_(0, where, self.values.reshape(n * positions, -1)[read])
-        total.index_add_(0, keys % len(total), magnitude_(summed, power))
+        return keys // table, keys % table, summed
+
+
+@dataclass(frozen=True, eq=False)
+class TiedTable:
+    """Gradients of a table that is read by rows and also multiplied with, as in language models.
+
+    A sample reads few rows, so the products are summed for the whole table, and then the rows read
+    are corrected: |product| is replaced by |product + gradient of the row|.
+
+    Attributes:
+        products: The gradients as a matrix, not transposed.
+        rows: The gradients of the rows read.
+    """
+
+    products: Products
+    rows: Rows
+
+    @property
+    def elements(self) -> int:
+        """Number of elements of both."""
+        return self.products.elements + 2 * self.rows.elements
+
+    def join(self, other: "TiedTable") -> "TiedTable":
+        """Append the positions of other uses."""
+        return TiedTable(self.products.join(other.products), self.rows.join(other.rows))
+
+    def gathered(self, gather: Gather) -> "TiedTable":
+        """Make the rows of a sample its positions."""
+        return TiedTable(self.products.gathered(gather), self.rows.gathered(gather))
+
+    def dense(self, parameter: Tensor) -> Tensor:
+        """Return the gradients of the whole table."""
+        return self.products.dense(parameter) + self.rows.dense(parameter)
+
+    def add_to(self, total: Tensor, power: Power = 1) -> None:
+        """Add Σ_n |gradient|^power."""
+        self.products.add_to(total, power)
+        sample, row, values = self.rows.summed(len(total))
+        left, right = self.products.left[:, 0], self.products.right[:, 0]  # [N, P, rows], [N, P, D]
+        factors = left[sample, :, row]
+        product = torch.bmm(factors.unsqueeze(1), right[sample]).squeeze(1)
+        change = magnitude(product + values, power) - magnitude(product, power)
+        total.index_add_(0, row, change)

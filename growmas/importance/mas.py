@@ -19,7 +19,7 @@ from growmas.batches import (
 from growmas.errors import ImportanceError
 from growmas.importance.company import check_alone, check_halves
 from growmas.importance.cutting import Cutting, find_cutting
-from growmas.importance.exact import CHUNK_ELEMENTS, Recording, record, sums_by_rule
+from growmas.importance.exact import CHUNK_ELEMENTS, Recording, Source, record, sums_by_rule
 from growmas.importance.fallback import Fallback
 from growmas.importance.measurement import Measurement, Samples, check_finite
 from growmas.importance.objective import Function, make_objective, without_batch
@@ -229,7 +229,9 @@ class ExactSums:
         recording = record(measurement, batch, name)
         values, columns = recording.values.detach(), recording.values.shape[1]
         probing = self._trust is None or (self._probed_alone and len(values) > 1)
-        needed = probing or not recording.independent or bool(self._rest(recording))
+        sources = recording.sources(measurement)
+        rest = self._rest(recording, sources)
+        needed = probing or not recording.independent or bool(rest)
         cutting = find_cutting(measurement, batch, recording) if needed else None
         if probing:
             self._trust, seen = trusted_rules(measurement, batch, cutting, recording)
@@ -237,10 +239,10 @@ class ExactSums:
             together = values.clone()
             together[: len(seen)] = seen
             check_alone(together, values)
+            rest = self._rest(recording, sources)
         if not recording.independent:
             self._check(recording, batch, cutting, name)
-        rest = self._rest(recording)
-        trusted = {n: s for n, s in recording.sources(measurement).items() if n not in rest}
+        trusted = {n: s for n, s in sources.items() if n not in rest}
         sums_by_rule(measurement, trusted, recording, into=totals, forget=True)
         if rest:
             self._fallback.mappable &= not recording.writes
@@ -250,9 +252,8 @@ class ExactSums:
                 totals[name] += found
         return len(values)
 
-    def _rest(self, recording: Recording) -> dict[str, nn.Parameter]:
+    def _rest(self, recording: Recording, sources: Mapping[str, Source]) -> dict[str, nn.Parameter]:
         """Return the parameters that have an influence and no trusted rule."""
-        sources = recording.sources(self._measurement)
         return {
             name: p
             for name, p in self._measurement.parameters.items()

@@ -8,8 +8,9 @@ step. Here the input part of all steps is one linear layer,
 
 Since ∂z_t/∂a_t is the identity, the gradient δ_t that arrives at a_t is also the gradient at
 W_hh h_{t-1} + b_hh. One edge therefore serves all four parameters: the per-sample gradient of W_hh
-is Σ_t δ_t h_{t-1}ᵀ, that of b_hh is Σ_t δ_t. Because the step uses detached weights, autograd computes
-nothing for them, and the use is recorded as `hidden`: the graph has no read of W_hh to compare.
+is Σ_t δ_t h_{t-1}ᵀ, that of b_hh is Σ_t δ_t. Because the step uses detached weights, autograd
+computes nothing for them, and the use is recorded as `hidden`: the graph has no read of W_hh to
+compare.
 
 The GRU multiplies the hidden part of its new gate by r_t, so there δ_t r_t takes the place of δ_t.
 
