@@ -43,6 +43,7 @@ from growmas.importance import (
     accumulate_importance as accumulate_importance,
     compare_estimators as compare_estimators,
     distributed_importance as distributed_importance,
+    fisher_information as fisher_information,
     hebbian_importance as hebbian_importance,
     importance_sum as importance_sum,
     mas_importance as mas_importance,
