@@ -25,7 +25,7 @@ def run_config(
     experiment = load_config(config, overrides)
     folder = out or root / experiment.name
     console = Console(highlight=False)
-    tasks, epochs = experiment.stream.tasks, experiment.training.epochs
+    tasks, epochs = experiment.stream.task_count, experiment.training.epochs
     with RunProgress(console, tasks=tasks, epochs=epochs) as progress:
         result = run_experiment(
             experiment, folder, overwrite=overwrite, resume=resume, observer=progress

@@ -12,25 +12,35 @@ from growmas.config.document import Mistake, read_document
 from growmas.config.experiment import Experiment, conflicts
 from growmas.config.formatting import KeyPath, dotted, show
 from growmas.config.mistakes import explain
+from growmas.config.origins import Origins
+from growmas.config.paths import resolve
 from growmas.config.yaml_loader import Dumper
 from growmas.errors import ConfigError
 
-_MACHINE = {"device", "threads"}  # they do not change the numbers
+_MACHINE = {"device", "threads", "imports"}  # they do not change the numbers
 
 
-def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Experiment:
+def load_config(
+    path: str | PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    imports: Sequence[str | PathLike[str]] = (),
+) -> Experiment:
     """Read and check an experiment.
 
     Args:
         path: of the YAML file, or the name of a bundled config.
         overrides: changes to it, each ``key.sub=value`` with the value in YAML, such as
             ``training.epochs=2`` or ``model.hidden=[64, 64]``.
+        imports: folders in which modules of targets are found first.
 
     Raises:
         ConfigError: if the file cannot be read, or with every mistake in it, a line each:
             ``file:line: key: what was expected, what came``.
     """
-    document = read_document(find_config(Path(path)), overrides)
+    file = find_config(Path(path))
+    document = read_document(file, overrides)
+    resolve(document.values, file.parent, imports)
     mistakes = list(document.mistakes)
     try:
         experiment = Experiment.model_validate(document.values)
@@ -40,7 +50,7 @@ def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Exp
     if mistakes:
         mistakes.sort(key=lambda mistake: (mistake.origin, str(mistake)))
         raise ConfigError("\n".join(map(str, mistakes)))
-    return experiment
+    return experiment.read_from(Origins(document.origins))
 
 
 def dump_config(experiment: Experiment) -> str:

@@ -62,7 +62,7 @@ def build_structure(
     build = build_separate if experiment.method.kind == "separate" else build_model
     seed = derived_seed(experiment.seed, "model")
     model = build(experiment.model, stream.input_shape, sizes, seed=seed)
-    examples = stream.tasks[0].train.inputs[:EXAMPLES].to(experiment.device)
+    examples = stream.tasks[0].train.take(slice(EXAMPLES)).to(experiment.device)
     generator = random_generator(experiment.seed, "growth")
     return Structure(model.to(experiment.device), examples, generator=generator)
 
