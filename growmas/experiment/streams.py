@@ -23,12 +23,15 @@ from growmas.data import (
 )
 from growmas.errors import RunError
 from growmas.experiment.blame import blame
+from growmas.experiment.features import with_frozen_features
 from growmas.experiment.randomness import derived_seed, random_generator
 from growmas.experiment.sources import build_source
 
 
 def build_stream(experiment: Experiment) -> Stream:
     """Build the tasks of an experiment; the same seed gives the same stream on every machine.
+
+    Where everything but the heads of the model is frozen, inputs are the features of the rest.
 
     Raises:
         RunError: The stream is task-free.
@@ -39,9 +42,16 @@ def build_stream(experiment: Experiment) -> Stream:
         raise RunError(
             "a stream of kind task_free has no task boundaries: use build_task_free_stream"
         )
+    return with_frozen_features(experiment, build_raw_stream(experiment))
+
+
+def build_raw_stream(experiment: Experiment) -> Stream:
+    """Build the tasks of an experiment with the inputs of the whole network; see `build_stream`."""
     sources = _sources(experiment)
     with blame(experiment, "stream"):
-        return _tasks(experiment, config, sources)
+        if isinstance(experiment.stream, TaskFreeConfig):
+            raise RunError("a stream of kind task_free has no task boundaries")
+        return _tasks(experiment, experiment.stream, sources)
 
 
 def _tasks(
