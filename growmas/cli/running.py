@@ -20,9 +20,10 @@ def run_config(
     root: Path,
     overwrite: bool,
     resume: bool = False,
+    imports: Sequence[Path] = (),
 ) -> None:
     """Run an experiment; show its progress, and a table at the end."""
-    experiment = load_config(config, overrides)
+    experiment = load_config(config, overrides, imports=imports)
     folder = out or root / experiment.name
     console = Console(highlight=False)
     tasks, epochs = experiment.stream.task_count, experiment.training.epochs

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -55,8 +56,16 @@ def load_config(
 
 def dump_config(experiment: Experiment) -> str:
     """Return the experiment as YAML, defaults included; it loads as an equal experiment."""
-    values = experiment.model_dump(mode="json")
+    values = _kind_first(experiment.model_dump(mode="json"))
     return yaml.dump(values, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=100)
+
+
+def _kind_first(value: Any) -> Any:
+    """Return mappings with the keys that say what they are in front."""
+    if not isinstance(value, dict):
+        return [_kind_first(each) for each in value] if isinstance(value, list) else value
+    first = [key for key in ("kind", "target", "path", "source") if key in value and "kind" in value]
+    return {key: _kind_first(value[key]) for key in dict.fromkeys([*first, *value])}
 
 
 def differing_keys(one: Experiment, other: Experiment) -> list[str]:
