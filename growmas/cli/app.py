@@ -277,7 +277,8 @@ def export(
     run: Run,
     graph: Annotated[str | None, typer.Option(help="architecture or lineage.")] = None,
     network: Annotated[
-        bool, typer.Option("--network", help="The network itself, checked, for use without growmas.")
+        bool,
+        typer.Option("--network", help="The network itself, checked, for use without growmas."),
     ] = False,
     table: Annotated[
         str | None,

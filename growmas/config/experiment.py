@@ -3,7 +3,7 @@
 Each field's ``description`` says what it expects; error messages quote it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
@@ -20,7 +20,6 @@ from growmas.config.models import ModelConfig
 from growmas.config.origins import Origins
 from growmas.config.record import Record
 from growmas.config.streams import SplitConfig, StreamConfig, TaskFreeConfig
-
 
 _BECAUSE = "as stream.kind is task_free"
 
@@ -137,7 +136,9 @@ def _stream_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]
     found: list[tuple[KeyPath, str]] = []
     given = [key for key in ("sizes", "first") if _at(stream, key) is not None]
     listed = isinstance(_at(stream, "tasks"), list | tuple)
-    if listed and (given or _at(stream, "class_order") is not None or _at(stream, "shuffle_classes")):
+    if listed and (
+        given or _at(stream, "class_order") is not None or _at(stream, "shuffle_classes")
+    ):
         keys = [*given, *(k for k in ("class_order", "shuffle_classes") if _at(stream, k))]
         text = "leave it out, as the classes of each task are listed in tasks"
         found += [(("stream", key), text) for key in keys]

@@ -64,7 +64,9 @@ def _kind_first(value: Any) -> Any:
     """Return mappings with the keys that say what they are in front."""
     if not isinstance(value, dict):
         return [_kind_first(each) for each in value] if isinstance(value, list) else value
-    first = [key for key in ("kind", "target", "path", "source") if key in value and "kind" in value]
+    first = [
+        key for key in ("kind", "target", "path", "source") if key in value and "kind" in value
+    ]
     return {key: _kind_first(value[key]) for key in dict.fromkeys([*first, *value])}
 
 

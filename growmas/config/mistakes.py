@@ -21,7 +21,9 @@ def explain(error: ValidationError) -> list[tuple[KeyPath, str]]:
             out: ``conflicts`` reports them for each key.
     """
     found = [_explain(detail) for detail in error.errors(include_url=False) if detail["loc"]]
-    return list(dict.fromkeys(found))  # a value that fits none of several types is one mistake
+    paths = [path for path, _ in found]
+    whole = {path[:-1] for path in paths}  # of a list with a wrong item, the item is told
+    return list(dict.fromkeys(each for each in found if each[0] not in whole))
 
 
 def _explain(detail: ErrorDetails) -> tuple[KeyPath, str]:
@@ -65,7 +67,7 @@ def _locate(location: tuple[int | str, ...]) -> tuple[KeyPath, type[BaseModel], 
             continue
         only = next(iter(types.values()), None)
         path.append(part)
-        if _is_record(only):
+        if only is not None and _is_record(only):
             record = only
             field = record.model_fields.get(str(part))
             annotation = field.annotation if field else None
@@ -73,7 +75,9 @@ def _locate(location: tuple[int | str, ...]) -> tuple[KeyPath, type[BaseModel], 
             annotation = next(iter(get_args(only)), None) if isinstance(part, int) else None
     types = members(annotation)
     only = next(iter(types.values()), None)
-    return tuple(path), only if len(types) == 1 and _is_record(only) else record, field
+    if len(types) == 1 and only is not None and _is_record(only):
+        record = only
+    return tuple(path), record, field
 
 
 def kinds_of(annotation: Any) -> dict[str, type[BaseModel]]:

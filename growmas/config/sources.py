@@ -58,10 +58,14 @@ class NormaliseConfig(Record):
 class _Prepared(Record):
     """Settings that all sources share."""
 
-    normalise: Annotated[
-        Annotated[Literal["unit", "standard"], Tag("name")] | Annotated[NormaliseConfig, Tag("map")],
-        Discriminator(lambda value: "name" if isinstance(value, str) else "map"),
-    ] | None = Field(
+    normalise: (
+        Annotated[
+            Annotated[Literal["unit", "standard"], Tag("name")]
+            | Annotated[NormaliseConfig, Tag("map")],
+            Discriminator(lambda value: "name" if isinstance(value, str) else "map"),
+        ]
+        | None
+    ) = Field(
         None,
         description="unit (0 … 1), standard (mean 0, deviation 1), {mean: …, std: …}, or null: "
         "pixels of 8 bits become 0 … 1, other numbers stay as they are",
@@ -149,9 +153,7 @@ class HubConfig(_Prepared):
     train: str = Field("train", description="the name of the split to learn from")
     test: str | _Share = Field("test", description=f"the name of the split to test on, or {_TEST}")
     label: str | None = Field(None, description="the name of the column of labels")
-    input: str | _Names | None = Field(
-        None, description="the name of a column, or a list of names"
-    )
+    input: str | _Names | None = Field(None, description="the name of a column, or a list of names")
     size: _Size | None = Field(None, description=_SIZE)
 
 

@@ -29,9 +29,7 @@ def _limit_form(value: object) -> str:
 
 _Tasks = Annotated[
     Annotated[_Count, Tag("number")]
-    | Annotated[
-        Annotated[tuple[_Classes, ...], Field(min_length=1, strict=False)], Tag("list")
-    ],
+    | Annotated[Annotated[tuple[_Classes, ...], Field(min_length=1, strict=False)], Tag("list")],
     Discriminator(_form),
 ]
 _Limit = Annotated[
@@ -74,11 +72,14 @@ class SplitConfig(SampledRecord):
     source: SourceConfig = Field(description=SOURCE)
     tasks: _Tasks = Field(5, description=_TASKS)
     sizes: tuple[_Count, ...] | None = Field(
-        None, min_length=1, strict=False,
+        None,
+        min_length=1,
+        strict=False,
         description="a list with the number of classes of each task, instead of tasks",
     )
     first: int | None = Field(
-        None, ge=1,
+        None,
+        ge=1,
         description="a number of classes of the first task; the others share the rest equally",
     )
     class_order: _Classes | None = Field(

@@ -215,9 +215,7 @@ def _values(samples: Samples) -> Array:
     if values.dtype.kind == "S":
         return np.char.decode(values, "utf-8")
     if values.dtype.kind not in "iuU":
-        raise DataError(
-            f"{samples.labels_name} must be whole numbers or text, got {values.dtype}"
-        )
+        raise DataError(f"{samples.labels_name} must be whole numbers or text, got {values.dtype}")
     return values
 
 

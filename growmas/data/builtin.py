@@ -12,7 +12,6 @@ from growmas.data import drawn
 from growmas.data.sources import Dataset, hold_out, load_source
 from growmas.errors import DataError
 
-
 DIGITS = tuple("0123456789")
 FASHION = (
     *("T-shirt", "Trouser", "Pullover", "Dress", "Coat"),

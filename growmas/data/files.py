@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,8 +99,9 @@ def _array(archive: zipfile.ZipFile, path: Path, name: str) -> NDArray[Any]:
             shape, fortran, dtype = read(file)
             if not dtype.hasobject:
                 offset = _data_offset(path, info) + file.tell()
-                order = "F" if fortran else "C"
-                return np.memmap(path, dtype, "c", offset, shape, order)
+                order: Literal["F", "C"] = "F" if fortran else "C"
+                mapped: NDArray[Any] = np.memmap(path, dtype, "c", offset, shape, order)
+                return mapped
             file.seek(0)
         array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
         return array

@@ -38,7 +38,9 @@ def read_folder(
     """
     existing(path)
     if not path.is_dir():
-        raise DataError(f"{path} is a file: give a folder with a folder for each class", key=("path",))
+        raise DataError(
+            f"{path} is a file: give a folder with a folder for each class", key=("path",)
+        )
     train = path / "train" if (path / "train").is_dir() else path
     known = _classes(train, classes)
     first = _samples(train, known, size, channels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def _columns(split: Any, label: str, input: str | Sequence[str] | None) -> dict[
 
 def _load(name: str | None, path: Path | None, subset: str | None) -> Any:
     try:
-        import datasets
+        datasets: Any = import_module("datasets")
     except ImportError as error:
         raise DataError(
             "sources of kind hub need the package datasets, which is not installed: "

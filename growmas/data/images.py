@@ -74,7 +74,9 @@ def _decode(
             opened = opened.resize((size[1], size[0]), module.Resampling.BILINEAR)
         return np.asarray(opened, dtype=np.uint8)
     except (OSError, ValueError, SyntaxError, AttributeError) as error:
-        raise DataError(f"{name} is not a readable image ({error}): correct or remove it") from error
+        raise DataError(
+            f"{name} is not a readable image ({error}): correct or remove it"
+        ) from error
 
 
 def _pil() -> Any:

@@ -72,9 +72,7 @@ def _parts(value: Any, target: str) -> list[Samples]:
     elif _is_torch_dataset(value):
         pairs = [_read(value, target)]
     else:
-        raise DataError(
-            f"{target} returned a {type(value).__name__}; {_EXPECTED}", key=("target",)
-        )
+        raise DataError(f"{target} returned a {type(value).__name__}; {_EXPECTED}", key=("target",))
     return [_samples(*pair, target, i) for i, pair in enumerate(pairs)]
 
 
@@ -92,9 +90,8 @@ def _samples(inputs: Any, labels: Any, target: str, position: int) -> Samples:
         raise DataError(
             f"the {part} data that {target} returned is not an array: {error}", key=("target",)
         ) from error
-    return Samples(
-        *arrays, f"the {part} inputs of {target}", f"the {part} labels of {target}"
-    )
+    names = (f"the {part} inputs of {target}", f"the {part} labels of {target}")
+    return Samples(arrays[0], arrays[1], *names)
 
 
 def _is_array(value: Any) -> bool:

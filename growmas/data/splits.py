@@ -200,5 +200,3 @@ def _parts(tensor: Tensor) -> Iterable[Tensor]:
     if tensor.ndim == 0 or not len(tensor):
         return [tensor.reshape(-1)]
     return torch.split(tensor, max(1, SMALL // max(1, tensor[:1].nbytes)))
-
-

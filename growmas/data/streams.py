@@ -300,9 +300,7 @@ def _changed_stream(
     total = len(source.classes)
     made = []
     for index, (name, change) in enumerate(changes):
-        train, validation, test = (
-            _changed(part, change) if part else None for part in parts
-        )
+        train, validation, test = (_changed(part, change) if part else None for part in parts)
         if train is None or test is None:
             continue
         task = Task(

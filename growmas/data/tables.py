@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ def read_table(
     train = samples_of(columns, str(path), label, input, size=size, channels=channels)
     other: Samples | float = 0.2 if test is None else test if not isinstance(test, Path) else 0.2
     if isinstance(test, Path):
-        other = samples_of(_read(test, "test"), str(test), label, input, size=size, channels=channels)
+        other = samples_of(
+            _read(test, "test"), str(test), label, input, size=size, channels=channels
+        )
         one, two = np.shape(train.inputs)[1:], np.shape(other.inputs)[1:]
         if one != two:
             raise DataError(
@@ -240,7 +243,7 @@ def _read_csv(path: Path) -> Columns:
 
 def _read_parquet(path: Path) -> Columns:
     try:
-        import pyarrow.parquet as parquet
+        parquet: Any = import_module("pyarrow.parquet")
     except ImportError as error:
         raise DataError("Parquet files are read with pyarrow: pip install pyarrow") from error
     table = parquet.read_table(path)

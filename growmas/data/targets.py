@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -71,20 +72,33 @@ def call_target(
         raise ConfigError(
             f"{target} is a {type(found).__name__}: expected a function or a class", key=("target",)
         )
+    _check_arguments(found, target, given, {**keywords, **args})
     try:
         with _found_in(folders):
             return found(*given, **{**keywords, **args})
     except GrowmasError:
         raise
-    except TypeError as error:
-        raise ConfigError(
-            f"{target} cannot be called with args {sorted(args)}: {error}", key=("args",)
-        ) from error
     except Exception as error:
         raise ConfigError(f"{target} raised {raised(error)}", key=("target",)) from error
 
 
-def target_hash(target: str, folders: Sequence[str | Path] = ()) -> str:
+def _check_arguments(
+    found: Any, target: str, given: tuple[Any, ...], args: Mapping[str, Any]
+) -> None:
+    try:
+        signature = inspect.signature(found)
+    except (TypeError, ValueError):
+        return  # a function of C does not tell; the call will
+    try:
+        signature.bind(*given, **args)
+    except TypeError as error:
+        raise ConfigError(
+            f"{target} cannot be called with args {sorted(args)}: {error}; it takes {signature}",
+            key=("args",),
+        ) from error
+
+
+def target_hash(target: str) -> str:
     """Return the SHA-256 of the file that a target was imported from; "" where it has none."""
     module = sys.modules.get(target.partition(":")[0])
     path = getattr(module, "__file__", None)

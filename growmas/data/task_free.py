@@ -91,7 +91,14 @@ class TaskFreeStream:
     @cached_property
     def digest(self) -> str:
         """Hash of all samples, labels and their order: the same for the same stream everywhere."""
-        numbers = (self.batch_size, self.steps_per_task, self.steps, self.blur, self.turn, self.seed)
+        numbers = (
+            self.batch_size,
+            self.steps_per_task,
+            self.steps,
+            self.blur,
+            self.turn,
+            self.seed,
+        )
         return digest_of(f"{self.scenario} {numbers}", self.head_sizes, self.tasks)
 
     @property

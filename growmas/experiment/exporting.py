@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -51,6 +52,9 @@ class NetworkFile:
 class _Network(nn.Module):
     """Network from inputs, not yet normalised, to the logits of one head or of all."""
 
+    mean: Tensor | None
+    std: Tensor | None
+
     def __init__(
         self,
         model: nn.Module,
@@ -68,7 +72,7 @@ class _Network(nn.Module):
 
     def forward(self, inputs: Tensor) -> Any:
         """Return logits [N, outputs], or a tuple of those of all heads."""
-        if self.mean is not None:
+        if self.mean is not None and self.std is not None:
             inputs = (inputs - self.mean) / self.std
         if self.features is not None:
             inputs = output_of(self.features(inputs)).flatten(1)
@@ -118,9 +122,7 @@ def export_network(
     return NetworkFile(path, parameters, difference, about)
 
 
-def _assembled(
-    run: LoadedRun, task: int | str | None
-) -> tuple[nn.Module, Tensor, dict[str, Any]]:
+def _assembled(run: LoadedRun, task: int | str | None) -> tuple[nn.Module, Tensor, dict[str, Any]]:
     """Return the whole network, some inputs for it, and the facts about it."""
     stream = run.stream
     frozen = isinstance(stream, Stream) and is_all_frozen(run.config.model)
@@ -208,8 +210,7 @@ def _write_onnx(
                 f"format onnx needs the package {package}, which is not installed: pip install "
                 "onnx onnxscript onnxruntime"
             )
-    import onnx
-
+    onnx: Any = import_module("onnx")
     batch = torch.export.Dim("batch", min=1)
     with torch.no_grad():
         written = torch.onnx.export(
@@ -227,12 +228,10 @@ def _write_onnx(
     onnx.helper.set_model_props(proto, {"growmas.json": json.dumps(about)})
     path.write_bytes(proto.SerializeToString())
     if find_spec("onnxruntime") is None:
-        from onnx.reference import ReferenceEvaluator
-
-        outputs = ReferenceEvaluator(proto).run(None, {"inputs": inputs.numpy()})
+        reference: Any = import_module("onnx.reference")
+        outputs = reference.ReferenceEvaluator(proto).run(None, {"inputs": inputs.numpy()})
     else:
-        import onnxruntime
-
+        onnxruntime: Any = import_module("onnxruntime")
         session = onnxruntime.InferenceSession(path.read_bytes())
         outputs = session.run(None, {"inputs": inputs.numpy()})
     return tuple(torch.from_numpy(output) for output in outputs)
@@ -252,7 +251,9 @@ _WRITERS = {"pt2": _write_pt2, "onnx": _write_onnx, "safetensors": _write_safete
 
 
 def _as_tuple(output: Any) -> tuple[Tensor, ...]:
-    return tuple(output) if isinstance(output, tuple | list) else (output,)
+    return tuple(
+        each.detach() for each in (output if isinstance(output, tuple | list) else (output,))
+    )
 
 
 def _difference(wanted: tuple[Tensor, ...], found: tuple[Tensor, ...]) -> float:

@@ -54,9 +54,7 @@ def with_frozen_features(experiment: Experiment, stream: Stream) -> Stream:
 
     def task_of(task: Task) -> Task:
         held = features(task.validation) if task.validation else None
-        return replace(
-            task, train=features(task.train), test=features(task.test), validation=held
-        )
+        return replace(task, train=features(task.train), test=features(task.test), validation=held)
 
     tasks = tuple(task_of(task) for task in stream.tasks)
     shape = tuple(tasks[0].train.inputs.shape[1:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +45,7 @@ def build_given(
     )
 
 
-def raw_network(
-    config: GivenModelConfig, examples: Tensor, imports: Sequence[str]
-) -> nn.Module:
+def raw_network(config: GivenModelConfig, examples: Tensor, imports: Sequence[str]) -> nn.Module:
     """Build the network itself, filled with its weights and tried on the examples."""
     if isinstance(config, PythonModelConfig):
         made = call_target(config.target, config.args, folders=imports)
@@ -69,7 +68,7 @@ def raw_network(
 
 def _timm(config: TimmConfig, examples: Tensor) -> Any:
     try:
-        import timm
+        timm: Any = import_module("timm")
     except ImportError as error:
         raise ConfigError(
             "models of kind timm need the package timm, which is not installed: pip install timm",
@@ -88,7 +87,7 @@ def _timm(config: TimmConfig, examples: Tensor) -> Any:
 
 def _transformers(config: Any, examples: Tensor) -> Any:
     try:
-        import transformers
+        transformers: Any = import_module("transformers")
     except ImportError as error:
         raise ConfigError(
             "models of kind transformers need the package transformers, which is not installed: "
@@ -106,7 +105,9 @@ def _transformers(config: Any, examples: Tensor) -> Any:
             return kind.from_pretrained(config.name, **config.args)
         given = {"num_channels": examples.shape[1], "image_size": examples.shape[2]}
         args = {**(given if images else {}), **config.args}
-        return kind.from_config(transformers.AutoConfig.for_model(config.name, **args))
+        made = transformers.AutoConfig.for_model(config.name, **args)
+        # exact importance maps the backward pass over samples, which fused attention cannot do
+        return kind.from_config(made, attn_implementation="eager")
     except Exception as error:  # whatever transformers or the hub raises
         raise ConfigError(
             f"transformers cannot build {config.name!r}: {raised(error)}", key=("name",)
@@ -119,5 +120,3 @@ def features_of(network: nn.Module, head: str | None) -> nn.Module:
     parent = network.get_submodule(name.rpartition(".")[0])
     setattr(parent, name.rpartition(".")[2], nn.Identity())
     return network.eval().requires_grad_(False)
-
-

@@ -82,8 +82,6 @@ def accuracy_metrics(
     found = {f"accuracy/{t.name}": a for t, a in zip(stream.tasks, row, strict=False)}
     found["accuracy"] = sum(row) / len(row)
     if validation:
-        found |= {
-            f"validation/{t.name}": a for t, a in zip(stream.tasks, validation, strict=False)
-        }
+        found |= {f"validation/{t.name}": a for t, a in zip(stream.tasks, validation, strict=False)}
         found["validation"] = sum(validation) / len(validation)
     return found

@@ -125,8 +125,8 @@ def _named(config: NamedSourceConfig) -> Dataset:
 
 def _prepared(source: Dataset, config: SourceKind) -> Dataset:
     """Return a source with the channels, size and normalisation of its config."""
-    for key, given in (("channels", config.channels), ("resize", config.resize)):
-        if given is not None and source.train_inputs.ndim != 4:
+    for key, wanted in (("channels", config.channels), ("resize", config.resize)):
+        if wanted is not None and source.train_inputs.ndim != 4:
             raise DataError(
                 f"only images have {key}, but one input of {source.name!r} has shape "
                 f"{tuple(source.train_inputs.shape[1:])}: leave it out, or set inputs: images",

@@ -164,9 +164,7 @@ def freeze_parameters(network: nn.Module, patterns: Sequence[str]) -> tuple[str,
         if not any(fnmatchcase(name, pattern) for name in names):
             hint = did_you_mean(pattern, names) if len(names) < 20 else ""
             shown = hint or f"names: {', '.join(names[:3])}, …"
-            raise ConfigError(
-                f"{pattern!r} fits no parameter; {shown}", key=("freeze", position)
-            )
+            raise ConfigError(f"{pattern!r} fits no parameter; {shown}", key=("freeze", position))
     for name, parameter in network.named_parameters():
         if any(fnmatchcase(name, pattern) for pattern in patterns):
             parameter.requires_grad_(False)

@@ -39,9 +39,13 @@ def load_weights(network: nn.Module, path: Path, *, but: str = "") -> None:
         and name.startswith(f"{but}.")
         and (name not in given or name not in wanted or given[name].shape != wanted[name].shape)
     }
-    problems = [f"{name} is missing" for name in wanted if name not in given and name not in skipped]
+    problems = [
+        f"{name} is missing" for name in wanted if name not in given and name not in skipped
+    ]
     problems += [
-        f"{name} is not in the network" for name in given if name not in wanted and name not in skipped
+        f"{name} is not in the network"
+        for name in given
+        if name not in wanted and name not in skipped
     ]
     problems += [
         f"{name} has shape {tuple(given[name].shape)}, the network {tuple(wanted[name].shape)}"

@@ -71,5 +71,5 @@ class Reservoir:
         heads = self._heads[rows]
         return [
             (self._inputs[rows[heads == head]], self._labels[rows[heads == head]], int(head))
-            for head in heads.unique().tolist()
+            for head in sorted({*heads.tolist()})
         ]
