@@ -1,7 +1,7 @@
 """Methods of learning: the records of ``method`` and of its parts."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -227,8 +227,24 @@ class GaussianConfig(Record):
     shrinkage: float = Field(0.1, ge=0, le=1, description="a number in 0 … 1")
 
 
+class PythonMethodConfig(Record):
+    """Method of one's own: a subclass of growmas.Method."""
+
+    kind: Literal["python"] = Field(description="python")
+    target: str = Field(
+        pattern=r"^[\w.]+:[\w.]+$", description='a class "module:name", such as "mymethod:ER"'
+    )
+    args: dict[str, Any] = Field({}, description="a mapping of its keyword arguments")
+
+
 MethodConfig = (
-    FinetuneConfig | MASConfig | GrowmasConfig | SeparateConfig | JointConfig | GaussianConfig
+    FinetuneConfig
+    | MASConfig
+    | GrowmasConfig
+    | SeparateConfig
+    | JointConfig
+    | GaussianConfig
+    | PythonMethodConfig
 )
 
 ANSWER_BY_TASK = ("growmas", "separate")

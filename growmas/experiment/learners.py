@@ -17,6 +17,7 @@ from growmas.config import (
 )
 from growmas.data import Stream
 from growmas.errors import RunError
+from growmas.experiment.blame import blame
 from growmas.experiment.contexts import build_gaussian
 from growmas.experiment.methods import build_method
 from growmas.experiment.models import build_structure
@@ -44,14 +45,16 @@ def build_task_aware(
     """
     structure = build_structure(experiment, stream)
     optimizer = build_optimizer(experiment.training, structure.model.parameters())
-    method = build_method(
-        experiment.method,
-        structure,
-        optimizer=optimizer,
-        stream=stream,
-        batch_size=experiment.training.batch_size,
-        seed=derived_seed(experiment.seed, "context"),
-    )
+    with blame(experiment, "method"):
+        method = build_method(
+            experiment.method,
+            structure,
+            optimizer=optimizer,
+            stream=stream,
+            batch_size=experiment.training.batch_size,
+            seed=derived_seed(experiment.seed, "context"),
+            imports=experiment.imports,
+        )
     return TaskAwareLearner(
         method,
         optimizer,

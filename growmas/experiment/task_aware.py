@@ -7,7 +7,13 @@ from growmas.config import ANSWER_BY_TASK, Experiment
 from growmas.data import own_heads
 from growmas.experiment.learners import build_task_aware
 from growmas.experiment.observer import Observer, TaskDone
-from growmas.experiment.results import accuracy_metrics, first_result, group_widths
+from growmas.experiment.results import (
+    accuracy_metrics,
+    first_result,
+    group_widths,
+    validation_accuracy,
+    with_validation,
+)
 from growmas.experiment.streams import build_stream
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunDirectory, RunResult
@@ -34,9 +40,10 @@ def run_task_aware(
                 if observer:
                     observer.epoch_done(epoch)
             row = [learner.accuracy(known) for known in stream.tasks[: task.index + 1]]
-            result = _updated(result, learner, row)
+            held = validation_accuracy(learner, stream.tasks[: task.index + 1])
+            result = with_validation(_updated(result, learner, row), held)
             omega = method.mas.omega if method.mas else None
-            tracker.snapshot(metrics=accuracy_metrics(stream, row), omega=omega)
+            tracker.snapshot(metrics=accuracy_metrics(stream, row, held), omega=omega)
             save(
                 folder.checkpoint,
                 structure=method.structure,

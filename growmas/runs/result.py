@@ -34,6 +34,10 @@ class RunResult:
         context_size: Numbers that the method's context keeps, in addition to the parameters.
         started: Seconds since the epoch.
         versions: Of growmas and torch.
+        stream_digest: Hash of all samples, labels and their order; "" for runs of earlier versions.
+        imports: Target -> SHA-256 of the file it was imported from.
+        validation: Mean accuracy on held-out training samples of the tasks so far, after each
+            task; empty without `stream.validation`.
     """
 
     name: str
@@ -51,6 +55,9 @@ class RunResult:
     context_size: int = 0
     started: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    stream_digest: str = ""
+    imports: Mapping[str, str] = field(default_factory=dict)
+    validation: Sequence[float] = ()
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> "RunResult":
@@ -156,4 +163,7 @@ _FITS: Mapping[str, Callable[[object], bool]] = {
     "accuracy": _is_matrix,
     "units": _mapping_of(_is_count),
     "versions": _mapping_of(_is_text),
+    "imports": _mapping_of(_is_text),
+    "stream_digest": _is_text,
+    "validation": lambda value: isinstance(value, list) and all(map(_is_number, value)),
 }
