@@ -191,8 +191,8 @@ def _values(samples: Samples) -> Array:
         values = values[:, 0]
     if values.ndim != 1:
         raise DataError(
-            f"{samples.labels_name} must have shape [N], got {tuple(values.shape)}: give the number "
-            "of each sample's class, not one-hot rows"
+            f"{samples.labels_name} must have shape [N], got {tuple(values.shape)}: give the "
+            "number of each sample's class, not one-hot rows"
         )
     if values.dtype.kind == "b":
         return values.astype(np.int64)

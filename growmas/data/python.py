@@ -81,7 +81,8 @@ def _samples(inputs: Any, labels: Any, target: str, position: int) -> Samples:
     for what, each in (("inputs", inputs), ("labels", labels)):
         if not _is_array(each) and not isinstance(each, list | tuple):
             raise DataError(
-                f"the {part} {what} that {target} returned are a {type(each).__name__}; {_EXPECTED}",
+                f"the {part} {what} that {target} returned are a {type(each).__name__}; "
+                f"{_EXPECTED}",
                 key=("target",),
             )
     try:

@@ -17,7 +17,7 @@ from growmas.models.headed import check_head, find_head
 
 
 def is_all_frozen(config: ModelConfig) -> bool:
-    """Return True if everything but heads and adapter is frozen, so that features are computed once."""
+    """Return True if everything but heads and adapter is frozen: features are computed once."""
     return "*" in getattr(config, "freeze", ())
 
 

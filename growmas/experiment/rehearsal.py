@@ -31,7 +31,7 @@ _NUMBER = 4  # bytes
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a run would do.
+    """Summary of a run that has not begun.
 
     Attributes:
         stream: Name of the stream.
@@ -120,9 +120,13 @@ def _largest(experiment: Experiment, structure: Structure, tasks: int) -> int:
             units[name] = round(width * ((1 + grow.share) ** times - 1))
         elif isinstance(grow, OvergrowConfig):
             units[name] = grow.keep * times + round(grow.keep * (grow.factor - 1))
+<<<<<<< HEAD
         elif isinstance(grow, GrowBySaturationConfig | GrowByNeedConfig) or isinstance(
             grow, GrowByGainConfig
         ):
+=======
+        elif isinstance(grow, GrowBySaturationConfig | GrowByNeedConfig | GrowByGainConfig):
+>>>>>>> phase2-sources
             units[name] = grow.most * times
     try:
         structure.apply(Plan(grow={name: n for name, n in units.items() if n}), verify=False)

@@ -116,7 +116,8 @@ def _named(config: NamedSourceConfig) -> Dataset:
     if config.classes:
         if len(config.classes) != len(source.classes):
             raise DataError(
-                f"{config.name!r} has {len(source.classes)} classes, got {len(config.classes)} names",
+                f"{config.name!r} has {len(source.classes)} classes, got {len(config.classes)} "
+                "names",
                 key=("classes",),
             )
         source = replace(source, classes=config.classes)

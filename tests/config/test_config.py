@@ -91,6 +91,8 @@ def replaced(old: str, new: str) -> str:
     return GOOD.replace(old, new)
 
 
+MODELS = "mlp, convnet, resnet, vit, python, timm or transformers"
+
 MISTAKES = {
     "unknown key": (
         replaced("  strength:", "  strenght:"),
@@ -113,15 +115,15 @@ MISTAKES = {
     ),
     "missing kind": (
         replaced("  kind: mlp\n", ""),
-        "config.yaml:4: model.kind: missing, expected mlp, convnet, resnet, vit, python, timm or transformers",
+        f"config.yaml:4: model.kind: missing, expected {MODELS}",
     ),
     "unknown kind": (
         replaced("kind: mlp", "kind: mpl"),
-        'config.yaml:5: model.kind: expected mlp, convnet, resnet, vit, python, timm or transformers, got "mpl"; did you mean "mlp"?',
+        f'config.yaml:5: model.kind: expected {MODELS}, got "mpl"; did you mean "mlp"?',
     ),
     "kind of another type": (
         replaced("kind: mlp", "kind:"),
-        "config.yaml:5: model.kind: expected mlp, convnet, resnet, vit, python, timm or transformers, got null",
+        f"config.yaml:5: model.kind: expected {MODELS}, got null",
     ),
     "unknown word": (
         replaced("scenario: task", "scenario: tsak"),
@@ -299,7 +301,7 @@ def test_all_mistakes_are_told_at_once_in_reading_order(write):
     content += "  optimiser: sgd\n  momentum: 0.9\n"
     assert message(write(content), "threads=0", "seed").splitlines() == [
         'config.yaml:3: stream.task: unknown key; did you mean "tasks"?',
-        'config.yaml:5: model.kind: expected mlp, convnet, resnet, vit, python, timm or transformers, got "mpl"; did you mean "mlp"?',
+        f'config.yaml:5: model.kind: expected {MODELS}, got "mpl"; did you mean "mlp"?',
         "config.yaml:7: method.context: expected a mapping such as {kind: gaussian, per: task}, "
         "as method growmas answers each task by itself, and in scenario class the task is "
         "unknown; got null",

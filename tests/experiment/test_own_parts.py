@@ -199,7 +199,7 @@ def test_a_frozen_network_gives_features_once(
                 "grow": {"units": 2},
                 "context": {"kind": "gaussian", "dimensions": 4},
             },
-        )  # fmt: skip
+        )
     )
     result = run_experiment(experiment, tmp_path / "run")
     assert result.units == {"fc1": 8}
@@ -225,7 +225,7 @@ def test_frozen_layers_neither_grow_nor_move(place: Path, tmp_path: Path) -> Non
                 "prune": {"ratio": 0.1},
                 "context": {"kind": "gaussian", "dimensions": 4},
             },
-        )  # fmt: skip
+        )
     )
     result = run_experiment(experiment, tmp_path / "run")
     assert result.units["network.stem.0"] == 16
