@@ -70,7 +70,7 @@ def build_method(
         return Separate(structure, stream=stream, answering=_answering(config.context, seed))
     mas = MAS(structure.model, strength=config.strength, normalize=config.normalize)
     if isinstance(config, MASConfig):
-        return FixedMAS(structure, mas)
+        return FixedMAS(structure, mas, config.importance)
     grow = grow_policies(config.grow, replace_dead=config.replace_dead)
     manager = StructuralManager(
         structure,
