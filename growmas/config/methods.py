@@ -173,6 +173,9 @@ class MASConfig(Record):
     kind: Literal["mas"] = Field(description="mas")
     strength: float = Field(1.0, ge=0, description=_STRENGTH)
     normalize: Literal["mean", "max"] | None = Field(None, description=_NORMALIZE)
+    importance: Literal["mas", "fisher"] = Field(
+        "mas", description="mas, or fisher: squared gradients of the loss with labels, as in EWC"
+    )
     task_free: TaskFreePenaltyConfig | None = Field(None, description=_TASK_FREE)
 
 

@@ -75,7 +75,7 @@ def build_method(
         return Separate(structure, stream=stream, answering=answering)
     mas = MAS(structure.model, strength=config.strength, normalize=config.normalize)
     if isinstance(config, MASConfig):
-        return FixedMAS(structure, mas)
+        return FixedMAS(structure, mas, config.importance)
     grow = grow_policies(config.grow, replace_dead=config.replace_dead)
     manager = StructuralManager(
         structure,

@@ -11,7 +11,10 @@ from cases import CONVNET, IMPORTANCE, MLP, Case
 from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
-from growmas import MAS, GrowmasError, fisher_information
+from growmas import MAS, GrowmasError, Structure, fisher_information
+from growmas.config import MASConfig
+from growmas.data import Split, Task
+from growmas.training.methods.mas import FixedMAS
 
 CLASSIFIERS = [
     case
@@ -150,3 +153,22 @@ def test_errors() -> None:
         fisher_information(model, [data])
     with pytest.raises(GrowmasError, match=r"labels of shape .* do not fit"):
         fisher_information(model, [(data, labels[:, None, None])])
+
+
+class OneHead(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.heads = nn.Linear(4, 6), nn.ModuleList([nn.Linear(6, 2)])
+
+    def forward(self, x: Tensor, head: int = 0) -> Tensor:
+        return self.heads[head](self.body(x).relu())
+
+
+def test_a_run_can_protect_by_fisher_information() -> None:
+    model, x = OneHead().double(), torch.randn(20, 4, dtype=torch.float64)
+    data = Split(x, torch.randint(2, (20,)))
+    mas = MAS(model)
+    method = FixedMAS(Structure(model, x), mas, "fisher")
+    method.end_task(Task("one", 0, data, data, (0, 1), 0))
+    close(mas.omega, fisher_information(model, [(data.inputs, data.labels)]))
+    assert MASConfig(kind="mas", importance="fisher").importance == "fisher"
