@@ -120,13 +120,7 @@ def _largest(experiment: Experiment, structure: Structure, tasks: int) -> int:
             units[name] = round(width * ((1 + grow.share) ** times - 1))
         elif isinstance(grow, OvergrowConfig):
             units[name] = grow.keep * times + round(grow.keep * (grow.factor - 1))
-<<<<<<< HEAD
-        elif isinstance(grow, GrowBySaturationConfig | GrowByNeedConfig) or isinstance(
-            grow, GrowByGainConfig
-        ):
-=======
         elif isinstance(grow, GrowBySaturationConfig | GrowByNeedConfig | GrowByGainConfig):
->>>>>>> phase2-sources
             units[name] = grow.most * times
     try:
         structure.apply(Plan(grow={name: n for name, n in units.items() if n}), verify=False)
