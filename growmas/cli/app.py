@@ -313,11 +313,15 @@ def watch(
 
 
 @app.command()
-def doctor() -> None:
-    """Check the installation, and say how to repair it."""
-    from growmas.cli.doctor import examine
+def doctor(
+    run: Annotated[
+        str | None, typer.Argument(help="Check this run directory instead of the installation.")
+    ] = None,
+) -> None:
+    """Check the installation, or a run, and say how to repair it."""
+    from growmas.cli.doctor import examine, examine_run
 
-    raise typer.Exit(examine())
+    raise typer.Exit(examine() if run is None else examine_run(run, RUNS))
 
 
 def main() -> None:
@@ -328,6 +332,9 @@ def main() -> None:
     except GrowmasError as error:
         _fail(str(error))
     except SystemExit as end:
+        reason = getattr(end, "reason", "")
+        if reason and isinstance(end.code, int):
+            _fail(f"{reason}; the state is saved: --resume continues", code=end.code)
         if end.code == _INTERRUPTED:  # typer has caught it, and prints nothing
             _fail("interrupted; everything reported as done is on disk", code=_INTERRUPTED)
         raise

@@ -5,6 +5,7 @@ Nothing here imports torch, so that help and validation start fast.
 
 from growmas.config.bundled import BundledConfig, bundled_config, bundled_configs
 from growmas.config.experiment import (
+    CheckpointConfig,
     ConvNetConfig,
     Experiment,
     MLPConfig,
@@ -50,6 +51,7 @@ __all__ = [
     "ANSWER_BY_TASK",
     "BudgetConfig",
     "BundledConfig",
+    "CheckpointConfig",
     "ContextKind",
     "ConvNetConfig",
     "EnergyContextConfig",

@@ -15,7 +15,7 @@ from growmas.config.mistakes import explain
 from growmas.config.yaml_loader import Dumper
 from growmas.errors import ConfigError
 
-_MACHINE = {"device", "threads"}  # they do not change the numbers
+_MACHINE = {"device", "threads", "checkpoint"}  # they do not change the numbers
 
 
 def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Experiment:

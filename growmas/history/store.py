@@ -103,6 +103,10 @@ class Store:
         """Write facts about the file."""
         self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", facts.items())
 
+    def meta(self) -> dict[str, str]:
+        """Return the facts about the file."""
+        return dict(self._connection.execute("SELECT key, value FROM meta"))
+
     # Tasks
 
     def tasks(self) -> list[tuple[str, bool]]:

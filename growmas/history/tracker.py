@@ -57,6 +57,7 @@ class TopologyTracker(Closeable):
         structure: The structure to follow.
         path: The file to write; folders above it are created.
         overwrite: Replace an existing history.
+        meta: Facts to keep with the file, such as the id of a run.
 
     Raises:
         HistoryError: If `path` exists and `overwrite` is False, or if it is not a history.
@@ -70,8 +71,10 @@ class TopologyTracker(Closeable):
         path: str | os.PathLike[str],
         *,
         overwrite: bool = False,
+        meta: Mapping[str, str] | None = None,
     ) -> None:
         self._structure = structure
+        self._meta = dict(meta or {})
         self._store = Store.create(Path(path), overwrite=overwrite)
         self._start(self._write_first_units)
 
@@ -208,6 +211,11 @@ class TopologyTracker(Closeable):
         """Number of the last event written; 0 before the first. `resume` can rewind to it."""
         return self._store.last_event()
 
+    @property
+    def meta(self) -> Mapping[str, str]:
+        """Facts about the file: the version of growmas, and those given when it was made."""
+        return self._store.meta()
+
     def close(self) -> None:
         """Stop following the structure and close the file; further calls do nothing."""
         if self._unsubscribe is not None:
@@ -225,7 +233,7 @@ class TopologyTracker(Closeable):
         self._unsubscribe = self._structure.subscribe(self._record, begun=self._begun)
 
     def _write_first_units(self) -> None:
-        self._store.set_meta({"growmas": __version__})
+        self._store.set_meta({"growmas": __version__, **self._meta})
         write_names(self._store, self._structure.tasks)
         task = self._structure.task if self._structure.tasks else self._store.add_task()
         groups = self._structure.groups

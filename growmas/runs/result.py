@@ -34,6 +34,7 @@ class RunResult:
         context_size: Numbers that the method's context keeps, in addition to the parameters.
         started: Seconds since the epoch.
         versions: Of growmas and torch.
+        run_id: Id of the run; "" for runs of earlier versions.
     """
 
     name: str
@@ -51,6 +52,7 @@ class RunResult:
     context_size: int = 0
     started: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    run_id: str = ""
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> "RunResult":
@@ -148,7 +150,7 @@ def _mapping_of(fits: Callable[[object], bool]) -> Callable[[object], bool]:
 
 
 _FITS: Mapping[str, Callable[[object], bool]] = {
-    **dict.fromkeys(("name", "method", "stream", "scenario", "status"), _is_text),
+    **dict.fromkeys(("name", "method", "stream", "scenario", "status", "run_id"), _is_text),
     **dict.fromkeys(("seed", "parameters", "context_size"), _is_count),
     **dict.fromkeys(("seconds", "cpu_seconds"), _is_number),
     "started": lambda value: value is None or _is_number(value),
