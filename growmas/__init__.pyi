@@ -84,6 +84,7 @@ from growmas.structure import (
     Size as Size,
     Span as Span,
     Split as Split,
+    SplitUnits as SplitUnits,
     Structure as Structure,
     TensorAxis as TensorAxis,
     UnitGroup as UnitGroup,

@@ -11,8 +11,8 @@ import yaml
 from growmas.config.bundled import bundled_names
 from growmas.config.formatting import KeyPath, dotted, show
 from growmas.config.yaml_loader import Loader, fault
-from growmas.data.names import nearest
 from growmas.errors import ConfigError
+from growmas.suggestion import closest
 
 
 class Origin(NamedTuple):
@@ -83,7 +83,7 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         known = [*map(str, path.parent.glob("*.y*ml")), *bundled_names()]
-        near = nearest(str(path), known)
+        near = closest(str(path), known)
         hint = f'; did you mean "{near}"?' if near else ""
         raise ConfigError(f"{path}: there is no such file{hint}") from error
     except UnicodeDecodeError as error:

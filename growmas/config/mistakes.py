@@ -10,7 +10,8 @@ from pydantic_core import ErrorDetails
 
 from growmas.config.experiment import Experiment
 from growmas.config.formatting import KeyPath, show
-from growmas.data.names import did_you_mean, nearest
+from growmas.data.names import did_you_mean
+from growmas.suggestion import closest
 
 
 def explain(error: ValidationError) -> list[tuple[KeyPath, str]]:
@@ -94,5 +95,5 @@ def _expected(field: FieldInfo | None) -> str:
 
 
 def _got(value: object, options: list[str]) -> str:
-    near = nearest(str(value), options)
+    near = closest(str(value), options)
     return f"got {show(value)}" + (f'; did you mean "{near}"?' if near else "")

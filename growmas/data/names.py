@@ -1,15 +1,11 @@
 """Suggestions for mistyped names."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Literal
 
+from growmas.suggestion import closest
+
 Scenario = Literal["task", "domain", "class"]
-
-
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name closest to ``name``, or None if none is close."""
-    return next(iter(get_close_matches(name, list(known), n=1)), None)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -21,5 +17,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     'known: digits, mnist5k'
     """
     known = list(known)
-    near = nearest(name, known)
+    near = closest(name, known)
     return f'did you mean "{near}"?' if near else f"known: {', '.join(known)}"

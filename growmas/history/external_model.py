@@ -16,8 +16,8 @@ from growmas.structure.analysis.architecture import (
 )
 from growmas.structure.analysis.discovery import discover
 from growmas.structure.analysis.tracing import StructureForward, example_forward
-from growmas.structure.analysis.wrappers import uncompiled, unwrapped
-from growmas.structure.inspection.saliency import consumer_saliency, unit_saliency
+from growmas.structure.analysis.wrappers import uncompiled, unwrap_model
+from growmas.structure.inspection.saliency import Which, consumer_saliency, unit_saliency
 from growmas.structure.layers.axes import LayerAxes, axes_of
 from growmas.structure.units.groups import Member, UnitGroup
 from growmas.structure.units.layer_info import layer_info
@@ -81,7 +81,7 @@ class ExternalModel:
         Raises:
             SurgeryError: If the model cannot be analysed on the example inputs.
         """
-        self.model = unwrapped(model)
+        self.model = unwrap_model(model)
         self._inputs = example_inputs
         self._forward = forward or example_forward
         self._scan = self._scan_model()
@@ -122,7 +122,7 @@ class ExternalModel:
 
     def saliency(self, omega: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the importance of every unit, [U] by group name."""
-        which = "in" if self._inputs is None else "out"
+        which: Which = "in" if self._inputs is None else "out"
         return unit_saliency(self.model, self.groups, omega, which=which)
 
     def consumers(self, omega: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -1,9 +1,9 @@
 """Suggestions for names that a history does not have."""
 
 from collections.abc import Sequence
-from difflib import SequenceMatcher
 
-_LEAST_SIMILAR = 0.6  # the ratio from which difflib calls two texts close matches
+from growmas.suggestion import closest
+
 _MOST_LISTED = 12
 
 
@@ -17,11 +17,5 @@ def suggest(wanted: str, valid: Sequence[str]) -> str:
         return "it has none"
     shown = valid if len(valid) <= _MOST_LISTED else [*valid[: _MOST_LISTED - 1], "…"]
     listed = ", ".join(shown)
-    similarity = [_similarity(wanted, name) for name in valid]
-    if max(similarity) < _LEAST_SIMILAR:
-        return f"it has: {listed}"
-    return f"did you mean {valid[similarity.index(max(similarity))]!r}? It has: {listed}"
-
-
-def _similarity(first: str, second: str) -> float:
-    return SequenceMatcher(None, first.lower(), second.lower()).ratio()
+    near = closest(wanted, valid)
+    return f"it has: {listed}" if near is None else f"did you mean {near!r}? It has: {listed}"

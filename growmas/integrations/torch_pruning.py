@@ -12,6 +12,9 @@ from growmas.structure.inspection.saliency import (
     CRITERIA,
     NORMALIZE,
     WHICH,
+    Criterion,
+    Scale,
+    Which,
     check_shape,
     check_word,
     normalized,
@@ -57,9 +60,9 @@ class MASPruningImportance(tp.importance.Importance):  # type: ignore[misc]
         self,
         omega: Omega | Callable[[], Omega],
         *,
-        criterion: str = "penalty",
-        which: str = "out",
-        normalize: str | None = None,
+        criterion: Criterion = "penalty",
+        which: Which = "out",
+        normalize: Scale | None = None,
     ) -> None:
         check_word("criterion", criterion, CRITERIA)
         check_word("which", which, tuple(WHICH))

@@ -1,10 +1,10 @@
 """Runs found by their path, or by their name below the folder of all runs."""
 
-from difflib import get_close_matches
 from pathlib import Path
 
 from growmas.errors import RunError
 from growmas.runs.result import METRICS
+from growmas.suggestion import closest
 
 HISTORY = "history.db"
 SWEEP = "sweep.json"
@@ -64,6 +64,6 @@ def find_sweep(name: str, root: Path) -> Path | None:
 
 def _unknown(name: str, root: Path, mark: str) -> RunError:
     known = [str(path.parent.relative_to(root)) for path in root.rglob(mark)]
-    near = get_close_matches(name.removeprefix(f"{root}/"), known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else "growmas ls lists the runs there are"
+    near = closest(name.removeprefix(f"{root}/"), known)
+    hint = f"did you mean {near!r}?" if near else "growmas ls lists the runs there are"
     return RunError(f"there is no run {name!r}; {hint}")

@@ -15,12 +15,18 @@ from growmas.structure.analysis.leaf_modules import float_tensors
 from growmas.structure.analysis.tracing import StructureForward
 from growmas.structure.analysis.wrappers import uncompiled
 from growmas.structure.inspection.explain import Cost, Explanation, cost_after, explain
-from growmas.structure.inspection.saliency import consumer_saliency, unit_saliency
+from growmas.structure.inspection.saliency import (
+    Criterion,
+    Scale,
+    Which,
+    consumer_saliency,
+    unit_saliency,
+)
 from growmas.structure.surgery.memory_limit import check_memory
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.layer_info import LayerInfo, layer_infos
 from growmas.structure.units.plan import Plan, check_is_plan
-from growmas.structure.views.task_norms import NormMemory
+from growmas.structure.views.task_norms import TaskNorms
 
 
 class StructureQueries:
@@ -52,7 +58,7 @@ class StructureQueries:
         self._counted: tuple[Mapping[str, UnitGroup], dict[str, int]] | None = None
         self._tasks: list[str] = []
         self._heads: dict[str, UnitGroup] = {}
-        self._norms = NormMemory(model)
+        self._norms = TaskNorms(model)
 
     def __repr__(self) -> str:
         size = f"{self.parameters:,} parameter{'' if self.parameters == 1 else 's'}"
@@ -127,9 +133,9 @@ class StructureQueries:
         self,
         omega: Mapping[str, Tensor],
         *,
-        criterion: str = "penalty",
-        which: str = "out",
-        normalize: str | None = None,
+        criterion: Criterion = "penalty",
+        which: Which = "out",
+        normalize: Scale | None = None,
         across: bool = False,
     ) -> dict[str, Tensor]:
         """Return the importance of every unit: group name -> [U], in the order of `unit_ids`.

@@ -8,10 +8,11 @@ from torch import nn
 
 from growmas.batches import Forward
 from growmas.structure.analysis.tracing import StructureForward, example_forward
-from growmas.structure.analysis.wrappers import recompile_after_edit, unwrapped
+from growmas.structure.analysis.wrappers import recompile_after_edit, unwrap_model
 from growmas.structure.followers.followers import as_followers, check_followers
+from growmas.structure.initialisation.initialisation import Init
 from growmas.structure.initialisation.newborns import Initialisation
-from growmas.structure.inspection.dry_run import DryRun, Metrics, outputs_on, rehearse
+from growmas.structure.inspection.dry_run import DryRun, Metrics, dry_run, outputs_on
 from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.surgery.heads import HeadStart, head_of, plan_of, widen_head
 from growmas.structure.surgery.memory_limit import check_memory
@@ -77,7 +78,7 @@ class Structure(StructureTasks):
             SurgeryError: The analysis fails, some layer does not run, or the model is wrapped
                 (DistributedDataParallel) or parametrised (weight_norm).
         """
-        super().__init__(unwrapped(model), example_inputs, forward or example_forward, ignore)
+        super().__init__(unwrap_model(model), example_inputs, forward or example_forward, ignore)
         self.generator = generator
         self._given = model
 
@@ -86,7 +87,7 @@ class Structure(StructureTasks):
         plan: Plan,
         *,
         followers: Iterable[object] = (),
-        init: Literal["zero_out", "split"] | Initialisation = "zero_out",
+        init: Init | Initialisation = "zero_out",
         calibrate: Iterable[Any] | None = None,
         calibrate_forward: Forward | None = None,
         reconstruct: Iterable[Any] | ActivationStatistics | None = None,
@@ -159,7 +160,7 @@ class Structure(StructureTasks):
         forward: Forward | None = None,
         metrics: Metrics | None = None,
         reconstruct: Iterable[Any] | ActivationStatistics | None = None,
-        init: Literal["zero_out", "split"] | Initialisation = "zero_out",
+        init: Init | Initialisation = "zero_out",
     ) -> DryRun:
         """Measure what `apply(plan)` would do to outputs and metrics, and change nothing.
 
@@ -181,7 +182,7 @@ class Structure(StructureTasks):
         """
         run = self._outputs if batches is None else outputs_on(self.model, batches, forward)
         options = {"init": init, "reconstruct_forward": forward}
-        return rehearse(self, plan, run, metrics or {}, reconstruct, options)
+        return dry_run(self, plan, run, metrics or {}, reconstruct, options)
 
     def grow_head(
         self,

@@ -17,7 +17,7 @@ from growmas.structure.units.groups import restored_groups, task_index, younger_
 from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
 from growmas.structure.views.held import Views
-from growmas.structure.views.overrides import silencing, standing_in
+from growmas.structure.views.overrides import overridden, unit_masks
 
 
 class StructureTasks(StructureQueries):
@@ -139,11 +139,11 @@ class StructureTasks(StructureQueries):
         younger = younger_units(self._groups, index)
         with self._views.held(index):
             overrides = {
-                **silencing(self.model, self._groups.values(), younger),
+                **unit_masks(self.model, self._groups.values(), younger),
                 **narrowed(self._heads, index),
-                **self._norms.stand_ins(index, lambda: self._views.earliest == index),
+                **self._norms.overrides(index, lambda: self._views.earliest == index),
             }
-            with standing_in(self.model, overrides):
+            with overridden(self.model, overrides):
                 yield self.model
 
     def extract(self, task: int | str) -> nn.Module:

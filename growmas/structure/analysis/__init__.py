@@ -1,1 +1,16 @@
-"""Find the units of a network, from the graph that one forward pass leaves behind."""
+"""The analysis: from a model to its groups of units, by way of one forward pass.
+
+| module | noun |
+|---|---|
+| graph, leaf_modules | the layers and operations that ran, and which reads which |
+| labels | which channel every entry of a tensor belongs to |
+| propagation, products | what an operation does to labels |
+| flow | the links between neighbours, from one end of the network to the other |
+| walk, tracing | what moves with the channels of one layer |
+| unit_positions, residual, grouping | what that makes of them: units, abilities, groups |
+| discovery | all groups of a network |
+| architecture | layers and operations with widths and FLOPs |
+| wrappers | what is taken off a model first |
+
+docs/analysis.md draws the way, and shows how to add a rule for an operation.
+"""

@@ -1,4 +1,4 @@
-"""A network as layers and operations, with widths, parameters and FLOPs, and what flows where."""
+"""The architecture of a network: layers and operations, widths, FLOPs, and the data flow."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,13 +15,13 @@ from growmas.structure.units.layer_info import LayerInfo
 
 @dataclass(frozen=True)
 class Operation:
-    """An operation of the traced network that is no layer.
+    """An operation of the traced network that is not a layer.
 
     Attributes:
         name: Unique among layers and operations.
         kind: What it does, such as "Add" or "Relu".
         sources: Names of the layers and operations it reads, in order.
-        joins: Whether it puts the channels of its sources one behind the other.
+        joins: True if it puts the channels of its sources one behind the other.
         factor: How many channels it gives for one that it reads, more than one behind a flattened
             feature map; None where channels cannot be followed through it.
     """
@@ -33,7 +33,7 @@ class Operation:
     factor: int | None
 
     def width(self, widths: Mapping[str, int | None]) -> int | None:
-        """Channels it gives, of the widths of its sources; None where that is not known."""
+        """Return how many channels it gives, from the widths of its sources; None if not known."""
         read = [widths.get(source) for source in self.sources]
         known = [width for width in read if width is not None]
         if self.factor is None or not known or (self.joins and len(known) < len(read)):
@@ -80,7 +80,7 @@ class Architecture:
 def operations_now(
     operations: Iterable[Operation], layers: Iterable[LayerInfo]
 ) -> tuple[OperationInfo, ...]:
-    """Operations, sources first, with the widths that those of the layers lead to."""
+    """Return the operations, sources first, with the widths that follow from the layers'."""
     widths = {layer.name: layer.out_width for layer in layers}
     found = []
     for operation in operations:
@@ -91,7 +91,7 @@ def operations_now(
 
 @contextmanager
 def unfused() -> Iterator[None]:
-    """Let transformer layers run operation by operation: nothing is counted in their fast path."""
+    """Let transformer layers run operation by operation; their fast path is not counted."""
     before = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -101,7 +101,10 @@ def unfused() -> Iterator[None]:
 
 
 def layer_flops(model: nn.Module, run: Callable[[nn.Module], Any]) -> dict[str, int]:
-    """FLOPs of one forward pass by qualified module name, submodules included; "" has them all."""
+    """Count the FLOPs of one forward pass by qualified module name; "" has them all.
+
+    The count of a module includes its submodules. This is the one place where FLOPs are counted.
+    """
     with preserving(model), unfused(), torch.no_grad(), FlopCounterMode(display=False) as counter:
         run(model)
     names = {f"{type(model).__name__}.{name}": name for name, _ in model.named_modules() if name}

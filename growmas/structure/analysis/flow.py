@@ -1,102 +1,88 @@
-"""How channels flow through a traced network: from node to node, both ways."""
+"""Flow of the channels through a traced network, from node to node and both ways.
+
+A node is a layer or a single operation. A layer gives channels of its own: 0, 1, 2 … along one
+axis of its output. An operation hands on the channels that it reads (see `propagation`). Between
+two neighbours there is a link, which says what belongs together:
+
+    net:     a = Conv2d(1, 2, 3);  b = Linear(8, 3);  b(a(x).relu().flatten(1))     x: [N, 1, 4, 4]
+
+    node     labels of its output                   link from the node before
+    a        [[[[0]], [[1]]]]    of [N, 2, 2, 2]    (a reads the input of the network)
+    Relu     [[[[0]], [[1]]]]    of [N, 2, 2, 2]    one by one
+    View     [[0 0 0 0 1 1 1 1]] of [N, 8]          one by one: the labels say the rest
+    b        [[0 1 2]]           of [N, 3]          inputs 0 0 0 0 1 1 1 1, outputs 0 1 2 3 4 5 6 7
+
+The last link pairs channels with the columns of `b`. So for every layer the channels on its side
+"in" are its columns, those on its side "out" its rows; `walk` follows the links from there.
+
+Where several inputs of an operation hold channels (a sum, a concatenation), the labels of one are
+those of the output, and links pair the others with them; behind a concatenation all are numbered
+anew, one input after the other. What cannot be followed leaves a reason in the link: `down`, why
+the channels of the first node are lost in the second, and `up`, why those of the second cannot
+change, since the first one is bound to them. An input that is broadcast over the channels is no
+obstacle to them: it loses its own way and leaves theirs open.
+"""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
-from growmas.structure.analysis.propagation import (
-    Passage,
-    Relation,
+from growmas.structure.analysis.labels import (
+    IndexMapping,
+    Labels,
     Shape,
+    along,
+    merged,
+    varying,
+)
+from growmas.structure.analysis.links import (
+    LayerWays,
+    Link,
+    Node,
+    Operand,
+    UnwrappedParameter,
+    follow,
+    is_apart,
+    pairing,
+    richest,
+    stretched,
+    varies,
+)
+from growmas.structure.analysis.products import PRODUCTS, factors
+from growmas.structure.analysis.propagation import (
+    Propagation,
+    axis_argument,
     joins_along,
     operation,
-    outlet,
+    output_labels,
     output_shape,
-    passage,
 )
 
-Node = Any
-"""A node of torch-pruning's graph, a layer or an operation; or a `Raw` parameter."""
-
-_CARRIES = frozenset({
-    "Add", "Cat", "Clone", "Expand", "Index", "Repeat", "Select", "Slice", "Stack", "ToCopy",
-    "Unsqueeze",
-})  # fmt: skip
-"""What a parameter that is used outside its layer may go through and still be followed."""
-
-
-@dataclass(frozen=True, eq=False)
-class Link:
-    """How channels get from one node to the next.
-
-    Attributes:
-        relations: Which belong together, for every way from one to the other; None: one by one.
-        down: Why the first node's channels cannot be followed to the second, or nothing.
-        up: Why the second node's channels cannot be followed to the first, or nothing.
-    """
-
-    relations: tuple[Relation | None, ...] = ()
-    down: str = ""
-    up: str = ""
-
-    def __add__(self, other: "Link") -> "Link":
-        """Both ways."""
-        return Link(self.relations + other.relations, self.down or other.down, self.up or other.up)
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """One input of a layer or an operation.
-
-    Attributes:
-        node: Where it comes from; None for a leaf of the autograd graph.
-        shape: Its shape.
-        axis: The axis that carries its channels, or why there are none to follow.
-        outlet: Which of the node's channels it holds; None for all.
-        raw: Of what is made of parameters used outside their layers, and nothing else: why it
-            cannot be followed further than to an addition to something else.
-    """
-
-    node: Node | None
-    shape: Shape
-    axis: int | str
-    outlet: Relation | None = None
-    raw: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Raw:
-    """A parameter used outside its layer; its channels lie along its last axis.
-
-    Attributes:
-        tensor: The parameter.
-        inputs: None.
-        outputs: The operations that read it.
-        module: None; it is no layer.
-    """
-
-    tensor: Tensor
-    inputs: tuple[Node, ...] = ()
-    outputs: list[Node] = field(default_factory=list)
-    module: None = None
+OTHER_AXIS = "a layer reads along another axis"
+_MOST_ENTRIES = 2**24
+"""Larger parameters are not followed where they are used outside their layers."""
 
 
 class Flow:
     """The links between the nodes of a graph.
 
     Attributes:
-        joined: Node -> why its channels are bound to something that is no node.
         order: All nodes, each after those it reads from.
-        raws: Operation -> the parameters, used outside their layers, that it reads.
+        bound: Operation -> why its channels cannot change: they meet something that is no node.
+        unwrapped: Operation -> the parameters, used outside their layers, that it reads.
+        passed: Layers that work on every one of the channels alike that lie along another axis,
+            as a Linear does on every head; they hand these on, and their own cannot be followed.
+        splits: Operation -> labels of an axis that it makes several axes of.
+        attention: Operations in which queries meet keys, or weights values.
     """
 
     def __init__(
         self,
         nodes: Iterable[Node],
         calls: Mapping[Any, Node],
-        along: Callable[[Node], int | str | None],
+        ways: Callable[[Node], LayerWays | None],
         leaf: Callable[[Tensor], tuple[str, bool]],
     ) -> None:
         """Follow the channels.
@@ -104,151 +90,253 @@ class Flow:
         Args:
             nodes: All nodes.
             calls: Function of the autograd graph -> its node; a layer may have several.
-            along: Node -> None for an operation; for a layer the axis of its output that carries
-                the channels, "" if that along which they came in, or why there is none.
+            ways: Node -> how a layer takes part; None for an operation.
             leaf: Leaf of the autograd graph -> why channels cannot be followed into it, and
-                whether they can all the same where it is only added or joined to others.
+                True if they can all the same where it meets them.
         """
         self._calls = calls
         self._leaf = leaf
-        ways = {node: along(node) for node in nodes}
+        self._ways = {node: ways(node) for node in nodes}
         self._axis: dict[Node, int | str] = {
-            node: way for node, way in ways.items() if way is not None and way != ""
+            node: way.axis for node, way in self._ways.items() if way and way.axis != ""
         }
+        self._labels: dict[Node, Labels | str] = {}
         self._links: dict[tuple[Node, Node], Link] = {}
-        self.joined: dict[Node, str] = {}
-        self.raws: dict[Node, list[Raw]] = {}
-        self._raw: dict[int, Raw] = {}
-        self._only_raw: dict[Node, str] = {}
+        self._parameters: dict[int, UnwrappedParameter] = {}
+        self._only_parameters: dict[Node, str] = {}
+        self.bound: dict[Node, str] = {}
+        self.unwrapped: dict[Node, list[UnwrappedParameter]] = {}
+        self.passed: set[Node] = set()
+        self.splits: dict[Node, Labels] = {}
+        self.attention: set[Node] = set()
         functions: dict[Node, list[Any]] = {}
         for function, node in calls.items():
             functions.setdefault(node, []).append(function)
-        self.order = tuple(_inputs_first(ways))
+        self.order = tuple(_inputs_first(self._ways))
         for node in self.order:
-            way = ways[node]
+            way = self._ways[node]
             if way is None:
                 self._enter_operation(node)
             else:
                 self._enter_layer(node, way, functions.get(node, []))
 
     def link(self, first: Node, second: Node) -> Link:
-        """The link between two neighbours."""
+        """Return the link between two neighbours."""
         return self._links.get((first, second), Link())
 
     def operands(self, node: Node) -> tuple[Node | None, ...]:
-        """What an operation reads; None for a constant."""
+        """Return the nodes that an operation reads; None stands for a constant."""
         functions = getattr(node.grad_fn, "next_functions", ())
-        sources = {index: source.node for index, source in self._sources(node.grad_fn)}
-        return tuple(sources.get(index) for index in range(len(functions)))
+        read = {index: operand.node for index, operand in self._operands(node.grad_fn)}
+        return tuple(read.get(index) for index in range(len(functions)))
 
     def channels(self, node: Node) -> tuple[bool, int | None]:
-        """Whether an operation joins channels, and how many it gives; None: not known."""
-        axis = self._axis.get(node)
-        if not isinstance(axis, int):
+        """Return True if an operation joins channels, and how many it gives; None: not known."""
+        labels = self._labels.get(node)
+        if not isinstance(labels, np.ndarray):
             return False, None
-        return joins_along(node.grad_fn, axis), output_shape(node.grad_fn)[axis]
+        axes, function = varying(labels), node.grad_fn
+        if len(axes) != 1 or labels.ndim != len(output_shape(function)):
+            return False, None
+        return joins_along(function, axes[0]), output_shape(function)[axes[0]]
 
-    def _enter_layer(self, node: Node, along: int | str, functions: list[Any]) -> None:
-        """A layer reads its first input along its own axis."""
+    def gives_channels(self, node: Node) -> bool:
+        """Return True if the channels of the node's output can be followed."""
+        return isinstance(self._axis.get(node), int) and node not in self.passed
+
+    def _enter_layer(self, node: Node, way: LayerWays, functions: list[Any]) -> None:
+        """Link a layer with what it reads: its first input, along its own axis."""
         for function in functions:
-            sources = [
-                source
-                for _, source in self._sources(function)
-                if source.node is not None and not isinstance(source.node, Raw)
+            operands = [
+                operand
+                for _, operand in self._operands(function)
+                if operand.node is not None and not isinstance(operand.node, UnwrappedParameter)
             ]
-            for number, source in enumerate(sources):
-                axis = source.axis
-                if along == "" and number == 0:
-                    self._axis[node] = axis if isinstance(axis, str) else axis - len(source.shape)
-                elif isinstance(axis, int) and number:
-                    axis = "a layer reads it beside its input"
-                elif isinstance(axis, int) and along not in (axis, axis - len(source.shape)):
-                    axis = along if isinstance(along, str) else "a layer reads along another axis"
-                if isinstance(axis, str):
-                    self._add(source.node, node, Link(down=axis, up=axis))
+            for number, operand in enumerate(operands):
+                labels = operand.labels
+                if isinstance(labels, str):
+                    link = Link(down=labels, up=labels)
+                    if number == 0 and way.axis == "":
+                        self._axis[node] = labels
+                elif number:
+                    why = "a layer reads it beside its input"
+                    link = Link(down=why, up=why)
                 else:
-                    self._add(source.node, node, Link((source.outlet,)))
+                    link = self._reading(node, way, labels, operand.shape, len(functions))
+                self._add(operand.node, node, link)
+
+    def _reading(
+        self, node: Node, way: LayerWays, labels: Labels, shape: Shape, calls: int
+    ) -> Link:
+        """Pair the channels of a layer's input with those of its side that reads."""
+        axis = self._axis_read(node, way, labels, shape)
+        if isinstance(axis, str):
+            return Link(down=axis, up=axis)
+        others = tuple(a for a in varying(labels) if a != axis)
+        if others and axis == len(shape) - 1:
+            kept, mapping = merged(labels, (axis,))
+            if varying(kept) and calls == 1:
+                self.passed.add(node)
+                self._labels[node] = kept
+                return Link((mapping,))
+            return Link(down=OTHER_AXIS, up=OTHER_AXIS)
+        if varying(labels) and labels.shape[axis] == 1:
+            return Link(down=OTHER_AXIS, up=OTHER_AXIS)
+        columns = np.arange(shape[axis] * way.spread, dtype=np.int64)
+        if way.spread > 1:
+            labels = labels.repeat(way.spread, axis)
+        return Link((IndexMapping.between(labels, along(columns, axis, len(shape))),))
+
+    def _axis_read(self, node: Node, way: LayerWays, labels: Labels, shape: Shape) -> int | str:
+        """Return the axis of its input along which a layer reads, counted from the front."""
+        if way.axis == "":
+            fitting = [a for a in varying(labels) if shape[a] == way.channels]
+            if not fitting:
+                fitting = [a for a, length in enumerate(shape) if length == way.channels]
+            found = fitting[-1] - len(shape) if fitting else OTHER_AXIS
+            self._axis.setdefault(node, found)
+            axis = self._axis[node]
+        else:
+            axis = way.axis
+        if isinstance(axis, str):
+            return axis
+        if not -len(shape) <= axis < len(shape):
+            return OTHER_AXIS
+        return axis % len(shape)
 
     def _enter_operation(self, node: Node) -> None:
         function = node.grad_fn
-        steps = [
-            (source, _step(function, index, source)) for index, source in self._sources(function)
-        ]
-        # what is not raw says along which axis the channels lie
-        telling = [step for source, step in steps if not source.raw] or [s for _, s in steps]
-        found = [step.axis for step in telling if isinstance(step, Passage)]
-        reasons = [step for step in telling if isinstance(step, str)]
-        axis = self._axis[node] = (found or reasons or ["it is made without channels"])[0]
-        if steps and all(source.raw for source, _ in steps):
-            self._only_raw[node] = steps[0][0].raw
-        for source, step in steps:
-            if isinstance(step, Passage) and step.axis != axis:
-                step = source.raw or "channels that lie along different axes meet"
-            if isinstance(step, Passage):
-                behind = step.relation
-                relation = source.outlet.then(behind) if source.outlet else behind
-                self._add(source.node, node, Link((relation,)))
-                if isinstance(source.node, Raw):
-                    source.node.outputs.append(node)
-                    self.raws.setdefault(node, []).append(source.node)
-                continue
-            coupled = isinstance(axis, str) or not _apart(function, axis, source.shape)
-            if source.node is not None and not isinstance(source.node, Raw):
-                self._add(source.node, node, Link(down=step, up=step if coupled else ""))
-            elif coupled:
-                self.joined[node] = step
+        name = operation(function)
+        operands = list(self._operands(function))
+        if name == "Cat":
+            axis = axis_argument(function, "_saved_dim", len(output_shape(function)))
+            if any(varies(o, axis) for _, o in operands):
+                self._enter_concatenation(node, axis, dict(operands))
+                return
+        if name in PRODUCTS:
+            steps, meets = factors(function, {i: (o.labels, o.shape) for i, o in operands})
+            if meets:
+                self.attention.add(node)
+        else:
+            steps = {i: follow(function, i, operand) for i, operand in operands}
+        self._meet(node, [(operand, steps[i]) for i, operand in operands])
+        labels = self._labels[node]
+        if isinstance(labels, np.ndarray) and name in ("View", "UnsafeView", "ReshapeAlias"):
+            read = [o.labels for _, o in operands if isinstance(o.labels, np.ndarray)]
+            if read and len(varying(labels)) > len(varying(read[0])):
+                self.splits[node] = labels.squeeze()
 
-    def _sources(self, function: Any) -> Iterator[tuple[int, Source]]:
-        """The inputs of a function that carry gradients, with their numbers."""
+    def _meet(self, node: Node, steps: list[tuple[Operand, Propagation | str]]) -> None:
+        """Bring the channels of the inputs of an operation together, entry by entry."""
+        found = [(operand, step.labels) for operand, step in steps if isinstance(step, Propagation)]
+        firm = [labels for operand, labels in found if not operand.unwrapped]
+        if steps and all(operand.unwrapped for operand, _ in steps):
+            self._only_parameters[node] = steps[0][0].unwrapped
+            firm = [labels for _, labels in found]
+        base = richest(firm)
+        if base is None:
+            reasons = [step for _, step in steps if isinstance(step, str)]
+            why_not = self._labels[node] = (reasons or ["it is made without channels"])[0]
+        else:
+            self._labels[node], why_not = base, ""
+        for operand, step in steps:
+            if isinstance(step, Propagation) and base is not None:
+                link = pairing(operand, step, base, operation(node.grad_fn))
+            else:
+                reason = step if isinstance(step, str) else why_not
+                apart = base is not None and is_apart(operand.shape, base)
+                link = Link(down=reason, up="" if apart else reason)
+            self._attach(operand, node, link)
+
+    def _enter_concatenation(self, node: Node, axis: int, operands: dict[int, Operand]) -> None:
+        """Give the channels of all inputs new numbers, one input after the other."""
+        function = node.grad_fn
+        whole, count = output_shape(function)[axis], len(function.next_functions)
+        known = sum(operand.shape[axis] for operand in operands.values())
+        gaps = [index for index in range(count) if index not in operands]
+        if len(gaps) > 1 and known < whole:
+            self._meet(
+                node, [(o, "it is joined with several constants") for o in operands.values()]
+            )
+            return
+        pieces, first = [], 0
+        for index in range(count):
+            operand = operands.get(index)
+            length = operand.shape[axis] if operand else whole - known
+            labels: Labels | str = operand.labels if operand and not operand.unwrapped else ""
+            if operand is None or isinstance(labels, str):
+                piece = np.full([1] * len(output_shape(function)), -1, dtype=np.int64)
+                why = labels if isinstance(labels, str) else ""
+                link = Link(down=operand.unwrapped or why if operand else "")
+            else:
+                piece, numbers = labels + first, np.unique(labels[labels >= 0])
+                link = Link((IndexMapping(numbers, numbers + first),))
+                first += int(labels.max()) + 1
+            if operand is not None:
+                self._attach(operand, node, link)
+            pieces.append(stretched(piece, axis, length))
+        shape = np.max([piece.shape for piece in pieces], axis=0)
+        wide = [
+            np.broadcast_to(p, [p.shape[a] if a == axis else n for a, n in enumerate(shape)])
+            for p in pieces
+        ]
+        self._labels[node] = np.concatenate(wide, axis)
+
+    def _attach(self, operand: Operand, node: Node, link: Link) -> None:
+        """Enter the link from an operand, or what it means for the operation alone."""
+        given = operand.node
+        if isinstance(given, UnwrappedParameter):
+            if link.mappings:
+                given.outputs.append(node)
+                self.unwrapped.setdefault(node, []).append(given)
+                self._add(given, node, link)
+            elif link.up:
+                self.bound.setdefault(node, link.up)
+        elif given is not None:
+            self._add(given, node, link)
+        elif link.up:
+            self.bound.setdefault(node, link.up)
+
+    def _operands(self, function: Any) -> Iterator[tuple[int, Operand]]:
+        """Give the inputs of a function that carry gradients, with their numbers."""
         for index, (given, number) in enumerate(getattr(function, "next_functions", ())):
             if given is None:
                 continue
             if hasattr(given, "variable"):
-                leaf = given.variable
-                reason, followed = self._leaf(leaf)
-                shape = tuple(leaf.shape)
-                if followed and shape:
-                    raw = self._raw.setdefault(id(leaf), Raw(leaf))
-                    yield index, Source(raw, shape, len(shape) - 1, raw=reason)
-                else:
-                    yield index, Source(None, shape, reason)
+                yield index, self._leaf_operand(given.variable)
                 continue
-            node = self._calls.get(given)
-            shape = output_shape(given, number)
-            axis = self._axis.get(node, "it depends on itself")
-            if isinstance(axis, int) and axis < 0:
-                axis += len(shape)
-            raw_only = self._only_raw.get(node, "")
-            yield index, Source(node, shape, axis, outlet(given, number), raw_only)
+            node, shape = self._calls.get(given), output_shape(given, number)
+            only = self._only_parameters.get(node, "")
+            yield index, Operand(node, shape, self._labels_given(node, given, number, shape), only)
+
+    def _leaf_operand(self, leaf: Tensor) -> Operand:
+        reason, followed = self._leaf(leaf)
+        shape = tuple(leaf.shape)
+        if not followed or leaf.numel() > _MOST_ENTRIES or 0 in shape:
+            return Operand(None, shape, reason)
+        node = self._parameters.setdefault(id(leaf), UnwrappedParameter(leaf))
+        return Operand(node, shape, node.labels, reason)
+
+    def _labels_given(self, node: Node, function: Any, number: int, shape: Shape) -> Labels | str:
+        """Return the labels of one output of a node, or why it has none."""
+        if node in self._labels:
+            labels = self._labels[node]
+            if isinstance(labels, str) or node in self.passed:
+                return labels
+            return output_labels(function, number, labels)
+        axis = self._axis.get(node, "it depends on itself")
+        if isinstance(axis, str):
+            return axis
+        if not -len(shape) <= axis < len(shape):
+            return OTHER_AXIS
+        return along(np.arange(shape[axis], dtype=np.int64), axis, len(shape))
 
     def _add(self, first: Node, second: Node, link: Link) -> None:
         self._links[first, second] = self.link(first, second) + link
 
 
-def _step(function: Any, index: int, source: Source) -> Passage | str:
-    """How the channels of one input of an operation get through, or why they do not."""
-    if isinstance(source.axis, str):
-        return source.axis
-    if source.raw and operation(function) not in _CARRIES:
-        return source.raw
-    step = passage(function, index, source.axis, source.shape)
-    return source.raw or step if isinstance(step, str) else step
-
-
-def _apart(function: Any, axis: int, shape: Shape) -> bool:
-    """Whether an operand has nothing to do with the single channels of an operation.
-
-    It is broadcast over them, or takes a place of its own beside them.
-    """
-    if joins_along(function, axis):
-        return True
-    out = output_shape(function)
-    aligned = axis - len(out) + len(shape)
-    return out[axis] > 1 and (aligned < 0 or shape[aligned] == 1)
-
-
 def _inputs_first(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Every node after those it reads from, save where a layer feeds itself."""
+    """Give every node after those it reads from, unless a layer feeds itself."""
     seen: set[Node] = set()
     for start in nodes:
         stack = [(start, iter(start.inputs))] if start not in seen else []

@@ -1,4 +1,17 @@
-"""Layers made of many operations, seen as one while a network is traced."""
+"""Leaf modules: layers that are one node of the traced graph, as in `torch.fx`.
+
+A worked example. A layer norm runs several operations, and so its output has a long graph behind
+it; as a leaf module it has a single node, whose inputs are the layer's input and parameters:
+
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3))
+    >>> with as_single_nodes(net, lambda module: isinstance(module, nn.LayerNorm)) as calls:
+    ...     output = net(torch.rand(1, 2))
+    >>> function, layer = calls[0]
+    >>> layer is net[1], output.grad_fn is function
+    (True, True)
+    >>> [given.name() for given, _ in function.next_functions if given]
+    ['AddmmBackward0', 'torch::autograd::AccumulateGrad', 'torch::autograd::AccumulateGrad']
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -7,9 +20,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+StructureForward = Callable[[nn.Module, Any], Any]
+"""(model, example inputs) -> output."""
+
 
 def float_tensors(nest: Any) -> list[Tensor]:
-    """The floating-point tensors of a nest of tuples, lists and dicts, in order."""
+    """Return the floating-point tensors of a nest of tuples, lists and dicts, in order."""
     if isinstance(nest, Tensor):
         return [nest] if nest.is_floating_point() else []
     if isinstance(nest, Mapping):
@@ -19,23 +35,23 @@ def float_tensors(nest: Any) -> list[Tensor]:
 
 
 @contextmanager
-def opaque(
-    model: nn.Module, chosen: Callable[[nn.Module], bool]
+def as_single_nodes(
+    model: nn.Module, is_leaf: Callable[[nn.Module], bool]
 ) -> Iterator[list[tuple[Any, nn.Module]]]:
-    """Let each chosen module be a single node of the autograd graph while the context lasts.
+    """Let each leaf module be a single node of the autograd graph while the context lasts.
 
-    Its outputs depend on its inputs and parameters through one node whose gradients are zero:
-    the graph tells who reads whom, nothing else. Gives a list that fills with the function and
-    the module of every call.
+    Its outputs depend on its inputs and parameters through one node whose gradients are zero: the
+    graph only says what reads what. Gives a list that fills with the function and the module of
+    every call.
     """
     calls: list[tuple[Any, nn.Module]] = []
-    hidden = [m for m in model.modules() if chosen(m) and "forward" not in vars(m)]
-    for module in hidden:
+    leaves = [m for m in model.modules() if is_leaf(m) and "forward" not in vars(m)]
+    for module in leaves:
         module.__dict__["forward"] = _single_node(module, calls)
     try:
         yield calls
     finally:
-        for module in hidden:
+        for module in leaves:
             del module.__dict__["forward"]
 
 
@@ -69,7 +85,7 @@ def _single_node(module: nn.Module, calls: list[tuple[Any, nn.Module]]) -> Calla
 
 
 def _refilled(nest: Any, tensors: Iterator[Tensor]) -> Any:
-    """The nest with its floating-point tensors replaced, in order."""
+    """Return the nest with its floating-point tensors replaced, in order."""
     if isinstance(nest, Tensor):
         return next(tensors) if nest.is_floating_point() else nest
     if isinstance(nest, Mapping):

@@ -1,9 +1,24 @@
-"""Whether a width that passes norms over all channels can grow without changing the function.
+"""The residual stream: can a width that passes norms over all channels grow without a change?
 
-The stream of a pre-norm transformer is a sum of what linear layers give, read by other layers
-only through a LayerNorm or RMSNorm. There a fresh channel can be made that every norm turns into
-zero: the mean of the others before a LayerNorm, zero before an RMSNorm (see `widening`). This is
-the check that all a group's channels meet on their way is of that kind.
+The residual stream of a pre-norm transformer is a sum of what linear layers give, and other layers
+read it only through a LayerNorm or RMSNorm. A fresh channel that every norm turns into zero can
+then be added: the mean of the others before a LayerNorm, zero before an RMSNorm (see `widening`).
+This module checks that everything the channels of a group meet on their way is of that kind.
+
+A worked example, the block x + down(up(norm(x)).relu()) behind an embedding, and a head:
+
+    point       gives  reads  what is checked                                      behind a norm
+    embed       yes    no     its rows are weights, so their mean can be a row     no
+    down        yes    no     the same                                             no
+    Add         yes    no     a sum of means is the mean of sums; both not normed  no
+    norm        yes    no     takes the stream, not something normed before        norm
+    up          no     yes    reads behind `norm`, where the fresh channel is zero
+    head norm   yes    no                                                          head norm
+    head        no     yes    reads behind `head norm`
+
+The residual kind is "mean". A ReLU between the sum and the norm would be an obstacle, since the
+mean of rectified channels is not the rectified mean, and so would be a layer that reads the stream
+without a norm: its input would change.
 """
 
 from collections.abc import Hashable, Sequence
@@ -21,19 +36,20 @@ _KEEPS = frozenset({
     "Roll", "Select", "Slice", "Split", "SplitWithSizes", "Squeeze", "Sum", "T", "ToCopy",
     "Transpose", "Unbind", "UnsafeView", "Unsqueeze", "View",
 })  # fmt: skip
+"""Operations that are linear in the channels and treat them alike."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """Something that a group's channels come from, pass, or go to.
+    """A layer, a parameter or an operation that a group's channels come from, pass, or go to.
 
     Attributes:
         key: Stands for it among the `given` of others.
         layer: Qualified name of a layer or a parameter; "" for an operation.
-        axes: Of a layer; None for an operation and for a parameter.
+        axes: Axes of a layer; None for an operation and for a parameter.
         operation: Name of an operation.
-        gives: Whether its output holds channels of the group.
-        reads: Whether it makes other channels of them.
+        gives: True if its output holds channels of the group.
+        reads: True if it makes other channels of them.
         given: Where its inputs come from, in order: the key of what holds channels of the
             group, None for anything else.
     """
@@ -47,8 +63,8 @@ class Point:
     given: tuple[Hashable | None, ...]
 
 
-def residual_of(points: Sequence[Point]) -> tuple[Residual, str]:
-    """What a fresh channel has to be, or "" and why there is no such thing.
+def residual_kind(points: Sequence[Point]) -> tuple[Residual, str]:
+    """Return what a fresh channel has to be, or "" and why there is no such thing.
 
     Args:
         points: All points of a group, those that give first.
@@ -68,7 +84,7 @@ def residual_of(points: Sequence[Point]) -> tuple[Residual, str]:
             behind[point.key] = point.layer if point.layer in norms else ""
     for point in points:
         if not point.layer:
-            inputs = [behind[key] for key in point.given if key is not None]
+            inputs = [behind.get(key, "") for key in point.given if key is not None]
             reason = _not_kept(point, inputs, residual)
             if reason:
                 return "", reason
@@ -82,7 +98,7 @@ def residual_of(points: Sequence[Point]) -> tuple[Residual, str]:
 
 
 def _not_linear(point: Point) -> str:
-    """Why what a layer gives is no linear function of the rows of its units, or nothing."""
+    """Return why what a layer gives is not linear in the rows of its units, or nothing."""
     if any(key is not None for key in point.given) and not point.reads:
         return f"{point.layer!r} works on its single channels"
     axes = point.axes.out if point.axes is not None else ()
@@ -92,7 +108,7 @@ def _not_linear(point: Point) -> str:
 
 
 def _not_kept(point: Point, norms: list[str], residual: Residual) -> str:
-    """Why fresh channels do not stay a mean or zero in an operation, or nothing.
+    """Return why fresh channels do not stay a mean or zero in an operation, or nothing.
 
     Args:
         point: The operation.
@@ -110,15 +126,17 @@ def _not_kept(point: Point, norms: list[str], residual: Residual) -> str:
             return "something of another width is added to its channels"
         return ""
     if point.operation in _SCALES:
-        fine = len(norms) == 1 and (point.operation == "Mul" or point.given[0] is not None)
+        # zero times anything is zero; a mean survives only factors that are the same for all
+        factors = len(norms) == 1 or (zero and point.operation == "Mul")
+        fine = factors and (point.operation == "Mul" or point.given[0] is not None)
     else:
         fine = point.operation in _KEEPS
-    return "" if fine else f"its channels go through {point.operation!r}, which is no sum of them"
+    return "" if fine else f"its channels go through {point.operation!r}, which is not linear"
 
 
 def _wrong_input(point: Point, behind: dict[Hashable, str], is_norm: bool) -> str:
-    """Why fresh channels are not what a layer needs to get, or nothing."""
-    norms = [behind[key] for key in point.given if key is not None]
+    """Return why fresh channels are not what a layer needs to get, or nothing."""
+    norms = [behind.get(key, "") for key in point.given if key is not None]
     if is_norm and any(norms):
         return f"{point.layer!r} norms what {next(filter(None, norms))!r} has normed"
     if point.reads and not all(norms):

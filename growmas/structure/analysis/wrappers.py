@@ -1,4 +1,4 @@
-"""What a model may be wrapped in: unwrapped where that is safe, refused by name where not."""
+"""Wrappers of a model: taken off where that is safe, refused by name where it is not."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,11 +12,12 @@ from growmas.errors import SurgeryError
 from growmas.structure.units.inventory import Inventory
 
 
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The model to operate on: itself, or what `torch.compile` was given.
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """Return the model to operate on: itself, or what `torch.compile` was given.
 
     Raises:
-        SurgeryError: It is no module; or lists every wrapper and layer that surgery would break.
+        SurgeryError: It is not a module, or has wrappers or layers that surgery would break; all
+            of them are listed.
     """
     if not isinstance(model, nn.Module):
         raise SurgeryError(f"expected a torch.nn.Module, got {model!r:.80}")
@@ -35,7 +36,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 @contextmanager
 def uncompiled(model: nn.Module) -> Iterator[None]:
-    """Leave aside what `module.compile()` put in place, so that the analysis sees the code."""
+    """Set aside what `module.compile()` put in place, so that the analysis sees the code."""
     compiled = [m for m in model.modules() if "_compiled_call_impl" in vars(m)]
     kept = [(module, module._compiled_call_impl) for module in compiled]
     try:
@@ -48,33 +49,33 @@ def uncompiled(model: nn.Module) -> Iterator[None]:
 
 
 def recompile_after_edit(given: nn.Module, inventory: Inventory) -> None:
-    """Let compiled code be compiled anew for the new shapes.
+    """Let compiled code be compiled again for the new shapes.
 
     Guards would notice each new shape, but after `torch._dynamo.config.recompile_limit` of them
-    compilation is given up silently. The caches of all models are cleared, there is no finer way.
+    compilation is given up silently. The caches of all models are cleared: there is no finer way.
 
     Args:
-        given: What the structure was made of.
-        inventory: Of what it operates on.
+        given: The model that the structure was made of, as the user gave it.
+        inventory: The inventory of the model that it operates on.
     """
     if given is not inventory.modules[""] or inventory.compiled:
         torch.compiler.reset()
 
 
 def _problem(name: str, module: nn.Module) -> str:
-    """Why a module cannot be operated on, or nothing."""
+    """Return why a module cannot be operated on, or nothing."""
     where = repr(name) if name else "the model"
     kind = type(module).__name__
     if isinstance(module, DistributedDataParallel | DataParallel):
         return (
-            f"{where} is wrapped in {kind}, which would not know its new parameters and silently "
-            "stop averaging gradients. Unwrap, operate, wrap again:\n"
+            f"{where} is wrapped in {kind}, which would not see the new parameters and "
+            "silently stop averaging gradients. Unwrap, operate, wrap again:\n"
             "    model = wrapped.module\n"
             "    structure.apply(plan, followers=[optimizer])  # Structure(model, example_inputs)\n"
             f"    wrapped = {kind}(model)"
         )
     if kind == "FullyShardedDataParallel" or hasattr(module, "unshard"):
-        return f"{where} is sharded (FSDP), so that no process holds its tensors: operate before"
+        return f"{where} is sharded (FSDP), its tensors are not whole: operate before sharding"
     if hasattr(module, "_orig_mod"):
         return (
             f"{where} is a compiled part of the model, which the analysis cannot see into: "
@@ -84,12 +85,12 @@ def _problem(name: str, module: nn.Module) -> str:
         return (
             f"{where} is parametrised (weight_norm, spectral_norm, a pruning mask): its weights "
             "are computed from tensors that surgery does not see. Make them plain first, with "
-            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') or its like"
+            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') or the like"
         )
     return ""
 
 
 def _has_rewriting_hook(module: nn.Module) -> bool:
-    """Whether the hook-based weight_norm, spectral_norm or prune of torch.nn.utils is on it."""
+    """Return True if it has the hook of torch.nn.utils' weight_norm, spectral_norm or prune."""
     hooks = module._forward_pre_hooks.values()
     return any(type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)

@@ -18,7 +18,7 @@ from growmas.structure.units.groups import Member, UnitGroup
 from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.reindexing import Reindexing
-from growmas.structure.views.overrides import Place, StandIn
+from growmas.structure.views.overrides import Override, Place
 
 INITS = ("zero", "uniform")
 
@@ -186,12 +186,12 @@ def _as_before(old: Tensor, new: Tensor, classes: int) -> tuple[Tensor, bool]:
     return (new.narrow(wider[0], 0, old.shape[wider[0]]), True) if wider else (new, False)
 
 
-def narrowed(heads: Mapping[str, UnitGroup], task: int) -> dict[Place, StandIn]:
+def narrowed(heads: Mapping[str, UnitGroup], task: int) -> dict[Place, Override]:
     """Return overrides that reduce heads to the classes they had at a task.
 
     Gradients reach the rows that remain.
     """
-    found: dict[Place, StandIn] = {}
+    found: dict[Place, Override] = {}
     for layer, head in heads.items():
         count = sum(birth <= task for birth in head.births)
         for axis in head.members[0].axes.out if count < head.width else ():
@@ -199,7 +199,7 @@ def narrowed(heads: Mapping[str, UnitGroup], task: int) -> dict[Place, StandIn]:
     return found
 
 
-def _first(dim: int, count: int) -> StandIn:
+def _first(dim: int, count: int) -> Override:
     def stand_in(tensor: Any) -> Any:
         return None if tensor is None else tensor.narrow(dim, 0, min(count, tensor.shape[dim]))
 

@@ -27,7 +27,7 @@ from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Inventory, Slot, put
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.reindexing import LayerSide, Reindexing, reindexing
-from growmas.structure.units.resized import in_place_of
+from growmas.structure.units.resized import resized
 
 
 def side_lengths(inventory: Inventory, groups: Iterable[UnitGroup]) -> dict[LayerSide, int]:
@@ -51,7 +51,7 @@ def reordering(
 
 
 def tensor_changes(
-    inventory: Inventory, sources: Mapping[LayerSide, Tensor], axes: Mapping[str, LayerAxes]
+    inventory: Inventory, sources: Mapping[LayerSide, Tensor], axes: Mapping[LayerSide, LayerAxes]
 ) -> dict[str, tuple[AxisChange, ...]]:
     """Return the axis changes of every parameter and buffer, by qualified name.
 
@@ -61,9 +61,9 @@ def tensor_changes(
     found: dict[str, dict[int, AxisChange]] = {}
     for (layer, side), source in sources.items():
         module = inventory.modules[layer]
-        length = axes[layer].channels(module, side)
+        length = axes[layer, side].channels(module, side)
         alike: dict[Any, AxisChange] = {}  # a weight's rows and its bias move alike
-        for axis in axes[layer].side(side):
+        for axis in axes[layer, side].side(side):
             tensor = getattr(module, axis.tensor, None)
             if tensor is None:
                 continue
@@ -135,7 +135,9 @@ def swap_tensors(
     Raises:
         SurgeryError: A parameter has hooks, which a new object would lose.
     """
-    axes = {member.layer: member.axes for group in groups for member in group.members}
+    axes = {
+        (member.layer, member.side): member.axes for group in groups for member in group.members
+    }
     changes = tensor_changes(inventory, sources, axes)
     _check_no_hooks({name: inventory.tensors[name] for name in changes})
     swap = TensorSwap(changes)
@@ -159,7 +161,7 @@ def swap_tensors(
 
 
 def _new_sizes(
-    inventory: Inventory, sources: Mapping[LayerSide, Tensor], axes: Mapping[str, LayerAxes]
+    inventory: Inventory, sources: Mapping[LayerSide, Tensor], axes: Mapping[LayerSide, LayerAxes]
 ) -> list[tuple[str, str, Any]]:
     """List layer, attribute and new value of every attribute that holds a number of channels."""
     return [
@@ -169,13 +171,13 @@ def _new_sizes(
             size.value(inventory.modules[layer], len(source)) if size.value else len(source),
         )
         for (layer, side), source in sources.items()
-        for size in axes[layer].sizes(side)
+        for size in axes[layer, side].sizes(side)
     ]
 
 
 def _successor(old: Tensor, changes: tuple[AxisChange, ...]) -> Tensor:
     new = gathered(old.detach(), changes)  # `fill_fresh` writes the rest
-    return in_place_of(old, new, lambda tensor: reindexed(tensor, changes))
+    return resized(old, new, lambda tensor: reindexed(tensor, changes))
 
 
 def _check_no_hooks(tensors: Mapping[str, Tensor]) -> None:

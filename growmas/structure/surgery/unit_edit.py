@@ -11,9 +11,9 @@ from torch import Tensor
 
 from growmas.batches import Forward
 from growmas.errors import SurgeryError
-from growmas.structure.initialisation.initialisation import initialisation
+from growmas.structure.initialisation.initialisation import Init, initialisation
 from growmas.structure.initialisation.newborns import Initialisation, Newborns
-from growmas.structure.reconstruction.reconstruction import Repair
+from growmas.structure.reconstruction.reconstruction import Reconstruction
 from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.surgery.calibration import calibrate_fresh
 from growmas.structure.surgery.tensor_swap import TensorSwap
@@ -24,7 +24,7 @@ from growmas.structure.units.edit import Edit
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.reindexing import Reindexing
 from growmas.structure.units.structure_like import StructureLike
-from growmas.structure.views.overrides import silenced
+from growmas.structure.views.overrides import masked
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +40,7 @@ class Options:
         generator: Randomness of fresh rows, on the CPU; None takes torch's own.
     """
 
-    init: str | Initialisation
+    init: Init | Initialisation
     calibrate: Iterable[Any] | None
     calibrate_forward: Forward | None
     reconstruct: Iterable[Any] | ActivationStatistics | None
@@ -55,7 +55,7 @@ def edit_units(structure: StructureLike, plan: Plan, options: Options, site: Sit
         GrowmasError: See `Structure.apply`.
     """
     fill = initialisation(options.init).prepare(structure, plan)
-    repair = _repair(structure, plan, options)
+    reconstruction = _reconstruction(structure, plan, options)
     expected = [] if site.outputs is None else _expected(site, plan, site.outputs)
     widened = any(site.groups[name].residual for name in plan.added)
 
@@ -69,10 +69,10 @@ def edit_units(structure: StructureLike, plan: Plan, options: Options, site: Sit
             calibrate_fresh(model, own, options.calibrate, options.calibrate_forward)
         if site.outputs is not None:
             check_outputs(expected, site.outputs, plan, in_float32=widened)
-        shifts: Mapping[str, Tensor] = {}
-        if repair is not None:
-            undo.callback(repair.undo)
-            shifts = repair.fold(swap.changes)
+        corrections: Mapping[str, Tensor] = {}
+        if reconstruction is not None:
+            undo.callback(reconstruction.undo)
+            corrections = reconstruction.fold(swap.changes)
         return Edit(
             plan,
             site.task,
@@ -83,7 +83,7 @@ def edit_units(structure: StructureLike, plan: Plan, options: Options, site: Sit
             swap.swapped,
             swap.sizes,
             transfers={**lineage.transfers, **widening.transfers},
-            shifts=shifts,
+            corrections=corrections,
             means=widening.means,
         )
 
@@ -93,19 +93,21 @@ def edit_units(structure: StructureLike, plan: Plan, options: Options, site: Sit
     return carry_out(site, plan, options.generator, finish)
 
 
-def _repair(structure: StructureLike, plan: Plan, options: Options) -> Repair | None:
+def _reconstruction(
+    structure: StructureLike, plan: Plan, options: Options
+) -> Reconstruction | None:
     """Prepare the reconstruction, where units are removed and there is data for it."""
     if isinstance(options.reconstruct, ActivationStatistics):
         options.reconstruct.check_current()
     if options.reconstruct is None or not plan.removed:
         return None
-    return Repair(structure, plan, options.reconstruct, options.reconstruct_forward)
+    return Reconstruction(structure, plan, options.reconstruct, options.reconstruct_forward)
 
 
 def _expected(site: Site, plan: Plan, outputs: Callable[[], list[Tensor]]) -> list[Tensor]:
     """Return the outputs of the network with the units to be removed masked."""
     removed = {name: set(ids) for name, ids in plan.removed.items()}
-    with silenced(site.model, site.groups.values(), removed):
+    with masked(site.model, site.groups.values(), removed):
         try:
             return outputs()
         except (RuntimeError, ValueError, TypeError) as error:

@@ -163,7 +163,7 @@ class Shifted(nn.Module):
 
 
 class Heads(nn.Module):
-    """Attention that nobody registered."""
+    """Attention whose number of heads is written into its code."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -180,25 +180,11 @@ def conv(inputs: int, outputs: int) -> nn.Module:
 
 # what it is -> (network, shape of its input, group, what is said of it)
 REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = {
-    "channel shuffle": (
-        lambda: Net(shuffled, a=conv(3, 8), b=conv(8, 6), fc=nn.Linear(6, 2)),
-        IMAGE, "a", "would move the output|forward pass fails",
-    ),
     "constant in view": (
         lambda: Net(
             lambda m, x: m.fc(F.relu(m.a(x)).view(-1, 8 * 16)), a=conv(3, 8), fc=nn.Linear(128, 2)
         ),
         IMAGE, "a", r"forward pass fails.*view\(\) or reshape\(\)",
-    ),
-    "PixelShuffle": (
-        lambda: Net(
-            lambda m, x: m.b(F.pixel_shuffle(m.a(x), 2)).mean((2, 3)), a=conv(3, 8), b=conv(2, 2)
-        ),
-        IMAGE, "a", "an operation makes 2 channels of 8 .*PixelShuffle",
-    ),
-    "glu": (
-        lambda: Net(lambda m, x: m.b(F.glu(m.a(x))), a=nn.Linear(6, 8), b=nn.Linear(4, 2)),
-        VECTOR, "a", r"an operation runs over its channels \(Glu\)",
     ),
     "softmax over channels": (
         lambda: Net(lambda m, x: m.b(m.a(x).softmax(-1)), a=nn.Linear(6, 8), b=nn.Linear(8, 2)),
@@ -216,9 +202,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = 
         IMAGE, "b", "its only channel is spread over 8 others",
     ),
     "raw parameter": (RawLinear, VECTOR, "a", r"its channels take part in a matrix product \(Mm\)"),
-    "parameter added": (
-        Shifted, VECTOR, "a", "it moves with 'shift', a parameter used outside its layer"
-    ),
     "single group of GroupNorm": (
         lambda: nn.Sequential(conv(3, 8), nn.GroupNorm(1, 8), conv(8, 2), nn.Flatten()),
         IMAGE, "0", "it passes '1': it is one single norm group",
@@ -238,7 +221,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = 
         lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True),
         SEQUENCE, "self_attn", "ties the width of all heads to that of its input",
     ),
-    "unregistered attention": (Heads, SEQUENCE, "q", "part in a matrix product.*ScaledDotProduct"),
+    "attention with a constant number of heads": (Heads, SEQUENCE, "q", "forward pass fails"),
     "joined with the input": (
         lambda: Net(
             lambda m, x: m.c(F.relu(x + m.b(F.relu(m.a(x))))),
@@ -246,14 +229,43 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = 
         ),
         VECTOR, "b", "it is joined with the input of the network",
     ),
-    "mixed along another axis": (
+}  # fmt: skip
+
+
+# what it is -> (network, shape of its input, the units of its first group)
+FOLLOWED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
+    "channel shuffle": (
+        lambda: Net(shuffled, a=conv(3, 8), b=conv(8, 6), fc=nn.Linear(6, 2)),
+        IMAGE, "4 sets of 2 channels",
+    ),
+    "PixelShuffle": (
+        lambda: Net(
+            lambda m, x: m.b(F.pixel_shuffle(m.a(x), 2)).mean((2, 3)), a=conv(3, 8), b=conv(2, 2)
+        ),
+        IMAGE, "2 sets of 4 channels",
+    ),
+    "glu": (
+        lambda: Net(lambda m, x: m.b(F.glu(m.a(x))), a=nn.Linear(6, 8), b=nn.Linear(4, 2)),
+        VECTOR, "4 sets of 2 neurons",
+    ),
+    "parameter added": (Shifted, VECTOR, "8 neurons"),
+    "tokens mixed": (
         lambda: Net(
             lambda m, x: m.c(m.b(m.a(x).transpose(1, 2)).transpose(1, 2)),
             a=nn.Linear(8, 6), b=nn.Linear(5, 5), c=nn.Linear(6, 2),
         ),
-        SEQUENCE, "a", "a layer reads along another axis",
+        SEQUENCE, "6 neurons",
     ),
 }  # fmt: skip
+
+
+@pytest.mark.parametrize("what", FOLLOWED)
+def test_operations_are_followed(what: str) -> None:
+    build, shape, units = FOLLOWED[what]
+    model, x = networks.lively(build()), torch.randn(shape)
+    group = next(iter(Structure(model, x).groups.values()))
+    assert f"{group.width} {group.kind}" == units
+    check_growing_and_pruning(model, x)
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -290,7 +302,9 @@ def test_a_layout_that_does_not_fit_is_named() -> None:
     networks.register_attention(Odd, project={"qkv": 2}, output="out", heads="five")
     model = Odd(8, 4)
     model.five = 5
-    with pytest.raises(SurgeryError, match=r"over 'qkv': expected a multiple of 10 chan.* got 24"):
+    with pytest.raises(
+        SurgeryError, match=r"'qkv' into heads: expected a multiple of 10 chan.* got 24"
+    ):
         Structure(model, torch.randn(2, 5, 8))
 
 

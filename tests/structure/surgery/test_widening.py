@@ -368,7 +368,7 @@ def test_views_of_tasks_before_the_growth_are_refused_by_name() -> None:
         expected = outputs(model, x)
     assert change(structure.extract("first"), x, expected) <= 1e-6
     structure.apply(Plan(grow={"embed": 2}))
-    message = "network as of task 0 is gone: since then 'embed' grew, whose units pass norms"
+    message = "no view of task 0 any more: since then 'embed' grew, whose units pass norms"
     with pytest.raises(PlanError, match=message), structure.view("first"):
         pass
     with pytest.raises(PlanError, match=message):

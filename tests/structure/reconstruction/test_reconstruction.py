@@ -7,8 +7,9 @@ from torch.nn import functional as F
 
 import growmas as gm
 from growmas.errors import DataError, PlanError, SurgeryError
+from growmas.moments import Moments
 from growmas.structure.reconstruction import reconstruction
-from growmas.structure.reconstruction.consumers import readers
+from growmas.structure.reconstruction.consumers import consumers_of
 
 
 def data(*shape, seed=1):
@@ -32,7 +33,7 @@ def convnet(**options):
 
 
 class Branches(nn.Module):
-    """Two readers of one group, one of them of a concatenation."""
+    """Two consumers of one group, one of them of a concatenation."""
 
     def __init__(self):
         super().__init__()
@@ -84,7 +85,7 @@ def reference(weight, old_bias, rows, kept):
 
 @pytest.mark.parametrize("how", ["batches", "statistics"])
 @pytest.mark.parametrize(
-    ("build", "shape", "group", "reader"),
+    ("build", "shape", "group", "consumer"),
     [
         (mlp, (6,), "0", "2"),
         (lambda: mlp(bias=False), (6,), "0", "2"),
@@ -96,29 +97,46 @@ def reference(weight, old_bias, rows, kept):
     ],
     ids=["mlp", "no bias", "positions", "conv", "conv with options", "flatten"],
 )  # fmt: skip
-def test_equals_least_squares_on_explicit_activations(build, shape, group, reader, how):
+def test_equals_least_squares_on_explicit_activations(build, shape, group, consumer, how):
     net, x = seeded(build), data(600, *shape)
-    old = copy.deepcopy(net.get_submodule(reader))
-    rows = rows_of(old, inputs_of(net, net.get_submodule(reader), x))
+    old = copy.deepcopy(net.get_submodule(consumer))
+    rows = rows_of(old, inputs_of(net, net.get_submodule(consumer), x))
     structure = gm.Structure(net, x[:4])
-    doomed = [1, 4]
+    removed = [1, 4]
     per_unit = rows.shape[1] // structure.groups[group].width
-    kept = [f for f in range(rows.shape[1]) if f // per_unit not in doomed]
+    kept = [f for f in range(rows.shape[1]) if f // per_unit not in removed]
     batches = x.split(250)
     source = batches
     if how == "statistics":
         source = gm.ActivationStatistics(structure)
         source.update(batches)
-    structure.apply(gm.Plan(prune={group: doomed}), reconstruct=source)
+    structure.apply(gm.Plan(prune={group: removed}), reconstruct=source)
     weight, bias = reference(old.weight.detach().flatten(1), old.bias, rows, kept)
-    new = net.get_submodule(reader)
+    new = net.get_submodule(consumer)
     torch.testing.assert_close(new.weight.flatten(1), weight)
     if bias is not None:
         torch.testing.assert_close(new.bias, bias)
 
 
+@pytest.mark.parametrize("rows", [4, 7, 200])
+def test_the_ridge_is_larger_where_rows_are_few(rows):
+    """ρ = 1e-5 + 0.1 (|K| / R)², written out: the reference above takes it from the module."""
+    seen, weight, kept = data(rows, 9, seed=3), data(2, 9, seed=4), [0, 1, 3, 4, 5, 7, 8]
+    gone = torch.zeros(2, 9).double()
+    gone[:, [2, 6]] = weight[:, [2, 6]]
+    moments = Moments.of(torch.cat([seen, seen @ gone.T], 1)[None], 9)
+    centred, lost_part = seen - seen.mean(0), (seen - seen.mean(0)) @ gone.T
+    gram = centred[:, kept].T @ centred[:, kept]
+    ridge = (1e-5 + 0.1 * (7 / rows) ** 2) * gram.trace() / 7
+    expected = (
+        torch.linalg.inv(gram + ridge * torch.eye(7).double()) @ centred[:, kept].T @ lost_part
+    )
+    found = reconstruction.ridge_solution(moments, torch.tensor(kept))
+    torch.testing.assert_close(found[0], expected, rtol=1e-6, atol=1e-9)
+
+
 def lost(net, structure, prune, x, **options):
-    """How far the output moves when units go, relative to its size."""
+    """Return the change of the output when units are removed, relative to its size."""
     with torch.no_grad():
         before = net(x)
         structure.apply(gm.Plan(prune=prune), **options)
@@ -221,7 +239,7 @@ def test_anchors_copies_and_optimizers_see_the_final_values():
         followers=[optimizer, mas, average],
         reconstruct=[x],
     )
-    assert set(edit.shifts) == {"2.weight", "2.bias", "4.weight", "4.bias"}
+    assert set(edit.corrections) == {"2.weight", "2.bias", "4.weight", "4.bias"}
     parameters = dict(net.named_parameters())
     for name, anchor in mas.anchor.items():
         torch.testing.assert_close(anchor, parameters[name].detach())
@@ -364,7 +382,7 @@ def test_statistics_leave_no_trace_and_survive_a_checkpoint():
 def test_statistics_refuse_what_does_not_fit():
     net, x = seeded(deep), data(60, 6)
     structure = gm.Structure(net, x[:4])
-    with pytest.raises(PlanError, match=r"groups=\['no'\]: no such group; there are 0, 2"):
+    with pytest.raises(PlanError, match=r"no group 'no'; the 2 groups are '0', '2'"):
         gm.ActivationStatistics(structure, groups=["no"])
     statistics = gm.ActivationStatistics(structure, groups=["0"])
     with pytest.raises(DataError, match="no sample reached a layer that reads units"):
@@ -380,7 +398,7 @@ def test_statistics_refuse_what_does_not_fit():
     with pytest.raises(DataError, match="layers '4' differ"):
         statistics.merge(gm.ActivationStatistics(structure))
     structure.apply(gm.Plan(prune={"0": [0]}))
-    with pytest.raises(DataError, match=r"'2' \(16 features seen, 15 now\); pass them among"):
+    with pytest.raises(DataError, match=r"'2' \(16 features seen, 15 now\); pass them in"):
         structure.apply(gm.Plan(prune={"0": [1]}), reconstruct=statistics)
 
 
@@ -409,12 +427,12 @@ def test_empty_batches_are_passed_over():
 def test_tied_readers_are_named():
     net = seeded(lambda: nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4)))
     net[2].weight = net[0].weight
-    found = readers(net, gm.Structure(seeded(mlp), data(2, 6)).groups)
+    found = consumers_of(net, gm.Structure(seeded(mlp), data(2, 6)).groups)
     assert found["0"][0].problem == "'2.weight' is tied to another layer"
 
 
 class Attention(nn.Module):
-    """An attention block whose heads and whose hidden units both have one reader."""
+    """An attention block whose heads and whose hidden units both have one consumer."""
 
     def __init__(self):
         super().__init__()

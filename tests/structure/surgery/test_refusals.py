@@ -20,21 +20,21 @@ def structure() -> Structure:
 @pytest.mark.parametrize(
     ("plan", "message"),
     [
-        (lambda: Plan(grow={"fc": 1}), "no group 'fc'; there are 0, 2"),
+        (lambda: Plan(grow={"fc": 1}), "no group 'fc'; the 2 groups are '0', '2'"),
         (lambda: Plan(grow={"4": 1}), "group '4' cannot change: it reaches the output of the netw"),
         (lambda: Plan(grow={"4": 1}), r"classes are added with structure.grow_head\('4', ...\)"),
         (lambda: Plan(grow={"0": 10**12}), r"adding 1,000,000,000,000 units to '0' would take at"),
         (lambda: Plan(grow={"0": -1}), "grow '0': expected a number of units >= 0, got -1"),
         (lambda: Plan(grow={"0": 1.5}), "grow '0': expected a number of units >= 0, got 1.5"),
         (lambda: Plan(grow={"0": True}), "grow '0': expected a number of units >= 0, got True"),
-        (lambda: Plan(prune={"0": [8]}), "prune '0': no unit 8 was ever born"),
-        (lambda: Plan(prune={"0": [-1]}), "prune '0': no unit -1 was ever born"),
-        (lambda: Plan(prune={"0": ["a"]}), "prune '0': no unit 'a' was ever born"),
-        (lambda: Plan(prune={"0": [1.0]}), "prune '0': no unit 1.0 was ever born"),
+        (lambda: Plan(prune={"0": [8]}), "prune '0': unit 8 does not exist"),
+        (lambda: Plan(prune={"0": [-1]}), "prune '0': unit -1 does not exist"),
+        (lambda: Plan(prune={"0": ["a"]}), "prune '0': unit 'a' does not exist"),
+        (lambda: Plan(prune={"0": [1.0]}), "prune '0': unit 1.0 does not exist"),
         (lambda: Plan(prune={"0": [1, 1]}), "prune '0': a unit is named twice"),
         (
             lambda: Plan(prune={"2": range(5)}),
-            "prune '2': all 5 units would go; leave at least one",
+            "prune '2': all 5 units would be removed; leave at least one",
         ),
         (lambda: Plan(prune={"0": 3}), "prune '0': expected .*, got 3"),
         (lambda: Plan(prune={"0": None}), "prune '0': expected .*, got None"),
@@ -56,8 +56,8 @@ def test_all_problems_are_listed_at_once(structure: Structure) -> None:
     for part in (
         "no group 'nowhere'",
         "group '4' cannot change",
-        "prune '0': no unit 40 was ever born",
-        "prune '0': already gone: 5, 3",
+        "prune '0': unit 40 does not exist",
+        "prune '0': units 5, 3 already removed",
         "grow '2': expected a number of units >= 0, got -3",
     ):
         assert part in str(caught.value)
@@ -72,7 +72,7 @@ def test_a_near_name_is_proposed() -> None:
 def test_a_plan_for_units_that_are_gone_is_refused(structure: Structure) -> None:
     plan = Plan(prune={"0": [2]}, grow={"0": 1})
     structure.apply(plan)
-    with pytest.raises(PlanError, match="prune '0': already gone: 2"):
+    with pytest.raises(PlanError, match="prune '0': unit 2 already removed"):
         structure.apply(plan)
 
 
@@ -165,7 +165,7 @@ def test_saliency_refuses_what_it_cannot_use(structure: Structure) -> None:
         PenaltyError, match="criterion='norm' is not known: give one of 'penalty', "
     ):
         structure.saliency(omega, criterion="norm")
-    with pytest.raises(PenaltyError, match=r"omega holds nothing for .* '2'.* 4"):
+    with pytest.raises(PenaltyError, match=r"omega has no entry for .* '2'.* 4"):
         structure.saliency({n: o for n, o in omega.items() if n != "4.weight"})
     structure.apply(Plan(grow={"0": 2}))
     with pytest.raises(GrowmasError, match=r"2\.weight"):
@@ -196,11 +196,11 @@ def test_data_parallel_wrappers_are_refused_by_name() -> None:
             lambda s: s.apply(
                 Plan(grow={"0": 1}), followers=torch.optim.Adam(s.model.parameters())
             ),
-            r"followers= expects several, got one Adam: write .* followers=\[...\]",
+            r"followers= expects a list, got one Adam: write .* followers=\[...\]",
         ),
         (
             lambda s: s.apply(Plan(grow={"0": 1}), followers=nn.Sequential(nn.Linear(2, 2))),
-            "followers= expects several, got one Sequential",
+            "followers= expects a list, got one Sequential",
         ),
         (lambda s: s.load_state_dict({"tasks": []}), "the state lacks 'groups', 'sizes'"),
     ],

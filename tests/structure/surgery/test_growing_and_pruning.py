@@ -9,27 +9,12 @@ import reference
 import snapshots
 import torch
 from cases import CONVNET, DROPOUT, MLP, MLP_BATCHNORM, SURGERY, TIED, Case, tensors
+from optimizers_used import OPTIMIZERS, by_optimizer
 from torch import Tensor, nn
 
 from growmas import MAS, Plan, Structure, mas_importance
 
 by_name = pytest.mark.parametrize("case", SURGERY, ids=lambda case: case.name)
-
-OPTIMIZERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
-    "SGD": lambda p: torch.optim.SGD(p, lr=0.1),
-    "momentum": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True),
-    "Adam": lambda p: torch.optim.Adam(p, lr=0.01),
-    "AdamW amsgrad": lambda p: torch.optim.AdamW(p, lr=0.01, amsgrad=True, weight_decay=0.1),
-    "RMSprop": lambda p: torch.optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True),
-    "Adagrad": lambda p: torch.optim.Adagrad(p, lr=0.01),
-    "Adadelta": lambda p: torch.optim.Adadelta(p),
-    "Adamax": lambda p: torch.optim.Adamax(p, lr=0.01),
-    "NAdam": lambda p: torch.optim.NAdam(p, lr=0.01),
-    "RAdam": lambda p: torch.optim.RAdam(p, lr=0.01),
-    "ASGD": lambda p: torch.optim.ASGD(p, lr=0.01),
-    "Rprop": lambda p: torch.optim.Rprop(p, lr=0.01),
-}
-by_optimizer = pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 
 
 def outputs(model: nn.Module, x: Tensor, train: bool = False) -> tuple[Tensor, ...]:

@@ -97,7 +97,15 @@ def test_unknown_words_are_refused_with_those_known(key):
 
 
 def test_importance_that_does_not_fit_is_refused():
-    with pytest.raises(PenaltyError, match=r"omega holds nothing for the weights of '0' in 4"):
+    with pytest.raises(PenaltyError, match=r"omega has no entry for the weights of '0' in 4"):
         STRUCTURE.saliency({"0.weight": OMEGA["0.weight"]})
     with pytest.raises(PenaltyError, match=r"'4.weight' has shape \(2, 64\), the parameter \(3,"):
         STRUCTURE.saliency({"4.weight": OMEGA["4.weight"][:2]})
+
+
+@pytest.mark.parametrize("call", [STRUCTURE.saliency, STRUCTURE.consumers])
+def test_importance_that_is_not_given_by_parameter_name_is_refused_in_words(call):
+    with pytest.raises(PenaltyError, match="omega is a Tensor: expected importance by parameter"):
+        call(torch.ones(4))
+    with pytest.raises(PenaltyError, match=r"omega is a MAS: .* such as mas.omega"):
+        call(gm.MAS(STRUCTURE.model))

@@ -8,8 +8,9 @@ import torch
 from cases import CONVNET, MLP, SURGERY, Case, tensors
 from torch import Tensor, nn
 
-from growmas import Plan, Split, Structure, mas_importance
+from growmas import Plan, Structure, mas_importance
 from growmas.errors import PlanError, SurgeryError
+from growmas.structure.initialisation.split import SplitUnits
 
 
 def tracks(case: Case) -> bool:
@@ -95,7 +96,7 @@ def test_units_of_the_same_task_that_come_later_are_normalised_as_calibrated() -
     norm = structure.model[1]
     assert torch.equal(structure._norms.tasks[1]["1.running_mean"], norm.running_mean)
     assert norm.running_mean[-2:].abs().min() > 0
-    structure.apply(Plan(grow={"0": 1}), init=Split(parents={"0": [0]}))
+    structure.apply(Plan(grow={"0": 1}), init=SplitUnits(parents={"0": [0]}))
     assert torch.equal(structure._norms.tasks[1]["1.running_var"][-1], norm.running_var[0])
 
 
@@ -228,7 +229,7 @@ def test_without_norms_there_is_nothing_to_remember() -> None:
     structure = Structure(MLP.model(), MLP.inputs(3))
     structure.remember_norms()
     assert structure.norms == {}
-    with pytest.raises(PlanError, match="no task 'first'; tasks begun: none was begun"):
+    with pytest.raises(PlanError, match="no task 'first'; no task has been begun"):
         structure.remember_norms("first")
-    with pytest.raises(PlanError, match="no task 7"):
+    with pytest.raises(PlanError, match="no task 7; no task has been begun: call"):
         structure.forget_norms(7)

@@ -9,7 +9,7 @@ import reference
 import snapshots
 import torch
 from cases import CONVNET, MLP, RESIDUAL_CONV, SURGERY, Case, tensors
-from test_growing_and_pruning import OPTIMIZERS, by_optimizer
+from optimizers_used import OPTIMIZERS, by_optimizer
 from torch import Tensor, nn
 
 from growmas import MAS, Plan, Structure
@@ -81,20 +81,20 @@ def test_steps_after_pruning_equal_steps_with_the_units_masked(
     optimizer = make(model.parameters())
     reference.train(model, optimizer, batches(case, 3, outputs))
     structure = Structure(model, case.inputs(3, torch.float64))
-    doomed = {name: [0, 2] for name in structure.groups}
+    removed = {name: [0, 2] for name in structure.groups}
 
     twin = copy.deepcopy(model)
     masked = make(twin.parameters())
     masked.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     masks: dict[str, Tensor] = {}
-    for group, units in doomed.items():
+    for group, units in removed.items():
         for layer, columns, first in case.readers[group]:
             mask = masks.setdefault(f"{layer}.weight", torch.ones_like(
                 twin.get_submodule(layer).weight
             ))  # fmt: skip
             for unit in units:
                 mask[:, first + unit * columns : first + (unit + 1) * columns] = 0.0
-    for name, mask in masks.items():  # silenced now, and kept so by silent gradients and no state
+    for name, mask in masks.items():  # masked now, and kept so by zero gradients and no state
         p = twin.get_parameter(name)
         with torch.no_grad():
             p.mul_(mask)
@@ -102,7 +102,7 @@ def test_steps_after_pruning_equal_steps_with_the_units_masked(
             if isinstance(value, Tensor) and value.shape == p.shape:
                 value.masked_fill_(mask == 0, 1.0 if key in ("step_size",) else 0.0)
 
-    edit = structure.apply(Plan(prune=doomed), followers=[optimizer])
+    edit = structure.apply(Plan(prune=removed), followers=[optimizer])
     reference.train(model, optimizer, batches(case, 4, outputs, start=3))
     reference.train(twin, masked, batches(case, 4, outputs, start=3), masks)
     for name, old in twin.named_parameters():

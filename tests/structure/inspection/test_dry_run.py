@@ -114,7 +114,7 @@ def test_errors_come_through_and_leave_nothing():
         structure.dry_run(PLAN, metrics={"bad": failing})
     with pytest.raises(PlanError, match="no group 'no'"):
         structure.dry_run(gm.Plan(prune={"no": [1]}))
-    with pytest.raises(DataError, match="batches= holds no batch"):
+    with pytest.raises(DataError, match="batches= has no batch"):
         structure.dry_run(PLAN, batches=[])
     assert same(state_of(net, structure, optimizer), before)
 

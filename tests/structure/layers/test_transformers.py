@@ -13,6 +13,7 @@ from surgery_laws import (
     check_growing_and_pruning,
     check_random_plans,
     outputs,
+    units,
 )
 from torch import nn
 
@@ -169,17 +170,16 @@ def test_resized_models_are_restored_and_their_old_tasks_extracted(name: str) ->
     assert change(fresh, inputs, outputs(model, inputs)) == 0
 
 
-def test_without_a_layout_attention_is_refused_and_the_analysis_ends(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_without_a_layout_heads_are_found_in_the_graph(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch-pruning's own walk through rotary embeddings never ends."""
+    registered = units(Structure(*transformer_models.example("LLaMA")))
     monkeypatch.setattr(layouts, "LAYOUTS", {})
     for attention in ("eager", "sdpa"):
-        structure = Structure(*transformer_models.example("LLaMA", attention))
-        assert [n for n in structure.groups if "attn" in n] == []
-        for name in ("q_proj", "v_proj"):
-            reason = structure.fixed[f"model.layers.0.self_attn.{name}"]
-            assert "register_attention or register_layout can say how units lie" in reason
+        found = Structure(*transformer_models.example("LLaMA", attention))
+        heads = [group for group in found.groups.values() if group.kind == "attention heads"]
+        assert [group.width for group in heads] == [2, 2]
+        expected = registered["model.layers.0.self_attn.heads"]
+        assert set(map(frozenset, units(found)[heads[0].name])) == set(map(frozenset, expected))
 
 
 def test_unused_layers_are_named_with_the_remedy() -> None:

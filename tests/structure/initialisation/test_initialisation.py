@@ -9,9 +9,11 @@ import torch.nn.functional as F
 from cases import CONVNET, MLP, MLP_BATCHNORM, RESIDUAL_CONV, SURGERY, TIED, Case, tensors
 from torch import Tensor, nn
 
-from growmas import MAS, GradMax, Plan, Split, Structure, TopologyHistory, TopologyTracker
+import growmas as gm
+from growmas import MAS, GradMax, Plan, Structure, TopologyHistory, TopologyTracker
 from growmas.errors import DataError, GrowmasError, PlanError, SurgeryError
 from growmas.structure import Lineage, Newborns
+from growmas.structure.initialisation.split import SplitUnits
 from growmas.structure.units.placement import placements
 
 UNTIED = tuple(case for case in SURGERY if not case.together)
@@ -37,17 +39,19 @@ def test_splitting_keeps_the_function(case: Case, noise: float):
     structure, x = structure_of(case)
     before = outputs(structure.model, x)
     grow = dict.fromkeys(structure.groups, 3)
-    doomed = {name: [0] for name in list(structure.groups)[:1]}
-    structure.apply(Plan(grow=grow), init=Split(noise=noise))
+    removed = {name: [0] for name in list(structure.groups)[:1]}
+    structure.apply(Plan(grow=grow), init=SplitUnits(noise=noise))
     torch.testing.assert_close(outputs(structure.model, x), before, rtol=1e-10, atol=1e-10)
-    structure.apply(Plan(replace=doomed), init=Split(noise=noise))  # verified inside
+    structure.apply(Plan(replace=removed), init=SplitUnits(noise=noise))  # verified inside
 
 
 def test_twins_are_as_asked_for():
     structure, _ = structure_of(MLP_BATCHNORM)
     model = structure.model
     old = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    edit = structure.apply(Plan(grow={"0": 3}), init=Split(parents={"0": [5, 5, 1]}, noise=0.0))
+    edit = structure.apply(
+        Plan(grow={"0": 3}), init=SplitUnits(parents={"0": [5, 5, 1]}, noise=0.0)
+    )
     assert edit.parents == {"0": {7: 5, 8: 5, 9: 1}}
     order = [*range(7), 5, 5, 1]
     for name in ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var"):
@@ -61,7 +65,7 @@ def test_the_most_salient_units_are_split_in_turn():
     structure, _ = structure_of(MLP)
     saliency = {name: torch.arange(group.width) for name, group in structure.groups.items()}
     plan = Plan(grow={"0": 2, "2": 6}, prune={"0": [7]})
-    edit = structure.apply(plan, init=Split(saliency=saliency))
+    edit = structure.apply(plan, init=SplitUnits(saliency=saliency))
     assert edit.parents["0"] == {8: 6, 9: 5}
     assert list(edit.parents["2"].values()) == [4, 3, 2, 1, 0, 4]
     columns = structure.model[2].weight.detach().square().sum(0)
@@ -73,7 +77,9 @@ def test_importance_after_a_split_is_what_a_measurement_finds():
     structure, x = structure_of(CONVNET)
     mas = MAS(structure.model)
     mas.consolidate([x])
-    structure.apply(Plan(grow={"0": 2, "4": 1, "7": 1}), followers=[mas], init=Split(noise=0.0))
+    structure.apply(
+        Plan(grow={"0": 2, "4": 1, "7": 1}), followers=[mas], init=SplitUnits(noise=0.0)
+    )
     again = MAS(structure.model)
     again.consolidate([x])
     for name in mas.omega:
@@ -87,7 +93,7 @@ def test_noise_sets_twins_apart_for_good():
     for noise in (0.0, 0.01):
         structure, x = structure_of(MLP)
         model = structure.model
-        structure.apply(Plan(grow={"0": 1}), init=Split(parents={"0": [2]}, noise=noise))
+        structure.apply(Plan(grow={"0": 1}), init=SplitUnits(parents={"0": [2]}, noise=noise))
         optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
         for _ in range(5):
             optimizer.zero_grad()
@@ -104,7 +110,7 @@ def test_parents_that_cannot_be_are_listed():
     with pytest.raises(PlanError) as caught:
         structure.apply(
             Plan(grow={"0": 2, "2": 1}, prune={"2": [0]}),
-            init=Split(parents={"0": [99], "2": [0], "9": [1]}),
+            init=SplitUnits(parents={"0": [99], "2": [0], "9": [1]}),
         )
     for part in (
         "'0' grows by 2 units but has 1 parents", "'0' has no unit 99",
@@ -112,8 +118,8 @@ def test_parents_that_cannot_be_are_listed():
     ):  # fmt: skip
         assert part in str(caught.value)
     with pytest.raises(PlanError, match="saliency of '0': expected 8 numbers, got 3"):
-        structure.apply(Plan(grow={"0": 1}), init=Split(saliency={"0": torch.ones(3)}))
-    with pytest.raises(PlanError, match="no unit of '0' stays"):
+        structure.apply(Plan(grow={"0": 1}), init=SplitUnits(saliency={"0": torch.ones(3)}))
+    with pytest.raises(PlanError, match="the plan removes all units of '0'"):
         structure.apply(Plan(replace={"0": range(8)}), init="split")
 
 
@@ -128,7 +134,7 @@ def test_tied_layers_are_not_split():
 def test_the_history_shows_parents(tmp_path: Any):
     structure, _ = structure_of(MLP)
     with TopologyTracker(structure, tmp_path / "run.db") as tracker:
-        structure.apply(Plan(grow={"0": 1}), init=Split(parents={"0": [4]}))
+        structure.apply(Plan(grow={"0": 1}), init=SplitUnits(parents={"0": [4]}))
         tracker.snapshot("a")
     with TopologyHistory(tmp_path / "run.db") as history:
         assert history.unit("0", 8).parent == 4
@@ -284,7 +290,7 @@ def test_gradmax_refuses_by_name():
     structure = Structure(two_layers(nn.ReLU()), batches[0][0])
     with pytest.raises(SurgeryError, match="slope 0 at 0"):
         structure.apply(Plan(grow={"0": 1}), init=GradMax(batches, loss_of, zero="rows"))
-    with pytest.raises(PlanError, match="no unit of it stays"):
+    with pytest.raises(PlanError, match="the plan removes all its units"):
         structure.apply(Plan(replace={"0": range(8)}), init=GradMax(batches, loss_of))
     for case, group, reason in (
         (CONVNET, "0", "resized between two convolutions"),
@@ -323,7 +329,7 @@ def test_an_initialisation_of_ones_own():
     structure.apply(Plan(grow={"0": 2}), init=Ones())
     assert structure.model[0].weight[-2:].eq(1).all()
     for wrong in ("gradmax", 3, GradMax):
-        with pytest.raises(PlanError, match=r"'zero_out', 'split', Split\(...\), GradMax"):
+        with pytest.raises(PlanError, match=r"'zero_out', 'split', SplitUnits\(...\), GradMax"):
             structure.apply(Plan(grow={"0": 2}), init=wrong)
 
 
@@ -372,7 +378,7 @@ def test_fresh_norms_are_calibrated_on_data(case: Case):
 
 def test_twins_keep_the_statistics_of_their_parents():
     structure, x = structure_of(MLP_BATCHNORM)
-    structure.apply(Plan(grow={"0": 1}), init=Split(parents={"0": [2]}), calibrate=[x])
+    structure.apply(Plan(grow={"0": 1}), init=SplitUnits(parents={"0": [2]}), calibrate=[x])
     norm = structure.model[1]
     assert norm.running_mean[-1] == norm.running_mean[2]
 
@@ -393,3 +399,7 @@ def test_calibration_needs_data_and_ends_with_nothing_changed():
     assert not math.isclose(float(structure.model[1].running_var[-1]), 1.0)
     plain, x = structure_of(MLP)
     plain.apply(Plan(grow={"0": 1}), calibrate=[])  # nothing to calibrate
+
+
+def test_the_former_name_of_split_units_still_works():
+    assert gm.Split is SplitUnits

@@ -1,5 +1,8 @@
 """Which units a network has, and what is said where there are none to change."""
 
+import ast
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +15,8 @@ from torch.nn.utils import prune
 
 from growmas import GrowmasError, Plan, Structure
 from growmas.errors import PlanError, SurgeryError
+from growmas.structure.analysis import propagation
+from growmas.structure.analysis.tracing import DependencyTrace, example_forward
 
 by_name = pytest.mark.parametrize("case", SURGERY, ids=lambda case: case.name)
 
@@ -150,13 +155,27 @@ class Scaled(nn.Linear):
     """A subclass may compute anything with its weight."""
 
 
-def test_layers_without_axes_are_named() -> None:
+def test_subclasses_of_layers_are_resized_as_those() -> None:
     net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), Scaled(6, 5), nn.ReLU(), nn.Linear(5, 2))
     structure = Structure(net, torch.randn(2, 6))
-    assert all(
-        word in structure.fixed["0"] for word in ("touches '2'", "a Scaled", "register_layer")
-    )
-    with pytest.raises(PlanError, match="group '0' cannot change: it touches '2'"):
+    assert set(structure.groups) == {"0", "2"}
+    structure.apply(Plan(grow={"0": 1, "2": 2}))
+    assert (net[2].in_features, net[2].out_features) == (7, 7)
+
+
+class Bilinear(nn.Bilinear):
+    """A layer that is not registered, and known to torch-pruning as nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x, x)
+
+
+def test_layers_without_axes_are_named() -> None:
+    net = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), Bilinear(6, 6, 5), nn.ReLU(), nn.Linear(5, 2))
+    structure = Structure(net, torch.randn(2, 6))
+    assert set(structure.fixed) == {"0", "2", "4"}
+    assert all(word in structure.fixed["2"] for word in ("Bilinear", "register_layer"))
+    with pytest.raises(PlanError, match="group '0' cannot change"):
         structure.apply(Plan(grow={"0": 1}))
 
 
@@ -246,3 +265,45 @@ def test_a_group_and_an_edit_print_in_one_line() -> None:
     edit = structure.apply(Plan(prune={"0": [1]}, grow={"0": 3}, reason="more room"))
     assert repr(structure.groups["0"]) == "UnitGroup('0', 8 neurons of 0, 2; shrinks and grows)"
     assert repr(edit) == "Edit('0' +3 −1; 3 tensors, task 0 because 'more room')"
+
+
+GUIDE = Path(__file__).parents[3] / "docs" / "analysis.md"
+
+
+def examples(names: dict[str, Any]) -> list[str]:
+    """Run the examples of the guide; every line that promises a value, where it does not hold."""
+    wrong = []
+    for example in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL):
+        exec(compile(example, GUIDE.name, "exec"), names)
+        for line in example.splitlines():
+            promise = re.fullmatch(r"(\S[^#]*?)\s+# ([\[('\"\dTF].*)", line)
+            if promise and eval(promise[1], names) != ast.literal_eval(promise[2]):
+                wrong.append(f"{line}: {eval(promise[1], names)}")
+    return wrong
+
+
+def test_the_guide_says_what_the_analysis_finds() -> None:
+    rules = dict(propagation.RULES)
+    try:
+        assert examples({}) == []
+    finally:
+        propagation.RULES.clear()
+        propagation.RULES.update(rules)
+
+
+def test_the_picture_in_the_guide_is_drawn_from_the_network() -> None:
+    names: dict[str, Any] = {}
+    exec(re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)[0], names)
+    (picture,) = re.findall(r"```text\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL)
+    trace = DependencyTrace(names["Net"](), torch.rand(5, 1, 4, 4), example_forward)
+    drawn = {}
+    for node, labels in trace._flow._labels.items():
+        drawn[propagation.operation(node.grad_fn)] = re.sub(r"(?<=\d),? (?=\d)", " ", str(labels))
+        if isinstance(labels, str):
+            del drawn[propagation.operation(node.grad_fn)]
+    for operation, labels in drawn.items():
+        line = next(line for line in picture.splitlines() if operation in line)
+        assert re.sub(r"\s+", "", labels) in re.sub(r"\s+", "", line).replace(",", "")
+    assert {"Add", "Relu", "View"} <= set(drawn)
+    for member in Structure(names["Net"](), torch.rand(5, 1, 4, 4)).groups["a"].members:
+        assert f"{member.layer:<4} {member.side:<3} {member.positions.tolist()}" in picture

@@ -9,9 +9,10 @@ from cases import CONVNET, MLP, MLP_BATCHNORM, RESIDUAL_CONV, SURGERY, TIED, Cas
 from torch import Tensor, nn, optim
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from growmas import MAS, GradMax, Plan, Split, Structure, Warmup
+from growmas import MAS, GradMax, Plan, Structure, Warmup
 from growmas.errors import SurgeryError
 from growmas.structure import Edit
+from growmas.structure.initialisation.split import SplitUnits
 
 EXACT: dict[str, Callable[[Any], optim.Optimizer]] = {
     "SGD": lambda p: optim.SGD(p, lr=0.1),
@@ -79,7 +80,7 @@ def kept(edit: Edit, name: str, tensor: Tensor) -> Tensor:
 @by_optimizer
 @pytest.mark.parametrize("case", [MLP, CONVNET], ids=lambda case: case.name)
 def test_training_goes_on_as_the_masked_reference_does(case: Case, make: Any):
-    """Fresh units are kept without effect and doomed ones silenced; tolerance 1e-10, float64."""
+    """Fresh units are kept without effect and removed ones masked; tolerance 1e-10, float64."""
     model, x = case.model(torch.float64).eval(), case.inputs(12, torch.float64)
     reference = copy.deepcopy(model)
     structure = Structure(model, x)
@@ -87,12 +88,12 @@ def test_training_goes_on_as_the_masked_reference_does(case: Case, make: Any):
     optimizers = make(model.parameters()), make(reference.parameters())
     for net, optimizer in zip((model, reference), optimizers, strict=True):
         train(net, optimizer, x, 4)
-    silenced = next(m.layer for m in structure.groups[first].members if m.side == "in")
+    masked = next(m.layer for m in structure.groups[first].members if m.side == "in")
     edit = structure.apply(
         Plan(grow={first: 2, second: 1}, prune={first: [1]}, replace={first: [3]}),
         followers=[optimizers[0]],
     )
-    column = reference.get_submodule(silenced).weight
+    column = reference.get_submodule(masked).weight
     with torch.no_grad():
         column[:, [1, 3]] = 0.0
 
@@ -199,7 +200,8 @@ def test_what_cannot_follow_is_refused_by_name_and_all_at_once():
         structure.apply(Plan(grow={"0": 1}), followers=others)
     for part in (
         "LBFGS keeps its state as one flat vector", "GradScaler is between unscale_",
-        "Linear cannot follow: it is no copy of the model, '0.bias'", "int cannot follow: expected",
+        "Linear cannot follow: it is not a copy of the model, '0.bias'",
+        "int cannot follow: expected",
         "Sequential cannot follow: it holds the model itself",
     ):  # fmt: skip
         assert part in str(caught.value)
@@ -307,7 +309,7 @@ def test_an_average_of_a_split_network_is_split_too():
             parameter.mul_(0.9)
     before = average(x)
     Structure(model, x).apply(
-        Plan(grow={"0": 2}), init=Split(parents={"0": [1, 1]}), followers=[average]
+        Plan(grow={"0": 2}), init=SplitUnits(parents={"0": [1, 1]}), followers=[average]
     )
     torch.testing.assert_close(average(x), before)
 
@@ -404,5 +406,5 @@ def test_warmups_compose_over_edits_and_end():
     restored.close()
     first_moves(model, optimizer, 600)
     assert warmup.born == {}
-    with pytest.raises(SurgeryError, match="not SGD"):
+    with pytest.raises(SurgeryError, match="got SGD"):
         Warmup(model, optim.SGD(model.parameters(), lr=0.1))

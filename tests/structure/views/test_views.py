@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from growmas import MAS, GrowmasError, Plan, Structure, mas_importance
 from growmas.errors import PlanError
-from growmas.structure.views.overrides import Masked
+from growmas.structure.views.overrides import MaskedWeight
 
 by_name = pytest.mark.parametrize("case", SURGERY, ids=lambda case: case.name)
 
@@ -184,7 +184,7 @@ def test_replaced_units_are_younger_in_a_view() -> None:
 @pytest.mark.parametrize(
     ("task", "message"),
     [
-        ("task 9", r"no task 'task 9'; tasks begun: 'task 0', 'task 1', 'task 2'"),
+        ("task 9", r"no task 'task 9'; the 3 tasks are 'task 0', 'task 1', 'task 2'"),
         (3, "no task 3; the tasks begun so far are 0 to 2"),
         (-1, "no task -1; the tasks begun so far are 0 to 2"),
         (True, "no task True"),
@@ -210,7 +210,7 @@ def test_before_any_task_the_view_is_the_network() -> None:
     structure = Structure(MLP.model(), MLP.inputs(3))
     with structure.view(0):
         assert_close(outputs(structure.model, MLP.inputs(3)), outputs(MLP.model(), MLP.inputs(3)))
-    with pytest.raises(PlanError, match="none was begun"), structure.view("first"):
+    with pytest.raises(PlanError, match="no task has been begun"), structure.view("first"):
         pass
 
 
@@ -219,7 +219,7 @@ def test_a_group_without_a_unit_of_that_time_cannot_be_extracted() -> None:
     structure.begin_task("a")
     structure.begin_task("b")
     structure.apply(Plan(prune={"2": range(5)}, grow={"2": 2}))
-    with pytest.raises(PlanError, match="all 2 units would go"):
+    with pytest.raises(PlanError, match="all 2 units would be removed"):
         structure.extract("a")
     with structure.view("a"):
         outputs(structure.model, MLP.inputs(2))
@@ -287,8 +287,8 @@ def test_after_calls_without_gradients_they_flow_again() -> None:
 def test_a_masked_copy_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     structure, seen = grown(MLP)
     made = []
-    copy_of = Masked._copy
-    monkeypatch.setattr(Masked, "_copy", lambda self, w: made.append(w) or copy_of(self, w))
+    copy_of = MaskedWeight._copy
+    monkeypatch.setattr(MaskedWeight, "_copy", lambda self, w: made.append(w) or copy_of(self, w))
     with structure.view(0):
         for _ in range(3):
             assert_close(outputs(structure.model, MLP.inputs(5, seed=9)), seen[0])

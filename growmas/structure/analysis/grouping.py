@@ -1,0 +1,214 @@
+"""Groups, made of what a walk has reached or of a registered layout."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from growmas.errors import SurgeryError
+from growmas.structure.analysis.labels import Indices
+from growmas.structure.analysis.residual import residual_kind
+from growmas.structure.analysis.tracing import Reached
+from growmas.structure.analysis.unit_positions import (
+    kinds_of_units,
+    positions_of,
+    runs_of,
+    units_of,
+)
+from growmas.structure.layers.axes import LayerAxes, Side, TensorAxis, axes_of, why_fixed
+from growmas.structure.layers.layouts import Layout
+from growmas.structure.units.groups import Member, Residual, UnitGroup
+
+LayerSide = tuple[str, Side]
+
+
+@dataclass(frozen=True, eq=False)
+class _Channels:
+    """The channels of the root on one side of a layer, or along an axis of a parameter."""
+
+    axes: LayerAxes
+    of_position: Indices
+
+
+def unit_groups(
+    model: nn.Module,
+    name: str,
+    root: nn.Module,
+    reached: Reached,
+    names: Mapping[nn.Module, str],
+    taken: set[LayerSide],
+) -> list[UnitGroup]:
+    """Make groups of the channels of a layer.
+
+    One group, unless some units hold more positions than others, as where a layer's output is cut
+    into halves that are used differently: then one for each kind of unit.
+
+    Args:
+        model: The network.
+        name: The layer.
+        root: The layer.
+        reached: What a walk from it has reached; without an obstacle.
+        names: Module -> its qualified name.
+        taken: Sides of layers that other groups hold.
+    """
+    own = axes_of(root)
+    if own is None:
+        raise SurgeryError(why_fixed(root))
+    width = own.channels(root, "out")
+    sides = {(names[module], side): found for (module, side), found in reached.layers.items()}
+    modules = {(names[module], side): module for module, side in reached.layers}
+    units = units_of(width, reached.together, reached.splits, sides, modules)
+    placed = {
+        at: _Channels(axes, found) for at, found in sides.items() if (axes := axes_of(modules[at]))
+    }
+    parameters, why_not = _parameters(model, reached, units, taken)
+    held = {at: positions_of(units, c.of_position) for at, c in {**placed, **parameters}.items()}
+    count = int(units.max()) + 1
+    groups = []
+    for number, kind in enumerate(kinds_of_units(count, held)):
+        members = _members({**placed, **parameters}, held, kind)
+        residual, why_no_residual = _residual(members, modules, reached)
+        no_shrink, no_grow = _reasons(members, residual, why_no_residual, why_not)
+        groups.append(
+            UnitGroup(
+                f"{name}:{number + 1}" if number else name,
+                _kind(own, reached, width, count),
+                tuple(range(len(kind))),
+                (0,) * len(kind),
+                tuple(members),
+                len(kind),
+                no_shrink=no_shrink,
+                no_grow=no_grow,
+                residual=residual,
+            )
+        )
+    return groups
+
+
+def _kind(own: LayerAxes, reached: Reached, width: int, count: int) -> str:
+    if reached.heads and count < width:
+        return "attention heads"
+    return own.unit if count == width else f"sets of {width // count} {own.unit}"
+
+
+def _members(
+    channels: Mapping[LayerSide, _Channels],
+    held: Mapping[LayerSide, tuple[Indices, Indices]],
+    kind: Indices,
+) -> list[Member]:
+    """Return the sides that units of one kind hold positions on."""
+    members = []
+    for at, (units, positions) in held.items():
+        axes = channels[at].axes
+        mine = positions[np.isin(units, kind)]
+        if len(mine) and (axes.side(at[1]) or axes.sizes(at[1])):
+            table = torch.from_numpy(mine.reshape(len(kind), -1))
+            members.append(Member(*at, table, runs_of(table, axes, at[1]), axes))
+    return members
+
+
+def _reasons(
+    members: Iterable[Member], residual: Residual, why_no_residual: str, why_parameters: str
+) -> tuple[str, str]:
+    """Return why units cannot be removed and why none can be added, or nothing."""
+    no_shrink, no_grow = why_parameters, why_parameters
+    for member in members:
+        axes = member.axes
+        if member.side == "out" and axes.no_shrink:
+            no_shrink = no_shrink or f"it passes {member.layer!r}: {axes.no_shrink}"
+        if member.side == "out" and axes.no_grow and not (residual and axes.norm):
+            but = f", and {why_no_residual}" if axes.norm and why_no_residual else ""
+            no_grow = no_grow or f"it passes {member.layer!r}: {axes.no_grow}{but}"
+    return no_shrink, no_grow
+
+
+def _parameters(
+    model: nn.Module, reached: Reached, units: Indices, taken: set[LayerSide]
+) -> tuple[dict[LayerSide, _Channels], str]:
+    """Return parameters used outside their layers as sides of the modules that hold them.
+
+    Returns:
+        (module, name of the parameter) -> the channels along one of its axes; and why some
+        parameter cannot be resized, or nothing.
+    """
+    found: dict[LayerSide, _Channels] = {}
+    for qualified, channels in reached.parameters.items():
+        owner, _, name = qualified.rpartition(".")
+        parameter = model.get_parameter(qualified)
+        entries = np.full(parameter.numel(), -1, dtype=np.int64)
+        entries[: len(channels)] = channels
+        axis = _single_axis(np.where(entries >= 0, units[entries], -1).reshape(parameter.shape))
+        if axis is None or (owner, name) in taken:
+            return {}, reached.why_parameters
+        along = np.moveaxis(entries.reshape(parameter.shape), axis, 0)
+        first = along.reshape(parameter.shape[axis], -1)[:, 0]
+        found[owner, name] = _Channels(_parameter_axes(name, axis), first)
+    return found, ""
+
+
+def _single_axis(units: Indices) -> int | None:
+    """Return the only axis along which the unit changes; None if there are several."""
+    for axis in reversed(range(units.ndim)):
+        rows = np.moveaxis(units, axis, 0).reshape(units.shape[axis], -1)
+        if units.shape[axis] > 1 and (rows == rows[:, :1]).all():
+            return axis
+    return None
+
+
+def _parameter_axes(name: str, dim: int) -> LayerAxes:
+    """Return the axes of a parameter used outside its layer, whose channels lie along one axis."""
+
+    def length(module: nn.Module, side: Side) -> int:
+        return module.get_parameter(name).shape[dim]
+
+    return LayerAxes(out=(TensorAxis(name, dim, "out"),), length=length, along=-1)
+
+
+def _residual(
+    members: Iterable[Member], modules: Mapping[LayerSide, nn.Module], reached: Reached
+) -> tuple[Residual, str]:
+    """Return what fresh units are before the norms they pass; else "", and why they cannot pass."""
+    norms = [member for member in members if member.axes.norm is not None]
+    for member in norms:
+        module, norm = modules[member.layer, member.side], member.axes.norm
+        gain = getattr(module, norm.gain, None) if norm else None
+        if gain is None:
+            why = "has no gain to take up that their variance becomes smaller"
+            return "", f"{member.layer!r} {why}"
+        if member.positions.shape != (len(gain), 1):
+            return "", f"{member.layer!r} norms other channels with them"
+    return residual_kind(reached.points) if norms else ("", "")
+
+
+def laid_out_group(model: nn.Module, module: str, layout: Layout) -> UnitGroup:
+    """Make the group of a registered layout.
+
+    Raises:
+        SurgeryError: The layout does not fit the layers it names.
+    """
+    members = []
+    for span in layout.spans:
+        name = ".".join(filter(None, [module, span.layer]))
+        layer = model.get_submodule(name)
+        axes = span.axes or axes_of(layer)
+        if axes is None:
+            raise SurgeryError(f"the layout of {module!r} names {name!r}: {why_fixed(layer)}")
+        positions = span.positions(layout.units)
+        if positions.numel() != axes.channels(layer, span.side):
+            raise SurgeryError(
+                f"the layout of {module!r} holds {positions.numel()} positions on side "
+                f"{span.side!r} of {name!r}, which has {axes.channels(layer, span.side)}"
+            )
+        members.append(Member(name, span.side, positions, span.blocks, axes))
+    return UnitGroup(
+        ".".join(filter(None, [module, layout.name])),
+        layout.kind,
+        tuple(range(layout.units)),
+        (0,) * layout.units,
+        tuple(members),
+        layout.units,
+        no_shrink=layout.no_shrink,
+        no_grow=layout.no_grow,
+    )

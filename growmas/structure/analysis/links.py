@@ -1,0 +1,169 @@
+"""Links: how channels get from one node of the traced graph to the next.
+
+A worked example, a sum of two inputs of which one is broadcast, x + mask with x: [N, 3, 4, 4] and
+mask: [N, 1, 4, 4]. The labels of the output are those of `x`, which has channels along an axis:
+
+    from x      mapping one by one
+    from mask   down: "its only channel is spread over 3 others"; up: nothing
+
+So a walk from the layer that gives the mask ends here, and a walk from that of `x` goes on.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from growmas.structure.analysis.labels import IndexMapping, Labels, Shape, merged, varying
+from growmas.structure.analysis.products import PRODUCTS
+from growmas.structure.analysis.propagation import Propagation, propagate
+
+Node = Any
+"""A node of torch-pruning's graph, a layer or an operation; or an `UnwrappedParameter`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Link:
+    """How channels get from one node to the next.
+
+    Attributes:
+        mappings: Which belong together, for every way from one to the other; None: one by one.
+        down: Why the first node's channels cannot be followed to the second, or nothing.
+        up: Why the second node's channels cannot be followed to the first, or nothing.
+    """
+
+    mappings: tuple[IndexMapping | None, ...] = ()
+    down: str = ""
+    up: str = ""
+
+    def __add__(self, other: "Link") -> "Link":
+        """Join two links between the same nodes."""
+        return Link(self.mappings + other.mappings, self.down or other.down, self.up or other.up)
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """One input of a layer or an operation.
+
+    Attributes:
+        node: The node that gives it; None for a leaf of the autograd graph.
+        shape: Its shape.
+        labels: Its labels, or why it has no channels to follow.
+        unwrapped: Of what is made of parameters used outside their layers, and nothing else: why
+            it cannot be followed where it meets no channels; else nothing.
+    """
+
+    node: Node | None
+    shape: Shape
+    labels: Labels | str
+    unwrapped: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class UnwrappedParameter:
+    """A parameter used outside a layer; every entry is a channel until it meets others.
+
+    Attributes:
+        tensor: The parameter.
+        inputs: Empty.
+        outputs: The operations that read it.
+        module: None, as for an operation.
+    """
+
+    tensor: Tensor
+    inputs: tuple[Node, ...] = ()
+    outputs: list[Node] = field(default_factory=list)
+    module: None = None
+
+    @property
+    def labels(self) -> Labels:
+        """The number of every entry."""
+        shape = tuple(self.tensor.shape)
+        return np.arange(self.tensor.numel(), dtype=np.int64).reshape(shape)
+
+
+@dataclass(frozen=True)
+class LayerWays:
+    """How a layer takes part in the flow.
+
+    Attributes:
+        axis: The axis of the output that carries the layer's channels, "" if that along which
+            they came in, or why there is none.
+        channels: The number of channels that a layer reads which keeps them apart.
+        spread: How many channels such a layer gives for one.
+    """
+
+    axis: int | str
+    channels: int = 0
+    spread: int = 1
+
+
+def follow(function: Any, index: int, operand: Operand) -> Propagation | str:
+    """Follow one input of an operation.
+
+    Parameters alone lose the axes that the operation changes, where that can be seen: what is the
+    same for all their entries, such as a table of positions resampled to a grid, stays.
+    """
+    if isinstance(operand.labels, str):
+        return operand.labels
+    step = propagate(function, index, operand.labels, operand.shape)
+    if isinstance(step, Propagation) or not operand.unwrapped:
+        return step
+    for axis in varying(operand.labels):
+        kept, mapping = merged(operand.labels, (axis,))
+        if varying(kept):
+            step = propagate(function, index, kept, operand.shape)
+            if isinstance(step, Propagation):
+                return Propagation(step.labels, mapping.then(step.mapping))
+    return operand.unwrapped
+
+
+def pairing(operand: Operand, step: Propagation, base: Labels, name: str) -> Link:
+    """Pair the channels of one input with those that the output has."""
+    labels, mapping = step.labels, step.mapping
+    if labels is base:
+        return Link((mapping,))
+    if varying(base) and not varying(labels):
+        # a scalar, or a mask over all channels: it follows nothing, and nothing follows it
+        spread = max(base.shape)
+        return Link(
+            down=operand.unwrapped or f"its only channel is spread over {spread} others ({name})"
+        )
+    strange = [axis for axis in varying(labels) if base.shape[axis] == 1]
+    if strange and operand.unwrapped:
+        kept, others = merged(labels, strange)
+        labels, mapping = kept, mapping.then(others) if mapping else others
+        strange = [] if varying(kept) else strange
+    if strange:
+        why = operand.unwrapped or "channels that lie along different axes meet"
+        apart = is_apart(operand.shape, base) or name in PRODUCTS
+        return Link(down=why, up="" if apart else why)
+    pairs = IndexMapping.between(labels, base)
+    return Link((mapping.then(pairs) if mapping else pairs,))
+
+
+def richest(labels: list[Labels]) -> Labels | None:
+    """Return those with channels along most axes; of several, the foremost axes, then the first."""
+    return max(
+        labels, key=lambda each: (len(varying(each)), [-a for a in varying(each)]), default=None
+    )
+
+
+def varies(operand: Operand, axis: int) -> bool:
+    """Return True if channels of a layer lie along that axis of an input."""
+    labels = operand.labels
+    return isinstance(labels, np.ndarray) and not operand.unwrapped and labels.shape[axis] > 1
+
+
+def stretched(labels: Labels, axis: int, length: int) -> Labels:
+    """Write labels out along one axis."""
+    shape = list(labels.shape)
+    shape[axis] = length
+    return np.broadcast_to(labels, shape)
+
+
+def is_apart(shape: Shape, base: Labels) -> bool:
+    """Return True if an input of that shape has nothing to do with the single channels."""
+    lacking = base.ndim - len(shape)
+    return all(axis < lacking or shape[axis - lacking] == 1 for axis in varying(base))

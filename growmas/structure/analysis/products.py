@@ -1,0 +1,108 @@
+"""Products of matrices that both hold channels: attention, as it looks to autograd.
+
+The heads of an attention layer lie along an axis of their own in queries, keys and values:
+
+    q, k, v:    [N, heads, tokens, size]         labels [1, heads, 1, size]
+    q @ kᵀ:     [N, heads, tokens, tokens]       labels [1, heads, 1, 1]
+
+The first product runs over the channels within a head. It ties them together (see
+`labels.merged`): what comes out has one channel for each head. The second, of the weights with the
+values, hands on the channels of the values and pairs each with the head of its weights. So the
+rows of a head in q, k and v and the columns that read it become one unit, whether the layers are
+separate or fused, and however the code cuts and turns the tensors in between; with grouped
+queries the head of keys and values is paired with each of the heads of its group.
+
+A product that runs over all channels, as of a feature map with itself, leaves nothing to follow.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from growmas.structure.analysis.labels import (
+    Labels,
+    Shape,
+    merged,
+    varying,
+)
+from growmas.structure.analysis.propagation import HINT, Propagation, operation
+
+_FUSED = frozenset({
+    "ScaledDotProductFlashAttentionForCpu", "ScaledDotProductFlashAttention",
+    "ScaledDotProductEfficientAttention", "ScaledDotProductCudnnAttention",
+    "ScaledDotProductFusedAttentionOverrideable",
+})  # fmt: skip
+PRODUCTS = _FUSED | {"Bmm", "Baddbmm"}
+"""Operations for which this module stands in for the rules of `propagation`."""
+
+Step = Propagation | str
+
+
+def factors(
+    function: Any, operands: Mapping[int, tuple[Labels | str, Shape]]
+) -> tuple[dict[int, Step], bool]:
+    """Follow every input of a product of matrices to its output.
+
+    Args:
+        function: The node of the product in the autograd graph.
+        operands: Number of an input -> its labels, or why it has none; and its shape.
+
+    Returns:
+        Number of an input -> its channels in the output, or why they cannot be followed; and True
+        if channels of one head meet those of another tensor.
+    """
+    name = operation(function)
+    why = f"its channels take part in a matrix product ({name}); {HINT}"
+    if name in _FUSED:
+        return _attention(operands, why)
+    first, second = (0, 1) if name == "Bmm" else (1, 2)
+    steps: dict[int, Step] = {
+        index: given if isinstance(given, str) else Propagation(given)
+        for index, (given, _) in operands.items()
+    }
+    over = {first: 2, second: 1}
+    both = all(index in operands and _varies(operands[index][0], a) for index, a in over.items())
+    for index, axis in over.items():
+        if index in operands:
+            steps[index] = _contracted(operands[index][0], axis, both, why)
+    return steps, both or any(
+        isinstance(s, Propagation) and varying(s.labels) for s in steps.values()
+    )
+
+
+def _contracted(labels: Labels | str, axis: int, both: bool, why: str) -> Step:
+    """Follow one factor of a product that runs over an axis of both."""
+    if isinstance(labels, str):
+        return labels
+    if labels.shape[axis] == 1:
+        return Propagation(labels)
+    kept, mapping = merged(labels, (axis,))
+    return Propagation(kept, mapping) if both and varying(kept) else why
+
+
+def _attention(
+    operands: Mapping[int, tuple[Labels | str, Shape]], why: str
+) -> tuple[dict[int, Step], bool]:
+    """Follow queries (0), keys (1), values (2) and a bias (3 and up) through fused attention."""
+    heads = max(shape[-3] for index, (_, shape) in operands.items() if index < 3)
+    steps: dict[int, Step] = {}
+    for index, (labels, shape) in operands.items():
+        if isinstance(labels, str):
+            steps[index] = labels
+            continue
+        if labels.shape[-3] > 1 and shape[-3] < heads:  # grouped queries
+            labels = labels.repeat(heads // shape[-3], axis=-3)
+        if index < 2:
+            over = tuple(axis for axis in (-2, -1) if labels.shape[axis] > 1)
+            kept, mapping = merged(labels, over) if over else (labels, None)
+            steps[index] = Propagation(kept, mapping) if varying(kept) else why
+        elif index == 2 and labels.shape[-2] > 1:
+            steps[index] = why
+        else:
+            steps[index] = Propagation(labels)
+    return steps, True
+
+
+def _varies(labels: Labels | str, axis: int) -> bool:
+    return isinstance(labels, np.ndarray) and labels.shape[axis] > 1

@@ -1,0 +1,141 @@
+"""Units and their positions, worked out from what a walk has reached.
+
+A unit is a set of channels that only come and go together. Channels belong together if the walk
+saw them meet, if they share a place in the parts of a layer (the groups of a convolution, a run of
+GroupNorm), or if the code of the model cuts an axis so that only whole slices of it fit:
+
+    the walk from a layer of 8 channels, viewed as [N, 2, 4, …] and added up over the axis of two:
+
+    met                 0–4, 1–5, 2–6, 3–7
+    units               {0, 4} {1, 5} {2, 6} {3, 7}
+    rows of the layer   [[0, 4], [1, 5], [2, 6], [3, 7]], runs (1, 1)
+
+A fresh unit takes one place behind each run of the last unit: behind row 3 and behind row 7.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from growmas.structure.analysis.labels import Indices, Labels
+from growmas.structure.layers.axes import LayerAxes, Side, axes_of
+
+LayerSide = tuple[str, Side]
+
+
+def units_of(
+    width: int,
+    together: Indices,
+    splits: Sequence[Labels],
+    sides: Mapping[LayerSide, Indices],
+    modules: Mapping[LayerSide, nn.Module],
+) -> Indices:
+    """Return the unit of every channel of the root, numbered in the order of first channels.
+
+    Args:
+        width: Number of channels of the root.
+        together: [n, 2] channels that met.
+        splits: Channels along the axes that a reshape makes of one.
+        sides: Side of a layer -> channel of the root at every position, −1 for none.
+        modules: The layers.
+    """
+    pairs = [together, *(_held_together(modules[at], at[1], found) for at, found in sides.items())]
+    units = _components(width, np.concatenate(pairs))
+    while True:
+        more = [_whole_slices(np.where(s >= 0, units[s], -1), s) for s in splits]
+        if not sum(map(len, more)):
+            return units
+        pairs += more
+        units = _components(width, np.concatenate(pairs))
+
+
+def _components(width: int, pairs: Indices) -> Indices:
+    """Return the connected component of every channel, numbered by first channels."""
+    parent = list(range(width))
+
+    def find(channel: int) -> int:
+        while parent[channel] != channel:
+            parent[channel] = parent[parent[channel]]
+            channel = parent[channel]
+        return channel
+
+    for one, other in np.unique(pairs, axis=0).tolist():
+        first, second = find(one), find(other)
+        parent[max(first, second)] = min(first, second)
+    roots = np.array([find(channel) for channel in range(width)])
+    return np.unique(roots, return_inverse=True)[1].astype(np.int64)
+
+
+def _held_together(module: nn.Module, side: Side, channels: Indices) -> Indices:
+    """Return [n, 2] channels of the root that share a place in the parts of a layer."""
+    axes = axes_of(module)
+    none = np.zeros((0, 2), dtype=np.int64)
+    if axes is None:
+        return none
+    tie = axes.out_tie if side == "out" else 1
+    parts = axes.out_parts if side == "out" else axes.in_parts
+    positions = np.flatnonzero(channels >= 0)
+    place = positions % (axes.channels(module, side) // parts) // tie
+    if not len(place) or np.bincount(place).max() == 1:
+        return none
+    order = np.argsort(place, kind="stable")
+    same = np.flatnonzero(np.diff(place[order]) == 0)
+    held = channels[positions[order]]
+    found: Indices = np.stack([held[same], held[same + 1]], axis=1)
+    different: Indices = found[found[:, 0] != found[:, 1]]
+    return different
+
+
+def _whole_slices(units: Labels, channels: Labels) -> Indices:
+    """Return pairs of channels that make units whole slices along one of several axes.
+
+    The lengths of the axes are numbers in the code of the model, all but one. Where units are
+    finer than any slice, slices along the longest axis are units, which fixes the shorter ones.
+    """
+    for axis in np.argsort([-length for length in units.shape], kind="stable"):
+        rows = np.moveaxis(units, axis, 0).reshape(units.shape[axis], -1)
+        if (rows == rows[:, :1]).all():
+            return np.zeros((0, 2), dtype=np.int64)
+    longest = int(np.argmax(units.shape))
+    rows = np.moveaxis(channels, longest, 0).reshape(units.shape[longest], -1)
+    first = np.broadcast_to(rows[:, :1], rows.shape)
+    pairs = np.stack([first.ravel(), rows.ravel()], axis=1)
+    held: Indices = pairs[(pairs >= 0).all(1)]
+    return held
+
+
+def positions_of(units: Indices, channels: Indices) -> tuple[Indices, Indices]:
+    """Return ([n] units, [n] positions) that hold a channel of the root, by unit and position."""
+    positions = np.flatnonzero(channels >= 0)
+    owners = units[channels[positions]]
+    order = np.argsort(owners, kind="stable")
+    return owners[order], positions[order]
+
+
+def runs_of(positions: Tensor, axes: LayerAxes, side: Side) -> tuple[int, ...]:
+    """Return the lengths of the runs of positions of a unit, finest where units disagree."""
+    if not positions.numel():
+        return ()
+    parts = axes.out_parts if side == "out" else axes.in_parts
+    per_part = positions.shape[1] // parts
+    breaks = (positions.diff(dim=1) != 1).any(0)
+    breaks |= torch.arange(1, positions.shape[1]) % per_part == 0 if parts > 1 else breaks
+    ends = [*(breaks.nonzero().squeeze(1) + 1).tolist(), positions.shape[1]]
+    return tuple(stop - start for start, stop in zip([0, *ends], ends, strict=False))
+
+
+def kinds_of_units(
+    count: int, sides: Mapping[LayerSide, tuple[Indices, Indices]]
+) -> Iterable[Indices]:
+    """Give the units apart that hold different numbers of positions, as two halves used unequally.
+
+    Args:
+        count: Number of units.
+        sides: Side of a layer -> units and their positions, see `positions_of`.
+    """
+    counts = np.stack([np.bincount(units, minlength=count) for units, _ in sides.values()], axis=1)
+    kinds = np.unique(counts, axis=0, return_inverse=True)[1].reshape(-1)
+    for kind in dict.fromkeys(kinds.tolist()):
+        yield np.flatnonzero(kinds == kind)

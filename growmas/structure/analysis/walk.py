@@ -1,0 +1,181 @@
+"""The walk from the channels of one layer to everything that moves with them.
+
+Every channel of the layer it starts from has a number. The walk carries the numbers along the
+links of the flow, in both directions, and writes down at every side of every layer which number
+has arrived at which position. In the network of `flow`, from the two channels of `a`:
+
+    a, out      0 1                    the start
+    Relu        0 1                    down, one by one
+    View        0 1                    down, one by one
+    b, in       0 0 0 0 1 1 1 1        down, to the columns
+
+Where a second number arrives at a position that has one, the two channels belong together, and
+the position keeps the first: a walk from two layers that are added up, `a(x) + c(x)`, finds the
+rows of `c` going up from the sum, and numbers that meet become one unit. Each position is
+written once, so the walk ends on every graph, and its time grows with the number of positions.
+
+The first obstacle ends it: channels that reach the output of the network, or an operation that
+they cannot be followed through, hold all others that they belong to.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from growmas.structure.analysis.flow import Flow
+from growmas.structure.analysis.labels import IndexMapping, Indices, Labels
+from growmas.structure.analysis.links import Node, UnwrappedParameter
+from growmas.structure.layers.axes import Side
+from growmas.structure.units.plan import AT_THE_OUTPUT
+
+NodeSide = tuple[Node, Side]
+
+
+@dataclass(frozen=True)
+class Walk:
+    """What moves when all output channels of a layer do.
+
+    Attributes:
+        reached: (node, side) -> for every position the channel of the root that has arrived
+            there, −1 for none; the root comes first. What keeps channels apart has only "out".
+        together: [n, 2] channels of the root that belong together.
+        splits: Channels of the root along the axes that a reshape makes of one.
+        obstacle: Why they cannot move, or nothing.
+        heads: True if the channels take part in attention.
+    """
+
+    reached: Mapping[NodeSide, Indices]
+    together: Indices
+    splits: tuple[Labels, ...]
+    obstacle: str
+    heads: bool
+
+    def layers(self) -> dict[tuple[nn.Module, Side], Indices]:
+        """Return the layers among what was reached."""
+        return {
+            (node.module, side): found
+            for (node, side), found in self.reached.items()
+            if isinstance(node.module, nn.Module)
+        }
+
+
+class Walker:
+    """Walks over the flow of a network."""
+
+    def __init__(self, flow: Flow, ends: set[Node | None], two_sided: Mapping[Node, bool]) -> None:
+        """Prepare walks.
+
+        Args:
+            flow: The links.
+            ends: Nodes that give outputs of the network.
+            two_sided: Node -> True for a layer that makes new channels of those it reads.
+        """
+        self._flow = flow
+        self._ends = ends
+        self._two_sided = two_sided
+
+    def walk(self, root: Node, width: int) -> Walk:
+        """Follow the output channels of `root` to everything that moves with them."""
+        start = np.arange(width, dtype=np.int64)
+        reached: dict[NodeSide, Indices] = {}
+        together: list[Indices] = []
+        obstacle = ""
+        stack: list[tuple[Node, Side, Indices, Indices]] = [(root, "out", start, start)]
+        while stack and not obstacle:
+            node, side, positions, numbers = stack.pop()
+            fresh, pairs = _arrive(reached, (node, side), positions, numbers)
+            together.append(pairs)
+            if not len(fresh):
+                continue
+            numbers = reached[node, side][fresh]
+            for neighbour, its_side, mappings, backward, why in self._neighbours(node, side):
+                obstacle = obstacle or why
+                for mapping in mappings:
+                    there, sent = _sent(mapping, fresh, numbers, backward)
+                    stack.append((neighbour, its_side, there, sent))
+        return Walk(
+            reached,
+            np.unique(np.concatenate(together), axis=0),
+            () if obstacle else tuple(self._splits(reached)),
+            obstacle,
+            any(node in self._flow.attention for node, _ in reached),
+        )
+
+    def _splits(self, reached: Mapping[NodeSide, Indices]) -> Iterator[Labels]:
+        for node, labels in self._flow.splits.items():
+            found = reached.get((node, "out"))
+            if found is not None and labels.max() < len(found):
+                yield np.where(labels >= 0, found[labels], -1)
+
+    def _neighbours(
+        self, node: Node, side: Side
+    ) -> Iterator[tuple[Node, Side, tuple[IndexMapping | None, ...], bool, str]]:
+        """Give the neighbours of one side: node, side, mappings, True to go back, obstacle."""
+        two_sided = self._is_two_sided(node)
+        if side == "out" or not two_sided:
+            if node in self._ends:
+                yield node, side, (), False, AT_THE_OUTPUT
+            for following in dict.fromkeys(node.outputs):
+                link = self._flow.link(node, following)
+                its_side: Side = "in" if self._is_two_sided(following) else "out"
+                yield following, its_side, link.mappings, False, link.down
+        if side == "in" or not two_sided:
+            if node in self._flow.bound:
+                yield node, side, (), True, self._flow.bound[node]
+            for given in dict.fromkeys([*node.inputs, *self._flow.unwrapped.get(node, ())]):
+                link = self._flow.link(given, node)
+                yield given, "out", link.mappings, True, link.up
+
+    def _is_two_sided(self, node: Node) -> bool:
+        return self._two_sided.get(node, False) and node not in self._flow.passed
+
+
+def _arrive(
+    reached: dict[NodeSide, Indices], at: NodeSide, positions: Indices, numbers: Indices
+) -> tuple[Indices, Indices]:
+    """Write numbers down where they arrive.
+
+    Returns:
+        The positions that had none before, and the pairs of numbers that met at a position.
+    """
+    size = int(positions.max(initial=-1)) + 1
+    known = reached.get(at)
+    if known is None or len(known) < size:
+        longer = np.full(size, -1, dtype=np.int64)
+        if known is not None:
+            longer[: len(known)] = known
+        known = reached[at] = longer
+    is_new = known[positions] < 0
+    fresh = np.unique(positions[is_new])
+    known[positions[is_new][::-1]] = numbers[is_new][::-1]  # of several, the first stays
+    held = known[positions]
+    differ = held != numbers
+    pairs = np.unique(np.stack([held[differ], numbers[differ]], axis=1), axis=0)
+    return fresh, pairs
+
+
+def _sent(
+    mapping: IndexMapping | None, fresh: Indices, numbers: Indices, backward: bool
+) -> tuple[Indices, Indices]:
+    """Return the positions at the other end of a link, and the numbers that arrive there."""
+    if mapping is None:
+        return fresh, numbers
+    here, there = mapping.inputs, mapping.outputs
+    if backward:
+        here, there = there, here
+    size = max(int(fresh.max()), int(here.max(initial=0))) + 1
+    sending = np.full(size, -1, dtype=np.int64)
+    sending[fresh] = numbers
+    found = sending[here]
+    return there[found >= 0], found[found >= 0]
+
+
+def parameters_reached(walk: Walk) -> dict[UnwrappedParameter, Indices]:
+    """Return the parameters used outside layers that a walk has reached."""
+    return {
+        node: found
+        for (node, _), found in walk.reached.items()
+        if isinstance(node, UnwrappedParameter)
+    }
