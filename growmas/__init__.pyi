@@ -25,6 +25,7 @@ from growmas.errors import (
     ImportanceError as ImportanceError,
     PenaltyError as PenaltyError,
     PlanError as PlanError,
+    PolicyError as PolicyError,
     RunError as RunError,
     ShiftError as ShiftError,
     SurgeryError as SurgeryError,

@@ -29,6 +29,10 @@ class PlanError(GrowmasError):
     """A plan names unknown groups or units, or no longer fits the network."""
 
 
+class PolicyError(GrowmasError, TypeError):
+    """A policy class that sets no valid `moments`, or has no `propose`."""
+
+
 class SurgeryError(GrowmasError):
     """An edit could not be applied; the network is exactly as it was before."""
 

@@ -12,7 +12,7 @@ from growmas.lazy import stub_imports
 
 PROMISED = {
     *("mas_importance", "hebbian_importance", "MAS", "HardProtection"),
-    *("Structure", "Plan", "Initialisation", "Newborns", "Lineage", "Split"),
+    *("Structure", "Plan", "Initialisation", "Newborns", "Lineage", "SplitUnits", "Split"),
     *("StructuralManager", "GrowPolicy", "PrunePolicy", "Policy", "Situation", "Budget"),
     *("TopologyTracker", "TopologyHistory", "PlateauDetector", "TaskFreeLearner"),
     *("GaussianContext", "RandomFilters", "save", "load"),

@@ -20,19 +20,20 @@ HEADING = "## Which network, which units"
 INTRODUCTION = f"""\
 {HEADING}
 
-First small networks of our own (`experiments/surgery_table/networks.py`), one for each kind of
-wiring, then models of Hugging Face `transformers`, small and with random weights. Every group was
-really grown by one unit and, where it says so, pruned by one, and `apply` verified both: growing
-left the output as it was (the tests hold it to 2e-6 of the largest output), pruning made it that of
-the same model with the unit silenced. Layers that repeat are one row: `*` stands for their numbers.
-A group that is refused has the reason beside it; `structure.fixed` says the same.
+The table lists small networks of our own (`experiments/surgery_table/networks.py`), one for each
+kind of wiring, and then models of Hugging Face `transformers`, small and with random weights.
+Every group was actually grown by one unit and, where the table says so, pruned by one, and
+`apply` verified both: after growing, the output was unchanged (the tests allow 2e-6 of the
+largest output); after pruning, it was that of the same model with the unit silenced. Layers that
+repeat share a row: `*` stands for their numbers. If a group is refused, its row has the reason,
+as `structure.fixed` gives it.
 
-The width of a pre-norm transformer, what its embeddings give, grows by the rule of LEMON
-(arXiv 2310.07999): fresh rows are the mean of the others before a LayerNorm and zero before an
-RMSNorm, gains and epsilons of the norms are rescaled, and with the gains Ω and anchors. It cannot
-shrink, and a view of a task before the growth is refused, because the norms take in every unit
-there is. T5 gives its width out as `encoder_last_hidden_state`; a structure made with
-`forward=lambda model, inputs: model(**inputs).logits` grows it too.
+The width of a pre-norm transformer, that is of its embeddings, grows by the rule of LEMON (arXiv
+2310.07999): fresh rows are the mean of the others before a LayerNorm and zero before an RMSNorm;
+the gains and epsilons of the norms are rescaled, and so are Ω and the anchors of the gains. This
+width cannot shrink, and a view of a task before the growth is refused, because the norms take in
+all existing units. T5 returns its residual stream as `encoder_last_hidden_state`, so its width is
+fixed; a structure made with `forward=lambda model, inputs: model(**inputs).logits` can grow it.
 
 Made by `python experiments/surgery_table/make_table.py`."""
 

@@ -1,4 +1,9 @@
-"""Which task an input is like, when nobody says so, and the answers of the views of those tasks."""
+"""Contexts, which name the task of an unlabelled input, and the answers of the views of tasks.
+
+A `Context` scores tasks: by Gaussians of the inputs (`GaussianContext`), or by the confidence of
+the views (`EntropyContext`, `EnergyContext`). `answer_by_context` lets each sample be answered by
+the view of its task; `combine_views` weights the answers of all views.
+"""
 
 from growmas.contexts.answering import (
     Answer,

@@ -1,40 +1,55 @@
-"""Features of images that nobody has to learn: fixed random convolutions."""
+"""Random filters: image features from fixed random convolutions, without training."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from growmas.contexts.settings import check_settings, is_whole
 from growmas.errors import DataError
 
 
 class RandomFilters:
-    """Images -> rectified responses of random filters, averaged over neighbourhoods.
+    """Turn images into rectified responses of random filters, averaged over neighbourhoods.
 
-    What `GaussianContext(extract=...)` takes for images [N, channels, height, width]: F = filters
-    × places features each, where a place is `pool` × `pool` pixels, rounded up at the border.
-    Filters sum to nothing, so that even brightness is not seen. Random filters of one layer keep
-    much of what trained ones do (Jarrett et al., ICCV 2009), and Gaussians of such features tell
-    digits apart better than Gaussians of pixels.
+    Made for `GaussianContext(extract=...)` on images [N, channels, height, width]. Each image
+    gives F = filters × neighbourhoods features; a neighbourhood is `pool` × `pool` pixels, and
+    the ones at the border may be smaller. The entries of a filter sum to 0, so that uniform
+    brightness has no effect. One layer of random filters is nearly as useful as a trained one
+    (Jarrett et al., ICCV 2009), and Gaussians of such features separate digits better than
+    Gaussians of pixels.
 
     >>> RandomFilters(filters=4)(torch.rand(2, 1, 28, 28)).shape
     torch.Size([2, 196])
 
     Args:
-        filters: Their number.
-        size: Pixels of a side of a filter, an odd number.
-        pool: Pixels of a side of a neighbourhood.
-        seed: Of the filters.
+        filters: Number of filters.
+        size: Side of a filter in pixels, an odd number.
+        pool: Side of a neighbourhood in pixels.
+        seed: Seed of the random filters.
+
+    Raises:
+        ContextError: A setting is not a whole number in its range; every one is listed.
     """
 
     def __init__(self, filters: int = 32, *, size: int = 5, pool: int = 4, seed: int = 0) -> None:
+        check_settings(
+            filters=(filters, is_whole(filters, 1), "a whole number >= 1"),
+            size=(size, is_whole(size, 1) and size % 2 == 1, "an odd whole number >= 1"),
+            pool=(pool, is_whole(pool, 1), "a whole number >= 1"),
+            seed=(seed, is_whole(seed, 0), "a whole number >= 0"),
+        )
         self.filters = filters
         self.size = size
         self.pool = pool
         self.seed = seed
         self._kernels: Tensor | None = None
 
+    def __repr__(self) -> str:
+        settings = f"size={self.size}, pool={self.pool}, seed={self.seed}"
+        return f"{type(self).__name__}({self.filters}, {settings})"
+
     def __call__(self, images: Tensor) -> Tensor:
-        """Features [N, F], float32.
+        """Return the features of images, [N, F] float32.
 
         Raises:
             DataError: The inputs are not images of floating-point numbers.
@@ -51,7 +66,7 @@ class RandomFilters:
         return pooled.flatten(1)
 
     def _of(self, channels: int) -> Tensor:
-        """The filters [filters, channels, size, size], each without its mean and of length 1."""
+        """Return the filters [filters, channels, size, size], each of mean 0 and norm 1."""
         if self._kernels is None or self._kernels.shape[1] != channels:
             generator = torch.Generator().manual_seed(self.seed)
             drawn = torch.randn(self.filters, channels, self.size, self.size, generator=generator)

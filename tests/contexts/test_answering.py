@@ -173,7 +173,7 @@ def test_refusals(structure: Structure) -> None:
             gm.answer_by_view(
                 structure, torch.tensor([0, 0]), inputs, forward=lambda *_, bad=bad: bad
             )
-    with pytest.raises(ContextError, match="no task at position 3: the views are of 3"):
+    with pytest.raises(ContextError, match="no task at position 3: there are views of 3"):
         gm.combine_views(torch.zeros(2, 4), gm.view_answers(structure, inputs, forward=head))
     for scores in (torch.zeros(2), torch.zeros(2, 0)):
         with pytest.raises(ContextError, match=r"log-probabilities of tasks \[N, T\], got"):
@@ -182,7 +182,7 @@ def test_refusals(structure: Structure) -> None:
         gm.answer_by_view(structure, torch.tensor([7, -2]), inputs)
     with pytest.raises(PlanError, match="no task 'elsewhere'"):
         gm.answer_by_view(structure, torch.tensor([0, 0]), inputs, tasks=["elsewhere"])
-    with pytest.raises(ContextError, match="the inputs cannot be cut into samples"):
+    with pytest.raises(ContextError, match="the inputs cannot be divided into samples"):
         gm.answer_by_view(structure, torch.tensor([0, 0]), (inputs, inputs[:1]))
     with pytest.raises(ContextError, match=r"view of task 'task 1' does not take .* the shape"):
         gm.answer_by_view(structure, torch.tensor([1, 1]), torch.randn(2, 5), forward=head)
@@ -211,5 +211,5 @@ def test_experts_multiply_the_classes_of_each_view(structure: Structure) -> None
 def test_experts_of_other_classes_are_refused(structure: Structure) -> None:
     inputs = torch.randn(5, 6)
     answers = gm.view_answers(structure, inputs, forward=head)
-    with pytest.raises(ContextError, match=r"of task 1 what its view says, \[5, 3\], got \[5, 2\]"):
+    with pytest.raises(ContextError, match=r"for task 1 as its view does, \[5, 3\], got \[5, 2\]"):
         gm.combine_views(torch.zeros(5, 3), answers, experts=lambda task: torch.zeros(5, 2))

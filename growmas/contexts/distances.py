@@ -1,4 +1,4 @@
-"""How far known inputs lie from what was learnt, as counts: no sample is stored."""
+"""A histogram of the distances of known inputs; no sample is stored."""
 
 import math
 
@@ -10,11 +10,11 @@ LEAST = 1e-3
 RATIO = 1.01
 
 
-class Distances:
-    """A histogram of squared distances per dimension, its cells 1% wide.
+class DistanceHistogram:
+    """A histogram of squared distances per dimension, with cells 1% wide.
 
-    Cell i holds distances from LEAST · RATIO^i on, up to the next; the first and the last hold
-    what lies beyond 0.001 and 26 too (a Gaussian's own samples lie around 1).
+    Cell i counts distances from LEAST · RATIO^i up to the next cell; the first cell also counts
+    all below 0.001 and the last all above 26 (the samples of a Gaussian lie around 1).
 
     Attributes:
         counts: int64 [CELLS], on the CPU.
@@ -25,7 +25,7 @@ class Distances:
 
     @property
     def total(self) -> int:
-        """Distances counted."""
+        """Number of distances counted."""
         return int(self.counts.sum())
 
     def add(self, distances: Tensor) -> None:
@@ -33,10 +33,11 @@ class Distances:
         self.counts += torch.bincount(_cells(distances).cpu(), minlength=CELLS)
 
     def nearer(self, distances: Tensor) -> Tensor:
-        """Share of known inputs that lie nearer, [N] in 0 … n/(n+1) for n counted distances.
+        """Return the share of known inputs that lie nearer, [N].
 
-        Distances in one cell count as equal. One minus this is a conformal p-value (Vovk et al.
-        2005): a known input reaches q with a probability of at most 1 − q.
+        It lies in 0 … n/(n+1) for n counted distances; distances in one cell count as equal. One
+        minus the share is a conformal p-value (Vovk et al. 2005): a known input reaches a share
+        of q with probability 1 − q at most.
         """
         below = self.counts.cumsum(0) - self.counts
         cells = _cells(distances)
@@ -44,5 +45,6 @@ class Distances:
 
 
 def _cells(distances: Tensor) -> Tensor:
+    """Return the cell of each distance, int64 [N]."""
     steps = (distances / LEAST).clamp(min=1.0).log() / math.log(RATIO)
     return steps.clamp(max=CELLS - 1).long()

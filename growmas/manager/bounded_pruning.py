@@ -1,45 +1,46 @@
-"""Pruning as far as a measured cost allows."""
+"""Bounded pruning: as many units as a measured cost allows."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from growmas.errors import PlanError
-from growmas.manager.checks import check_number
+from growmas.manager.checks import check_number, check_word
 from growmas.manager.plans import cause_of, merged
-from growmas.manager.prune import Pruning, saliencies
+from growmas.manager.pruning import Pruning, saliencies
 from growmas.manager.situation import Situation, data_of
 from growmas.structure import Plan
 from growmas.structure.inspection.dry_run import Baseline, measure_with_plan, outputs_on
 
 Unit = tuple[str, int]
 
-MEASURES = ("output", "metrics")
+Measure = Literal["output", "metrics"]
+"""The quantity on which the cost of a plan is measured."""
 
 
 @dataclass(frozen=True)
 class PruneWithin(Pruning):
-    """The least salient units of all groups, as many as a measured cost allows.
+    """Remove the least salient units of all groups, as many as a measured cost allows.
 
     Units are ranked by saliency over their group's mean. For n of them the plan is carried out
-    on the network, reconstructed, measured, and taken back; the largest n within the bound is
-    found by bisection in about log2(candidates) trials. What is proposed was measured, so the
-    bound holds whether or not the cost grows with n; if it does not, a larger n may exist.
+    on the network, reconstructed, measured, and undone; the largest n within the bound is found
+    by bisection in about log2(candidates) measurements. The plan that is proposed was measured,
+    so the bound holds even where the cost does not grow with n; then a larger n may exist.
 
-    The cost is measured together with what earlier policies plan on the same occasion.
+    The plans of earlier policies on the same occasion are part of every measurement.
 
     Attributes:
         bound: Largest cost, >= 0. Of "output": mean |f'(x) − f(x)| over mean |f(x)| on the
             occasion's batches. Of "metrics": the largest drop of any metric.
         measure: "output", on the batches of the task alone; or "metrics", functions of the model
-            given to `end_task`, say the held-out accuracy of every head.
-        most: Largest share of a group that may go at once, 0 < most < 1; the others are those of
-            `Pruning`.
+            given to `end_task`, such as the held-out accuracy of every head.
+        most: Largest share of a group that may be removed at once, 0 < most < 1; the other
+            settings are those of `Pruning`.
     """
 
     bound: float
-    measure: Literal["output", "metrics"] = "output"
+    measure: Measure = "output"
     most: float = 0.5
 
     def __post_init__(self) -> None:
@@ -47,16 +48,14 @@ class PruneWithin(Pruning):
         super().__post_init__()
         check_number("bound", self.bound, "a finite number >= 0", lambda x: 0 <= x < math.inf)
         check_number("most", self.most, "0 < most < 1", lambda x: 0 < x < 1)
-        if self.measure not in MEASURES:
-            known = " or ".join(map(repr, MEASURES))
-            raise PlanError(f"measure={self.measure!r}: expected {known}")
+        check_word("measure", self.measure, get_args(Measure))
 
     def propose(self, situation: Situation) -> Plan:
-        """The plan for the task just learnt.
+        """Return the plan for the task just learnt.
 
         Raises:
-            PlanError: There are no batches, or no metrics, to measure on, or a metric is no
-                number.
+            PlanError: There are no batches, or no metrics, to measure on, or a metric does not
+                return a number.
         """
         cost = _Cost(self, situation)
         units = self._ranked(situation)
@@ -79,7 +78,10 @@ class PruneWithin(Pruning):
         return Plan(prune=_plan(units[:low]).prune, reason=reason, cause=cause)
 
     def _ranked(self, situation: Situation) -> list[Unit]:
-        """Units that may go, the least salient of all groups first."""
+        """Return the units that may be removed, the least salient of all groups first.
+
+        Ties are broken by group name, then by id.
+        """
         ranked: list[tuple[float, Unit]] = []
         for group, saliency in saliencies(situation, self.criterion, self.protected):
             mean = float(saliency.mean())
@@ -91,7 +93,7 @@ class PruneWithin(Pruning):
 
 
 class _Cost:
-    """What removing units costs, measured."""
+    """Measures what removing units costs."""
 
     def __init__(self, policy: PruneWithin, situation: Situation) -> None:
         why = f"measures its cost on {policy.measure}"
@@ -110,7 +112,7 @@ class _Cost:
         self._before = self._judge.outcome().metrics
 
     def of(self, plan: Plan) -> float:
-        """The cost of a plan, with what is planned already; infinite where it is not a number."""
+        """Return the cost of a plan on top of what is planned; infinite where it is NaN."""
         here = self._situation
         source = here.statistics if self._reconstruct else None
         outcome = measure_with_plan(
@@ -125,6 +127,7 @@ class _Cost:
 
 
 def _plan(units: Sequence[Unit]) -> Plan:
+    """Return the plan that removes these units."""
     prune: dict[str, list[int]] = {}
     for name, unit in units:
         prune.setdefault(name, []).append(unit)

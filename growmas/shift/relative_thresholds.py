@@ -1,4 +1,4 @@
-"""The scale-free rule: a loss measured in units of its own past."""
+"""Relative thresholds, which measure a loss in units of its own past."""
 
 import math
 from collections import deque
@@ -9,37 +9,48 @@ from typing import Any
 from growmas.shift.event import ShiftEvent
 
 FEWEST = 10
-"""Losses that a reference needs before anything is compared with it."""
+"""Smallest number of losses in a reference."""
 
 CLIP = 2.5
-"""Most that one loss can count for: a single outlier must not be a peak."""
+"""Largest contribution of one loss, so that a single outlier is not a peak."""
 
 SLACK = 0.5
-"""What a loss must rise by, in units of the scale, to count at all."""
+"""Rise of a loss, in units of the scale, below which it does not count."""
 
 FALLS = 5
-"""How many of the last falls are remembered."""
+"""Number of the last falls that are remembered."""
 
 
-class RelativeRule:
-    """Peaks by a cumulative sum over a robust reference; plateaus by what has stopped falling.
+class RelativeThresholds:
+    """Peaks by a cumulative sum over a robust reference; plateaus where the loss no longer falls.
 
-    The reference R are the `reference` losses before the last `window`, since the last peak. With
-    m its median, the *fall* f is what the loss has fallen by: from the mean of the first window
-    after the last peak to m, but at least the median of the last five falls. A loss x rises by
+    The reference R is the `reference` losses before the last `window` ones, since the last peak.
+    Let m be its median. The *fall* f is the amount by which the loss has fallen, from the mean of
+    the first window after the last peak to m, but at least the median of the last five falls. A
+    loss x rises by
 
         z = min(CLIP, (x − m) / s),  s = max(max R − m, rise · f),
 
-    that is in units of the largest rise in the reference or of a share of the fall, whichever is
-    more: noise makes the first large, and where a loss is all but 0 the second keeps bursts from
-    counting. A peak is where the evidence S ← max(0, S + z − SLACK) exceeds a threshold (a
-    one-sided CUSUM, Page 1954): two losses 1.85 scales above the median, say, or six at 1. Its
-    onset is where S left 0.
+    that is, in units of the largest rise in the reference or of a share of the fall, whichever is
+    larger: noise increases the first, and for a loss near 0 the second keeps bursts from counting.
+    A peak is reported where the evidence S ← max(0, S + z − SLACK) exceeds a threshold (a
+    one-sided CUSUM, Page 1954), for instance after two losses 1.85 scales above the median, or
+    six losses 1 scale above it. Its onset is the step at which S left 0.
 
-    A plateau: armed, the mean of the last window is below that of the window before by no more
-    than flat · f, and its standard deviation is at most spread · f. It disarms, a peak arms again.
+    A plateau is reported if the detector is armed, the mean of the last window is below that of
+    the window before by at most flat · f, and its standard deviation is at most spread · f. A
+    plateau disarms the detector and a peak arms it again.
 
-    All of it is equivariant: losses times a constant, or plus one, give the same events.
+    The rule is equivariant: losses multiplied by a constant, or increased by one, give the same
+    events.
+
+    Args:
+        window: Number of recent losses.
+        reference: Number of losses before them.
+        rise: Share of the fall.
+        evidence: Threshold on S.
+        flat: Share of the fall by which a plateau may still fall.
+        spread: Largest standard deviation of a plateau, as a share of the fall.
     """
 
     def __init__(
@@ -66,7 +77,13 @@ class RelativeRule:
         self._onset = 0
 
     def update(self, loss: float, step: int, *, quiet: bool = False) -> ShiftEvent | None:
-        """What the losses say, this one included."""
+        """Take the loss into account, and return an event if there is one.
+
+        Args:
+            loss: The next loss.
+            step: Its step.
+            quiet: True to record the loss without judging it.
+        """
         held = list(self._losses)
         compared = held[: max(0, len(held) - self._window)][-self._reference :]
         enough = len(compared) >= FEWEST and not quiet
@@ -81,6 +98,7 @@ class RelativeRule:
         return None
 
     def _peak(self, loss: float, step: int, compared: Sequence[float]) -> ShiftEvent | None:
+        """Add the loss to the evidence, and return a peak if it exceeds the threshold."""
         middle = median(compared)
         fall = self._fall(middle)
         scale = max(max(compared) - middle, self._rise * fall)
@@ -106,6 +124,7 @@ class RelativeRule:
         return event
 
     def _plateau(self, step: int) -> ShiftEvent | None:
+        """Return a plateau if the last window has neither fallen nor varied much."""
         held = list(self._losses)
         last, before = held[-self._window :], held[-2 * self._window : -self._window]
         mean, earlier, fall = _mean(last), _mean(before), self._fall(median(last))
@@ -124,12 +143,12 @@ class RelativeRule:
         )
 
     def _fall(self, level: float, *, alone: bool = False) -> float:
-        """By how much the loss has fallen to `level`, or falls as a rule."""
+        """Return the fall to `level`, at least the median of the last falls unless `alone`."""
         since = 0.0 if self._start is None else max(0.0, self._start - level)
         return since if alone or not self._falls else max(since, median(self._falls))
 
     def state(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return everything remembered, as JSON values."""
         return {
             "losses": list(self._losses),
             "falls": list(self._falls),
@@ -140,7 +159,7 @@ class RelativeRule:
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave."""
+        """Load what `state` returned."""
         self._losses = deque(state["losses"], maxlen=self._reference + self._window)
         self._falls = deque(state["falls"], maxlen=FALLS)
         self._armed, self._start = state["armed"], state["start"]
@@ -148,4 +167,5 @@ class RelativeRule:
 
 
 def _mean(losses: Sequence[float] | deque[float]) -> float:
+    """Return the mean, summed exactly."""
     return math.fsum(losses) / len(losses)

@@ -1,4 +1,4 @@
-"""The penalty's gradient on a CPU, by portions of the parameters that a cache holds."""
+"""Chunks of the parameters that fit a CPU cache, by which the penalty's gradient is computed."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,29 +7,29 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-PORTION = 2**18
-"""Most entries of a portion, for each thread: 1 MiB in float32."""
+CHUNK = 2**18
+"""Largest number of entries of a chunk for each thread: 1 MiB in float32."""
 
 SMALL = 2**14
-"""Parameters of at most so many entries share portions: calls cost more than what they do."""
+"""Largest parameter that shares a chunk with others: below it, a call costs more than its work."""
 
 Cut = tuple[tuple[int, ...], slice | None]
-"""Numbers of parameters, and which entries of the one; None where all of them are meant."""
+"""Numbers of parameters; and for a single one the slice of its entries, None for all of them."""
 
 
 @dataclass(frozen=True, eq=False)
-class Portion:
+class Chunk:
     """Some entries of a large parameter, or all of one or of several small ones.
 
     Attributes:
-        numbers: Which parameters.
-        entries: Which of the parameter's entries, flattened; None for all, in their own shape.
-        omegas: Ω of them, by parameter.
-        omega: The same end to end; a copy where there are several.
-        anchor: θ* end to end, alike.
-        deltas: Room for θ − θ*, by parameter.
-        delta: The same room end to end; portions share it.
-        value: Where Σ Ω (θ − θ*)² is left.
+        numbers: Numbers of the parameters.
+        entries: Slice of the flattened entries of the parameter; None for all, in their own shape.
+        omegas: Ω of the entries, one tensor per parameter.
+        omega: The same in one flat tensor; a copy if there are several parameters.
+        anchor: θ* of the entries in one flat tensor, also a copy if there are several.
+        deltas: Workspace for θ − θ*, one view per parameter.
+        delta: The same workspace as one flat tensor; all chunks share it.
+        value: 0-d tensor that receives Σ Ω (θ − θ*)².
     """
 
     numbers: tuple[int, ...]
@@ -44,9 +44,9 @@ class Portion:
     def add_gradient_(
         self, parameters: list[Tensor], gradients: list[Tensor | None], factor: float
     ) -> None:
-        """`gradient += factor · Ω (θ − θ*)` where there is one; leaves Σ Ω (θ − θ*)² in `value`.
+        """Add factor · Ω (θ − θ*) to each gradient; leave Σ Ω (θ − θ*)² in `value`.
 
-        Each entry is read once from memory, and then from the cache.
+        Each entry is read from memory once, then from the cache.
         """
         thetas = [self._own(parameters[n]) for n in self.numbers]
         if len(thetas) == 1:
@@ -67,25 +67,27 @@ class Portion:
         torch.dot(self.delta, self.omega, out=self.value)
 
     def _own(self, tensor: Tensor) -> Tensor:
+        """Return the entries of this chunk."""
         return tensor if self.entries is None else tensor.view(-1)[self.entries]
 
 
 @dataclass(frozen=True, eq=False)
-class Portions:
-    """Everything, portion by portion.
+class Chunks:
+    """All entries of all parameters, chunk by chunk.
 
     Attributes:
-        portions: The portions.
-        values: Where each leaves its share of the penalty.
-        cut: Numbers of the parameters that are cut up: only while they are contiguous.
+        chunks: The chunks.
+        values: [chunks] the share of the penalty of each.
+        cut: Numbers of the parameters that are divided over several chunks; they must stay
+            contiguous.
     """
 
-    portions: tuple[Portion, ...]
+    chunks: tuple[Chunk, ...]
     values: Tensor
     cut: tuple[int, ...]
 
     def fit(self, parameters: list[Tensor], gradients: list[Tensor | None]) -> bool:
-        """Whether what is cut up is laid out in order."""
+        """Return True if divided parameters and their gradients are contiguous."""
         return all(
             parameters[n].is_contiguous() and ((g := gradients[n]) is None or g.is_contiguous())
             for n in self.cut
@@ -94,36 +96,40 @@ class Portions:
     def add_gradient_(
         self, parameters: list[Tensor], gradients: list[Tensor | None], factor: float
     ) -> Tensor:
-        """`gradient += factor · Ω (θ − θ*)` where there is one; Σ Ω (θ − θ*)² of everything."""
-        for portion in self.portions:
-            portion.add_gradient_(parameters, gradients, factor)
+        """Add factor · Ω (θ − θ*) to each gradient; return Σ Ω (θ − θ*)² of all entries."""
+        for chunk in self.chunks:
+            chunk.add_gradient_(parameters, gradients, factor)
         return self.values.sum()
 
 
-def divide(omegas: list[Tensor], anchors: list[Tensor]) -> Portions:
-    """The portions of parameters with these Ω and θ*, all contiguous, of one device and dtype."""
+def divide(omegas: list[Tensor], anchors: list[Tensor]) -> Chunks:
+    """Return the chunks of parameters with these Ω and θ*.
+
+    All tensors must be contiguous and of one device and dtype.
+    """
     cuts = list(_cuts([omega.numel() for omega in omegas]))
     sizes = [_size(omegas, cut) for cut in cuts]
-    room, values = omegas[0].new_empty(max(sizes, default=0)), omegas[0].new_zeros(len(cuts))
-    portions = []
+    workspace, values = omegas[0].new_empty(max(sizes, default=0)), omegas[0].new_zeros(len(cuts))
+    chunks = []
     for (numbers, entries), size, value in zip(cuts, sizes, values, strict=True):
         own = [_flat(omegas[n], entries) for n in numbers]
         start = [_flat(anchors[n], entries) for n in numbers]
-        deltas = torch.split(room[:size], [len(omega) for omega in own])
+        deltas = torch.split(workspace[:size], [len(omega) for omega in own])
         shaped = [omegas[n] for n in numbers] if entries is None else own
-        portions.append(
-            Portion(
-                numbers, entries, shaped, _end_to_end(own), _end_to_end(start),
-                [d.view_as(o) for d, o in zip(deltas, shaped, strict=True)], room[:size], value,
+        chunks.append(
+            Chunk(
+                numbers, entries, shaped, _joined(own), _joined(start),
+                [d.view_as(o) for d, o in zip(deltas, shaped, strict=True)],
+                workspace[:size], value,
             )
         )  # fmt: skip
     cut = dict.fromkeys(numbers[0] for numbers, entries in cuts if entries is not None)
-    return Portions(tuple(portions), values, tuple(cut))
+    return Chunks(tuple(chunks), values, tuple(cut))
 
 
 def _cuts(sizes: list[int]) -> Iterator[Cut]:
-    """Large parameters are cut, small ones stand together; empty ones are left out."""
-    most = PORTION * torch.get_num_threads()
+    """Divide large parameters, put small ones together, and leave out empty ones."""
+    most = CHUNK * torch.get_num_threads()
     shared: list[int] = []
     for number, size in enumerate(sizes):
         if size > most:
@@ -141,13 +147,16 @@ def _cuts(sizes: list[int]) -> Iterator[Cut]:
 
 
 def _size(omegas: list[Tensor], cut: Cut) -> int:
+    """Return the number of entries of a chunk."""
     numbers, entries = cut
     return sum(len(_flat(omegas[n], entries)) for n in numbers)
 
 
 def _flat(tensor: Tensor, entries: slice | None) -> Tensor:
+    """Return these entries of a tensor, flattened."""
     return tensor.view(-1) if entries is None else tensor.view(-1)[entries]
 
 
-def _end_to_end(pieces: list[Tensor]) -> Tensor:
+def _joined(pieces: list[Tensor]) -> Tensor:
+    """Return flat tensors as one; a single one is not copied."""
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)

@@ -1,4 +1,4 @@
-"""The rule as published: absolute thresholds on mean and variance of a window of losses."""
+"""Absolute thresholds on the mean and variance of a window of losses, as published."""
 
 import math
 from collections import deque
@@ -8,13 +8,19 @@ from typing import Any
 from growmas.shift.event import ShiftEvent
 
 
-class AbsoluteRule:
-    """Task-free MAS, Aljundi et al., CVPR 2019, §3.
+class AbsoluteThresholds:
+    """Plateaus and peaks as in task-free MAS, Aljundi et al., CVPR 2019, §3.
 
-    A plateau: the window is full (which the released code does not ask, so that its first loss,
-    with a variance of 0, counts as a plateau once it is low), armed, its mean below one threshold
-    and its variance (population) below another. It disarms; a peak arms again: the mean is above
-    that of the last plateau by more than its standard deviation.
+    A plateau is reported if the detector is armed, the window is full, its mean is below one
+    threshold and its variance (population) below another. (The released code does not require a
+    full window, so that its first loss, with a variance of 0, counts as a plateau if it is low.)
+    A plateau disarms the detector and a peak arms it again. A peak is reported if the mean is
+    above that of the last plateau by more than the standard deviation of that plateau.
+
+    Args:
+        window: Number of losses.
+        mean_threshold: The mean of a plateau is below it.
+        variance_threshold: The variance of a plateau is below it.
     """
 
     def __init__(self, window: int, mean_threshold: float, variance_threshold: float) -> None:
@@ -25,7 +31,13 @@ class AbsoluteRule:
         self._plateau: tuple[float, float] | None = None  # mean and deviation; None while armed
 
     def update(self, loss: float, step: int, *, quiet: bool = False) -> ShiftEvent | None:
-        """What the window says once it holds the loss."""
+        """Add the loss to the window, and return an event if there is one.
+
+        Args:
+            loss: The next loss.
+            step: Its step.
+            quiet: True to record the loss without judging it.
+        """
         self._losses.append(loss)
         if quiet or len(self._losses) < self._window:
             return None
@@ -47,6 +59,7 @@ class AbsoluteRule:
         )
 
     def _plateau_at(self, step: int, mean: float, variance: float) -> ShiftEvent | None:
+        """Return a plateau if mean and variance are below their thresholds."""
         if not (mean < self._mean and variance < self._variance):
             return None
         self._plateau = (mean, math.sqrt(variance))
@@ -61,12 +74,12 @@ class AbsoluteRule:
         )
 
     def state(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return everything remembered, as JSON values."""
         plateau = None if self._plateau is None else list(self._plateau)
         return {"losses": list(self._losses), "plateau": plateau}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state` gave."""
+        """Load what `state` returned."""
         self._losses = deque(state["losses"], maxlen=self._window)
         plateau = state["plateau"]
         self._plateau = None if plateau is None else (plateau[0], plateau[1])

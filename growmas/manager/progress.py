@@ -1,4 +1,4 @@
-"""What a manager remembers from one occasion to the next."""
+"""The progress of a manager through tasks and steps, which gives units their age."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,19 +7,19 @@ from growmas.errors import DataError
 from growmas.structure import Edit, Structure
 
 
-class Memory:
-    """Counts steps, and notes at which of them units are born; follows every edit.
+class Progress:
+    """Counts steps, and records at which of them units are born; follows every edit.
 
     Attributes:
-        open: Whether a task has begun and not ended.
-        reached: The losses that the trials of tasks reached, after what was grown for them.
-        steps: How many steps and tasks have ended.
+        open: True between the beginning and the end of a task.
+        reached: The losses that the trials of tasks reached, after the growth for each.
+        steps: Number of steps and tasks that have ended.
         births: Group name -> {unit: step of its birth}, for living units born since the start.
-        substitutes: Group name -> living units that were born in the place of others.
+        substitutes: Group name -> ids of the living units that replaced others.
     """
 
     def __init__(self, *, open: bool) -> None:
-        """Begin to count."""
+        """Start counting at 0."""
         self.open = open
         self.reached: tuple[float, ...] = ()
         self.steps = 0
@@ -27,7 +27,7 @@ class Memory:
         self.substitutes: dict[str, frozenset[int]] = {}
 
     def follow(self, edit: Edit) -> None:
-        """Note the newborn and forget the dead."""
+        """Record the newborn units and forget the removed ones."""
         births = {name: dict(units) for name, units in self.births.items()}
         for name, units in edit.born.items():
             births.setdefault(name, {}).update(dict.fromkeys(units, self.steps))
@@ -43,10 +43,10 @@ class Memory:
         }
 
     def ages(self, structure: Structure, task: int | None) -> dict[str, tuple[int, ...]]:
-        """Group name -> [U] ages.
+        """Return the ages of units: group name -> [U].
 
         Args:
-            structure: The units.
+            structure: The network.
             task: Index of the task from which to count back; None counts steps.
         """
         if task is not None:
@@ -57,7 +57,7 @@ class Memory:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return everything as JSON values."""
         births = {n: [[u, s] for u, s in units.items()] for n, units in self.births.items()}
         return {
             "open": self.open,
@@ -68,10 +68,10 @@ class Memory:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave.
+        """Load a state that `state_dict` returned.
 
         Raises:
-            DataError: Something is missing; nothing is taken over then.
+            DataError: Something is missing; nothing is loaded then.
         """
         missing = sorted(self.state_dict().keys() - state.keys() - {"substitutes"})
         if missing:
@@ -79,6 +79,6 @@ class Memory:
         births = {n: {int(u): int(s) for u, s in units} for n, units in state["births"].items()}
         self.open, self.steps, self.births = bool(state["open"]), int(state["steps"]), births
         self.reached = tuple(float(loss) for loss in state["reached"])
-        # states of before substitutes were told from other newborns have none
+        # states saved by versions that did not record substitutes lack them
         substitutes = state.get("substitutes", {})
         self.substitutes = {n: frozenset(map(int, units)) for n, units in substitutes.items()}
