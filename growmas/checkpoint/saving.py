@@ -17,11 +17,11 @@ from growmas.checkpoint.fitting import (
     module_kinds,
     optimizer_kind,
 )
-from growmas.checkpoint.rollback import all_or_nothing
 from growmas.contexts import Context
 from growmas.errors import CheckpointError, GrowmasError
 from growmas.manager import StructuralManager
 from growmas.penalty import MAS, HardProtection
+from growmas.rollback import restored_on_error
 from growmas.structure import Structure
 from growmas.structure.analysis.tracing import StructureForward
 
@@ -133,7 +133,7 @@ def load(
         if wanted is not None and state.get(name) is None:
             raise CheckpointError(f"{path} holds no {name}: save it with {name}=")
     with _fitting(path), ExitStack() as undo:
-        undo.enter_context(all_or_nothing(model, optimizer))
+        undo.enter_context(restored_on_error(model, *([] if optimizer is None else [optimizer])))
         structure = Structure(model, example_inputs, forward=forward)
         load_model_state(state, structure, optimizer)
         mas = None

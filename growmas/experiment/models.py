@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from growmas.config import Experiment, MLPConfig, ModelConfig
 from growmas.data import Stream, TaskFreeStream
+from growmas.experiment.limits import check_memory
 from growmas.experiment.randomness import derived_seed, random_generator
 from growmas.models import MLP, ConvNet, MultiHead, SeparateNetworks
 from growmas.structure import Structure
@@ -57,9 +59,21 @@ def build_structure(
         experiment: With the model, the method, the device and the seed.
         stream: Tells the shape of inputs and heads.
         heads: Number of heads of the size of the stream's first; None for the stream's own heads.
+
+    Raises:
+        RunError: The model does not fit into memory.
     """
     sizes = stream.head_sizes if heads is None else (stream.head_sizes[0],) * heads
-    build = build_separate if experiment.method.kind == "separate" else build_model
+    separate = experiment.method.kind == "separate"
+
+    def sketch() -> nn.Module:
+        if separate:
+            parts = [_build(experiment.model, stream.input_shape, [size]) for size in sizes]
+            return SeparateNetworks(parts)
+        return _build(experiment.model, stream.input_shape, sizes)
+
+    check_memory(sketch, experiment.device)
+    build = build_separate if separate else build_model
     seed = derived_seed(experiment.seed, "model")
     model = build(experiment.model, stream.input_shape, sizes, seed=seed)
     examples = stream.tasks[0].train.inputs[:EXAMPLES].to(experiment.device)

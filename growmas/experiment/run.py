@@ -7,6 +7,7 @@ import torch
 
 from growmas.config import Experiment, TaskFreeConfig
 from growmas.errors import RunError
+from growmas.experiment.limits import check_device, check_threads
 from growmas.experiment.observer import Observer, tell
 from growmas.experiment.session import session
 from growmas.experiment.task_aware import run_task_aware
@@ -53,17 +54,11 @@ def run_experiment(
             tell(observer, f"{folder.path} does not exist yet: the run begins")
     else:
         folder.check_new(overwrite=overwrite)
-    _check_device(experiment.device)
+    check_threads(experiment.threads)
+    check_device(experiment.device)
     torch.set_num_threads(experiment.threads)
     learn = run_task_free if isinstance(experiment.stream, TaskFreeConfig) else run_task_aware
     with session(experiment, folder, resume=resume, observer=observer) as run:
         if not resume:
             folder.check_new(overwrite=overwrite or folder.is_empty)  # it may have begun meanwhile
         return learn(run, resume=resume)
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise RunError(f"device {device!r} cannot be used here: {error}") from error

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +24,7 @@ from growmas.history.importance import (
     pack_shares,
     summed,
 )
+from growmas.history.schema import BUSY_TIMEOUT
 from growmas.history.store import Store, Topology
 from growmas.history.validation import check_frozen, finite_metrics
 
@@ -58,6 +59,7 @@ class TopologyTracker(Closeable):
         path: The file to write; folders above it are created.
         overwrite: Replace an existing history.
         meta: Facts to keep with the file, such as the id of a run.
+        timeout: Seconds to wait while another process holds the file.
 
     Raises:
         HistoryError: If `path` exists and `overwrite` is False, or if it is not a history.
@@ -72,10 +74,11 @@ class TopologyTracker(Closeable):
         *,
         overwrite: bool = False,
         meta: Mapping[str, str] | None = None,
+        timeout: float = BUSY_TIMEOUT,
     ) -> None:
         self._structure = structure
         self._meta = dict(meta or {})
-        self._store = Store.create(Path(path), overwrite=overwrite)
+        self._store = Store.create(Path(path), overwrite=overwrite, timeout=timeout)
         self._start(self._write_first_units)
 
     @classmethod
@@ -210,6 +213,14 @@ class TopologyTracker(Closeable):
     def last_event(self) -> int:
         """Number of the last event written; 0 before the first. `resume` can rewind to it."""
         return self._store.last_event()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Return a context in which everything is written when it ends, or nothing if it raises.
+
+        Raises:
+            HistoryError: The file cannot be written, or another process holds it too long.
+        """
+        return self._store.transaction()
 
     @property
     def meta(self) -> Mapping[str, str]:

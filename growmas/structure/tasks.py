@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from growmas.errors import PlanError
+from growmas.rollback import restored_on_error
 from growmas.structure.queries import StructureQueries
 from growmas.structure.surgery.heads import head_of, narrowed
 from growmas.structure.surgery.state import check_is_state, resize, structure_state
@@ -55,6 +57,23 @@ class StructureTasks(StructureQueries):
     def viewed(self) -> bool:
         """True while a view is held, during which nothing may be changed."""
         return bool(self._views)
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """Functions that are called with every edit, see `subscribe`."""
+        return tuple(self._listeners)
+
+    @contextmanager
+    def restored_on_error(self) -> Iterator[None]:
+        """Keep other threads from changing the network; after an exception, restore it.
+
+        Restored are the model with its tensors, the units, tasks and stored norms, and the random
+        numbers of torch and of the structure.
+        """
+        generators = [torch.default_generator, getattr(self, "generator", None)]
+        parts = (each for each in generators if each is not None)
+        with self._views.changing, restored_on_error(*parts, self.model, self, self._norms):
+            yield
 
     def subscribe(
         self, listener: Listener, *, begun: Callable[[str], None] | None = None
