@@ -9,6 +9,7 @@ import typer
 
 from growmas.cli.printed import printed
 from growmas.errors import GrowmasError
+from growmas.visible import visible
 
 if TYPE_CHECKING:
     from growmas.cli.output import Output
@@ -359,7 +360,7 @@ def _show_warning(
     from rich.console import Console  # not at the top: printing help does not need it
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"warning: {message}", markup=False)
+    console.print(f"warning: {visible(str(message))}", markup=False)
 
 
 def _fail(message: str, *, code: int = 2) -> None:
@@ -367,6 +368,6 @@ def _fail(message: str, *, code: int = 2) -> None:
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(
-        f"error: {message}", markup=False, style="bold red" if console.is_terminal else ""
+        f"error: {visible(message)}", markup=False, style="bold red" if console.is_terminal else ""
     )
     raise SystemExit(code)

@@ -40,7 +40,7 @@ class StructureTasks(StructureQueries):
             SurgeryError: A view is held.
         """
         self._views.check_none()
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or not _encodes(name):
             raise PlanError(f"task {name!r}: expected a name, such as 'digits 4/5'")
         if name in self._tasks:
             raise PlanError(f"task {name!r} was begun before; give every task a name of its own")
@@ -220,3 +220,12 @@ class StructureTasks(StructureQueries):
 
 def _sorted(units: Mapping[str, set[int]]) -> dict[str, list[int]]:
     return {name: sorted(ids) for name, ids in units.items() if ids}
+
+
+def _encodes(name: str) -> bool:
+    """Return False for a text with lone surrogates, which no file can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
