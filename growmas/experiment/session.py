@@ -195,5 +195,11 @@ def session(
                 run.ended(error)
             else:
                 folder.leave_nothing()
+            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+                run.folder.check_held()
+                raise RunError(
+                    f"the run {folder.path} could not be written: {error.strerror or error}; make "
+                    "room there, or name another place with --out"
+                ) from error
             raise
         run.ended(None)
