@@ -24,7 +24,7 @@ The table lists small networks of our own (`experiments/surgery_table/networks.p
 kind of wiring, and then models of Hugging Face `transformers`, small and with random weights.
 Every group was actually grown by one unit and, where the table says so, pruned by one, and
 `apply` verified both: after growing, the output was unchanged (the tests allow 2e-6 of the
-largest output); after pruning, it was that of the same model with the unit silenced. Layers that
+largest output); after pruning, it was that of the same model with the unit masked. Layers that
 repeat share a row: `*` stands for their numbers. If a group is refused, its row has the reason,
 as `structure.fixed` gives it.
 
