@@ -64,7 +64,7 @@ def mutated(content: bytes, draw: random.Random) -> bytes:
 
 
 def restructured(content: bytes, draw: random.Random) -> bytes:
-    """Return a JSON text, or lines of it, with one value changed for another; else mutated bytes."""
+    """Return a JSON text, or lines of it, with one value changed; else mutated bytes."""
     try:
         text = content.decode()
         lines = text.splitlines() if "\n{" in text else [text]

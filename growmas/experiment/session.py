@@ -179,6 +179,18 @@ class _Due:
         return self._seconds is not None and time.monotonic() - self._time >= self._seconds
 
 
+def _blame_directory(folder: RunDirectory, error: Exception) -> None:
+    """Say of an error that the directory was moved or deleted, if that is the cause.
+
+    Raises:
+        RunError: The directory is gone.
+    """
+    try:
+        folder.check_held()
+    except RunError as gone:
+        raise gone from error
+
+
 @contextmanager
 def session(
     experiment: Experiment, folder: RunDirectory, *, resume: bool, observer: Observer | None
@@ -195,8 +207,9 @@ def session(
                 run.ended(error)
             else:
                 folder.leave_nothing()
+            if isinstance(error, OSError | GrowmasError) and run.begun:
+                _blame_directory(folder, error)
             if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-                run.folder.check_held()
                 raise RunError(
                     f"the run {folder.path} could not be written: {error.strerror or error}; make "
                     "room there, or name another place with --out"
