@@ -35,6 +35,7 @@ ROOMS = (
     {"reconstruction", "initialisation"},
     {"surgery"},
     {"inspection"},
+    {"selection"},
     {"queries"},
     {"tasks"},
     {"structure"},

@@ -64,11 +64,31 @@ def run(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a run that exists.")] = False,
     resume: Annotated[bool, typer.Option(help="Continue a run that was stopped.")] = False,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option("--import", help="A folder of modules that the config names as targets."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, and show what would run.")
+    ] = False,
 ) -> None:
-    """Run an experiment and write its run directory."""
+    """Run an experiment and write its run directory; growmas keys lists what a config may hold."""
+    if dry_run:
+        from growmas.cli.rehearsing import rehearse
+
+        rehearse(config, overrides or [], imports=imports or [])
+        return
     from growmas.cli.running import run_config
 
-    run_config(config, overrides or [], out=out, root=RUNS, overwrite=overwrite, resume=resume)
+    run_config(
+        config,
+        overrides or [],
+        out=out,
+        root=RUNS,
+        overwrite=overwrite,
+        resume=resume,
+        imports=imports or [],
+    )
 
 
 @app.command(no_args_is_help=True)
@@ -107,6 +127,24 @@ def configs(
     from growmas.cli import configs as bundled
 
     bundled.print_config(name, output) if name else bundled.list_configs(output)
+
+
+@app.command()
+@printed
+def keys(
+    prefix: Annotated[
+        str | None, typer.Argument(help="Only keys that begin so, such as stream.source.")
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print a JSON Schema for editors instead.")
+    ] = False,
+    *,
+    output: "Output",
+) -> None:
+    """List every key of a config: type, range, default and meaning."""
+    from growmas.cli.keys import list_keys, print_schema
+
+    print_schema() if schema else list_keys(prefix or "", output)
 
 
 @app.command(no_args_is_help=True)
@@ -239,6 +277,10 @@ def compare(
 def export(
     run: Run,
     graph: Annotated[str | None, typer.Option(help="architecture or lineage.")] = None,
+    network: Annotated[
+        bool,
+        typer.Option("--network", help="The network itself, checked, for use without growmas."),
+    ] = False,
     table: Annotated[
         str | None,
         typer.Option(help="units, importance, metrics, events, layers or sizes."),
@@ -247,19 +289,28 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help="json, graphml, dot or mermaid for a graph; csv or parquet for a table; "
+            help="json, graphml, dot or mermaid for a graph; csv or parquet for a table; pt2, "
+            "onnx or safetensors for a network; "
             "by default what the name of the file ends in, else json or csv.",
         ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="The architecture as of this task: its name or number.")
+        str | None,
+        typer.Option(help="The architecture or network as of this task: its name or number."),
     ] = None,
     group: Annotated[str | None, typer.Option(help="The lineage of this group alone.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The file; printed by default.")
     ] = None,
 ) -> None:
-    """Write a graph or a table of a run for other tools."""
+    """Write the network, a graph or a table of a run for other tools."""
+    if network:
+        from growmas.cli.exporting import refuse
+        from growmas.cli.network import export as export_network
+
+        refuse("--network", {"--graph": graph, "--table": table, "--group": group})
+        export_network(run, RUNS, format=format, task=task, out=out)
+        return
     from growmas.cli import exporting
 
     exporting.export(

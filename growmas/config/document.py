@@ -10,16 +10,10 @@ import yaml
 
 from growmas.config.bundled import bundled_names
 from growmas.config.formatting import KeyPath, dotted, show
+from growmas.config.origins import Origin
 from growmas.config.yaml_loader import Loader, fault
 from growmas.errors import ConfigError
 from growmas.suggestion import closest
-
-
-class Origin(NamedTuple):
-    """Place of a value; origins sort in reading order, overrides last."""
-
-    order: float
-    label: str
 
 
 class Mistake(NamedTuple):

@@ -1,10 +1,11 @@
 """Methods of learning: the records of ``method`` and of its parts."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from growmas.config.contexts import ContextKind
 from growmas.config.record import Record
 
 _NORMALIZE = "mean, max, or null"
@@ -112,39 +113,6 @@ class BudgetConfig(Record):
     units: int | None = Field(None, ge=1, description=_LIMIT)
 
 
-class GaussianContextConfig(Record):
-    """Gaussians of the inputs tell tasks apart."""
-
-    kind: Literal["gaussian"] = Field(description="gaussian")
-    per: Literal["task", "class"] = Field("task", description="task or class")
-    features: Literal["inputs", "filters"] = Field(
-        "inputs", description="inputs, or filters: random convolutions of images"
-    )
-    dimensions: int = Field(100, ge=1, description="a whole number of dimensions, at least 1")
-    shrinkage: float = Field(0.1, ge=0, le=1, description="a number in 0 … 1")
-    combine: Literal["none", "tasks", "classes"] | None = Field(
-        None,
-        description="tasks to weigh all views by their tasks (also null, but on a task-free "
-        "stream), classes to multiply them with the classes' Gaussians as well, or none to take "
-        "the likeliest view",
-    )
-    temperature: float = Field(
-        1.0, gt=0, description="a number above 0; above 1 the classes' Gaussians have less weight"
-    )
-
-
-class EntropyContextConfig(Record):
-    """The view whose answer has the least entropy is used."""
-
-    kind: Literal["entropy"] = Field(description="entropy")
-
-
-class EnergyContextConfig(Record):
-    """The view whose answer has the least energy is used."""
-
-    kind: Literal["energy"] = Field(description="energy")
-
-
 GrowKind = (
     GrowConfig
     | GrowShareConfig
@@ -154,7 +122,6 @@ GrowKind = (
     | OvergrowConfig
 )
 PruneKind = PruneConfig | PruneBelowConfig | PruneWithinConfig
-ContextKind = GaussianContextConfig | EntropyContextConfig | EnergyContextConfig
 
 _Grow = Annotated[GrowKind | None, BeforeValidator(_kind_of("fixed"))]
 _Prune = Annotated[PruneKind | None, BeforeValidator(_kind_of("ratio"))]
@@ -263,8 +230,24 @@ class GaussianConfig(Record):
     shrinkage: float = Field(0.1, ge=0, le=1, description="a number in 0 … 1")
 
 
+class PythonMethodConfig(Record):
+    """Method of one's own: a subclass of growmas.Method."""
+
+    kind: Literal["python"] = Field(description="python")
+    target: str = Field(
+        pattern=r"^[\w.]+:[\w.]+$", description='a class "module:name", such as "mymethod:ER"'
+    )
+    args: dict[str, Any] = Field({}, description="a mapping of its keyword arguments")
+
+
 MethodConfig = (
-    FinetuneConfig | MASConfig | GrowmasConfig | SeparateConfig | JointConfig | GaussianConfig
+    FinetuneConfig
+    | MASConfig
+    | GrowmasConfig
+    | SeparateConfig
+    | JointConfig
+    | GaussianConfig
+    | PythonMethodConfig
 )
 
 ANSWER_BY_TASK = ("growmas", "separate")

@@ -1,14 +1,12 @@
 """The Gaussian context: tasks separated by the mean and covariance of their inputs."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from growmas.contexts.components import owners, task_answers
 from growmas.contexts.context import (
-    UNKNOWN,
     Answers,
     Context,
     TaskKey,
@@ -19,12 +17,13 @@ from growmas.contexts.context import (
 )
 from growmas.contexts.density import Component
 from growmas.contexts.distances import DistanceHistogram
+from growmas.contexts.freezing import adopt_extract, extract_state
 from growmas.contexts.mixture import Mixture
+from growmas.contexts.network_features import NetworkFeatures
+from growmas.contexts.outliers import check_measurable, share_nearer, without_outliers
 from growmas.contexts.projection import Extract, Projection
 from growmas.contexts.settings import (
-    check_labels,
     check_settings,
-    check_threshold,
     is_number,
     is_whole,
     threshold_setting,
@@ -71,7 +70,7 @@ class GaussianContext(Context):
         *,
         shrinkage: float = 0.1,
         seed: int = 0,
-        extract: Extract | None = None,
+        extract: Extract | nn.Module | None = None,
         threshold: float | None = None,
     ) -> None:
         """Prepare for the first task.
@@ -82,8 +81,9 @@ class GaussianContext(Context):
             per: A Gaussian for each "task", or for each "class" of each task.
             shrinkage: s in 0 … 1. At 0 every component needs more samples than dimensions.
             seed: Seed of the projection; contexts that are to be merged need the same seed.
-            extract: Inputs -> features [N, F]; None flattens the inputs, which must then be one
-                tensor. If it uses a network that continues to learn, old statistics become stale.
+            extract: Inputs -> features [N, F], such as `RandomFilters`, or a frozen network; None
+                flattens the inputs, which must then be one tensor. If it uses a network that
+                continues to learn, old statistics become stale.
             threshold: Between 0 and 1: inputs are `UNKNOWN` where their `novelty` reaches it,
                 which happens to known inputs with probability 1 − threshold once `calibrate` was
                 called. 0.99 is a good value. None: never.
@@ -109,6 +109,8 @@ class GaussianContext(Context):
         )
         self.threshold = threshold
         self._per = per
+        if isinstance(extract, nn.Module):
+            extract = NetworkFeatures(extract)
         self._projection = Projection(features, seed, extract)
         self._mixture = Mixture(shrinkage)
         self._distances = DistanceHistogram()
@@ -153,14 +155,14 @@ class GaussianContext(Context):
         """
         check_task(task)
         features = self._projection.features(inputs)
-        parts = self._parts(features, labels)
+        parts = owners(self._per, task, labels, len(features))
         if not len(features):
             return
         self._projection.fix(features.shape[1])
         rows = self._projection.rows(features)
-        for label, chosen in parts:
+        for component, chosen in parts:
             part = rows[chosen.to(rows.device)]
-            self._mixture.add((task, label), Moments.of(part[None], part.shape[1]))
+            self._mixture.add(component, Moments.of(part[None], part.shape[1]))
 
     def merge(self, other: "GaussianContext") -> None:
         """Add the statistics of another context with the same settings.
@@ -174,6 +176,8 @@ class GaussianContext(Context):
         if not isinstance(other, GaussianContext):
             raise ContextError(f"expected a GaussianContext, got {type(other).__name__}")
         self._check_same(other._settings(), "the other context")
+        extract = self._projection.extract
+        adopt_extract(extract, extract_state(other._projection.extract), "the other context")
         self._projection.adopt(other._projection)
         self._mixture.merge(other._mixture)
         self._distances.counts = self._distances.counts + other._distances.counts
@@ -248,19 +252,7 @@ class GaussianContext(Context):
         """
         fits = is_number(temperature) and temperature > 0
         check_settings(temperature=(temperature, fits, "a finite number > 0"))
-        scores, components = self.class_scores(inputs), self.components
-
-        def answers(position: int) -> Tensor:
-            if not 0 <= position < len(self.tasks):
-                raise ContextError(f"no task at position {position}: there are {len(self.tasks)}")
-            wanted = self.tasks[position]
-            own = [i for i, (task, _) in enumerate(components) if task == wanted]
-            labels = [components[i][1] or 0 for i in own]
-            found = scores.new_full((len(scores), max(labels) + 1), -math.inf)
-            found[:, labels] = (scores[:, own] / temperature).log_softmax(1)
-            return found
-
-        return answers
+        return task_answers(self.class_scores(inputs) / temperature, self.components, self.tasks)
 
     def scores(self, inputs: Any, answers: Answers | None = None) -> Tensor:
         """Return the log-probability of every task, [N, T] float64; `answers` is not used.
@@ -294,17 +286,15 @@ class GaussianContext(Context):
         chosen = likeliest(self._mixture.scores(squared), together=together)
         if self.threshold is None:
             return chosen
-        self._check_threshold(self.threshold)
-        unlike = self._novelty(squared) >= self.threshold
-        if together:
-            unlike = (unlike.sum() * 2 > len(unlike)).expand(len(unlike))
-        return torch.where(unlike, UNKNOWN, chosen)
+        check_measurable(self.threshold, self._distances)
+        return without_outliers(chosen, self._novelty(squared), self.threshold, together=together)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return settings, projection and statistics, on the CPU; `extract` is not included."""
+        """Return settings, projection and statistics, on the CPU, and what `extract` froze."""
         return {
             "kind": type(self).__name__,
             "settings": self._settings(),
+            "extract": extract_state(self._projection.extract),
             "matrix": self._projection.matrix,
             "tasks": list(self.tasks),
             "components": self._mixture.state(),
@@ -320,22 +310,12 @@ class GaussianContext(Context):
         """
         check_kind(self, state, ["settings", "matrix", "tasks", "components", "distances"])
         self._check_same(state["settings"], "the state")
+        if state.get("extract") is not None:  # older states have none
+            adopt_extract(self._projection.extract, state["extract"], "the state")
         self._mixture.restore(state["tasks"], state["components"])
         self._projection.size = state["settings"]["size"]
         self._projection.matrix = state["matrix"]
         self._distances.counts = state["distances"].clone()
-
-    def _parts(self, features: Tensor, labels: Tensor | None) -> list[tuple[int | None, Tensor]]:
-        """Return each label with a mask [N] of its samples."""
-        if self._per == "task":
-            return [(None, torch.ones(len(features), dtype=torch.bool))]
-        if labels is None:
-            raise ContextError(
-                "GaussianContext(per='class') needs labels: update(task, inputs, labels), or "
-                "per='task' for unlabelled data"
-            )
-        check_labels(labels, len(features))
-        return [(label, labels == label) for label in sorted(set(labels.tolist()))]
 
     def _settings(self) -> dict[str, Any]:
         """Return the settings that the statistics depend on."""
@@ -360,17 +340,6 @@ class GaussianContext(Context):
                 "the same size"
             )
 
-    def _check_threshold(self, threshold: float) -> None:
-        """Refuse a threshold out of range, or too fine for the number of calibrated samples."""
-        check_threshold(threshold)
-        total = self._distances.total
-        if total and total / (total + 1) < threshold:
-            raise ContextError(
-                f"threshold={threshold} cannot be measured with {total} calibrated samples, it "
-                f"needs {math.ceil(threshold / (1 - threshold) - 1e-9)}: calibrate with more, or "
-                "lower it"
-            )
-
     def _squared(self, inputs: Any) -> Tensor:
         """Return the squared Mahalanobis distance to every component, [N, M]."""
         check_tasks(self)
@@ -383,11 +352,7 @@ class GaussianContext(Context):
 
     def _novelty(self, squared: Tensor) -> Tensor:
         """Return the novelty of inputs at these squared distances [N, M], [N]."""
-        if self._distances.total:
-            return self._distances.nearer(self._least(squared))
-        half = squared.new_tensor(self._dimensions / 2)
-        share: Tensor = torch.special.gammainc(half, squared.amin(1) / 2)
-        return share
+        return share_nearer(self._distances, squared, self._dimensions)
 
     @property
     def _dimensions(self) -> int:

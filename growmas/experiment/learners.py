@@ -19,6 +19,7 @@ from growmas.config import (
 )
 from growmas.data import Stream
 from growmas.errors import RunError
+from growmas.experiment.blame import blame
 from growmas.experiment.contexts import build_gaussian
 from growmas.experiment.methods import build_method
 from growmas.experiment.models import build_structure
@@ -58,14 +59,16 @@ def build_task_aware(
         load_model_state(state, structure, optimizer)
         if structure.generator is not None and state["growth"] is not None:
             structure.generator.set_state(state["growth"])
-    method = build_method(
-        experiment.method,
-        structure,
-        optimizer=optimizer,
-        stream=stream,
-        batch_size=experiment.training.batch_size,
-        seed=derived_seed(experiment.seed, "context"),
-    )
+    with blame(experiment, "method"):
+        method = build_method(
+            experiment.method,
+            structure,
+            optimizer=optimizer,
+            stream=stream,
+            batch_size=experiment.training.batch_size,
+            seed=derived_seed(experiment.seed, "context"),
+            imports=experiment.imports,
+        )
     learner = TaskAwareLearner(
         method,
         optimizer,

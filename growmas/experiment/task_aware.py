@@ -6,7 +6,13 @@ from growmas.config import ANSWER_BY_TASK
 from growmas.data import own_heads
 from growmas.experiment.learners import build_task_aware, task_aware_state
 from growmas.experiment.observer import TaskDone
-from growmas.experiment.results import accuracy_metrics, first_result, group_widths
+from growmas.experiment.results import (
+    accuracy_metrics,
+    first_result,
+    group_widths,
+    validation_accuracy,
+    with_validation,
+)
 from growmas.experiment.session import Session
 from growmas.experiment.streams import build_stream
 from growmas.history.tracker import TopologyTracker
@@ -34,10 +40,11 @@ def run_task_aware(run: Session, *, resume: bool) -> RunResult:
                 if observer:
                     observer.epoch_done(epoch)
             row = [learner.accuracy(known) for known in stream.tasks[: task.index + 1]]
-            result = _updated(run.result, learner, row)
+            held = validation_accuracy(learner, stream.tasks[: task.index + 1])
+            result = with_validation(_updated(run.result, learner, row), held)
             run.folder.check_held()
             omega = method.mas.omega if method.mas else None
-            tracker.snapshot(metrics=accuracy_metrics(stream, row), omega=omega)
+            tracker.snapshot(metrics=accuracy_metrics(stream, row, held), omega=omega)
             _save(run, learner, tracker, result)
             run.update(result)
             if observer:

@@ -1,6 +1,6 @@
 """Accumulation of importance: measured on one task, then combined with earlier tasks."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from growmas.batches import Forward
 from growmas.errors import PenaltyError
-from growmas.importance import mas_importance
-from growmas.penalty.settings import Accumulate, Normalize
+from growmas.importance import importance_sum
+from growmas.penalty.settings import Accumulate, Normalize, matches
 
 Function = Literal["squared_norm", "vector"] | Callable[[Any], Tensor]
 """The function of the output whose sensitivity is measured, see `mas_importance`."""
@@ -48,26 +48,34 @@ def importance_of(
     forward: Forward | None,
     function: Function,
     estimator: Estimator,
+    exclude: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """Return Ω of every floating-point parameter, on its device and in at least float32.
+    """Return Ω of every parameter that is not excluded, on its device and at least in float32.
 
     Raises:
         PenaltyError: An importance measured before has other names or shapes than the model.
     """
     measured: Mapping[str, Tensor]
+    named = dict(model.named_parameters())
+    parameters = {
+        n: p.detach() for n, p in named.items() if p.is_floating_point() and not matches(n, exclude)
+    }
     if isinstance(data, Mapping):
         measured = data
     elif isinstance(data, Measured):
         measured = data.importance()
     else:
-        measured = mas_importance(
+        total = importance_sum(
             model,
             data,
             forward=forward,
             function=function,
             estimator=estimator,
+            parameters=tuple(parameters),
+            warn=False,  # the memory warns
         )
-    parameters = {n: p.detach() for n, p in model.named_parameters() if p.is_floating_point()}
+        measured = total.importance()
+    measured = {n: omega for n, omega in measured.items() if not matches(n, exclude)}
     wrong = [
         name
         for name in parameters.keys() | measured.keys()

@@ -29,7 +29,6 @@ from growmas.penalty.settings import (
     check_not_negative,
     check_share,
     check_used,
-    matches,
 )
 from growmas.penalty.terms import check_fit
 
@@ -267,9 +266,8 @@ class TaskMemory:
         estimator: Estimator = "exact",
     ) -> dict[str, Tensor]:
         """Return the importance of the parameters not excluded, normalised, as it enters Ω."""
-        measured = importance_of(self.model, batches, forward, function, estimator)
-        free = {n: omega for n, omega in measured.items() if not matches(n, self.exclude)}
-        return normalized(free, self.normalize)
+        measured = importance_of(self.model, batches, forward, function, estimator, self.exclude)
+        return normalized(measured, self.normalize)
 
     def _measure_held(
         self,

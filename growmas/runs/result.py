@@ -35,6 +35,10 @@ class RunResult:
         started: Seconds since the epoch.
         versions: Of growmas and torch.
         run_id: Id of the run; "" for runs of earlier versions.
+        stream_digest: Hash of all samples, labels and their order; "" for runs of earlier versions.
+        imports: Target -> SHA-256 of the file it was imported from.
+        validation: Mean accuracy on held-out training samples of the tasks so far, after each
+            task; empty without `stream.validation`.
     """
 
     name: str
@@ -53,6 +57,9 @@ class RunResult:
     started: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     run_id: str = ""
+    stream_digest: str = ""
+    imports: Mapping[str, str] = field(default_factory=dict)
+    validation: Sequence[float] = ()
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> "RunResult":
@@ -158,4 +165,7 @@ _FITS: Mapping[str, Callable[[object], bool]] = {
     "accuracy": _is_matrix,
     "units": _mapping_of(_is_count),
     "versions": _mapping_of(_is_text),
+    "imports": _mapping_of(_is_text),
+    "stream_digest": _is_text,
+    "validation": lambda value: isinstance(value, list) and all(map(_is_number, value)),
 }

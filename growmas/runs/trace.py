@@ -170,11 +170,12 @@ def read_trace(folder: Path) -> StreamTrace:
         whole = text[: text.rfind("\n") + 1].splitlines()
         head, *lines = (json.loads(line) for line in whole)
         trace = _trace(head, lines)
+        steps = [int(line["step"]) for line in lines]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}): run the experiment again") from error
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
-    missing = _missing(folder, trace, [line["step"] for line in lines])
+    missing = _missing(folder, trace, steps)
     if missing:
         warnings.warn(f"{path}: {missing}", GrowmasWarning, stacklevel=2)
     return replace(trace, missing=missing)

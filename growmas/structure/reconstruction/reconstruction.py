@@ -32,34 +32,22 @@ edit. So errors do not add up through the layers. **From `ActivationStatistics`*
 once to what they saw when the statistics were taken.
 """
 
-import copy
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import networkx as nx
 import torch
 from torch import Tensor
 
-from growmas.batches import Forward, data_that_fits, default_forward
+from growmas.batches import Forward, default_forward
 from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.moments import Moments
-from growmas.preserving import preserving
 from growmas.structure.reconstruction.consumers import Consumer, consumers_of
-from growmas.structure.reconstruction.statistics import (
-    ActivationStatistics,
-    check_finite,
-    recorded,
-    usable,
-)
-from growmas.structure.units.edit import AxisChange, reindexed
+from growmas.structure.reconstruction.fitting import RIDGE as RIDGE, ridged
+from growmas.structure.reconstruction.sequential import Changes, Corrections, SequentialRepair
+from growmas.structure.reconstruction.statistics import ActivationStatistics
+from growmas.structure.units.edit import reindexed
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.structure_like import StructureLike
-
-RIDGE = (1e-5, 0.1)
-"""Coefficients of ρ = first + second × (|K| / R)², with R = samples × positions."""
-
-Changes = Mapping[str, tuple[AxisChange, ...]]
 
 
 class Reconstruction:
@@ -91,9 +79,7 @@ class Reconstruction:
                 "fresh units are computed from rows that reconstruction changes: make it two plans"
             )
         self._model = structure.model
-        self._edges = structure.edges()
-        self._forward = forward or default_forward
-        self._was: dict[str, tuple[Tensor, Tensor]] = {}
+        self._corrections = Corrections()
         shrinking = {name: structure.groups[name] for name in plan.removed}
         self._groups = consumers_of(self._model, shrinking if source is not None else {})
         self._consumers = {each.layer: each for group in self._groups.values() for each in group}
@@ -104,8 +90,14 @@ class Reconstruction:
             source.check_current()
             self._known = source.moments
         elif source is not None and self._consumers:
-            self._batches = list(source) if isinstance(source, Iterator) else source
-            self._before = copy.deepcopy(self._model).eval()
+            self._in_turn = SequentialRepair(
+                self._model,
+                self._consumers,
+                structure.edges(),
+                source,
+                forward or default_forward,
+                keep_statistics=bool(structure.norms),
+            )
 
     def fold(self, changes: Changes) -> dict[str, Tensor]:
         """Refit the consumers of the network after the cut.
@@ -122,7 +114,7 @@ class Reconstruction:
         if not self._consumers:
             return {}
         if self._known is None:
-            refitted = self._fit_in_turn(changes)
+            refitted = self._in_turn.fold(changes, self._corrections)
         else:
             refitted = self._fit_at_once(self._known, changes)
         for name, group in self._groups.items():
@@ -132,14 +124,11 @@ class Reconstruction:
                     f"no sample reached {layers}, which read {name!r}: reconstruct= needs at "
                     "least one batch with one sample that goes through one of them"
                 )
-        tensors = dict(self._model.named_parameters())
-        return {name: tensors[name].detach() - was for name, (_, was) in self._was.items()}
+        return self._corrections.differences()
 
     def undo(self) -> None:
         """Take back what was folded in, exactly."""
-        with torch.no_grad():
-            for tensor, was in self._was.values():
-                tensor.copy_(was)
+        self._corrections.undo()
 
     def _fit_at_once(self, known: Mapping[str, Moments], changes: Changes) -> set[str]:
         """Fit every consumer to what removed units gave it when the statistics were taken."""
@@ -153,52 +142,6 @@ class Reconstruction:
             matrix = matrix.index_fill(2, kept, 0.0)  # W_D
             self._fold(consumer, source, known[name].with_products(matrix), kept)
         return seen
-
-    def _fit_in_turn(self, changes: Changes) -> set[str]:
-        """Fit the consumers one after another to what they gave before the edit."""
-        seen = set()
-        for stage in self._stages():
-            moments = self._missing_moments(stage, changes)
-            check_finite(moments)
-            for name, found in moments.items():
-                source = _source(self._consumers[name], changes)
-                kept = (source >= 0).nonzero().squeeze(1)
-                self._fold(self._consumers[name], source, found, kept)
-                seen.add(name)
-        return seen
-
-    def _stages(self) -> Iterator[list[str]]:
-        """Yield consumers in the order of the forward pass; those of one stage are independent."""
-        graph = nx.DiGraph(self._edges)
-        graph.add_nodes_from(self._consumers)
-        below = {name: nx.descendants(graph, name) for name in self._consumers}
-        left = list(self._consumers)
-        while left:
-            later = set().union(*(below[name] for name in left))
-            # In a cycle (a recurrent network) every consumer is after another: take them together.
-            stage = [name for name in left if name not in later] or left
-            yield stage
-            left = [name for name in left if name not in stage]
-
-    def _missing_moments(self, stage: list[str], changes: Changes) -> dict[str, Moments]:
-        """Return the moments of what each consumer sees now and of what its output misses."""
-        found: dict[str, Moments] = {}
-        now = {name: self._consumers[name].module for name in stage}
-        was = {name: self._before.get_submodule(name) for name in stage}
-        with preserving(self._model), torch.no_grad(), recorded(now) as calls, recorded(was) as old:
-            for batch in usable(self._batches, self._model):
-                with data_that_fits():
-                    self._forward(self._before, batch)
-                self._forward(self._model, batch)
-                for name in stage:
-                    consumer = self._consumers[name]
-                    for (seen, given), (_, wanted) in zip(calls[name], old[name], strict=True):
-                        missing = consumer.outputs(_missing(consumer, given, wanted, changes))
-                        for part in _joint_moments(consumer, seen, missing):
-                            found[name] = found[name] + part if name in found else part
-                    calls[name].clear()
-                    old[name].clear()
-        return found
 
     def _fold(self, consumer: Consumer, source: Tensor, moments: Moments, kept: Tensor) -> None:
         """Add Δ to the kept columns of a consumer, and r̄ − Δᵀ x̄_K to its bias.
@@ -221,9 +164,7 @@ class Reconstruction:
             self._add(f"{consumer.layer}.bias", bias, unexplained.flatten())
 
     def _add(self, name: str, tensor: Tensor, correction: Tensor) -> None:
-        self._was[name] = (tensor, tensor.detach().clone())
-        with torch.no_grad():
-            tensor += correction.to(tensor)
+        self._corrections.write(name, tensor, tensor.detach() + correction.to(tensor))
 
 
 def ridge_solution(moments: Moments, kept: Tensor) -> Tensor:
@@ -235,29 +176,9 @@ def ridge_solution(moments: Moments, kept: Tensor) -> Tensor:
     """
     rows = moments.scatter[:, kept]
     gram, target = rows[..., kept], rows[..., moments.features :]
-    ridge = RIDGE[0] + RIDGE[1] * (len(kept) / moments.count) ** 2
-    level = ridge * gram.diagonal(dim1=1, dim2=2).mean(1)
-    level = torch.where(level > 0, level, 1.0)  # features that are constant
-    identity = torch.eye(len(kept), dtype=gram.dtype, device=gram.device)
-    solution: Tensor = torch.linalg.solve(gram + level[:, None, None] * identity, target)
+    gram = ridged(gram, moments.count)
+    solution: Tensor = torch.linalg.solve(gram, target)
     return solution
-
-
-def _joint_moments(consumer: Consumer, seen: Tensor, missing: Tensor) -> Iterator[Moments]:
-    """Yield the moments of features and targets of one call, chunk by chunk."""
-    start = 0
-    for rows in consumer.rows(seen):
-        stop = start + rows.shape[1]
-        yield Moments.of(torch.cat([rows, missing[:, start:stop]], dim=-1), consumer.features)
-        start = stop
-
-
-def _missing(consumer: Consumer, given: Tensor, old: Tensor, changes: Changes) -> Tensor:
-    """Return the difference of each output channel to what it was; 0 for fresh channels."""
-    axis = given.dim() - consumer.module.weight.dim() + 1
-    others = (c for c in changes[consumer.weight] if c.dim != consumer.dim)
-    along = tuple(replace(change, dim=axis) for change in others)
-    return reindexed(old, along, fresh=given) - given
 
 
 def _source(consumer: Consumer, changes: Changes) -> Tensor:

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from growmas.data import Split, Stream, Task
+from growmas.data import Split, Stream, Task, joined
 from growmas.structure import Structure
 from growmas.training.methods.method import Method
 
@@ -36,6 +36,6 @@ class Joint(Method):
 
 
 def _together(stream: Stream, offsets: list[int]) -> Split:
-    parts = [task.train for task in stream.tasks]
-    labels = [task.train.labels + offsets[task.head] for task in stream.tasks]
-    return Split(torch.cat([part.inputs for part in parts]), torch.cat(labels))
+    return joined(
+        [task.train.relabelled(task.train.labels + offsets[task.head]) for task in stream.tasks]
+    )

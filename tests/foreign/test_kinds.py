@@ -1,0 +1,53 @@
+"""Every kind of network and batch: importance equals the loop, or is refused; nothing changes."""
+
+import pytest
+import reference
+import snapshots
+import torch
+from torch import Tensor, nn
+
+from growmas import GrowmasError, mas_importance
+from tests.foreign.kinds import KINDS, Drawn
+
+EXACT = 1e-10
+
+
+def drawn(name: str, seed: int) -> Drawn:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return KINDS[name]()
+
+
+def loop(name: str, seed: int) -> dict[str, Tensor]:
+    """Ω of the samples one by one, of a network of its own: some networks change when they run."""
+    case = drawn(name, seed)
+    assert case.samples is not None
+    for module in case.model.modules():
+        if hasattr(module, "cache"):
+            module.train()
+    case.model.requires_grad_(True)
+    forward = case.forward or (lambda model, sample: model(sample))
+
+    def fresh(model: nn.Module, sample: object) -> object:
+        for module in model.modules():
+            if hasattr(module, "cache"):
+                module.cache = {}
+        return forward(model, sample)
+
+    return reference.importance(case.model, case.samples, forward=fresh)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("name", KINDS)
+def test_equal_to_the_loop_or_refused(name: str, seed: int) -> None:
+    case = drawn(name, seed)
+    before = snapshots.of_model(case.model)
+    if case.samples is None:
+        with pytest.raises(GrowmasError):
+            mas_importance(case.model, [case.batch], forward=case.forward)
+    else:
+        found = mas_importance(case.model, [case.batch], forward=case.forward)
+        for n, wanted in loop(name, seed).items():
+            error = float((found[n] - wanted).norm())
+            assert error <= EXACT * max(float(wanted.norm()), 1e-6), n
+    assert snapshots.of_model(case.model) == before
