@@ -9,6 +9,7 @@ import typer
 
 from growmas.cli.printed import printed
 from growmas.errors import GrowmasError
+from growmas.visible import visible
 
 if TYPE_CHECKING:
     from growmas.cli.output import Output
@@ -364,11 +365,15 @@ def watch(
 
 
 @app.command()
-def doctor() -> None:
-    """Check the installation, and say how to repair it."""
-    from growmas.cli.doctor import examine
+def doctor(
+    run: Annotated[
+        str | None, typer.Argument(help="Check this run directory instead of the installation.")
+    ] = None,
+) -> None:
+    """Check the installation, or a run, and say how to repair it."""
+    from growmas.cli.doctor import examine, examine_run
 
-    raise typer.Exit(examine())
+    raise typer.Exit(examine() if run is None else examine_run(run, RUNS))
 
 
 def main() -> None:
@@ -379,6 +384,9 @@ def main() -> None:
     except GrowmasError as error:
         _fail(str(error))
     except SystemExit as end:
+        reason = getattr(end, "reason", "")
+        if reason and isinstance(end.code, int):
+            _fail(f"{reason}; the state is saved: --resume continues", code=end.code)
         if end.code == _INTERRUPTED:  # typer has caught it, and prints nothing
             _fail("interrupted; everything reported as done is on disk", code=_INTERRUPTED)
         raise
@@ -403,7 +411,7 @@ def _show_warning(
     from rich.console import Console  # not at the top: printing help does not need it
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"warning: {message}", markup=False)
+    console.print(f"warning: {visible(str(message))}", markup=False)
 
 
 def _fail(message: str, *, code: int = 2) -> None:
@@ -411,6 +419,6 @@ def _fail(message: str, *, code: int = 2) -> None:
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(
-        f"error: {message}", markup=False, style="bold red" if console.is_terminal else ""
+        f"error: {visible(message)}", markup=False, style="bold red" if console.is_terminal else ""
     )
     raise SystemExit(code)

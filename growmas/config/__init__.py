@@ -4,6 +4,7 @@ Nothing here imports torch, so that help and validation start fast.
 """
 
 from growmas.config.bundled import BundledConfig, bundled_config, bundled_configs
+from growmas.config.checkpoints import CheckpointConfig
 from growmas.config.contexts import (
     ContextKind,
     EnergyContextConfig,
@@ -76,6 +77,7 @@ __all__ = [
     "ANSWER_BY_TASK",
     "BudgetConfig",
     "BundledConfig",
+    "CheckpointConfig",
     "ContextKind",
     "ConvNetConfig",
     "CsvConfig",

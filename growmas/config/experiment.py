@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from growmas.config.checkpoints import CheckpointConfig
 from growmas.config.formatting import KeyPath, dotted, listed, show
 from growmas.config.methods import (
     ANSWER_BY_TASK,
@@ -66,6 +67,10 @@ class Experiment(Record):
         "python",
     )
     training: TrainingConfig = Field(description="a mapping with epochs and learning_rate")
+    checkpoint: CheckpointConfig = Field(
+        default_factory=lambda: CheckpointConfig.model_validate({}),
+        description="a mapping such as {every: 5 minutes}",
+    )
     device: str = Field(
         "cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$", description="cpu, mps, cuda or cuda:0"
     )

@@ -139,7 +139,10 @@ class TaskFreeGrowthConfig(Record):
     detector: Literal["relative", "paper"] = Field("relative", description=_DETECTOR)
     window: int | None = Field(None, ge=2, description=_WINDOW)
     contexts: int = Field(
-        16, ge=1, description="a largest number of contexts, at least 1; each has a head"
+        16,
+        ge=1,
+        le=10_000,
+        description="a largest number of contexts, 1 to 10,000; each has a head",
     )
     steps: int = Field(1, ge=1, description=_STEPS)
     recent: int = Field(16, ge=15, description="a number of recent batches to keep, at least 15")

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from growmas.config import (
     ConvNetConfig,
@@ -18,6 +18,7 @@ from growmas.config import (
 from growmas.data import Stream, TaskFreeStream
 from growmas.errors import ConfigError, SurgeryError
 from growmas.experiment.blame import blame
+from growmas.experiment.limits import check_memory
 from growmas.experiment.networks import build_given, is_all_frozen
 from growmas.experiment.randomness import derived_seed, random_generator
 from growmas.models import MLP, ConvNet, MultiHead, ResNet, SeparateNetworks, ViT
@@ -89,8 +90,11 @@ def build_structure(
 
     Raises:
         ConfigError: The model does not fit the inputs; names the file, line and key.
+        RunError: The model does not fit into memory.
     """
     sizes = stream.head_sizes if heads is None else (stream.head_sizes[0],) * heads
+    if isinstance(experiment.model, MLPConfig | ConvNetConfig):
+        _check_size(experiment, stream.input_shape, sizes)
     build = build_separate if experiment.method.kind == "separate" else build_model
     examples = stream.tasks[0].train.take(slice(EXAMPLES))
     with blame(experiment, "model"):
@@ -110,6 +114,23 @@ def build_structure(
             raise SurgeryError(f"the units of the network cannot be found: {error}") from error
     _fix_frozen(structure)
     return structure
+
+
+def _check_size(experiment: Experiment, input_shape: Sequence[int], sizes: Sequence[int]) -> None:
+    """Refuse a perceptron or a convolutional network that does not fit into memory."""
+    config = experiment.model
+    separate = experiment.method.kind == "separate"
+
+    def sketch() -> nn.Module:
+        shape = (input_shape[0], *input_shape[1:])
+        if isinstance(config, ConvNetConfig) and len(shape) == 3:
+            return ConvNet((shape[0], shape[1], shape[2]), config.channels, config.hidden, sizes)
+        if isinstance(config, MLPConfig):
+            parts = [MLP(shape, config.hidden, [size]) for size in sizes] if separate else []
+            return nn.ModuleList(parts) if parts else MLP(shape, config.hidden, sizes)
+        return nn.Identity()
+
+    check_memory(sketch, experiment.device)
 
 
 def _fix_frozen(structure: Structure) -> None:

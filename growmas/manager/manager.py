@@ -16,6 +16,7 @@ from growmas.manager.policy_sequence import Decide, Policies, PolicySequence, as
 from growmas.manager.progress import Progress
 from growmas.manager.rollback import rolled_back
 from growmas.manager.situation import Loss, Moment, Situation, Trial
+from growmas.manager.transaction import transactional
 from growmas.manager.trial import trial_loss
 from growmas.penalty import MAS, HardProtection
 from growmas.structure import ActivationStatistics, Edit, Initialisation, Plan, Structure
@@ -134,6 +135,7 @@ class StructuralManager:
             f"{tasks} task{'' if tasks == 1 else 's'} begun)"
         )
 
+    @transactional
     def begin_task(
         self,
         name: str,
@@ -171,6 +173,7 @@ class StructuralManager:
             self._progress.reached = (*self.reached, trial_loss(self.mas, trial))
         return edits
 
+    @transactional
     def end_task(
         self,
         batches: Iterable[Any],
@@ -215,6 +218,7 @@ class StructuralManager:
         self._progress.steps += 1
         return edits
 
+    @transactional
     def step(
         self,
         batches: Iterable[Any] | None = None,
@@ -290,6 +294,18 @@ class StructuralManager:
             given = {"forward": forward, "loss": loss, "trial": trial, "metrics": metrics or {}}
             situation = self._situation(moment, batches, given)
             return tuple(plan for _, plan in self._policies.plans(situation, None))
+
+    @property
+    def changing_parts(self) -> tuple[object, ...]:
+        """Parts that a step changes besides structure and followers."""
+        return (self, self._progress, *self._policies.policies)
+
+    @property
+    def trackers(self) -> tuple[TopologyTracker, ...]:
+        """The histories that a step writes to."""
+        heard = (getattr(listener, "__self__", None) for listener in self.structure.listeners)
+        found = {id(each): each for each in (self._tracker, *heard)}
+        return tuple(each for each in found.values() if isinstance(each, TopologyTracker))
 
     @property
     def reached(self) -> tuple[float, ...]:

@@ -26,6 +26,18 @@ def find_run(name: str, root: Path) -> Path:
     raise _unknown(name, root, METRICS)
 
 
+def find_directory(name: str, root: Path) -> Path:
+    """Return a directory, given by its path or its name below `root`, whatever it holds.
+
+    Raises:
+        RunError: It does not exist.
+    """
+    for folder in (Path(name), root / name):
+        if folder.is_dir():
+            return folder
+    raise _unknown(name, root, METRICS)
+
+
 def find_history(name: str, root: Path) -> Path:
     """Return the history of a run, given by its directory, its name below `root`, or the file.
 

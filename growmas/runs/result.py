@@ -34,6 +34,7 @@ class RunResult:
         context_size: Numbers that the method's context keeps, in addition to the parameters.
         started: Seconds since the epoch.
         versions: Of growmas and torch.
+        run_id: Id of the run; "" for runs of earlier versions.
         stream_digest: Hash of all samples, labels and their order; "" for runs of earlier versions.
         imports: Target -> SHA-256 of the file it was imported from.
         validation: Mean accuracy on held-out training samples of the tasks so far, after each
@@ -55,6 +56,7 @@ class RunResult:
     context_size: int = 0
     started: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    run_id: str = ""
     stream_digest: str = ""
     imports: Mapping[str, str] = field(default_factory=dict)
     validation: Sequence[float] = ()
@@ -155,7 +157,7 @@ def _mapping_of(fits: Callable[[object], bool]) -> Callable[[object], bool]:
 
 
 _FITS: Mapping[str, Callable[[object], bool]] = {
-    **dict.fromkeys(("name", "method", "stream", "scenario", "status"), _is_text),
+    **dict.fromkeys(("name", "method", "stream", "scenario", "status", "run_id"), _is_text),
     **dict.fromkeys(("seed", "parameters", "context_size"), _is_count),
     **dict.fromkeys(("seconds", "cpu_seconds"), _is_number),
     "started": lambda value: value is None or _is_number(value),

@@ -142,15 +142,16 @@ class Structure(StructureTasks):
             reconstruct_forward=reconstruct_forward,
             generator=generator or self.generator,
         )
-        self._views.check_none()
-        self._check(plan)
-        return self._operate(
-            lambda site: edit_units(self, plan, options, site),
-            followers,
-            groups=self._groups,
-            settle=self._settle,
-            verify=verify,
-        )
+        with self._views.changing:
+            self._views.check_none()
+            self._check(plan)
+            return self._operate(
+                lambda site: edit_units(self, plan, options, site),
+                followers,
+                groups=self._groups,
+                settle=self._settle,
+                verify=verify,
+            )
 
     def dry_run(
         self,
@@ -220,18 +221,19 @@ class Structure(StructureTasks):
             PlanError: The layer is not a head, or another argument does not fit.
             SurgeryError: A follower cannot follow, or the verification failed.
         """
-        self._views.check_none()
-        plan = plan_of(layer, classes)
-        start = HeadStart(init, bias, generator or self.generator)
-        head = self._heads.get(layer) or head_of(self.model, layer, self._groups)
-        check_memory(self.model, {layer: head}, plan)
-        return self._operate(
-            lambda site: widen_head(head, plan, start, site),
-            followers,
-            groups={**self._heads, layer: head},
-            settle=self._settle_heads,
-            verify=verify,
-        )
+        with self._views.changing:
+            self._views.check_none()
+            plan = plan_of(layer, classes)
+            start = HeadStart(init, bias, generator or self.generator)
+            head = self._heads.get(layer) or head_of(self.model, layer, self._groups)
+            check_memory(self.model, {layer: head}, plan)
+            return self._operate(
+                lambda site: widen_head(head, plan, start, site),
+                followers,
+                groups={**self._heads, layer: head},
+                settle=self._settle_heads,
+                verify=verify,
+            )
 
     def _operate(
         self,

@@ -150,10 +150,7 @@ class ActivationStatistics:
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain values by layer."""
-        return {
-            name: {"count": held.count, "mean": held.mean, "scatter": held.scatter}
-            for name, held in self.moments.items()
-        }
+        return {name: _packed(held) for name, held in self.moments.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned.
@@ -161,10 +158,7 @@ class ActivationStatistics:
         Raises:
             DataError: The state is of other layers or widths; nothing is restored then.
         """
-        loaded = {
-            name: Moments(int(held["count"]), held["mean"], held["scatter"])
-            for name, held in state.items()
-        }
+        loaded = {name: _unpacked(held) for name, held in state.items()}
         self._check_fit(loaded, "the state")
         self.moments = loaded
 
@@ -211,6 +205,27 @@ def _reindexed(moments: Moments, source: Tensor) -> Moments:
         mean=reindexed(moments.mean, (rows,)),
         scatter=reindexed(moments.scatter, (rows, columns)),
     )
+
+
+def _packed(held: Moments) -> dict[str, Any]:
+    """Return moments with the upper triangle of their scatter, which is symmetric."""
+    features, scatter = held.features, held.scatter
+    if scatter.shape[2] != features or not torch.equal(scatter, scatter.mT):
+        return {"count": held.count, "mean": held.mean, "scatter": scatter}
+    rows, columns = torch.triu_indices(features, features, device=scatter.device)
+    return {"count": held.count, "mean": held.mean, "triangle": scatter[:, rows, columns]}
+
+
+def _unpacked(held: Mapping[str, Any]) -> Moments:
+    if "triangle" not in held:
+        return Moments(int(held["count"]), held["mean"], held["scatter"])
+    mean, triangle = held["mean"], held["triangle"]
+    features = mean.shape[1]
+    rows, columns = torch.triu_indices(features, features, device=triangle.device)
+    scatter = triangle.new_zeros(triangle.shape[0], features, features)
+    scatter[:, rows, columns] = triangle
+    scatter[:, columns, rows] = triangle
+    return Moments(int(held["count"]), mean, scatter)
 
 
 def check_finite(moments: Mapping[str, Moments]) -> None:

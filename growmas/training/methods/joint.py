@@ -20,12 +20,11 @@ class Joint(Method):
         super().__init__(structure)
         sizes = torch.tensor(stream.head_sizes)
         self._heads = torch.arange(len(sizes)).repeat_interleave(sizes)
-        self._lesson: Split | None = _together(stream, (sizes.cumsum(0) - sizes).tolist())
+        self._lesson = _together(stream, (sizes.cumsum(0) - sizes).tolist())
 
     def lesson(self, task: Task) -> Split | None:
-        """Return the samples of all tasks, labelled by the position of their output in all."""
-        lesson, self._lesson = self._lesson, None
-        return lesson
+        """Return the samples of all tasks for the first one, labelled by their output in all."""
+        return None if task.index else self._lesson
 
     def loss(self, inputs: Tensor, labels: Tensor, task: Task) -> Tensor:
         """Return the cross entropy of each sample over the outputs of its own head."""

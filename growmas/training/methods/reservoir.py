@@ -1,5 +1,8 @@
 """Memory of samples of all tasks so far, of fixed size."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -30,6 +33,23 @@ class Reservoir:
 
     def __len__(self) -> int:
         return min(self.seen, self.size)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the samples, their number and the generator, as tensors and JSON values."""
+        return {
+            "seen": self.seen,
+            "generator": self._generator.get_state(),
+            "inputs": self._inputs,
+            "labels": self._labels,
+            "heads": self._heads,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.seen = int(state["seen"])
+        self._generator.set_state(state["generator"])
+        self._inputs, self._labels = state["inputs"], state["labels"]
+        self._heads = state["heads"]
 
     def add(self, inputs: Tensor, labels: Tensor, task: Task) -> None:
         """Offer a batch of a task.
