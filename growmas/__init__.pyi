@@ -95,6 +95,7 @@ from growmas.structure import (
     register_norm as register_norm,
 )
 from growmas.structure.inspection.unit_graph import unit_graph as unit_graph
+from growmas.training.distillation import Distillation as Distillation, distil as distil
 from growmas.training.task_free import (
     TaskFreeLearner as TaskFreeLearner,
     TaskFreeMAS as TaskFreeMAS,
