@@ -53,6 +53,7 @@ from growmas.manager import (
     OvergrowSelect as OvergrowSelect,
     Policy as Policy,
     PruneBelow as PruneBelow,
+    PruneByRedundancy as PruneByRedundancy,
     PrunePolicy as PrunePolicy,
     PruneWithin as PruneWithin,
     ReplaceDead as ReplaceDead,

@@ -10,6 +10,7 @@ from growmas.manager.grow import GrowPolicy
 from growmas.manager.manager import StructuralManager
 from growmas.manager.overgrow import OvergrowSelect
 from growmas.manager.prune import PruneBelow, PrunePolicy
+from growmas.manager.redundancy import PruneByRedundancy
 from growmas.manager.replace import ReplaceDead
 from growmas.manager.situation import Policy, Situation
 
@@ -23,6 +24,7 @@ __all__ = [
     "OvergrowSelect",
     "Policy",
     "PruneBelow",
+    "PruneByRedundancy",
     "PrunePolicy",
     "PruneWithin",
     "ReplaceDead",

@@ -112,9 +112,9 @@ def distil(
     run, losses = forward or default_forward, []
     with preserving(teacher), _training(student), _guarded(chosen, protect):
         for batch in itertools.islice(_cycled(batches, student, generator), steps):
-            with torch.no_grad():
-                wanted = float_tensors(run(teacher, batch))
             with data_that_fits():
+                with torch.no_grad():
+                    wanted = float_tensors(run(teacher, batch))
                 given = float_tensors(run(student, batch))
             _check_outputs(given, wanted)
             value = torch.stack(

@@ -57,17 +57,21 @@ class TwoReaders(nn.Module):
         return self.first(stem), self.second(torch.cat([stem, side], -1))
 
 
+def input_of(net, layer, x):
+    seen = []
+    hook = layer.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    with torch.no_grad():
+        net(x)
+    hook.remove()
+    return seen[0]
+
+
 def twin(structure, name, x, count):
     """Units in the order of removal, and each reader's relative error, by solving anew."""
     group = structure.groups[name]
     readers = []
     for consumer in consumers_of(structure.model, {name: group})[name]:
-        seen = []
-        hook = consumer.module.register_forward_pre_hook(lambda m, a: seen.append(a[0]))
-        with torch.no_grad():
-            structure.model(x)
-        hook.remove()
-        rows = torch.cat(list(consumer.rows(seen[0])), 1)
+        rows = torch.cat(list(consumer.rows(input_of(structure.model, consumer.module, x))), 1)
         weight = consumer.matrix(consumer.module.weight.detach()).clone()
         after = list(structure.model)[-1] if isinstance(structure.model, nn.Sequential) else None
         normal = isinstance(after, nn.BatchNorm1d)
@@ -213,7 +217,7 @@ def test_bad_input_is_refused_in_words():
         (DataError, "NaN", ([x * torch.nan],), {"ratio": 0.5}),
         (DataError, "does not go through", ([x[:, :4]],), {"ratio": 0.5}),
         (PlanError, "one of ratio=", ([x],), {}),
-        (PlanError, "ratio= and flops=", ([x],), {"ratio": 0.5, "flops": 0.5}),
+        (PlanError, "got ratio and flops", ([x],), {"ratio": 0.5, "flops": 0.5}),
         (PlanError, "at least one unit", ([x],), {"ratio": 1.0}),
         (PlanError, "at least one unit", ([x],), {"ratio": -0.1}),
         (PlanError, "from 1 to 8", ([x],), {"widths": {"0": 0}}),
