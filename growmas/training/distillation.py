@@ -57,7 +57,7 @@ def distil(
     temperature: float = 2.0,
     loss: Loss = "kl",
     optimizer: Optimizer | None = None,
-    lr: float = 2e-3,
+    lr: float = 1e-3,
     mas: MAS | None = None,
     protect: HardProtection | None = None,
     forward: Forward | None = None,
