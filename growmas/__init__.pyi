@@ -60,6 +60,7 @@ from growmas.manager import (
     OvergrowSelect as OvergrowSelect,
     Policy as Policy,
     PruneBelow as PruneBelow,
+    PruneByRedundancy as PruneByRedundancy,
     PrunePolicy as PrunePolicy,
     PruneWithin as PruneWithin,
     ReplaceDead as ReplaceDead,
@@ -102,6 +103,7 @@ from growmas.structure import (
     register_norm as register_norm,
 )
 from growmas.structure.inspection.unit_graph import unit_graph as unit_graph
+from growmas.training.distillation import Distillation as Distillation, distil as distil
 from growmas.training.methods import Method as Method, Reservoir as Reservoir
 from growmas.training.task_free import (
     TaskFreeLearner as TaskFreeLearner,

@@ -116,6 +116,50 @@ def sweep(
     raise typer.Exit(code)
 
 
+@app.command(no_args_is_help=True)
+@printed
+def prune(
+    model: Annotated[
+        str, typer.Argument(help="The network: module:name, such as mymodel:Net, or timm:name.")
+    ],
+    data: Annotated[str, typer.Option(help="A built-in source, or an npz file.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="A safetensors file with its trained weights.")
+    ] = None,
+    arg: Annotated[
+        list[str] | None, typer.Option(help="An argument of it, such as width=32.")
+    ] = None,
+    flops: Annotated[float | None, typer.Option(help="The share of FLOPs to leave.")] = None,
+    parameters: Annotated[
+        float | None, typer.Option(help="The share of parameters to leave.")
+    ] = None,
+    ratio: Annotated[float | None, typer.Option(help="The share of units to remove.")] = None,
+    distil: Annotated[int, typer.Option(min=0, help="Steps of distillation afterwards.")] = 0,
+    images: Annotated[int, typer.Option(min=2, help="How many unlabelled inputs to use.")] = 1000,
+    round_to: Annotated[int, typer.Option(min=1, help="Leave multiples of channels.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="A .safetensors or .pt2 file to write.")
+    ] = None,
+    *,
+    output: "Output",
+) -> None:
+    """Make a trained network smaller without labels, and measure it before and after."""
+    from growmas.cli.pruning import prune_model
+
+    prune_model(
+        model,
+        output,
+        data=data,
+        weights=weights,
+        arguments=arg or [],
+        target={"flops": flops, "parameters": parameters, "ratio": ratio},
+        steps=distil,
+        images=images,
+        round_to=round_to,
+        out=out,
+    )
+
+
 @app.command()
 @printed
 def configs(

@@ -105,6 +105,19 @@ class PruneWithinConfig(Record):
     reconstruct: bool = Field(True, description=_RECONSTRUCT)
 
 
+class PruneRedundantConfig(Record):
+    """Removal of the share of every layer that the layers that read it miss least."""
+
+    kind: Literal["redundancy"] = Field(description="redundancy")
+    ratio: float = Field(ge=0, lt=1, description="the share of units to remove, 0 or more, under 1")
+    weight: float = Field(0.0, ge=0, description="how much importance counts beside, 0 or more")
+    guard: float = Field(
+        0.0, ge=0, lt=1, description="the share of importance whose units stay, 0 or more, under 1"
+    )
+    grace: int = Field(1, ge=0, description=_GRACE)
+    reconstruct: bool = Field(True, description=_RECONSTRUCT)
+
+
 class BudgetConfig(Record):
     """Limits that growth never exceeds."""
 
@@ -121,7 +134,7 @@ GrowKind = (
     | GrowByGainConfig
     | OvergrowConfig
 )
-PruneKind = PruneConfig | PruneBelowConfig | PruneWithinConfig
+PruneKind = PruneConfig | PruneBelowConfig | PruneWithinConfig | PruneRedundantConfig
 
 _Grow = Annotated[GrowKind | None, BeforeValidator(_kind_of("fixed"))]
 _Prune = Annotated[PruneKind | None, BeforeValidator(_kind_of("ratio"))]

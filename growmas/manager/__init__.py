@@ -16,6 +16,7 @@ from growmas.manager.manager import StructuralManager
 from growmas.manager.overgrowth import OvergrowSelect
 from growmas.manager.policy import Policy
 from growmas.manager.pruning import PruneBelow, PrunePolicy
+from growmas.manager.redundancy import PruneByRedundancy
 from growmas.manager.replacement import ReplaceDead
 from growmas.manager.situation import Situation
 from growmas.manager.trial import trial_loss
@@ -30,6 +31,7 @@ __all__ = [
     "OvergrowSelect",
     "Policy",
     "PruneBelow",
+    "PruneByRedundancy",
     "PrunePolicy",
     "PruneWithin",
     "ReplaceDead",

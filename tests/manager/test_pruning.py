@@ -20,6 +20,7 @@ def learnt(prune, grow=gm.GrowPolicy(3), tasks=3):
 
 POLICIES = st.one_of(
     st.builds(gm.PrunePolicy, ratio=st.floats(0, 0.99), grace=st.integers(0, 3)),
+    st.builds(gm.PruneByRedundancy, ratio=st.floats(0, 0.99), grace=st.integers(0, 3)),
     st.builds(gm.PruneBelow, threshold=st.floats(0.01, 1), grace=st.integers(0, 3)),
     st.builds(
         gm.PruneWithin, bound=st.floats(0, 2), grace=st.integers(0, 3), most=st.floats(0.1, 0.9)
@@ -174,3 +175,22 @@ def test_every_old_view_keeps_a_unit_of_its_time(policy, below):
         small = structure.extract(task)  # refused where a group has no unit of the task's time
         with structure.view(task), torch.no_grad():
             torch.testing.assert_close(small(x), structure.model(x), atol=1e-5, rtol=1e-5)
+
+
+def test_redundancy_is_chosen_by_statistics_and_guarded_by_importance():
+    policy = gm.PruneByRedundancy(0.5, grace=0)
+    manager, structure, mas, x = learnt(policy, grow=None, tasks=1)
+    (edit,) = manager.end_task([x])
+    assert edit.cause["policy"] == "PruneByRedundancy"
+    assert set(edit.cause["predicted_error"]) == set(edit.died)
+    assert {n: len(d) for n, d in edit.died.items()} == {"0": 5, "2": 4}
+    assert edit.corrections
+    manager, structure, mas, x = learnt(gm.PruneByRedundancy(0.5, grace=0, guard=0.9), None, 1)
+    mas.consolidate([x])
+    saliency = structure.saliency(mas.omega)
+    best = {n: structure.groups[n].unit_ids[int(v.argmax())] for n, v in saliency.items()}
+    for edit in manager.end_task([x]):
+        assert all(best[name] not in units for name, units in edit.died.items())
+    for setting in ({"ratio": 1.0}, {"ratio": 0.5, "guard": 1.0}, {"ratio": 0.5, "weight": -1}):
+        with pytest.raises(gm.errors.PlanError):
+            gm.PruneByRedundancy(**setting)

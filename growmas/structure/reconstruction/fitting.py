@@ -54,8 +54,8 @@ def fitted(seen: Tensor, now: Tensor, wanted: Tensor, bounds: Bounds, *, interce
         intercept: False fits without, as for a layer that has no bias and no norm.
     """
     rows = seen if seen.dtype == torch.float64 else seen.float()
-    mean = rows.mean(1, dtype=torch.float64)
-    centred = rows - mean[:, None].to(rows.dtype)
+    mean = rows.mean(1, keepdim=True)
+    centred, mean = rows - mean, mean[:, 0].double()
     scatter = (centred.mT @ centred).double()
     design = centred if intercept else rows
     normal = scatter if intercept else (rows.mT @ rows).double()

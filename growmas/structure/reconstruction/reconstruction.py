@@ -32,9 +32,10 @@ edit. So errors do not add up through the layers. **From `ActivationStatistics`*
 once to what they saw when the statistics were taken.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import networkx as nx
 import torch
 from torch import Tensor
 
@@ -42,10 +43,18 @@ from growmas.batches import Forward, default_forward
 from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.moments import Moments
 from growmas.structure.reconstruction.consumers import Consumer, consumers_of
-from growmas.structure.reconstruction.fitting import RIDGE as RIDGE, ridged
-from growmas.structure.reconstruction.sequential import Changes, Corrections, SequentialRepair
+from growmas.structure.reconstruction.endings import Ending, Norm, endings
+from growmas.structure.reconstruction.fitting import RIDGE as RIDGE, Fit, ridged
+from growmas.structure.reconstruction.sequential import (
+    Changes,
+    Corrections,
+    SequentialRepair,
+    tensor_names,
+    write_fit,
+)
 from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.units.edit import reindexed
+from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.structure_like import StructureLike
 
@@ -58,6 +67,7 @@ class Reconstruction:
         plan: The plan, which says what will be removed.
         source: Statistics, batches, or None for no reconstruction.
         forward: (model, batch) -> output, for another kind of batch.
+        run: Runs the network on example inputs; None takes norms behind layers for unknown.
 
     Raises:
         SurgeryError: A consumer of a removed unit cannot be refitted.
@@ -71,6 +81,8 @@ class Reconstruction:
         plan: Plan,
         source: Iterable[Any] | ActivationStatistics | None,
         forward: Forward | None = None,
+        *,
+        run: Callable[[], Any] | None = None,
     ) -> None:
         wide = [name for name in plan.added if structure.groups[name].residual]
         if source is not None and plan.removed and wide:
@@ -80,15 +92,16 @@ class Reconstruction:
             )
         self._model = structure.model
         self._corrections = Corrections()
-        shrinking = {name: structure.groups[name] for name in plan.removed}
-        self._groups = consumers_of(self._model, shrinking if source is not None else {})
+        self._edges, self._run, self._keep = structure.edges(), run, bool(structure.norms)
+        self._shrinking = {name: structure.groups[name] for name in plan.removed}
+        self._groups = consumers_of(self._model, self._shrinking if source is not None else {})
         self._consumers = {each.layer: each for group in self._groups.values() for each in group}
         _check_refittable(self._consumers.values())
         self._weights = {n: each.module.weight.detach() for n, each in self._consumers.items()}
-        self._known: Mapping[str, Moments] | None = None
+        self._known: ActivationStatistics | None = None
         if isinstance(source, ActivationStatistics):
             source.check_current()
-            self._known = source.moments
+            self._known = source
         elif source is not None and self._consumers:
             self._in_turn = SequentialRepair(
                 self._model,
@@ -96,7 +109,7 @@ class Reconstruction:
                 structure.edges(),
                 source,
                 forward or default_forward,
-                keep_statistics=bool(structure.norms),
+                keep_statistics=self._keep,
             )
 
     def fold(self, changes: Changes) -> dict[str, Tensor]:
@@ -109,7 +122,8 @@ class Reconstruction:
             Qualified parameter name -> what was added to it, of its shape after the cut.
 
         Raises:
-            DataError: No data, bad data, or no statistics for any consumer of a group.
+            DataError: No data, bad data, no statistics for any consumer of a group, or statistics
+                that do not suffice for a residual stream.
         """
         if not self._consumers:
             return {}
@@ -130,41 +144,81 @@ class Reconstruction:
         """Take back what was folded in, exactly."""
         self._corrections.undo()
 
-    def _fit_at_once(self, known: Mapping[str, Moments], changes: Changes) -> set[str]:
+    def _fit_at_once(self, known: ActivationStatistics, changes: Changes) -> set[str]:
         """Fit every consumer to what removed units gave it when the statistics were taken."""
-        seen = {name for name in self._consumers if name in known and known[name].count}
-        for name in seen:
-            consumer, source = self._consumers[name], _source(self._consumers[name], changes)
-            kept = source[source >= 0]
-            # Only rows are re-indexed: the columns are those of the statistics, removed ones too.
-            others = tuple(c for c in changes[consumer.weight] if c.dim != consumer.dim)
-            matrix = consumer.matrix(reindexed(self._weights[name], others)).double()
-            matrix = matrix.index_fill(2, kept, 0.0)  # W_D
-            self._fold(consumer, source, known[name].with_products(matrix), kept)
+        moments = known.moments
+        seen = {name for name in self._consumers if name in moments and moments[name].count}
+        layers = {name: self._consumers[name].module for name in seen}
+        after = endings(layers, self._run) if self._run is not None else {}
+        names, errors = tensor_names(self._model), {}
+        for name in sorted(seen):
+            consumer, norm = self._consumers[name], after.get(name, Ending()).norm
+            fit, errors[name] = self._fit(consumer, moments[name], norm, changes)
+            write_fit(consumer, norm, fit, names, self._corrections, keep_statistics=self._keep)
+        self._check_streams(errors, known.tolerance)
         return seen
 
-    def _fold(self, consumer: Consumer, source: Tensor, moments: Moments, kept: Tensor) -> None:
-        """Add Δ to the kept columns of a consumer, and r̄ − Δᵀ x̄_K to its bias.
+    def _fit(
+        self, consumer: Consumer, moments: Moments, norm: Norm | None, changes: Changes
+    ) -> tuple[Fit, float]:
+        """Return the fit of one consumer, and the relative error that it leaves."""
+        source = _source(consumer, changes)
+        kept = source[source >= 0]
+        # Only rows are re-indexed: the columns are those of the statistics, removed ones too.
+        others = tuple(c for c in changes[consumer.weight] if c.dim != consumer.dim)
+        whole = consumer.matrix(reindexed(self._weights[consumer.layer], others)).double()
+        lost = whole.index_fill(2, kept, 0.0)  # W_D
+        held = moments.with_products(lost)
+        intercept = consumer.module.bias is not None or norm is not None
+        seen = held if intercept else held.about_zero()
+        delta = ridge_solution(seen, kept)
+        wrong = lost.clone()
+        wrong[..., kept] = -delta.mT
+        scatter = seen.scatter[..., : seen.features]
+        given, missed = ((m @ scatter * m).sum().item() for m in (whole, wrong))
+        explained = (delta.mT @ held.mean[:, kept, None]).squeeze(-1)
+        shift = held.mean[:, held.features :] - explained
+        weight = delta.new_zeros(len(delta), len(source), delta.shape[-1])
+        weight[:, source >= 0] = delta
+        mean = held.mean.new_zeros(len(delta), len(source))
+        mean[:, source >= 0] = held.mean[:, kept]
+        gram = mean.new_zeros(len(delta), len(source), len(source))
+        where = (source >= 0).nonzero().squeeze(1)
+        gram[:, where[:, None], where] = held.scatter[:, kept[:, None], kept] / held.count
+        if norm is not None:
+            gain = norm.gain.view(len(delta), 1, -1)
+            weight, shift = weight * gain, shift * gain[:, 0]
+        return Fit(weight, shift if intercept else shift * 0, mean, gram), missed / (given or 1.0)
 
-        Args:
-            consumer: The consumer, after the cut.
-            source: [F], old feature at each of its features, −1 for a fresh one.
-            moments: Of features and of what the output lacks.
-            kept: Indices of the kept features in the moments.
+    def _check_streams(self, errors: Mapping[str, float], tolerance: float) -> None:
+        """Refuse a fit at once where errors would add up along a residual stream.
+
+        Raises:
+            DataError: Names the stream with the largest error, and the error.
         """
-        weight, bias = consumer.module.weight, consumer.module.bias
-        seen = moments.to(weight.device)
-        delta = ridge_solution(seen if bias is not None else seen.about_zero(), kept)
-        matrix = delta.new_zeros(len(delta), delta.shape[-1], len(source))
-        matrix[..., source >= 0] = delta.mT
-        self._add(consumer.weight, weight, consumer.weight_of(matrix))
-        if bias is not None:
-            explained = (delta.mT @ seen.mean[:, kept, None]).squeeze(-1)
-            unexplained = seen.mean[:, seen.features :] - explained
-            self._add(f"{consumer.layer}.bias", bias, unexplained.flatten())
+        graph = nx.DiGraph(self._edges)
+        worst = {}
+        for name, consumers in self._groups.items():
+            readers = [consumer.layer for consumer in consumers if consumer.layer in errors]
+            if readers and _is_stream(graph, self._shrinking[name], readers):
+                worst[name] = max(errors[reader] for reader in readers)
+        broken = {name: error for name, error in worst.items() if error > tolerance}
+        if broken:
+            name = max(broken, key=broken.__getitem__)
+            raise DataError(
+                f"reconstruct=statistics: layers that read the residual stream {name!r} would be "
+                f"off by {broken[name]:.1%} of their output, more than {tolerance:.0%}, and such "
+                "errors add up from block to block, which statistics cannot see; give batches, "
+                "reconstruct=batches, remove fewer units at once, or raise "
+                "ActivationStatistics(structure, tolerance=...)"
+            )
 
-    def _add(self, name: str, tensor: Tensor, correction: Tensor) -> None:
-        self._corrections.write(name, tensor, tensor.detach() + correction.to(tensor))
+
+def _is_stream(graph: "nx.DiGraph[str]", group: UnitGroup, readers: Iterable[str]) -> bool:
+    """Return True if a layer adds to the units of a group after another has read them."""
+    writers = {m.layer for m in group.members if m.side == "out" and m.axes.produces}
+    below = (nx.descendants(graph, reader) for reader in readers if reader in graph)
+    return any(writers & found for found in below)
 
 
 def ridge_solution(moments: Moments, kept: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from growmas.batches import Forward, batch_size, cut, data_that_fits
 from growmas.errors import DataError
 from growmas.preserving import preserving
 from growmas.structure.reconstruction.consumers import Consumer
-from growmas.structure.reconstruction.endings import Ending, endings
+from growmas.structure.reconstruction.endings import Norm, endings
 from growmas.structure.reconstruction.fitting import Fit, fitted, folded_into_norm
 from growmas.structure.reconstruction.recording import Recorder, Rows, row_limit
 from growmas.structure.reconstruction.statistics import usable
@@ -104,7 +104,7 @@ class SequentialRepair:
         layers = {name: consumer.module for name, consumer in self._consumers.items()}
         with preserving(self._model), data_that_fits():
             self._endings = endings(layers, lambda: self._forward(self._model, first))
-        names = {id(t): name for name, t in _tensors(self._model)}
+        names = tensor_names(self._model)
         reached = set()
         for stages in self._portions():
             old = self._old(stages) if self._again else None
@@ -207,9 +207,8 @@ class SequentialRepair:
         source = _channel_source(consumer, changes, now.shape[1])
         wanted = _results(before).index_select(1, source.clamp(min=0).to(now.device))
         wanted[:, source < 0] = now[:, source < 0]
-        for what in (seen, now, wanted):
-            if not what.isfinite().all():
-                raise DataError(_not_finite(name))
+        if not (seen.sum() + now.sum() + wanted.sum()).isfinite():  # NaN and infinity carry over
+            raise DataError(_not_finite(name))
         blocks, bias = consumer.blocks, consumer.module.bias
         kept = (_feature_source(consumer, changes) >= 0).nonzero().squeeze(1).to(seen.device)
         fit = fitted(
@@ -220,40 +219,53 @@ class SequentialRepair:
             intercept=bias is not None or ending.norm is not None,
         )
         fit = _without_fresh(_spread(fit, kept, consumer.features), _blocked(source[None], blocks))
-        self._write(consumer, ending, fit, names, corrections)
-
-    def _write(
-        self,
-        consumer: Consumer,
-        ending: Ending,
-        fit: Fit,
-        names: Mapping[int, str],
-        corrections: Corrections,
-    ) -> None:
-        weight, bias, norm = consumer.module.weight, consumer.module.bias, ending.norm
-        matrix = consumer.matrix(weight.detach())
-        if norm is None:
-            changed = matrix.double() + fit.weight.mT
-            corrections.write(consumer.weight, weight, consumer.weight_of(changed))
-            if bias is not None:
-                value = bias.detach().double() + fit.intercept.flatten()
-                corrections.write(f"{consumer.layer}.bias", bias, value)
-            return
-        folded = folded_into_norm(matrix, bias, norm, fit, keep_statistics=self._keep)
-        shaped = folded.weight.reshape(matrix.shape)
-        corrections.write(consumer.weight, weight, consumer.weight_of(shaped))
-        parts = zip(
-            (norm.weight, norm.bias, norm.mean, norm.var),
-            (folded.scale, folded.shift, folded.mean, folded.var),
-            strict=True,
-        )
-        for tensor, value in parts:
-            corrections.write(names[id(tensor)], tensor, value)
+        write_fit(consumer, ending.norm, fit, names, corrections, keep_statistics=self._keep)
 
 
-def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()
+def tensor_names(model: nn.Module) -> dict[int, str]:
+    """Return the qualified name of every parameter and buffer by its id."""
+    named = (*model.named_parameters(), *model.named_buffers())
+    return {id(tensor): name for name, tensor in named}
+
+
+def write_fit(
+    consumer: Consumer,
+    norm: Norm | None,
+    fit: Fit,
+    names: Mapping[int, str],
+    corrections: Corrections,
+    *,
+    keep_statistics: bool,
+) -> None:
+    """Write a fit into a layer, and into the norm that follows it.
+
+    Args:
+        consumer: The layer.
+        norm: The norm, whose results were fitted; None if the layer's own were.
+        fit: What to add.
+        names: Qualified names of tensors by id.
+        corrections: Takes what is written.
+        keep_statistics: Leave running statistics as they are.
+    """
+    weight, bias = consumer.module.weight, consumer.module.bias
+    matrix = consumer.matrix(weight.detach())
+    if norm is None:
+        changed = matrix.double() + fit.weight.mT
+        corrections.write(consumer.weight, weight, consumer.weight_of(changed))
+        if bias is not None:
+            value = bias.detach().double() + fit.intercept.flatten()
+            corrections.write(f"{consumer.layer}.bias", bias, value)
+        return
+    folded = folded_into_norm(matrix, bias, norm, fit, keep_statistics=keep_statistics)
+    shaped = folded.weight.reshape(matrix.shape)
+    corrections.write(consumer.weight, weight, consumer.weight_of(shaped))
+    parts = zip(
+        (norm.weight, norm.bias, norm.mean, norm.var),
+        (folded.scale, folded.shift, folded.mean, folded.var),
+        strict=True,
+    )
+    for tensor, value in parts:
+        corrections.write(names[id(tensor)], tensor, value)
 
 
 def _results(rows: Rows) -> Tensor:

@@ -79,14 +79,33 @@ class ActivationStatistics:
     Attributes:
         moments: Layer name -> count, mean and scatter of its input.
         skipped: Layer name -> why it cannot be refitted.
+        tolerance: Largest relative error of a layer that reads a residual stream. All layers are
+            fitted at once, each to what it read before the edit, so that errors add up from
+            block to block: with a small ResNet on Fashion-MNIST, errors of 10% cost .6 points more
+            than with batches, 23% cost 4.6, and 41% cost 43.
     """
 
-    def __init__(self, structure: StructureLike, *, groups: Iterable[str] | None = None) -> None:
+    def __init__(
+        self,
+        structure: StructureLike,
+        *,
+        groups: Iterable[str] | None = None,
+        tolerance: float = 0.12,
+    ) -> None:
         """Prepare for the consumers of some groups, by default of all whose units can be removed.
 
+        Args:
+            structure: The structure.
+            groups: Names of the groups.
+            tolerance: Largest relative error that a layer that reads a residual stream may have
+                after one edit; a larger one is refused.
+
         Raises:
-            PlanError: There is no group of that name.
+            PlanError: There is no group of that name, or the tolerance is not above 0.
         """
+        if not tolerance > 0:
+            raise PlanError(f"tolerance={tolerance!r}: expected a relative error above 0")
+        self.tolerance = tolerance
         prunable = [name for name, group in structure.groups.items() if group.can_shrink]
         chosen = tuple(prunable if groups is None else groups)
         unknown = [name for name in chosen if name not in structure.groups]

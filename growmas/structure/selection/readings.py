@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from growmas.batches import Forward, batch_size, check_batches, data_that_fits, default_forward
 from growmas.errors import DataError
+from growmas.moments import Moments
 from growmas.preserving import preserving
 from growmas.structure.reconstruction.consumers import Consumer
 from growmas.structure.reconstruction.endings import Ending, endings
@@ -66,9 +67,7 @@ def readings(
             moments = {c.layer: source.moments.get(c.layer) for c in group.consumers}
             found = {n: held for n, held in moments.items() if held is not None and held.count}
             covariances = {
-                name: held.scatter / held.count
-                if _has_intercept(_consumer(group, name), after[name])
-                else held.about_zero().scatter / held.count
+                name: _covariance_of(held, _has_intercept(_consumer(group, name), after[name]))
                 for name, held in found.items()
             }
             yield group, _readings(model, group, covariances, after)
@@ -94,7 +93,8 @@ def _covariances(
 ) -> dict[str, Tensor]:
     """Return the covariance [G, F, F] of what each layer that data reaches reads."""
     consumers = {c.layer: c for group in groups for c in group.consumers}
-    recorder = Recorder(consumers, {name: Ending() for name in consumers}, shares)
+    half = [share / 2 for share in shares]  # the choice needs fewer rows than the repair
+    recorder = Recorder(consumers, {name: Ending() for name in consumers}, half)
     layers = {name: consumer.module for name, consumer in consumers.items()}
     with preserving(model), torch.no_grad(), recorder.listening(layers):
         for batch in usable(batches, model):
@@ -104,12 +104,12 @@ def _covariances(
     for name, rows in recorder.rows.items():
         if rows.count:
             seen = torch.cat(rows.seen, 1)
-            if not seen.isfinite().all():
+            found[name] = _covariance(seen, _has_intercept(consumers[name], after[name]))
+            if not found[name].isfinite().all():
                 raise DataError(
                     f"the input of {name!r} is NaN or infinite on these batches; look for NaN in "
                     "the data or in the parameters"
                 )
-            found[name] = _covariance(seen, _has_intercept(consumers[name], after[name]))
         rows.seen.clear()
     return found
 
@@ -117,9 +117,26 @@ def _covariances(
 def _covariance(seen: Tensor, centred: bool) -> Tensor:
     """Return the covariance of rows [G, R, F], or their second moments about zero."""
     rows = seen if seen.dtype == torch.float64 else seen.float()
-    if centred:
-        rows = rows - rows.mean(1, keepdim=True, dtype=torch.float64).to(rows.dtype)
-    return (rows.mT @ rows / rows.shape[1]).double()
+    if not centred:
+        return (rows.mT @ rows / rows.shape[1]).double()
+    mean = rows.mean(1, keepdim=True)
+    rows = rows - mean
+    return _without_rounding((rows.mT @ rows / rows.shape[1]).double(), mean[:, 0], rows.dtype)
+
+
+def _covariance_of(held: Moments, centred: bool) -> Tensor:
+    """Return the covariance that moments hold, or the second moments about zero."""
+    if not centred:
+        return held.about_zero().scatter / held.count
+    return _without_rounding(held.scatter / held.count, held.mean, torch.float32)
+
+
+def _without_rounding(covariance: Tensor, mean: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return a covariance with zeros for features that vary by rounding only."""
+    variance = covariance.diagonal(dim1=1, dim2=2)
+    constant = variance <= (10 * torch.finfo(dtype).eps * mean.double()).square()
+    varying = (~constant).double()
+    return covariance * varying[:, :, None] * varying[:, None, :]
 
 
 def _readings(
