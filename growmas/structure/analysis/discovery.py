@@ -4,6 +4,7 @@ A worked example: two layers that are added up, and one that reads the sum.
 
     >>> import torch
     >>> from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
     >>> class Net(nn.Module):
     ...     def __init__(self):
     ...         super().__init__()
@@ -34,6 +35,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from growmas.errors import SurgeryError
 from growmas.preserving import preserving
@@ -217,14 +219,26 @@ class _Found:
 
 def why_not_resized(module: nn.Module) -> str:
     """Return why a layer cannot be resized, or nothing."""
+    if is_parametrized(module) or _has_rewriting_hook(module):
+        return (
+            "it is parametrised (weight_norm, spectral_norm, a pruning mask): its weights are "
+            "computed from tensors that surgery does not see. Make them plain first, with "
+            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') or the like"
+        )
     axes = axes_of(module)
     if axes is None:
         return why_fixed(module)
     for name in dict.fromkeys(axis.tensor for axis in (*axes.out, *axes.into)):
         held = name in module._parameters or name in module._buffers
         if not held and getattr(module, name, None) is not None:
-            return f"its {name} is computed, as by weight_norm, and not a parameter of its own"
+            return f"its {name} is computed, and not a parameter of its own"
     return ""
+
+
+def _has_rewriting_hook(module: nn.Module) -> bool:
+    """Return True if it has the hook of torch.nn.utils' weight_norm, spectral_norm or prune."""
+    hooks = module._forward_pre_hooks.values()
+    return any(type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)
 
 
 def _check_all_ran(model: nn.Module, trace: DependencyTrace, ignore: set[str]) -> None:

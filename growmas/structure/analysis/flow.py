@@ -45,6 +45,7 @@ from growmas.structure.analysis.links import (
     UnwrappedParameter,
     follow,
     is_apart,
+    is_shared,
     pairing,
     richest,
     stretched,
@@ -139,6 +140,11 @@ class Flow:
         if len(axes) != 1 or labels.ndim != len(output_shape(function)):
             return False, None
         return joins_along(function, axes[0]), output_shape(function)[axes[0]]
+
+    def labels_of(self, node: Node) -> Labels | None:
+        """Return the labels of what an operation gives, before it is cut to pieces."""
+        labels = self._labels.get(node)
+        return labels if isinstance(labels, np.ndarray) else None
 
     def gives_channels(self, node: Node) -> bool:
         """Return True if the channels of the node's output can be followed."""
@@ -244,7 +250,10 @@ class Flow:
                 link = pairing(operand, step, base, operation(node.grad_fn))
             else:
                 reason = step if isinstance(step, str) else why_not
-                apart = base is not None and is_apart(operand.shape, base)
+                apart = base is not None and (
+                    is_apart(operand.shape, base)
+                    or (operation(node.grad_fn) in PRODUCTS and is_shared(operand.labels, base))
+                )
                 link = Link(down=reason, up="" if apart else reason)
             self._attach(operand, node, link)
 

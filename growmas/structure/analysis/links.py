@@ -167,3 +167,10 @@ def is_apart(shape: Shape, base: Labels) -> bool:
     """Return True if an input of that shape has nothing to do with the single channels."""
     lacking = base.ndim - len(shape)
     return all(axis < lacking or shape[axis - lacking] == 1 for axis in varying(base))
+
+
+def is_shared(labels: Labels | str, base: Labels) -> bool:
+    """Return True if a factor of a product is the same for all channels of the output."""
+    if isinstance(labels, str):
+        return False
+    return all(labels.shape[axis - base.ndim] == 1 for axis in varying(base))

@@ -1,0 +1,60 @@
+"""The check of a structure: what is listed as growing or shrinking is tried once.
+
+All groups are tried at once. Only if that is refused, halves of them are, down to single groups, so
+that a network without surprises costs four forward passes whatever its size.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from growmas.errors import GrowmasError
+from growmas.structure.inspection.dry_run import tried
+from growmas.structure.units.plan import Plan
+from growmas.structure.units.structure_like import StructureLike
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """What failed, by group name, each with the reason.
+
+    Attributes:
+        growing: Groups that cannot grow.
+        shrinking: Groups that cannot shrink.
+    """
+
+    growing: dict[str, str]
+    shrinking: dict[str, str]
+
+
+def refusals(structure: StructureLike) -> Refusals:
+    """Try every ability of every group once; the network is as before afterwards."""
+    groups = structure.groups
+    growing = [name for name, group in groups.items() if group.can_grow]
+    shrinking = [name for name, g in groups.items() if g.can_shrink and g.width > 1]
+    return Refusals(
+        dict(_failing(structure, growing, lambda names: Plan(grow=dict.fromkeys(names, 1)))),
+        dict(
+            _failing(
+                structure,
+                shrinking,
+                lambda names: Plan(prune={name: groups[name].unit_ids[:1] for name in names}),
+            )
+        ),
+    )
+
+
+def _failing(
+    structure: StructureLike, names: Sequence[str], plan: Callable[[Sequence[str]], Plan]
+) -> list[tuple[str, str]]:
+    """Return the names for which a plan is refused, with the reason."""
+    if not names:
+        return []
+    try:
+        tried(structure, plan(names), lambda: None)
+    except GrowmasError as error:
+        if len(names) == 1:
+            return [(names[0], f"it was tried, and refused: {error}")]
+        half = len(names) // 2
+        first = _failing(structure, names[:half], plan)
+        return first + _failing(structure, names[half:], plan)
+    return []
