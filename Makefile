@@ -1,6 +1,6 @@
-# Two commands do everything on a fresh machine with Python >= 3.11 and make:
-#   make demo   three methods learn ten tasks over real images; then the comparison and the widths
-#   make test   format, lint, types and the whole test suite
+# Two commands are enough on a fresh machine with Python >= 3.11 and make:
+#   make demo   train three methods on ten tasks of real images; then print a comparison and the widths
+#   make test   check formatting, lint and types, and run all tests
 PYTHON ?= python3
 BIN := .venv/bin
 

@@ -1,4 +1,4 @@
-"""What `make demo` runs: three methods on ten tasks of real images, compared, and the widths."""
+"""The demo (`make demo`): train three methods on ten tasks of real images, and compare them."""
 
 import subprocess
 import sys

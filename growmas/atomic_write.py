@@ -1,4 +1,4 @@
-"""Files that are there in full or not at all."""
+"""Files that are replaced completely or not at all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -9,10 +9,10 @@ from growmas.errors import RunError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Where to write what is to be at `path`: a new file beside it, which then takes its name.
+    """Yield a new file next to `path` to write to, which then takes its name.
 
-    On an error it goes, and whatever was at `path` is as it was. A pipe, a device or what a
-    link such as /dev/stdout leads to is written to itself.
+    On an error the new file is removed, and `path` is left as it was. A pipe, a device or the
+    target of a link such as /dev/stdout is written to directly.
 
     Raises:
         RunError: It could not be written, with the cause and the path.
@@ -31,5 +31,5 @@ def atomic_write(path: Path) -> Iterator[Path]:
         ) from error
     finally:
         if not special:
-            with suppress(OSError):  # it may not be there, nor the folder be one
+            with suppress(OSError):  # the file or its folder may not exist
                 fresh.unlink(missing_ok=True)

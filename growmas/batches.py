@@ -1,7 +1,7 @@
-"""What a batch is: how it goes through a model, and how it is cut into samples.
+"""Batches, and the forward pass of a batch through a model.
 
 A batch is a tensor [N, ...], a tuple or list whose first entry is the input, or a dict of
-keyword arguments. Anything else needs a `forward` of the caller's.
+keyword arguments. Any other batch needs a `forward` function from the caller.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -14,12 +14,14 @@ from torch import Tensor, nn
 from growmas.errors import DataError
 
 Forward = Callable[[nn.Module, Any], Any]
+"""(model, batch) -> output."""
 
 LABEL_KEYS = frozenset({"label", "labels", "target", "targets"})
+"""Keys of a dict batch that are not passed to the model."""
 
 
 def default_forward(model: nn.Module, batch: Any) -> Any:
-    """Call `model` on the inputs of `batch`; labels in it are left aside.
+    """Call `model` on the inputs of `batch`, without its labels.
 
     Args:
         model: The network.
@@ -42,10 +44,10 @@ def default_forward(model: nn.Module, batch: Any) -> Any:
 
 
 def check_batches(batches: Any) -> None:
-    """Refuse one batch where batches are expected.
+    """Refuse a single batch where an iterable of batches is expected.
 
     Raises:
-        DataError: Says how to give one batch.
+        DataError: `batches` is a tensor, a dict, or not iterable.
     """
     if isinstance(batches, Tensor | Mapping) or not isinstance(batches, Iterable):
         raise DataError(
@@ -54,19 +56,33 @@ def check_batches(batches: Any) -> None:
         )
 
 
+def check_forward(forward: object) -> None:
+    """Refuse a `forward` that is not callable.
+
+    Raises:
+        DataError: `forward` is neither None nor callable.
+    """
+    if forward is not None and not callable(forward):
+        raise DataError(
+            f"forward={forward!r:.80} is a {type(forward).__name__}: expected a function of "
+            "(model, batch) that returns the output, such as forward=lambda model, batch: "
+            "model(batch[0]); leave it out to call the model on the inputs of the batch"
+        )
+
+
 def to_device(batch: Any, device: torch.device) -> Any:
-    """The same batch with its tensors on `device`."""
+    """Return `batch` with its tensors on `device`."""
     return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def batch_size(batch: Any) -> int | None:
-    """Samples in a batch of tensors; None where the batch cannot be cut into samples."""
+    """Return the number of samples; None if the tensors do not agree on their first dimension."""
     sizes = {tensor.shape[0] if tensor.dim() else -1 for tensor in _tensors(batch)}
     return sizes.pop() if len(sizes) == 1 and -1 not in sizes else None
 
 
 def cut(batch: Any, start: int, stop: int) -> Any:
-    """Samples `start` to `stop` of a batch of tensors."""
+    """Return samples `start` to `stop` of a batch whose tensors have the samples first."""
     return map_tensors(batch, lambda tensor: tensor[start:stop])
 
 
@@ -81,7 +97,7 @@ def _tensors(batch: Any) -> list[Tensor]:
 
 
 def map_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The same nest of (named) tuples, lists and dicts, `change` applied to every tensor."""
+    """Apply `change` to every tensor in nested (named) tuples, lists and dicts."""
     if isinstance(batch, Tensor):
         return change(batch)
     if isinstance(batch, Mapping):
@@ -93,15 +109,15 @@ def map_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
 
 
 _OF_SHAPES = ("shape", "size of tensor", "dimension", "channels")
-"""What torch's errors about shapes speak of; other errors are not of the data."""
+"""Words in torch's errors about shapes; other errors are not about the data."""
 
 
 @contextmanager
 def data_that_fits() -> Iterator[None]:
-    """Say of data whose shape the network cannot take that it is the data.
+    """Turn torch's errors about shapes into a `DataError` about the batch.
 
     Raises:
-        DataError: With what torch says of the shapes.
+        DataError: The network cannot take a batch of this shape; includes torch's message.
     """
     try:
         yield

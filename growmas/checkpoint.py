@@ -99,7 +99,7 @@ def write_state(path: str | os.PathLike[str], state: State) -> None:
 
 
 def _check_replaceable(folder: Path) -> None:
-    """Refuse to replace what is no checkpoint: it may be somebody's data."""
+    """Refuse to replace anything but a checkpoint."""
     if folder.is_dir() and ((folder / "state.json").is_file() or not any(folder.iterdir())):
         return
     if folder.exists():
@@ -109,7 +109,7 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def read_state(path: str | os.PathLike[str]) -> State:
-    """What `write_state` wrote.
+    """Read the state that `write_state` wrote.
 
     Raises:
         CheckpointError: It is not there, not complete, or of a newer format.
@@ -127,7 +127,7 @@ def load(
     context: Context | None = None,
     protect: HardProtection | None = None,
 ) -> tuple[Structure, MAS | None]:
-    """Restore a checkpoint into a freshly constructed model, whatever its widths became.
+    """Restore a checkpoint into a freshly constructed model, whatever its widths are now.
 
     Args:
         path: The folder that `save` wrote.

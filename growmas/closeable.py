@@ -1,4 +1,4 @@
-"""What all that holds something until it is closed has in common."""
+"""Base class for objects with `close()`."""
 
 from types import TracebackType
 from typing import Self
@@ -8,7 +8,7 @@ class Closeable:
     """A context manager that calls `close` at its end."""
 
     def close(self) -> None:
-        """Give back what is held."""
+        """Release files and hooks."""
         raise NotImplementedError
 
     def __enter__(self) -> Self:

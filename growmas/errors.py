@@ -1,57 +1,57 @@
-"""The few kinds of error growmas raises.
+"""Errors and warnings that growmas raises.
 
-Every message names the thing (parameter, layer, group, config key), says what was expected and
-what came, and how to mend it. The command line prints the message alone and exits with code 2.
+Every message names the parameter, layer, group or config key, says what was expected and what was
+given, and how to correct it. The command line prints the message alone and exits with code 2.
 """
 
 
 class GrowmasError(Exception):
-    """Anything a user can mend: catch this to catch all of growmas."""
+    """Base class of all errors for mistakes that a user can correct."""
 
 
 class ConfigError(GrowmasError):
-    """A config file that cannot be read or has mistakes; all of them are listed at once."""
+    """A config file cannot be read or has mistakes, all of which are listed."""
 
 
 class DataError(GrowmasError):
-    """Data that is missing, empty, of the wrong shape, or not finite."""
+    """Data is missing, empty, of the wrong shape, or not finite."""
 
 
 class ImportanceError(GrowmasError):
-    """An importance that cannot be measured for this model, function or output."""
+    """An importance cannot be measured for this model, function or output."""
 
 
 class PenaltyError(GrowmasError):
-    """A penalty whose importance or anchors do not fit the model."""
+    """Importance or anchors do not fit the model."""
 
 
 class PlanError(GrowmasError):
-    """A plan that names unknown groups or units, or that no longer fits the network."""
+    """A plan names unknown groups or units, or no longer fits the network."""
 
 
 class SurgeryError(GrowmasError):
-    """An edit that could not be applied; the network is exactly as it was before."""
+    """An edit could not be applied; the network is exactly as it was before."""
 
 
 class ContextError(GrowmasError):
-    """A context asked before it has seen a task, or with settings or answers that do not fit."""
+    """A context has not seen a task yet, or settings or answers do not fit."""
 
 
 class ShiftError(GrowmasError):
-    """A loss that is no number, or a detector with settings or a state that do not fit."""
+    """A loss is not a number, or settings or a state do not fit a shift detector."""
 
 
 class HistoryError(GrowmasError):
-    """A topology history that cannot be read, or that lacks the task or unit asked for."""
+    """A topology history cannot be read, or does not contain the task or unit asked for."""
 
 
 class CheckpointError(GrowmasError):
-    """A checkpoint that cannot be written, read, or fitted to the model."""
+    """A checkpoint cannot be written, read, or fitted to the model."""
 
 
 class RunError(GrowmasError):
-    """An experiment that cannot start: its directory exists, or is not a run."""
+    """An experiment cannot start, or a directory is not a run."""
 
 
 class GrowmasWarning(UserWarning):
-    """Something that runs but is unlikely to do what was meant; says the cause and the remedy."""
+    """Something runs but probably does not do what was meant; the message says why."""

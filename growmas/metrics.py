@@ -1,4 +1,4 @@
-"""How well a network did on a sequence of tasks: average accuracy, backward transfer, forgetting.
+"""Metrics of a sequence of tasks: average accuracy, backward transfer and forgetting.
 
 A matrix R holds in R[i][j] the accuracy on task j measured after learning task i, both from 0;
 T is the number of rows, the tasks learnt so far. Only entries with j <= i are read, so a row may
@@ -13,7 +13,7 @@ Matrix = Sequence[Sequence[float]]
 
 
 def average_accuracy(matrix: Matrix) -> float:
-    """Mean accuracy over the tasks learnt, after the last of them: 1/T Σ_j R[T−1][j].
+    """Return the mean accuracy over the tasks learnt, after the last of them: 1/T Σ_j R[T−1][j].
 
     ACC of Lopez-Paz and Ranzato, "Gradient Episodic Memory", NeurIPS 2017.
 
@@ -25,7 +25,7 @@ def average_accuracy(matrix: Matrix) -> float:
 
 
 def backward_transfer(matrix: Matrix) -> float:
-    """Mean change of a task's accuracy since it was learnt: 1/(T−1) Σ_{j<T−1} R[T−1][j] − R[j][j].
+    """Return the mean change of accuracy since learning: 1/(T−1) Σ_{j<T−1} R[T−1][j] − R[j][j].
 
     BWT of Lopez-Paz and Ranzato, NeurIPS 2017; negative when tasks are forgotten. 0.0 for one
     task.
@@ -39,7 +39,7 @@ def backward_transfer(matrix: Matrix) -> float:
 
 
 def forgetting(matrix: Matrix) -> float:
-    """Mean drop from a task's best: 1/(T−1) Σ_{j<T−1} max_{j<=i<T−1} R[i][j] − R[T−1][j].
+    """Return the mean drop from the best: 1/(T−1) Σ_{j<T−1} max_{j<=i<T−1} R[i][j] − R[T−1][j].
 
     Chaudhry et al., "Riemannian Walk for Incremental Learning", ECCV 2018, eq. 3, with the
     maximum over the time since the task was learnt. Negative if tasks ended better than they
@@ -63,7 +63,7 @@ def _mean_over_earlier(values: list[float]) -> float:
 
 def _tasks(matrix: Matrix) -> int:
     if not matrix:
-        raise DataError("an accuracy matrix without rows: measure at least one task first")
+        raise DataError("the accuracy matrix has no rows: measure at least one task first")
     for task, row in enumerate(matrix):
         if len(row) <= task:
             raise DataError(

@@ -1,4 +1,4 @@
-"""Count, mean and co-moments of rows, which can be added up: what least squares needs of data."""
+"""Moments of rows: count, mean and scatter, which add up and suffice for least squares."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Moments:
-    """Moments of rows (x, r): F features and, for a regression, O targets; in G blocks.
+    """Moments of rows (x, r) of F features and, for a regression, O targets; in G blocks.
 
     Attributes:
         count: Rows seen, R.
@@ -22,21 +22,21 @@ class Moments:
 
     @property
     def features(self) -> int:
-        """F."""
+        """Number of features, F."""
         return self.scatter.shape[1]
 
     @staticmethod
     def none(blocks: int, features: int, targets: int = 0) -> "Moments":
-        """Moments of no rows."""
+        """Return the moments of zero rows."""
         both = features + targets
         mean = torch.zeros(blocks, both, dtype=torch.float64)
         return Moments(0, mean, mean.new_zeros(blocks, features, both))
 
     @staticmethod
     def of(rows: Tensor, features: int) -> "Moments":
-        """Moments of rows [G, R, F + O].
+        """Return the moments of rows [G, R, F + O].
 
-        Products of centred rows are taken in their own precision, float32 at least.
+        Products of centred rows are computed in the precision of the rows, at least float32.
         """
         rows = rows.cpu() if rows.device.type == "mps" else rows  # MPS has no float64
         rows = rows if rows.dtype == torch.float64 else rows.float()
@@ -46,7 +46,7 @@ class Moments:
         return Moments(rows.shape[1], mean, scatter.double())
 
     def __add__(self, other: "Moments") -> "Moments":
-        """Moments of the rows of both (pairwise, as Chan, Golub and LeVeque 1983)."""
+        """Combine the moments of two sets of rows (Chan, Golub and LeVeque 1983)."""
         if not (self.count and other.count):
             return self if self.count else other
         here = self.to(other.mean.device)
@@ -60,17 +60,17 @@ class Moments:
         )
 
     def to(self, device: torch.device) -> "Moments":
-        """The same on a device."""
+        """Return the moments on `device`."""
         return Moments(self.count, self.mean.to(device), self.scatter.to(device))
 
     def about_zero(self) -> "Moments":
-        """Products as they are instead of centred, means 0: for a regression without intercept."""
+        """Return uncentred products with means 0, for a regression without intercept."""
         mean = self.mean
         products = self.scatter + self.count * mean[:, : self.features, None] * mean[:, None, :]
         return Moments(self.count, torch.zeros_like(mean), products)
 
     def with_products(self, matrix: Tensor) -> "Moments":
-        """Moments of (x, M x), for moments of x alone and M [G, O, F] float64."""
+        """Return the moments of (x, M x), from the moments of x and M [G, O, F] float64."""
         here = self.to(matrix.device)
         products = here.scatter @ matrix.mT
         targets = (matrix @ here.mean[..., None]).squeeze(-1)

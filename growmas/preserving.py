@@ -1,4 +1,4 @@
-"""Looking at a model without leaving a trace."""
+"""Preservation of a model's state while it is measured."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,11 +10,12 @@ from torch import nn
 
 @contextmanager
 def preserving(model: nn.Module) -> Iterator[None]:
-    """Put `model` in eval mode; on leaving, make it bit-identical to what it was.
+    """Put `model` in eval mode; on exit, restore it bit for bit.
 
-    Restored, also after an exception: every module's train/eval mode and forward hooks, every
-    parameter's `requires_grad`, every buffer and its values, and the random state of the CPU and
-    of the devices the model is on. Gradients are not touched: use `torch.autograd.grad` inside.
+    The following is restored, also after an exception: every module's train/eval mode and forward
+    hooks, every parameter's `requires_grad`, every buffer and its values, and the random state of
+    the CPU and of the devices of the model. Gradients are not touched: use
+    `torch.autograd.grad` inside.
     """
     modes = [(module, module.training) for module in model.modules()]
     trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]

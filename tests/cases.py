@@ -1,4 +1,4 @@
-"""Small networks, the inputs they take, and the units they have: one table for every test."""
+"""Small networks, their inputs and their units: one table for all tests."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-torch.set_num_threads(1)  # networks this small are slower on more
+torch.set_num_threads(1)  # small networks are slower on more threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,15 +17,14 @@ class Case:
     """A network.
 
     Attributes:
-        name: What to call it in test ids.
-        build: The network, in float32.
+        name: Name in test ids.
+        build: Function that builds the network, in float32.
         shape: Shape of one sample.
-        groups: Widths of the groups that can shrink and grow; None: not a case for surgery.
-        readers: By group, the layers that read its units, each with the number of columns a unit
-            takes and the column of the first.
-        fixed: Groups that cannot.
-        tokens: Inputs are integers below this instead of floats.
-        together: Groups that must change by the same units at once (tied weights).
+        groups: Widths of the groups that can shrink and grow; None: surgery is not tested.
+        readers: By group, the layers that read its units: (layer, columns per unit, first column).
+        fixed: Groups that can neither shrink nor grow.
+        tokens: If positive, inputs are integers below it instead of floats.
+        together: All groups must change by the same units at once (tied weights).
     """
 
     name: str
@@ -38,7 +37,7 @@ class Case:
     together: bool = False
 
     def model(self, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Module:
-        """A fresh network with lively norms, in train mode."""
+        """Return a new network with random norm parameters and statistics, in train mode."""
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             model = self.build()
@@ -52,7 +51,7 @@ class Case:
         return model.to(dtype)
 
     def optimizer_ready(self, dtype: torch.dtype = torch.float32) -> nn.Module:
-        """A model whose layers all have gradients."""
+        """Return a model whose parameters all have gradients."""
         model = self.model(dtype)
         outputs = model(self.inputs(4, dtype))
         sum(out.square().sum() for out in tensors(outputs)).backward()
@@ -95,7 +94,7 @@ def mlp_batchnorm() -> nn.Sequential:
 
 
 def convnet() -> nn.Sequential:
-    """6 × 6 images; after the pool and the second convolution 2 × 2 pixels a channel."""
+    """Build a network for 6 × 6 images; 2 × 2 pixels a channel are left before the flatten."""
     return nn.Sequential(
         nn.Conv2d(2, 5, 3, padding=1),
         nn.BatchNorm2d(5),
@@ -150,9 +149,9 @@ class ResidualMLP(nn.Module):
         self.head = nn.Linear(5, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        stream = self.stem(x).relu()
-        stream = stream + self.back(self.inner(stream).relu())
-        return self.head(stream.relu())
+        residual = self.stem(x).relu()
+        residual = residual + self.back(self.inner(residual).relu())
+        return self.head(residual.relu())
 
 
 class ResidualConv(nn.Module):
@@ -166,10 +165,10 @@ class ResidualConv(nn.Module):
         self.head = nn.Linear(4, 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        stream = self.stem(x).relu()
-        inner = self.norm(self.inner(stream)).relu()
-        stream = (self.after(self.back(inner)) + stream).relu()
-        return self.head(stream.mean((2, 3)))
+        residual = self.stem(x).relu()
+        inner = self.norm(self.inner(residual)).relu()
+        residual = (self.after(self.back(inner)) + residual).relu()
+        return self.head(residual.mean((2, 3)))
 
 
 class Concat(nn.Module):
@@ -231,7 +230,7 @@ class RawParameter(nn.Module):
 
 
 class FunctionalUse(nn.Module):
-    """One weight only through F.linear, one both ways."""
+    """One weight is used only by F.linear, another by its layer as well."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -245,7 +244,7 @@ class FunctionalUse(nn.Module):
 
 
 class FunctionOfParameter(nn.Module):
-    """Weights that are computed from parameters: no layer's input explains their gradient."""
+    """Weights are computed from parameters, so that no layer's input explains their gradient."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -271,7 +270,7 @@ class Tokens(nn.Module):
 
 
 class Branching(nn.Module):
-    """Each sample goes one of two ways, decided by its value: vmap refuses."""
+    """The value of a sample decides which layer it goes through, which vmap refuses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -307,7 +306,7 @@ class DictOutput(nn.Module):
 
 
 class IdleLayer(nn.Module):
-    """One layer never runs, another runs and is thrown away."""
+    """One layer never runs; the output of another is not used."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -323,7 +322,7 @@ class IdleLayer(nn.Module):
 
 
 class FrozenBackbone(nn.Module):
-    """Features under no_grad, as is usual for a pretrained backbone: their Ω is 0."""
+    """Features are computed under no_grad, as is usual for a pretrained backbone: their Ω is 0."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -348,7 +347,7 @@ class Checkpointed(nn.Module):
 
 
 class Attention(nn.Module):
-    """The keys' bias cancels in the softmax: its gradient is 0 but for rounding."""
+    """The bias of the keys cancels in the softmax: its gradient is 0 up to rounding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -360,7 +359,7 @@ class Attention(nn.Module):
 
 
 class Embedder(nn.Module):
-    """Outputs of length 1: ‖F(x)‖² does not depend on anything, but for rounding."""
+    """Outputs have length 1, so that ‖F(x)‖² is constant up to rounding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -372,7 +371,7 @@ class Embedder(nn.Module):
 
 
 def chain(*layers: str) -> dict[str, tuple[tuple[str, int, int], ...]]:
-    """Each layer is read by the next, column by column."""
+    """Return the readers of layers that each read the previous one, column by column."""
     return {one: ((other, 1, 0),) for one, other in pairwise(layers)}
 
 
@@ -556,4 +555,4 @@ CANCELLING = (
         (2, 6, 6),
     ),
 )
-"""Networks in which some gradient is 0 but for rounding."""
+"""Networks in which some gradient is 0 up to rounding."""

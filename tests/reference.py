@@ -1,4 +1,4 @@
-"""Slow, obvious twins of what growmas computes; nothing here is shared with the package."""
+"""Slow and obvious reference implementations; they share no code with growmas."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ def tensors_of(output: Any) -> list[Tensor]:
 
 
 def coordinates(output: Any) -> Tensor:
-    """Every coordinate of the output of one sample, [C]."""
+    """Return every coordinate of the output of one sample, [C]."""
     return torch.cat([tensor.reshape(-1) for tensor in tensors_of(output)])
 
 
@@ -43,7 +43,7 @@ def importance(
     function: str | Objective = "squared_norm",
     forward: Callable[[nn.Module, Any], Any] = lambda model, sample: model(sample),
 ) -> dict[str, Tensor]:
-    """Eq. 2 of MAS by a loop: `samples` are batches of one, `function` maps [1, ...] to [1]."""
+    """Compute Eq. 2 of MAS in a loop; `samples` are batches of one, `function`: [1, ...] -> [1]."""
     scalars = {"squared_norm": squared_norm, "vector": coordinates}.get(function, function)
     parameters = dict(model.named_parameters())
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
@@ -59,7 +59,7 @@ def importance(
 
 
 def batch_importance(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
-    """The approximation many implementations take: |gradient of the batch mean|, by batch size."""
+    """Compute the common approximation: |gradient of the batch mean|, weighted by batch size."""
     parameters = dict(model.named_parameters())
     total = {name: torch.zeros_like(p) for name, p in parameters.items()}
     count = 0
@@ -75,7 +75,7 @@ def batch_importance(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, T
 def penalty(
     model: nn.Module, strength: float, omega: Mapping[str, Tensor], anchor: Mapping[str, Tensor]
 ) -> float:
-    """Eq. 3 of MAS, one weight after the other."""
+    """Compute Eq. 3 of MAS, one weight after the other."""
     total = 0.0
     for name, parameter in model.named_parameters():
         if name not in omega:
@@ -122,9 +122,9 @@ def cut_norm(layer: nn.Module, kept: Sequence[int]) -> nn.Module:
 def cut_sequential(
     net: nn.Sequential, kept: Mapping[str, Sequence[int]], pixels: int = 1
 ) -> nn.Sequential:
-    """A chain of layers with only the `kept` outputs of the layers named, by index lists.
+    """Return a copy of a chain of layers with only some outputs: layer name -> `kept` indices.
 
-    `pixels` is how many entries one channel takes after a Flatten.
+    `pixels` is the number of entries of one channel after a Flatten.
     """
     layers: list[nn.Module] = []
     columns: list[int] | None = None
@@ -151,7 +151,7 @@ def train(
     batches: Iterable[tuple[Tensor, Tensor]],
     masks: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Plain steps on a squared loss; `masks` (1 live, 0 held) silence gradients entry by entry."""
+    """Take plain steps on a squared loss; `masks` are multiplied with the gradients."""
     for inputs, targets in batches:
         optimizer.zero_grad()
         loss = (coordinates(model(inputs)) - coordinates(targets)).square().mean()

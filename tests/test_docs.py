@@ -1,4 +1,4 @@
-"""The examples of the guides are run as they stand, each going on where the one before ended."""
+"""Tests of the guides: their examples run as printed, in order, and their links exist."""
 
 import os
 import re
@@ -17,20 +17,20 @@ GUIDES = sorted(DOCS.glob("*.md"))
 
 
 def run(guide: Path, names: dict[str, Any]) -> int:
-    """Run the examples; the number of values beside which a comment says what they are."""
+    """Run the examples; return the number of values that were compared with their comments."""
     promised = 0
     for example in re.findall(r"```python\n(.*?)```", guide.read_text("utf-8"), flags=re.DOTALL):
         exec(compile(example, guide.name, "exec"), names)
         for line in example.splitlines():
             promise = re.fullmatch(r"(\S[^#]*?)\s+# ([\d(][\d\", ()]*)", line)
-            if promise and "=" not in promise[1]:  # a value, and what it is
+            if promise and "=" not in promise[1]:  # a value, and a comment with it
                 assert eval(promise[1], names) == eval(promise[2])
                 promised += 1
     return promised
 
 
 def write_run(path: Path) -> None:
-    """The history that `make demo` would have left, in short."""
+    """Write a short version of the history that `make demo` leaves."""
     net = torch.nn.Sequential(torch.nn.Linear(4, 6), torch.nn.ReLU(), torch.nn.Linear(6, 2))
     structure = growmas.Structure(net, torch.rand(2, 4))
     path.parent.mkdir(parents=True)
@@ -48,17 +48,17 @@ def test_the_examples_run(guide: Path, tmp_path: Path, monkeypatch: pytest.Monke
     run(guide, {})
 
 
-def test_links_lead_somewhere() -> None:
+def test_links_exist() -> None:
     for guide in GUIDES:
         prose = re.sub(r"```.*?```", "", guide.read_text("utf-8"), flags=re.DOTALL)
         for target in re.findall(r"\]\((?!http)([^)#]+)", prose):
             assert (guide.parent / target).exists(), f"{guide.name}: {target}"
 
 
-def test_the_guide_to_surgery_says_what_comes_out() -> None:
+def test_the_values_in_the_guide_to_surgery_are_right() -> None:
     names: dict[str, Any] = {}
     assert run(DOCS / "surgery.md", names) == 3
-    assert names["structure"].groups["0"].width == 3  # 4 and 2 fresh, less 2, less 1
+    assert names["structure"].groups["0"].width == 3  # 4 + 2 fresh − 2 − 1
     assert (names["net"][0].out_features, names["net"][1].small) == (12, 5e-7)
     assert "with the plan" in str(names["trial"])
 

@@ -1,4 +1,4 @@
-"""The README's Python examples are run as they stand."""
+"""Tests of the README: its Python examples run as printed, its commands and links exist."""
 
 import re
 from pathlib import Path
@@ -14,7 +14,7 @@ def test_the_examples_of_the_readme_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     examples = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     names: dict[str, object] = {}
-    for example in examples:  # each goes on where the one before ended
+    for example in examples:  # each continues where the previous one ended
         exec(compile(example, "README.md", "exec"), names)
     structure, history = names["structure"], names["history"]
     assert structure.tasks == ("odd", "even")
@@ -32,9 +32,10 @@ def test_the_commands_of_the_readme_exist():
     app = (Path(gm.__file__).parent / "cli" / "app.py").read_text(encoding="utf-8")
     for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
         assert f"\n{target}:" in makefile
-    for command in re.findall(r"^.venv/bin/growmas (\w+)", README, flags=re.MULTILINE):
+    shell = "".join(re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL))
+    for command in re.findall(r"^growmas (\w+)", shell, flags=re.MULTILINE):
         assert f"def {command}(" in app or f'command("{command}")' in app, command
     for config in re.findall(r"configs/[\w.]+\.yaml", README):
         assert (Path(__file__).parents[1] / config).is_file(), config
-    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
+    for link in re.findall(r"\]\((?!http|#)([^)]+)\)", README):
         assert (Path(__file__).parents[1] / link).exists(), link

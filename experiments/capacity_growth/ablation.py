@@ -1,4 +1,4 @@
-"""What each part is worth: one left out or changed at a time, on ten permutations."""
+"""The ablation: one part left out or changed at a time, on ten permutations."""
 
 from cases import CLASSES, MULTIPLIED, TASKS, Case, Study, grown, mlp, permuted, selected
 

@@ -1,13 +1,13 @@
-"""What is run: streams, methods, and the settings that each of them is tuned over.
+"""The cases of the study: streams, methods, and the settings that each method is tuned over.
 
-Every method gets six settings on every stream, three where nets are convolutional, Gaussians six. A
-setting is a dict of overrides.
+Every method gets six settings on every stream; convolutional networks get three, Gaussians always
+six. A setting is a dict of overrides.
 """
 
 from dataclasses import dataclass, field, replace
 
 SEEDS = (1, 2, 3, 4, 5)
-DROPPED = 0.2  # share of input pixels set to zero in training
+DROPPED = 0.2  # share of input pixels that are set to zero in training
 
 FILTERS = {
     "kind": "gaussian",
@@ -26,13 +26,13 @@ class Case:
     """A method on a stream.
 
     Attributes:
-        method: What the tables call it.
-        config: Of the method.
-        model: Of its network.
-        settings: To choose from on the validation data of seed 0.
-        like: Title of a study and a method in it whose choice is taken over, and changed by the
-            settings: the same networks, asked another question.
-        fixed: Overrides that win over what was chosen.
+        method: Name in the tables.
+        config: Config of the method.
+        model: Config of its network.
+        settings: The settings to choose from, on the validation data of seed 0.
+        like: Title of a study and a method in it. Its chosen setting is used here, changed by
+            `settings`: the same networks with another question at the end.
+        fixed: Overrides that take precedence over the chosen setting.
     """
 
     method: str
@@ -48,11 +48,11 @@ class Study:
     """The methods compared on one stream.
 
     Attributes:
-        title: What the tables call it.
-        stream: Its config.
-        training: What all methods have in common.
+        title: Heading of its table.
+        stream: Config of the stream.
+        training: Config of the training that all methods share.
         cases: The methods.
-        goal: What was to be reached, in words.
+        goal: The goal that was set beforehand, in words.
     """
 
     title: str
@@ -71,7 +71,7 @@ def conv(channels, hidden):
 
 
 def plain(rates=(0.003, 0.006, 0.012)):
-    """Learning rate and input dropout, for methods without a penalty."""
+    """Return six settings of learning rate and input dropout, for methods without a penalty."""
     return tuple(
         {"training.learning_rate": rate, "training.input_dropout": share}
         for rate in rates
@@ -80,7 +80,7 @@ def plain(rates=(0.003, 0.006, 0.012)):
 
 
 def penalised(low, middle, high):
-    """Learning rate, strength and input dropout, for methods with one."""
+    """Return six settings of learning rate, strength and dropout, for methods with a penalty."""
     return tuple(
         {
             "training.learning_rate": rate,
@@ -99,14 +99,14 @@ def penalised(low, middle, high):
 
 
 def gaussians(features, dimensions=200):
-    """Shrinkage."""
+    """Return six settings of the shrinkage of Gaussians."""
     plain = {"kind": "gaussian", "features": features, "dimensions": dimensions}
     shares = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
     return tuple({"method": {**plain, "shrinkage": share}} for share in shares)
 
 
 def opinions(temperatures=(1, 2)):
-    """Shrinkage of Gaussians that have a say in the classes, and their temperature."""
+    """Return settings of shrinkage and temperature for Gaussians that are multiplied with views."""
     return tuple(
         {"method.context": {**FILTERS, "shrinkage": share, "combine": "classes", "temperature": t}}
         for share in (0.02, 0.05, 0.1)
@@ -115,13 +115,13 @@ def opinions(temperatures=(1, 2)):
 
 
 def alone(*kinds):
-    """Gaussians as classifiers, without a network."""
+    """Return cases in which Gaussians classify without a network."""
     names = {"inputs": "Gaussians of pixels", "filters": "Gaussians of random filters"}
     return tuple(Case(names[kind], {}, mlp(1), gaussians(kind)) for kind in kinds)
 
 
 def settled(title, cases):
-    """The cases with what was chosen for them in another study."""
+    """Return the cases with the settings that were chosen for them in another study."""
     return tuple(replace(case, settings=({},), like=(title, case.method)) for case in cases)
 
 
@@ -131,12 +131,15 @@ def grown(units, strength, context, **others):
 
 
 def selected(units, after):
-    """Three times as many units at first, of which the best stay."""
+    """Return the config of growing three times as many units and keeping the best."""
     return {"kind": "overgrow", "keep": units, "factor": 3, "after": after}
 
 
 def split(scenario):
-    """Five tasks of two digits. Without labels of tasks, networks are those learnt with them."""
+    """Return the study on five tasks of two digits.
+
+    Without task labels at test time, the networks are those of the study with task labels.
+    """
     goals = {
         "task": "0.991, forgetting 0.001",
         "class": "0.962, and not below the Gaussians alone",
@@ -177,7 +180,7 @@ TEN = "permuted × 10, 10 epochs"
 
 
 def shared_out(after):
-    """What the budget is spent on, units of the network or dimensions of the Gaussians.
+    """Return settings that divide the budget between units and dimensions of the Gaussians.
 
     All stay under 1.25 times the parameters of 784-256-256-10.
     """
@@ -201,10 +204,10 @@ def shared_out(after):
 
 
 def permuted(tasks, epochs, goal):
-    """All ten digits, in another order of pixels in each task; nobody names the task.
+    """Return the study on permuted pixels, with the task unknown at test time.
 
-    With twice as many tasks, Gaussians and what is multiplied with them keep as many numbers for
-    each task; the others share out little more than with half as many.
+    With twenty tasks, Gaussians and growmas × Gaussians keep as many numbers for each task as with
+    ten; the total of the other methods is only a little larger.
     """
     after = 3 if epochs == 10 else 1
     units, final, own = (24, 280, 38) if tasks == 10 else (12, 292, 23)
@@ -234,7 +237,7 @@ def permuted(tasks, epochs, goal):
 
 
 def images(title, stream, *, like=None):
-    """A small conv net, whose norms the views remember."""
+    """Return a study with a small convolutional network, whose norms the views remember."""
     context = {**FILTERS, "combine": "tasks"} if like else None
     separate = {"kind": "separate", "context": context}
     growing = grown(4, 1.0, context, norms="affine")
@@ -260,7 +263,7 @@ def images(title, stream, *, like=None):
 
 
 def sources():
-    """Digits in two sizes, and shapes: three sources of ten classes each."""
+    """Return the study on three sources of ten classes each: digits in two sizes, and shapes."""
     title = "digits → mnist5k → shapes, domain"
     context = {**FILTERS, "combine": "tasks"}
     separate = {"kind": "separate", "context": context}
@@ -283,7 +286,7 @@ def sources():
 
 
 def cluttered(scenario):
-    """Digits anywhere among scraps of others, on which Gaussians fail."""
+    """Return a stream of digits among fragments of other digits, on which Gaussians fail."""
     return {"kind": "split", "source": "mnist5k_cluttered", "tasks": 5, "scenario": scenario}
 
 

@@ -1,4 +1,4 @@
-"""Writes the tables and the figures of the README, from the results of study.py.
+"""Write the tables and figures of the README from the results of study.py.
 
 python experiments/capacity_growth/report.py [--results results.jsonl]
 """
@@ -30,7 +30,7 @@ def of(rows, study, method):
 
 
 def words(setting):
-    """The numbers of a setting by name, those of its records among them."""
+    """Return the numbers of a setting with short names, those of nested records included."""
     short = {
         "learning_rate": "rate",
         "input_dropout": "dropout",
@@ -50,8 +50,8 @@ def words(setting):
 
 
 def table(rows, study):
-    """A table in Markdown, a line for each method that was run."""
-    goal = f" (to reach: {study.goal})" if study.goal else ""
+    """Return a Markdown table with a line for each method that was run."""
+    goal = f" (goal: {study.goal})" if study.goal else ""
     columns = "chosen on seed 0 | accuracy | forgetting | parameters | context | CPU s | seeds"
     lines = [f"**{study.title}**{goal}", "", f"| method | {columns} |", f"|{'---|' * 8}"]
     for case in study.cases:
@@ -70,14 +70,14 @@ def table(rows, study):
 
 
 def write_tables(readme, tables):
-    """Put the tables between their marks, in place of those that were there."""
+    """Replace the tables between the two marks of the README."""
     before, _, rest = readme.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     readme.write_text(f"{before}{BEGIN}\n{''.join(tables)}{END}{after}")
 
 
 def size_figure(rows, study, path):
-    """Accuracy against everything that is kept: parameters, and the numbers of the context."""
+    """Draw accuracy against everything that is stored: parameters and numbers of the context."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(6.4, 4.2))
@@ -92,7 +92,7 @@ def size_figure(rows, study, path):
                 fmt=marker, capsize=3, label=case.method,
             )  # fmt: skip
     axes.set_xscale("log")
-    axes.set_yscale("logit")  # what separates good methods is seen beside what does not work
+    axes.set_yscale("logit")  # shows the differences between good methods, and the bad ones too
     axes.set_xticks(SIZES, [f"{size:,}" for size in SIZES])
     axes.set_yticks(ACCURACIES, [f"{accuracy:g}" for accuracy in ACCURACIES])
     axes.minorticks_off()
@@ -106,7 +106,7 @@ def size_figure(rows, study, path):
 
 
 def course_figure(rows, study, methods, path):
-    """Accuracy of every task from when it was learnt on, a panel for each method."""
+    """Draw the accuracy of every task since it was learnt, in one panel for each method."""
     import matplotlib.pyplot as plt
 
     shown = [method for method in methods if of(rows, study, method)]

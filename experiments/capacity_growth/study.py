@@ -1,10 +1,10 @@
-"""Does growing help, when nobody names the task, on a budget of parameters?
+"""The study: does growing help when the task is unknown, on a budget of parameters?
 
     python experiments/capacity_growth/study.py [--only TITLE …] [--out results.jsonl]
 
-Every method gets six settings to choose from, judged on seed 0 by a fifth of the training data;
-the choice learns all of the training data on seeds 1 to 5. Each run that is finished adds a line to
-the results, so that a study that was stopped goes on where it was.
+Every method gets six settings to choose from, compared on seed 0 on a fifth of the training data;
+with the best one it learns all of the training data on seeds 1 to 5. Each finished run adds a line
+to the results, so that a stopped study continues where it was.
 """
 
 import argparse
@@ -20,16 +20,16 @@ from cases import SEEDS, STUDIES
 
 from growmas.config import Experiment
 from growmas.data import hold_out, load_source, register_source
-from growmas.run import run_experiment
+from growmas.experiment import run_experiment
+from growmas.metrics import average_accuracy, forgetting
 from growmas.structure import Structure
-from growmas.training.metrics import average_accuracy, forgetting
 
 HERE = Path(__file__).parent
 HELD_OUT = "_held_out"
 
 
 def register_held_out(name):
-    """The training data of a source, a fifth of them in place of the test data."""
+    """Register a source of training data only: a fifth of it takes the place of the test data."""
 
     def load():
         whole = load_source(name)
@@ -77,7 +77,7 @@ def measure(experiment, *, views=True):
 
 
 class Ledger:
-    """Finished runs, in a file that grows by a line for each."""
+    """The finished runs, in a file with one line for each."""
 
     def __init__(self, path):
         self._path = path
@@ -103,7 +103,7 @@ class Ledger:
 
 
 def chosen(ledger, study, case, studies):
-    """The setting that did best on the held-out data of seed 0."""
+    """Return the setting that is best on the held-out data of seed 0."""
     settled = {}
     if case.like is not None:
         title, method = case.like
@@ -118,7 +118,7 @@ def chosen(ledger, study, case, studies):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="+", default=[""], help="beginnings of titles")
+    parser.add_argument("--only", nargs="+", default=[""], help="how titles of the studies begin")
     parser.add_argument("--out", type=Path, default=HERE / "results.jsonl")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -128,7 +128,8 @@ def main():
     everything = (*STUDIES, ABLATION)
     studies = {study.title: study for study in everything}
     wanted = [study for study in everything if study.title.startswith(tuple(options.only))]
-    for seeds in (SEEDS[:1], SEEDS[:2], SEEDS):  # what is stopped early has few seeds of all
+    # In this order, a study that is stopped early has the same few seeds of every method.
+    for seeds in (SEEDS[:1], SEEDS[:2], SEEDS):
         for study in wanted:
             for case in study.cases:
                 setting = chosen(ledger, study, case, studies)

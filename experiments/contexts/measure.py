@@ -15,7 +15,7 @@ from torch import nn
 import growmas as gm
 from growmas.config import MLPConfig
 from growmas.data import batches, load_source, permuted_stream, split_stream
-from growmas.models import build_model
+from growmas.experiment import build_model
 
 SEEDS = (0, 1, 2, 3, 4)
 

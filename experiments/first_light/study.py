@@ -1,9 +1,9 @@
-"""Finetune, fixed MAS and growmas on equal terms: tuned on seed 0, reported on seeds 1 to 5.
+"""The study of finetune, fixed MAS and growmas: tuned on seed 0, reported on seeds 1 to 5.
 
     python experiments/first_light/study.py [--stream permuted|split] [--workers 2]
 
-Every method gets the same grid of learning rates, and those with a penalty the same number of
-strengths. The winner on seed 0 (by ACC) is run on the other seeds.
+Every method gets the same learning rates, and those with a penalty the same number of strengths.
+The setting with the best ACC on seed 0 is run on the other seeds.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from growmas.config import load_config
-from growmas.run import run_experiment
-from growmas.training.metrics import average_accuracy, backward_transfer, forgetting
+from growmas.experiment import run_experiment
+from growmas.metrics import average_accuracy, backward_transfer, forgetting
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 METHODS = ("finetune", "mas", "growmas")
@@ -81,7 +81,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--stream", choices=tuple(STRENGTHS), action="append")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="write every number here as JSON")
+    parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     options = parser.parse_args()
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         found = {stream: study(stream, pool) for stream in options.stream or STRENGTHS}

@@ -1,7 +1,7 @@
-"""Kills a run again and again, and reads a history while it is written. See README.md.
+"""Robustness of a history: runs are killed again and again, and files are read during a write.
 
-The run is a small network that grows, is pruned, trained a step and recorded without end; it says
-after every step how many are done.
+The run is a small network that grows, is pruned, trained for a step and recorded, without end; it
+prints the number of steps done after each one. README.md has the results.
 """
 
 import argparse
@@ -27,18 +27,18 @@ FORK = multiprocessing.get_context("fork")  # a process of its own without loadi
 
 
 def write(path: Path) -> None:
-    """The run; four steps a task."""
+    """Run without end, four steps per task."""
     net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
     x = torch.rand(32, 8)
     structure, mas, done = gm.Structure(net, x[:4]), gm.MAS(net), 0
     optimizer = torch.optim.Adam(net.parameters())
     with gm.TopologyTracker(structure, path) as tracker:
-        _say(0)
+        _report(0)
         for task in range(100_000):
             structure.begin_task(f"task {task}")
-            done = _say(done + 1)
+            done = _report(done + 1)
             structure.apply(gm.Plan(grow={"0": 3, "2": 3}), followers=[optimizer, mas])
-            done = _say(done + 1)
+            done = _report(done + 1)
             optimizer.zero_grad()
             (net(x).square().mean() + mas.penalty()).backward()
             optimizer.step()
@@ -48,18 +48,18 @@ def write(path: Path) -> None:
                 for name, values in structure.saliency(mas.omega).items()
             }
             structure.apply(gm.Plan(prune=least), followers=[optimizer, mas])
-            done = _say(done + 1)
+            done = _report(done + 1)
             tracker.snapshot(metrics={"accuracy": 0.5}, omega=mas.omega)
-            done = _say(done + 1)
+            done = _report(done + 1)
 
 
-def _say(done: int) -> int:
+def _report(done: int) -> int:
     os.write(1, f"{done}\n".encode())
     return done
 
 
 def check(path: Path) -> int:
-    """Whether what is there is whole; returns the number of steps in it."""
+    """Check that the history is complete; return the number of steps in it."""
     with TopologyHistory(path) as history, history.frozen():
         events, tasks, widths = history.log(), history.tasks(), history.widths()
         assert [event.kind for event in events] == (
@@ -74,7 +74,7 @@ def check(path: Path) -> int:
 
 
 def kill(times: int, folder: Path) -> None:
-    """Kill runs at random moments; raises if a history misses what was reported."""
+    """Kill runs at random moments; fail if a history lacks a step that was reported."""
     choice, reported, found = random.Random(0), 0, 0
     for number in range(times):
         path = folder / f"killed {number}.db"
@@ -85,7 +85,7 @@ def kill(times: int, folder: Path) -> None:
             run.kill()
             run.join()
             done = int([0, *said.read().split()][-1])
-        steps = check(path)  # beside the WAL of the killed process
+        steps = check(path)  # with the -wal file of the killed process
         assert done <= steps <= done + 1, (done, steps)
         connection = sqlite3.connect(path)
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
@@ -93,11 +93,11 @@ def kill(times: int, folder: Path) -> None:
         connection.close()
         assert check(path) == steps
         reported, found = reported + done, found + steps
-    print(f"{times} kills: {reported} steps reported as done, {found} in the files, none amiss")
+    print(f"{times} kills: {reported} steps reported as done, {found} in the files, none missing")
 
 
 def read(seconds: float, folder: Path) -> None:
-    """Two processes read while one writes."""
+    """Let two processes read while one writes."""
     path = folder / "read.db"
     run, said = _start(write, path)
     said.readline()
@@ -110,11 +110,11 @@ def read(seconds: float, folder: Path) -> None:
     run.kill()
     run.join()
     said.close()
-    print(f"{seconds:g} s beside a writer, two readers: {'; '.join(looks)}; no error")
+    print(f"{seconds:g} s during a write, two readers: {'; '.join(looks)}; no error")
 
 
 def look(path: Path, seconds: float) -> None:
-    """Open, check, close, over and over."""
+    """Open, check and close a history again and again."""
     end, times, steps = time.monotonic() + seconds, 0, 0
     while time.monotonic() < end:
         now = check(path)
@@ -124,17 +124,17 @@ def look(path: Path, seconds: float) -> None:
 
 
 def _start(target: Callable[..., None], *arguments: object) -> tuple[BaseProcess, TextIO]:
-    """The process, and what it says."""
+    """Return a new process and its output."""
     sys.stdout.flush()
-    ear, mouth = os.pipe()
-    process = FORK.Process(target=_speak, args=(mouth, target, *arguments))
+    output, end = os.pipe()
+    process = FORK.Process(target=_run, args=(end, target, *arguments))
     process.start()
-    os.close(mouth)
-    return process, os.fdopen(ear)
+    os.close(end)
+    return process, os.fdopen(output)
 
 
-def _speak(mouth: int, target: Callable[..., None], *arguments: object) -> None:
-    os.dup2(mouth, 1)
+def _run(end: int, target: Callable[..., None], *arguments: object) -> None:
+    os.dup2(end, 1)
     target(*arguments)
     sys.stdout.flush()
 

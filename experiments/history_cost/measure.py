@@ -1,7 +1,7 @@
-"""What a topology history costs: to record, to store, to open and to ask.
+"""Cost of a topology history: recording, storing, opening and reading.
 
 A network of 50,000 units is edited and recorded after each of 100 tasks; then the file is read as
-views read it. See README.md.
+the printed tables read it. README.md has the results.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from torch import nn
 import growmas as gm
 
 TURNOVER = 0.01  # share of every wide group that is pruned, and grown, in a task
-STEPS = 100  # of training on a task, batches of 64, beside which recording is measured
+STEPS = 100  # training steps of a task, with batches of 64, to compare recording with
 
 
 class TimedTracker(gm.TopologyTracker):
-    """Notes how long its part of every edit takes."""
+    """A tracker that measures the time of its part of every edit."""
 
     def __init__(self, *arguments: object, **options: object) -> None:
         self.edits: list[float] = []
@@ -39,14 +39,14 @@ class TimedTracker(gm.TopologyTracker):
 
 
 def narrow(groups: int, units: int) -> nn.Module:
-    """Wide layers with eight units between them: many units, few weights."""
+    """Return wide layers with eight units between them: many units, few weights."""
     between = [nn.Linear(units, 8), nn.Linear(8, units), nn.ReLU()]
     rest = [layer for _ in range(groups - 1) for layer in map(_fresh, between)]
     return nn.Sequential(nn.Linear(8, units), nn.ReLU(), *rest, nn.Linear(units, 10))
 
 
 def wide(groups: int, units: int) -> nn.Module:
-    """As many units in layers that read each other in full."""
+    """Return as many units in fully connected layers."""
     rest = [m for _ in range(groups - 1) for m in (nn.Linear(units, units), nn.ReLU())]
     return nn.Sequential(nn.Linear(8, units), nn.ReLU(), *rest, nn.Linear(units, 10))
 
@@ -58,19 +58,19 @@ def _fresh(layer: nn.Module) -> nn.Module:
 
 
 def timed(function: Callable[[], object]) -> float:
-    """Seconds."""
+    """Return the seconds that a call takes."""
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
 def importance(model: nn.Module) -> dict[str, torch.Tensor]:
-    """Numbers of the right shapes; what they are does not matter here."""
+    """Return random importance of the right shapes; the values do not matter here."""
     return {name: torch.rand_like(p) for name, p in model.named_parameters()}
 
 
 def record(path: Path, groups: int, units: int, tasks: int) -> None:
-    """An edit and a snapshot in every task, and what they cost."""
+    """Record an edit and a snapshot in every task, and print their cost."""
     structure = gm.Structure(narrow(groups, units), torch.rand(2, 8))
     snapshots, numbers = [], 0
     with TimedTracker(structure, path) as tracker:
@@ -103,7 +103,7 @@ def record(path: Path, groups: int, units: int, tasks: int) -> None:
 
 
 def read(path: Path) -> None:
-    """What views ask, each by a fresh process's first call, and again."""
+    """Print the time of the queries of all tables, first and repeated."""
     questions: dict[str, Callable[[gm.TopologyHistory], object]] = {
         "open, tasks": lambda h: h.tasks(),
         "widths, sizes, accuracy, importance per group (show)": lambda h: (
@@ -134,7 +134,7 @@ def _ask(path: Path, question: Callable[[gm.TopologyHistory], object]) -> None:
 
 
 def share(path: Path, groups: int, units: int) -> None:
-    """A snapshot beside a task of training, in a network whose layers read each other in full."""
+    """Compare a snapshot with a task of training, in a network of fully connected layers."""
     model = wide(groups, units)
     structure = gm.Structure(model, torch.rand(2, 8))
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)

@@ -125,8 +125,7 @@ def mapped(model, batches, chunk=32):
 
 
 def backpack(model, batches, chunk=64):
-    from backpack import backpack as extended
-    from backpack import extend
+    from backpack import backpack as extended, extend
     from backpack.extensions import BatchGrad
 
     extend(model)

@@ -1,13 +1,13 @@
-"""Facts <subject, predicate, object> from a small grammar, and pictures of them.
+"""Facts <subject, predicate, object> from a small grammar, and synthetic pictures of them.
 
     fact   ->  scene
     scene  ->  SUBJECT[scene]  PREDICATE[scene]  OBJECT[scene]
 
-There are eight scenes with words of their own, except that people appear in four of them; a task
-is two scenes. A picture of a fact is a vector of features: each word has an appearance, every
-picture an appearance of its own on top, and a fixed random network of two tanh layers puts them
-together, so that what a word looks like depends on the words beside it. The target is the three
-words' vectors side by side: an embedding, not a class.
+Each of the eight scenes has words that no other scene has, except that people appear in four of
+them; a task is two scenes. A picture of a fact is a vector of features: the appearances of its
+words and noise are summed and passed through a fixed random network of two tanh layers, so that
+the look of a word depends on the other words. The target is the concatenation of the vectors of
+the three words: an embedding, not a class.
 """
 
 import itertools
@@ -40,10 +40,10 @@ class Facts:
     """The facts of one task.
 
     Attributes:
-        scenes: [F] of each fact, its place in SCENES.
-        targets: [F, 3 * WORD] the embedding of each fact.
-        inputs: Pictures, "train" and "test": [F * pictures, FEATURES].
-        labels: The number of each picture's fact, [F * pictures].
+        scenes: [F], the index in SCENES of each fact.
+        targets: [F, 3 * WORD], the embedding of each fact.
+        inputs: [F * pictures, FEATURES], the pictures for "train" and "test".
+        labels: [F * pictures], the index of the fact of each picture.
     """
 
     scenes: Tensor
@@ -53,7 +53,7 @@ class Facts:
 
 
 def make_facts(seed: int) -> list[Facts]:
-    """All facts of the grammar, two scenes a task."""
+    """Return all facts of the grammar, two scenes a task."""
     generator = torch.Generator().manual_seed(seed)
     made = [
         (number, words)
@@ -88,7 +88,7 @@ def make_facts(seed: int) -> list[Facts]:
 
 
 def average_precisions(embedded: Tensor, facts: Facts) -> Tensor:
-    """[F] for each fact: the test pictures of the task ranked by distance to the fact."""
+    """Return the average precision of each fact, [F], over the test pictures ranked by distance."""
     order = torch.cdist(facts.targets, embedded).argsort(1)
     relevant = facts.labels["test"][order] == torch.arange(len(facts.targets)).unsqueeze(1)
     precision = relevant.cumsum(1) / torch.arange(1, relevant.shape[1] + 1)

@@ -1,4 +1,4 @@
-"""The claims of Memory Aware Synapses, small: strength tuned on seed 0, seeds 1 to 5 reported.
+"""The claims of Memory Aware Synapses at small scale: tuned on seed 0, reported on seeds 1 to 5.
 
 python experiments/mas_paper/study.py [--part objective|data|user|facts|strength] [--workers 2]
 """
@@ -17,8 +17,8 @@ from facts import FEATURES, SPORTS, average_precisions, make_facts
 
 from growmas import MAS, hebbian_importance, mas_importance
 from growmas.data import Split, batches, load_source, permuted_stream
+from growmas.metrics import average_accuracy, backward_transfer
 from growmas.models import MLP
-from growmas.training.metrics import average_accuracy, backward_transfer
 
 SEEDS = (1, 2, 3, 4, 5)
 STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
@@ -57,7 +57,7 @@ def fresh_mlp(shape, hidden, heads, seed):
 
 
 def pixels(seed, method, data, strength, normalize=None, tasks=5):
-    """Permuted mnist5k, one head: ACC and BWT."""
+    """Return ACC and BWT on permuted mnist5k with one head."""
     stream = permuted_stream(
         load_source("mnist5k"),
         tasks=tasks,
@@ -78,10 +78,10 @@ def pixels(seed, method, data, strength, normalize=None, tasks=5):
 
 
 def user(seed, adapted, strength, kinds):
-    """Classes, then other tasks: what is left of the classes a user meets, and of the others.
+    """Learn classes, then other tasks; return what classes that a user meets, and others, lose.
 
-    One kind: the digits, of which the user meets five. Two kinds: the digits, which the user
-    meets, and ten classes more, the same digits with their pixels permuted.
+    With one kind of classes, they are the digits, and the user meets five of them. With two kinds,
+    the user meets the digits; the others are the same digits with their pixels permuted.
     """
     generator = torch.Generator().manual_seed(seed)
     stream = permuted_stream(
@@ -112,7 +112,7 @@ def user(seed, adapted, strength, kinds):
 
 
 def protected(model, inputs, shown, adapted, strength):
-    """Importance on everything learnt, then adapted to what is used."""
+    """Return a penalty: importance on everything learnt, then adapted to what is used."""
     if adapted == "finetune":
         return None
     mas = MAS(model, strength=strength)
@@ -145,7 +145,7 @@ def precisions(model, group):
 
 
 def facts(seed, method, strength):
-    """Four groups of facts in sequence: mean average precision over all, after the last."""
+    """Return the mean average precision over four groups of facts, learnt in sequence."""
     groups, model = start_on_facts(seed)
     mas = None if method == "finetune" else MAS(model, strength=strength)
     matrix = []
@@ -158,7 +158,7 @@ def facts(seed, method, strength):
 
 
 def facts_user(seed, adapted, strength):
-    """One group of facts, then another: what is left of the sports, which a user asks about."""
+    """Learn two groups of facts; return what is left of the sports, which a user asks about."""
     (first, second, *_), model = start_on_facts(seed)
     learn_facts(model, first, seed, None)
     shown, mine = first.scenes[first.labels["train"]] == SPORTS, first.scenes == SPORTS
@@ -174,7 +174,7 @@ def facts_user(seed, adapted, strength):
 
 
 def tuned(pool, measure, conditions, strengths):
-    """For each condition the strength that is best on seed 0, by ACC."""
+    """Return the strength with the best ACC on seed 0, for each condition."""
     jobs = [(0, *condition, strength) for condition in conditions for strength in strengths]
     rows = list(pool.map(call, [(measure, job) for job in jobs]))
     best = {}
@@ -184,7 +184,7 @@ def tuned(pool, measure, conditions, strengths):
 
 
 def reported(pool, measure, settings):
-    """Rows of seeds 1 to 5 for each setting, the arguments after the seed."""
+    """Return the rows of seeds 1 to 5 for each setting, which are the arguments after the seed."""
     jobs = [(seed, *setting) for setting in settings for seed in SEEDS]
     rows = iter(pool.map(call, [(measure, job) for job in jobs]))
     return {setting: [next(rows) for _ in SEEDS] for setting in settings}
@@ -197,7 +197,7 @@ def call(job):
 
 
 def table(title, names, found):
-    """Means and spreads over seeds, in points."""
+    """Print means and standard deviations over seeds, in percentage points."""
     keys = list(next(iter(found.values()))[0])
     print(f"\n**{title}**\n\n| {' | '.join([*names, *keys])} |", flush=True)
     print("|" + "---|" * len([*names, *keys]))
@@ -269,7 +269,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--part", choices=tuple(PARTS), action="append")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--out", type=Path, help="write every number here as JSON")
+    parser.add_argument("--out", type=Path, help="write all numbers to this JSON file")
     options = parser.parse_args()
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         found = {part: PARTS[part](pool) for part in options.part or PARTS}

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 import growmas as gm
 from growmas.config import MLPConfig
 from growmas.data import batches, load_source, permuted_stream
-from growmas.models import build_model
+from growmas.experiment import build_model
 
 SEEDS = (4, 5, 6, 7, 8)
 EPOCHS, RATE, STRENGTH, BATCH = 8, 0.003, 0.005, 128

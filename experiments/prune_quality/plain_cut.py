@@ -1,12 +1,11 @@
-"""Why is the plain cut by Σ Ω θ² worse than chance on the MLP?
+"""Reasons why the plain cut by Σ Ω θ² is worse than a random choice on the MLP.
 
     python experiments/prune_quality/plain_cut.py
 
-Both hidden layers lose the same share of their units and nothing is repaired. Beside the accuracy
-stand what it becomes when only the ten logits are given back their means, or means and spreads
-(on 1,000 unlabelled inputs; 20 numbers cannot bring back what was lost inside), how often the
-commonest answer is given, and how the saliency ranks units by the mean and by the spread of what
-they give.
+Both hidden layers lose the same share of their units, without reconstruction. The table has the
+accuracy; the accuracy after only the means, or means and spreads, of the ten logits are restored
+(on 1,000 unlabelled inputs; 20 numbers cannot restore what was lost inside); the share of the most
+frequent answer; and the rank correlation of the saliency with mean and spread of a unit's output.
 """
 
 import copy
@@ -36,16 +35,16 @@ def trained(data, epochs, batch):
     return net.eval()
 
 
-def reader(group):
+def consumer(group):
     return next(member.layer for member in group.members if member.side == "in")
 
 
 @torch.no_grad()
 def given_units(net, structure, inputs):
-    """Group name -> [N, U], what its units give."""
+    """Return the outputs of units: group name -> [N, U]."""
     seen = {}
     handles = [
-        net.get_submodule(reader(group)).register_forward_pre_hook(
+        net.get_submodule(consumer(group)).register_forward_pre_hook(
             lambda module, args, name=name: seen.__setitem__(name, args[0])
         )
         for name, group in structure.groups.items()
@@ -65,7 +64,7 @@ def saliencies(net, structure, inputs):
         "Σ Ω θ², Ω of every output": structure.saliency(
             gm.mas_importance(net, [inputs], function="vector")
         ),
-        "mean of what it gives": {name: h.mean(0) for name, h in given.items()},
+        "mean of its output": {name: h.mean(0) for name, h in given.items()},
         "variance of it · Σ θ²": {name: h.var(0) * weights[name] for name, h in given.items()},
         "Σ θ²": weights,
         "random": {name: torch.rand(len(w)) for name, w in weights.items()},
@@ -75,7 +74,7 @@ def saliencies(net, structure, inputs):
 
 @torch.no_grad()
 def answers(net, whole, data, inputs):
-    """Accuracy, with means, with means and spreads of the logits put back; commonest answer."""
+    """Return accuracies: plain, means restored, spreads too; and the share of the top answer."""
     logits, now, was = net(data.test_inputs), net(inputs), whole(inputs)
     centred = logits - now.mean(0)
     spread = was.std(0) / now.std(0).clamp(min=1e-9)
@@ -119,7 +118,7 @@ def main():
         seeds = [measure(data, seed, epochs, batch) for seed in SEEDS]
         whole = statistics.mean(rows["whole"] for rows in seeds)
         print(f"\n**{training}**, {whole:.1f} before; cut / means / means and spreads; commonest\n")
-        heads = " | ".join(f"{ratio:.0%} gone" for ratio in RATIOS)
+        heads = " | ".join(f"{ratio:.0%} removed" for ratio in RATIOS)
         print(f"| saliency | {heads} | rank by mean | by spread/mean |\n|---|{'---|' * 5}")
         for name in [key for key in seeds[0] if isinstance(key, str) and key != "whole"]:
             cells = []

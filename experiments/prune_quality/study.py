@@ -1,9 +1,9 @@
-"""How much accuracy is left when units go, with no labels and no retraining?
+"""Accuracy after units are removed, without labels and without retraining.
 
     python experiments/prune_quality/study.py [--network mlp|convnet|resnet] [--workers 2]
 
-Every hidden group loses the same share of its units. The saliencies of Torch-Pruning 1.6.1 stand
-beside growmas's Σ Ω θ²; each is shown just cut, and with growmas's reconstruction, which takes
+Every hidden group loses the same share of its units, chosen by saliencies of Torch-Pruning 1.6.1
+and by growmas's Σ Ω θ². Each is shown as a plain cut and with growmas's reconstruction, which takes
 unlabelled training inputs. Taylor and Hessian take the labels of the training data.
 """
 
@@ -76,7 +76,7 @@ def accuracy(net, data):
 
 
 def torch_pruning_saliency(name, net, structure, data):
-    """Group name -> [U], as a `torch_pruning` importance gives it."""
+    """Return the saliencies of a `torch_pruning` importance: group name -> [U]."""
     importance = {
         "magnitude": tp.importance.MagnitudeImportance,
         "LAMP": tp.importance.LAMPImportance,
@@ -151,7 +151,7 @@ def spread(values):
 def table(network, rows):
     names = dict.fromkeys(key[0] for key in rows[0] if key != "whole")
     print(f"\n**{network}**, {spread([row['whole'] for row in rows])} before\n")
-    print("| saliency | |", " | ".join(f"{ratio:.0%} gone" for ratio in RATIOS), "|")
+    print("| saliency | |", " | ".join(f"{ratio:.0%} removed" for ratio in RATIOS), "|")
     print("|---|---|" + "---|" * len(RATIOS))
     for how in ("cut", "reconstructed"):
         for name in names:

@@ -1,8 +1,8 @@
-"""What surgery costs: discovery against torch-pruning's own graph, edits against a plain copy.
+"""The cost of surgery: discovery against torch-pruning's own graph, edits against a plain copy.
 
     python experiments/surgery_cost/measure.py [--device cpu] [--edits 1000]
 
-Every ratio is taken within one run, numerator and denominator in turn; medians are printed.
+Every ratio compares two times of one run, measured in turn; medians are printed.
 """
 
 import argparse
@@ -14,8 +14,12 @@ import time
 import torch
 import torch_pruning as tp
 from torch import nn
-from transformers import ResNetConfig, ResNetForImageClassification, ViTConfig
-from transformers import ViTForImageClassification as ViT
+from transformers import (
+    ResNetConfig,
+    ResNetForImageClassification,
+    ViTConfig,
+    ViTForImageClassification as ViT,
+)
 
 import growmas as gm
 
@@ -51,7 +55,7 @@ def discovery(model, images, device, repeats):
 
 
 def edits(structure, names, device, repeats):
-    """Grow the groups by a sixteenth, then prune the same: edit, and copy of what it touched."""
+    """Grow groups by a sixteenth and prune them again; time the edit and a copy of its tensors."""
     rows = []
     for _ in range(repeats):
         plan = gm.Plan(grow={n: max(1, structure.groups[n].width // 16) for n in names})
@@ -72,7 +76,7 @@ def edits(structure, names, device, repeats):
 
 
 def thousand(device, count):
-    """Many edits in a row on one MLP: time of the first and last hundred, growth of memory."""
+    """Time many edits of one MLP in a row: the first and last hundred, and the growth of memory."""
     model = nn.Sequential(
         nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 512), nn.ReLU(), nn.Linear(512, 10)
     ).to(device)
@@ -112,7 +116,7 @@ def main():
         structures[name] = gm.Structure(model, images, forward=logits)
         size = structures[name].parameters / 1e6
         print(f"| {name} | {size:.1f} M | {built:.3f} | {found:.3f} | {found / built:.2f} |")
-    print("\n| network | edit touches | edit, ms | copy, ms | ratio | with verification, ms |")
+    print("\n| network | numbers changed | edit, ms | copy, ms | ratio | with verification, ms |")
     print("|---|---|---|---|---|---|")
     for name, structure in structures.items():
         groups = [g.name for g in structure.groups.values() if g.can_grow and g.can_shrink]

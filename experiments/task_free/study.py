@@ -1,11 +1,11 @@
-"""Detectors and learners on streams in which nobody says where a task ends.
+"""The study of detectors and learners on streams without task boundaries.
 
-    python experiments/task_free/study.py detection     # which shifts are noticed, and how soon
-    python experiments/task_free/study.py learning      # what task-free learners come to
-    python experiments/task_free/study.py cost          # what the machinery takes of a step
+    python experiments/task_free/study.py detection     # which shifts are detected, and how soon
+    python experiments/task_free/study.py learning      # how well task-free learners do
+    python experiments/task_free/study.py cost          # time that the extra parts add
     python experiments/task_free/study.py tables        # the tables, from results.json
 
-Every number is kept in results.json as soon as it is there, and not measured again. Detectors
+Every number is saved to results.json as soon as it is known, and not measured again. Detectors
 and learners were developed on seed 0; seeds 1 to 5 are reported.
 """
 
@@ -34,7 +34,7 @@ from growmas.training.task_free import TaskFreeMAS
 
 RESULTS = Path(__file__).parent / "results.json"
 SEEDS = (1, 2, 3, 4, 5)
-STEPS = 100  # of a task
+STEPS = 100  # steps of one task
 HEADS = 16
 KINDS = ("permuted", "split", "recurring")
 
@@ -81,7 +81,7 @@ def network(stream, hidden, heads, seed):
 
 
 def detection(kind, seed):
-    """Scores of all detectors on one stream, from the losses of a network that learns on."""
+    """Return the scores of all detectors on one stream, from the losses of a learning network."""
     stream = make_stream(kind, seed, 32)
     model = network(stream, [128, 128], 1, seed)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -113,7 +113,7 @@ def detection(kind, seed):
 
 
 class Told:
-    """Knows the boundaries."""
+    """A detector that is given the boundaries."""
 
     def __init__(self, shifts):
         self.step, self._at = 0, {shift.first for shift in shifts}
@@ -186,7 +186,7 @@ def learning(kind, name, seed):
         done = learner.learn(batch.inputs, batch.labels)
         seconds += time.process_time() - started
         shift = getattr(done, "shift", None)
-        deeds += [shift.deed] if shift else []
+        deeds += [shift.action] if shift else []
         seen = min(len(stream.tasks), batch.step // STEPS + 1)
         if (batch.step + 1) % 50 == 0:
             anytime.append(accuracy(learner, stream.tasks[:seen]))
@@ -216,7 +216,7 @@ def parameters(learner):
 
 
 def cost(batch_size, steps=300):
-    """CPU milliseconds of a plain step with penalty, and of the machinery around it."""
+    """Return the CPU milliseconds of a plain step with penalty, and of the parts around it."""
     stream = make_stream("none", 0, batch_size)
     learner = growing(stream, "none", 0, None)
     batches = [stream.batch(step) for step in range(60)]
@@ -250,14 +250,14 @@ def cost(batch_size, steps=300):
 
 
 def together(batch, context, waiting, every=5, samples=16):
-    """What the learner does: a few samples of each batch, five batches at once."""
+    """Update the context as the learner does: a few samples of each batch, five batches at once."""
     waiting.append(batch.inputs[:samples])
     if len(waiting) == every:
         context.update("a", torch.cat(waiting))
         waiting.clear()
 
 
-# Putting it together
+# Command line
 
 
 def read():
@@ -265,7 +265,7 @@ def read():
 
 
 def once(key, measure):
-    """Measure unless that was done before."""
+    """Measure and save, unless the result is there already."""
     if key in read():
         return
     value = measure()

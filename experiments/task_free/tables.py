@@ -1,4 +1,4 @@
-"""The tables of README.md from results.json."""
+"""The tables of README.md, printed from results.json."""
 
 import statistics
 from collections import defaultdict
@@ -30,7 +30,7 @@ def print_detection(grouped):
 
 
 def cell(scores):
-    """Recall / precision, median delay; false alarms where there are no shifts."""
+    """Return recall / precision and median delay; false alarms if there are no shifts."""
     shifts, found, peaks, steps = (
         sum(s[key] for s in scores) for key in ("shifts", "found", "peaks", "steps")
     )

@@ -42,7 +42,7 @@ class Net(nn.Module):
         self.heads = nn.ModuleList(nn.Linear(hidden, 2) for _ in range(5))
 
     def forward(self, images: Tensor, head: int | None = None) -> Tensor | tuple[Tensor, ...]:
-        """Logits of one head, or of all."""
+        """Return the logits of one head, or of all."""
         x = F.relu(self.stem(images))
         x = F.relu(x + self.conv2(F.relu(self.conv1(x))))
         hidden = F.relu(self.fc(F.max_pool2d(x, 2).flatten(1)))
@@ -52,7 +52,7 @@ class Net(nn.Module):
 
 
 def learn(path: Path, *, grow: bool) -> None:
-    """Five pairs of digits, one after another, from 5,000 MNIST images."""
+    """Learn five pairs of digits, one after another, from 5,000 MNIST images."""
     torch.manual_seed(0)
     generator = torch.Generator().manual_seed(0)
     stream = split_stream(load_source("mnist5k"), tasks=5, scenario="task", generator=generator)
@@ -85,7 +85,7 @@ def learn(path: Path, *, grow: bool) -> None:
 
 @torch.no_grad()
 def accuracies(structure: gm.Structure, tasks) -> dict[str, float]:
-    """Accuracy on each task so far, by the view of that task, and the mean."""
+    """Return the accuracy on each task so far, in the view of that task, and the mean."""
     found = {}
     for task in tasks:
         with structure.view(task.name):
@@ -95,7 +95,7 @@ def accuracies(structure: gm.Structure, tasks) -> dict[str, float]:
 
 
 def printed(folder: Path, arguments: list[str]) -> str:
-    """What a command prints into a pipe, 80 columns wide."""
+    """Return the text that a command prints into a pipe, 80 columns wide."""
     command = [GROWMAS, *arguments, "--width", "80"]
     return subprocess.run(
         command, cwd=folder, capture_output=True, text=True, check=True, encoding="utf-8"
@@ -103,7 +103,7 @@ def printed(folder: Path, arguments: list[str]) -> str:
 
 
 def split_unit(path: Path) -> int:
-    """A unit that was split and lives: it has most to tell."""
+    """Return a living unit that others were split from: its life has most to show."""
     with gm.TopologyHistory(path) as history:
         lines = history.lifelines("fc")
     parents = {line.parent for line in lines} - {None}
@@ -120,8 +120,8 @@ def main() -> None:
         text = (HERE / "terminal.md.template").read_text(encoding="utf-8")
         for name, arguments in SCREENS.items():
             arguments = [argument.format(unit=unit) for argument in arguments]
-            said = " ".join(f"'{each}'" if "#" in each else each for each in arguments)
-            screen = f"```console\n$ growmas {said}\n{printed(folder, arguments)}\n```"
+            shown = " ".join(f"'{each}'" if "#" in each else each for each in arguments)
+            screen = f"```console\n$ growmas {shown}\n{printed(folder, arguments)}\n```"
             assert text.count(f"<<{name}>>") == 1, name
             text = text.replace(f"<<{name}>>", screen)
         (DOCS / "terminal.md").write_text(text, encoding="utf-8")

@@ -1,9 +1,10 @@
-"""What a view costs: forward passes inside and outside of one, in turn.
+"""The cost of a view: forward passes inside and outside of one, in turn.
 
     python experiments/view_cost/measure.py [--device cpu] [--repeats 40]
 
-Every network is grown by an eighth in every group and asked for the view before. Plain and viewed
-calls alternate, so that a busy machine slows both; the medians of their ratios are printed.
+Every network is grown by an eighth in every group; the view is that of the task before. Calls
+inside and outside of it alternate, so that a busy machine slows both; the medians of their ratios
+are printed.
 """
 
 import argparse
@@ -71,7 +72,7 @@ def grown(build, x):
 
 
 def measure(build, shape, device, repeats):
-    """Plain milliseconds; then ratios: another call in a view, the first one, training, enter."""
+    """Measure a call in milliseconds; then ratios: another call in a view, the first, training."""
     x = torch.rand(shape, device=device)
     structure = grown(build, x)
     model = structure.model

@@ -1,5 +1,5 @@
-"""`growmas watch`: a browser of runs in the terminal, live or recorded.
+"""The browser of runs in the terminal, live or recorded: `growmas watch`.
 
-`board` computes what is shown; the other modules show it with Textual, which the extra `tui`
-brings. Nothing here imports torch.
+`board` computes the contents; the other modules show them with Textual, which the extra `tui`
+installs. Nothing here imports torch.
 """

@@ -1,4 +1,4 @@
-"""The browser itself: runs on the left, the board in the middle, detail on the right."""
+"""The Textual app: runs on the left, the board in the middle, details on the right."""
 
 from collections.abc import Sequence
 from typing import ClassVar
@@ -17,22 +17,22 @@ from growmas.browser.board import MEASURES
 from growmas.browser.export import as_csv, as_json, without_network, write_free
 from growmas.browser.grid import Grid
 from growmas.browser.screens import Export, Help
-from growmas.browser.source import Source
+from growmas.browser.watched_run import WatchedRun
 from growmas.errors import GrowmasError, HistoryError
 from growmas.terminal.naming import read_unit
 
 POLL = 1.0
-"""Seconds between two looks at the file."""
+"""Seconds between two readings of the file."""
 PACE = 0.6
-"""Seconds a task stays while the tasks are played."""
+"""Seconds per task while tasks are played."""
 
 
 class Browser(App[None]):
-    """Shows runs, and follows the one that is chosen.
+    """An app that shows runs, and follows the chosen one while it is written.
 
     Args:
-        sources: The runs; the first is shown first.
-        poll: Seconds between two looks at the file.
+        runs: Runs to show, the first one at the start.
+        poll: Seconds between two readings of the file.
     """
 
     CSS_PATH = "browser.tcss"
@@ -60,28 +60,28 @@ class Browser(App[None]):
         Binding("q", "quit", "Quit"),
     ]
 
-    def __init__(self, sources: Sequence[Source], *, poll: float = POLL) -> None:
+    def __init__(self, runs: Sequence[WatchedRun], *, poll: float = POLL) -> None:
         super().__init__()
-        self._sources = list(sources)
+        self._runs = list(runs)
         self._poll = poll
         self._chosen = 0
         self._unit: int | None = None
         self._playing: Timer | None = None
 
     @property
-    def source(self) -> Source:
-        """The run shown."""
-        return self._sources[self._chosen]
+    def watched(self) -> WatchedRun:
+        """The run shown now."""
+        return self._runs[self._chosen]
 
     @property
     def grid(self) -> Grid:
-        """The board."""
+        """The widget that shows the board."""
         return self.query_one(Grid)
 
     def compose(self) -> ComposeResult:
-        """Three columns, a line to type in, and the keys."""
+        """Yield three columns, an input line, and the keys."""
         with Horizontal(id="columns"):
-            runs = OptionList(*(self._entry(source) for source in self._sources), id="runs")
+            runs = OptionList(*(self._entry(watched) for watched in self._runs), id="runs")
             runs.border_title = "runs"
             yield runs
             with Vertical(id="middle"):
@@ -95,8 +95,8 @@ class Browser(App[None]):
         yield Footer()
 
     def on_mount(self) -> None:
-        """Show the first run, and look after it."""
-        self.query_one("#runs").display = len(self._sources) > 1
+        """Show the first run and start to follow it."""
+        self.query_one("#runs").display = len(self._runs) > 1
         self.query_one("#filter").display = False
         self.show_run(0)
         self.grid.focus()
@@ -104,40 +104,40 @@ class Browser(App[None]):
 
     def on_unmount(self) -> None:
         """Close all files."""
-        for source in self._sources:
-            source.close()
+        for watched in self._runs:
+            watched.close()
 
     def show_run(self, index: int) -> None:
         """Show another run, at its last task."""
         self._chosen, self._unit = index, None
-        self.source.refresh()
+        self.watched.refresh()
         grid = self.grid
         grid.marks, grid.wanted, grid.row = (), "", 0
-        grid.board = self.source.board
+        grid.board = self.watched.board
         grid.column = max(0, len(grid.board.tasks) - 1)
         self.query_one("#runs", OptionList).highlighted = index
         self.show_all()
 
     def follow(self) -> None:
-        """Read what was written since; a cursor on the last task goes on to the new one."""
-        if not self.source.refresh():
+        """Read what is new; a cursor on the last task moves on to a new one."""
+        if not self.watched.refresh():
             return
-        grid, board = self.grid, self.source.board
+        grid, board = self.grid, self.watched.board
         at_end = grid.column >= len(grid.board.tasks) - 1
         grid.board = board
         last = max(0, len(board.tasks) - 1)
         grid.column = last if at_end and self._playing is None else min(grid.column, last)
         grid.marks = tuple(mark for mark in grid.marks if mark <= last)
-        entry = self._entry(self.source)
+        entry = self._entry(self.watched)
         self.query_one("#runs", OptionList).replace_option_prompt_at_index(self._chosen, entry)
         self.show_all()
 
     def show_all(self) -> None:
-        """Write the line above the board, its border and the detail."""
-        measure, board, grid = MEASURES[self.grid.measure], self.source.board, self.grid
+        """Update the line above the board, its border and the details."""
+        measure, board, grid = MEASURES[self.grid.measure], self.watched.board, self.grid
         state = "live" if board.live else "recorded"
         middle = self.query_one("#middle")
-        middle.border_title = f"{self.source.name} · {state}"
+        middle.border_title = f"{self.watched.name} · {state}"
         at = (
             f"{board.tasks[grid.column]} ({grid.column + 1}/{len(board.tasks)})"
             if board.tasks
@@ -151,39 +151,39 @@ class Browser(App[None]):
         grid.styles.height = max(1, len(grid.groups)) + 6
 
     def _detail(self) -> RenderableType:
-        source, grid = self.source, self.grid
-        side, history, group = self.query_one("#side"), source.history, grid.group
+        watched, grid = self.watched, self.grid
+        side, history, group = self.query_one("#side"), watched.history, grid.group
         side.border_title = "detail"
-        if source.trouble is not None:
-            return Text(source.trouble, "bold red")
-        if history is None or not source.board.tasks or group is None:
+        if watched.trouble is not None:
+            return Text(watched.trouble, "bold red")
+        if history is None or not watched.board.tasks or group is None:
             return Text("nothing to show yet", "dim")
         try:
             if len(grid.marks) == 2:
                 side.border_title = "difference"
-                return detail.two_tasks(history, source.board, *sorted(grid.marks))
+                return detail.two_tasks(history, watched.board, *sorted(grid.marks))
             if self._unit is not None:
                 side.border_title = "unit"
                 return detail.unit_life(history, group, self._unit)
             side.border_title = "group"
-            events = source.events(grid.column)
-            return detail.group_at(history, source.board, events, group, grid.column)
+            events = watched.events(grid.column)
+            return detail.group_at(history, watched.board, events, group, grid.column)
         except HistoryError as error:
             return Text(str(error), "bold red")
 
     def _events(self) -> RenderableType:
-        history, board = self.source.history, self.source.board
+        history, board = self.watched.history, self.watched.board
         if history is None or not board.tasks:
             return ""
         try:
-            events = self.source.events(self.grid.column)
+            events = self.watched.events(self.grid.column)
             return detail.during(board, events, self.grid.column)
         except HistoryError as error:
             return Text(str(error), "bold red")
 
     @staticmethod
-    def _entry(source: Source) -> Text:
-        return Text(source.name, "bold").append(f"\n{source.remark}", "not bold dim")
+    def _entry(watched: WatchedRun) -> Text:
+        return Text(watched.name, "bold").append(f"\n{watched.remark}", "not bold dim")
 
     @on(Grid.Moved)
     def _moved(self) -> None:
@@ -209,8 +209,8 @@ class Browser(App[None]):
         grid = self.grid
         try:
             group, number = read_unit(text if text[0] != "#" else f"{grid.group}{text}")
-            if self.source.history is not None:
-                self.source.history.unit(group, number)
+            if self.watched.history is not None:
+                self.watched.history.unit(group, number)
         except HistoryError as error:
             self.notify(str(error), severity="error", markup=False)
             return
@@ -219,38 +219,38 @@ class Browser(App[None]):
         grid.row, self._unit, grid.marks = grid.groups.index(group), number, ()
 
     def action_step(self, tasks: int) -> None:
-        """To another task."""
+        """Move to another task."""
         self.grid.move(tasks=tasks)
 
     def action_row(self, rows: int) -> None:
-        """To another group."""
+        """Move to another group."""
         self._unit = None
         self.grid.move(rows=rows)
 
     def action_ends(self, last: int) -> None:
-        """To the first task or the last."""
-        count = len(self.source.board.tasks)
+        """Move to the first or the last task."""
+        count = len(self.watched.board.tasks)
         self.grid.move(tasks=count if last else -count)
 
     def action_measure(self, step: int) -> None:
-        """Another measure."""
+        """Show another measure."""
         self.grid.measure = (self.grid.measure + step) % len(MEASURES)
         self.show_all()
 
     def action_play(self) -> None:
-        """Step through the tasks by itself, from the first if at the last; or stop."""
+        """Play the tasks one after another, from the first if at the last; or stop."""
         if self._playing is not None:
             self._stop()
             return
-        if self.grid.column >= len(self.source.board.tasks) - 1:
+        if self.grid.column >= len(self.watched.board.tasks) - 1:
             self.grid.column = 0
         self._playing = self.set_interval(PACE, self.play_on)
         self.show_all()
 
     def play_on(self) -> None:
-        """One step of playing; the last one stops it."""
+        """Play one task; stop at the last one."""
         self.grid.move(tasks=1)
-        if self.grid.column >= len(self.source.board.tasks) - 1:
+        if self.grid.column >= len(self.watched.board.tasks) - 1:
             self._stop()
 
     def _stop(self) -> None:
@@ -260,17 +260,17 @@ class Browser(App[None]):
         self.show_all()
 
     def action_unit(self, step: int) -> None:
-        """To the next unit alive at the task."""
-        history, group = self.source.history, self.grid.group
-        if history is not None and group is not None and self.source.board.tasks:
+        """Show the next unit alive at the task."""
+        history, group = self.watched.history, self.grid.group
+        if history is not None and group is not None and self.watched.board.tasks:
             self.grid.marks = ()
             self._unit = detail.neighbour(history, group, self.grid.column, self._unit, step)
             self.show_all()
 
     def action_mark(self) -> None:
-        """Mark a task, a second one, or none."""
+        """Mark a task, or a second one; with two marked, clear both."""
         marks, task = self.grid.marks, self.grid.column
-        if not self.source.board.tasks:
+        if not self.watched.board.tasks:
             return
         if len(marks) == 2 or task in marks:
             self.grid.marks = ()
@@ -281,13 +281,13 @@ class Browser(App[None]):
         self.show_all()
 
     def action_filter(self) -> None:
-        """Type what to look for."""
+        """Open the input line for the filter."""
         line = self.query_one("#filter", Input)
         line.value, line.display = self.grid.wanted, True
         line.focus()
 
     def action_leave(self) -> None:
-        """Leave the unit, the difference and the filter."""
+        """Close the unit, the difference and the filter."""
         line = self.query_one("#filter", Input)
         if line.display:
             line.display = False
@@ -297,30 +297,30 @@ class Browser(App[None]):
         self.show_all()
 
     def action_run(self) -> None:
-        """The next run."""
+        """Show the next run."""
         self._stop()
-        self.show_run((self._chosen + 1) % len(self._sources))
+        self.show_run((self._chosen + 1) % len(self._runs))
 
     def action_help(self) -> None:
-        """All keys."""
+        """Show all keys."""
         self.push_screen(Help())
 
     def action_export(self) -> None:
-        """Ask for a format, and write."""
+        """Ask for a format, then write a file."""
         self.push_screen(Export(), self._export)
 
     def _export(self, kind: str | None) -> None:
         if kind is None:
             return
-        board, measure, groups = self.source.board, MEASURES[self.grid.measure], self.grid.groups
+        board, measure, groups = self.watched.board, MEASURES[self.grid.measure], self.grid.groups
         try:
             if kind == "svg":
                 text = without_network(
-                    self.export_screenshot(title=f"growmas watch {self.source.name}")
+                    self.export_screenshot(title=f"growmas watch {self.watched.name}")
                 )
             else:
                 text = (as_json if kind == "json" else as_csv)(board, measure, groups)
-            path = write_free(f"{self.source.name}-{measure.name.split()[0]}", kind, text)
+            path = write_free(f"{self.watched.name}-{measure.name.split()[0]}", kind, text)
         except GrowmasError as error:
             self.notify(str(error), severity="error", markup=False)
         else:

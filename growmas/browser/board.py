@@ -1,4 +1,4 @@
-"""What the browser's middle shows of a run: cells of groups × tasks in several measures."""
+"""The board of a run: cells of groups × tasks in several measures."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -8,6 +8,7 @@ from operator import add
 
 from growmas.history import TopologyHistory
 from growmas.history.records import GroupImportance, Turnover
+from growmas.terminal.rounding import short
 
 
 @dataclass(frozen=True)
@@ -15,13 +16,13 @@ class Board:
     """A run over T tasks; tuples have one entry per task.
 
     Attributes:
-        tasks: Names; none if no task has begun.
-        live: Whether the last task has no snapshot yet.
+        tasks: Names of the tasks; empty if no task has begun.
+        live: True if the last task has no snapshot yet.
         turnover: Units before, born, died and after, per group.
-        total: The same, summed over groups.
-        importance: In a few numbers, per group; None where it was not measured.
-        parameters: Of the whole model; None where they were not written.
-        accuracy: Mean over the tasks so far; None where it was not measured.
+        total: Turnover summed over groups.
+        importance: Importance summed up, per group; None where it was not measured.
+        parameters: Parameter count of the whole model; None where it was not written.
+        accuracy: Mean accuracy over the tasks so far; None where it was not measured.
     """
 
     tasks: tuple[str, ...]
@@ -39,13 +40,13 @@ class Board:
 
     @cached_property
     def most_changed(self) -> int:
-        """The most units that a group bore or lost during a task."""
+        """Largest number of units born, or pruned, in a group during a task."""
         turnovers = (each for cells in self.turnover.values() for each in cells)
         return max((max(each.born, each.died) for each in turnovers), default=0)
 
     @cached_property
     def means(self) -> tuple[float, float]:
-        """The smallest and the largest mean importance of a group that is not 0."""
+        """Smallest and largest mean importance of a group, without zeros."""
         cells = (each for cells in self.importance.values() for each in cells)
         known = [each.mean for each in cells if each is not None and each.mean > 0]
         return (min(known), max(known)) if known else (1.0, 1.0)
@@ -83,8 +84,8 @@ class Cell:
     """A cell of the board.
 
     Attributes:
-        text: What stands in it.
-        share: How strongly it is shaded, from 0 to 1.
+        text: Text in it.
+        share: Strength of its shade, from 0 to 1.
     """
 
     text: str
@@ -93,35 +94,19 @@ class Cell:
 
 @dataclass(frozen=True)
 class Measure:
-    """A way to look at the board.
+    """A quantity shown in the cells of the board.
 
     Attributes:
-        name: For people.
-        reading: How its cells are read.
-        cell: Board, group and number of a task -> cell.
-        number: The same as a number, for exports; None where there is none.
+        name: Name.
+        reading: Text on how to read its cells.
+        cell: Function (board, group, index of a task) -> cell.
+        number: Function of the same arguments -> number, for exports; None where not measured.
     """
 
     name: str
     reading: str
     cell: Callable[[Board, str, int], Cell]
     number: Callable[[Board, str, int], float | None]
-
-
-def short(value: float) -> str:
-    """A number in at most six letters.
-
-    >>> [short(value) for value in (0, 950, 12_500, 3_200_000, 0.25, 0.000123)]
-    ['0', '950', '12.5k', '3.2M', '0.25', '1e-4']
-    """
-    size = abs(value)
-    if size >= 1e6:
-        return f"{value / 1e6:.3g}M"
-    if size >= 10_000:
-        return f"{value / 1e3:.3g}k"
-    if size == 0 or size >= 100:
-        return f"{value:.0f}"
-    return f"{value:.3g}" if size >= 0.01 else f"{value:.0e}".replace("e-0", "e-")
 
 
 def _width(board: Board, group: str, task: int) -> Cell:
@@ -142,7 +127,10 @@ def _importance(board: Board, group: str, task: int) -> Cell:
     if each.mean <= 0:
         return Cell("0", 0.0)
     low, high = map(math.log, board.means)
-    return Cell(short(each.mean), (math.log(each.mean) - low) / (high - low) if high > low else 1.0)
+    return Cell(
+        short(each.mean, digits=1),
+        (math.log(each.mean) - low) / (high - low) if high > low else 1.0,
+    )
 
 
 def _unused(board: Board, group: str, task: int) -> Cell:

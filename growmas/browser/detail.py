@@ -1,15 +1,16 @@
-"""The right side of the browser: a group at a task, a unit's life, or two tasks side by side."""
+"""Details of the browser: a group at a task, the life of a unit, or the difference of tasks."""
 
 from collections.abc import Iterator, Sequence
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from growmas.browser.board import Board, short
+from growmas.browser.board import Board
 from growmas.history import TopologyHistory
 from growmas.history.records import EventRecord, UnitRecord
 from growmas.terminal import task_diff, unit
 from growmas.terminal.naming import some_units
+from growmas.terminal.rounding import short
 
 _MOST_UNITS = 8  # named in a line
 _BAR = 12
@@ -20,7 +21,7 @@ _TOP = 6  # units listed by importance
 def group_at(
     history: TopologyHistory, board: Board, events: Sequence[EventRecord], group: str, task: int
 ) -> RenderableType:
-    """What became of a group during a task, and why; `events` are those of the task."""
+    """Return the changes of a group during a task with reasons; `events` are those of the task."""
     each = board.turnover[group][task]
     lines = [
         Text(f"{group} · {board.tasks[task]}", "bold"),
@@ -38,22 +39,22 @@ def group_at(
 
 
 def unit_life(history: TopologyHistory, group: str, number: int) -> RenderableType:
-    """The life of a unit: from where, its importance by task, who reads it, its end.
+    """Return the life of a unit: its origin, importance by task, readers and death.
 
     Raises:
-        HistoryError: If there is no such unit, with the nearest that there is.
+        HistoryError: If the unit does not exist.
     """
     summary = unit.summarise(history, group, number)
-    return Group(Text(f"{group}#{number}", "bold"), *_fate(summary.record), *_worth(summary))
+    return Group(Text(f"{group}#{number}", "bold"), *_life(summary.record), *_measured(summary))
 
 
 def two_tasks(history: TopologyHistory, board: Board, a: int, b: int) -> RenderableType:
-    """The network after one task against the network after another."""
+    """Return the difference of the network between two tasks."""
     return task_diff.render_task_diff(task_diff.summarise(history, board.tasks[a], board.tasks[b]))
 
 
 def during(board: Board, events: Sequence[EventRecord], task: int) -> RenderableType:
-    """Everything that happened during a task, and why; `events` are those of the task."""
+    """Return all changes and notes of a task with reasons; `events` are those of the task."""
     lines = [Text(f"during {board.tasks[task]}", "bold")]
     for event in events:
         born, died = (sum(map(len, units.values())) for units in (event.born, event.died))
@@ -66,19 +67,19 @@ def during(board: Board, events: Sequence[EventRecord], task: int) -> Renderable
     return Group(*lines)
 
 
-def _fate(record: UnitRecord) -> Iterator[Text]:
-    """Birth, kin, frozen stretches, death."""
+def _life(record: UnitRecord) -> Iterator[Text]:
+    """Yield birth, relatives, frozen stretches and death."""
     if record.birth_reason is None:
         yield Text("there when the network began")
     else:
         yield Text(f"born in {record.birth_task}: {record.birth_reason}", "green")
-    for words, kin in (
+    for words, units in (
         ("split from", (record.parent,)),
         ("in the place of", (record.replaced,)),
         ("parent of", record.children),
         ("its place was taken by", (record.replaced_by,)),
     ):
-        names = ", ".join(f"#{each}" for each in kin if each is not None)
+        names = ", ".join(f"#{each}" for each in units if each is not None)
         if names:
             yield Text(f"{words} {names}")
     for first, last in record.frozen:
@@ -87,19 +88,21 @@ def _fate(record: UnitRecord) -> Iterator[Text]:
         yield Text(f"pruned in {record.death_task}: {record.death_reason}", "red")
 
 
-def _worth(summary: unit.UnitSummary) -> Iterator[Text]:
-    """Importance by task, and who reads the unit."""
+def _measured(summary: unit.UnitSummary) -> Iterator[Text]:
+    """Yield the importance by task, and the layers that read the unit."""
     values = summary.record.importance
     if not values:
         return
     yield Text(f"\nimportance, rank {summary.rank} of {summary.among} when last measured", "bold")
     most = max(values.values()) or 1.0
     for task, value in values.items():
-        line = Text(f"{task[:_NAME]:<{_NAME}} {short(value):>6} ")
+        line = Text(f"{task[:_NAME]:<{_NAME}} {short(value, digits=1):>6} ")
         yield line.append_text(_bar(value / most))
-    if summary.worths[-1].readers:
+    if summary.measurements[-1].readers:
         yield Text("\nread by", "bold")
-        for layer, share in sorted(summary.worths[-1].readers.items(), key=lambda pair: -pair[1]):
+        for layer, share in sorted(
+            summary.measurements[-1].readers.items(), key=lambda pair: -pair[1]
+        ):
             yield Text(f"{layer[:_NAME]:<{_NAME}} {share:>6.0%}")
 
 
@@ -108,14 +111,17 @@ def _importance(history: TopologyHistory, board: Board, group: str, task: int) -
     if numbers is None:
         yield Text("\nimportance was not measured", "dim")
         return
+    mean, least, most = (
+        short(value, digits=1) for value in (numbers.mean, numbers.least, numbers.most)
+    )
     yield Text(
-        f"\nimportance {short(numbers.mean)} in the mean, {short(numbers.least)} to "
-        f"{short(numbers.most)}; {numbers.zeros:,} of {numbers.units:,} units unused (exactly 0)"
+        f"\nmean importance {mean}, from {least} to {most}; "
+        f"{numbers.zeros:,} of {numbers.units:,} units unused (exactly 0)"
     )
     values = history.importance(task)[group]
     best = sorted(values, key=lambda each: -values[each])[:_TOP]
     for each in best:
-        yield Text(f"#{each:<6}{short(values[each]):>7} ").append_text(
+        yield Text(f"#{each:<6}{short(values[each], digits=1):>7} ").append_text(
             _bar(values[each] / (numbers.most or 1))
         )
 
@@ -127,7 +133,7 @@ def _bar(share: float) -> Text:
 def neighbour(
     history: TopologyHistory, group: str, task: int, now: int | None, step: int
 ) -> int | None:
-    """The next unit alive at a task in the order of ids, around the ends; None if none lives."""
+    """Return the next unit alive at a task in the order of ids, cyclically; None if none lives."""
     ids = sorted(history.units(task)[group])
     if not ids:
         return None

@@ -1,4 +1,4 @@
-"""What the browser shows, as a file."""
+"""Files of what the browser shows."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from growmas.errors import RunError
 
 
 def as_json(board: Board, measure: Measure, groups: tuple[str, ...]) -> str:
-    """One measure of all tasks and the groups shown."""
+    """Return one measure of all tasks and the given groups as JSON."""
     data = {
         "measure": measure.name,
         "tasks": list(board.tasks),
@@ -27,7 +27,7 @@ def as_json(board: Board, measure: Measure, groups: tuple[str, ...]) -> str:
 
 
 def as_csv(board: Board, measure: Measure, groups: tuple[str, ...]) -> str:
-    """The same as a table: one row a task."""
+    """Return one measure of all tasks and the given groups as CSV, one row per task."""
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["task", *groups, "units", "parameters", "accuracy"])
@@ -40,14 +40,14 @@ def as_csv(board: Board, measure: Measure, groups: tuple[str, ...]) -> str:
 
 
 def without_network(svg: str) -> str:
-    """A picture of the screen whose fonts are those of the reader's machine."""
+    """Return a picture of the screen that uses fonts of the reader's machine."""
     return re.sub(r"@font-face\s*{.*?}\s*", "", svg, flags=re.DOTALL).replace(
         "Fira Code", "DejaVu Sans Mono, Menlo, Consolas"
     )
 
 
 def write_free(stem: str, suffix: str, text: str) -> Path:
-    """Write a file whose name nobody has yet, in the working directory.
+    """Write a file with a new name in the working directory.
 
     Raises:
         RunError: If it cannot be written.

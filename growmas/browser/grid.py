@@ -1,4 +1,4 @@
-"""The middle of the browser: a heat map of groups × tasks with a cursor."""
+"""The heat map of groups × tasks with a cursor, in the middle of the browser."""
 
 from rich.style import Style
 from rich.text import Text
@@ -7,17 +7,18 @@ from textual.message import Message
 from textual.reactive import reactive
 from textual.widget import Widget
 
-from growmas.browser.board import MEASURES, Board, short
-from growmas.browser.source import EMPTY
+from growmas.browser.board import MEASURES, Board
+from growmas.browser.watched_run import EMPTY
 from growmas.terminal.folding import shared_words
+from growmas.terminal.rounding import short
 
-CELL = 8  # columns a task takes, one of them a gap
+CELL = 8  # characters per task, one of them a gap
 _MOST_NAME = 22
 _COLD, _HOT = (38, 50, 66), (120, 190, 250)
 
 
 class Grid(Widget, can_focus=True):
-    """Cells of the board in one measure, and totals below; follows its cursor when it scrolls."""
+    """Cells of the board in one measure, with totals below; it scrolls with its cursor."""
 
     board: reactive[Board] = reactive(EMPTY, layout=False)
     row: reactive[int] = reactive(0)
@@ -27,11 +28,11 @@ class Grid(Widget, can_focus=True):
     marks: reactive[tuple[int, ...]] = reactive(())
 
     class Moved(Message):
-        """The cursor is in another cell."""
+        """The cursor moved to another cell."""
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Names of the groups shown, those that the filter lets through."""
+        """Names of the groups that match the filter."""
         words = self.wanted.lower()
         return tuple(name for name in self.board.groups if words in name.lower())
 
@@ -42,25 +43,25 @@ class Grid(Widget, can_focus=True):
         return groups[min(self.row, len(groups) - 1)] if groups else None
 
     def move(self, *, rows: int = 0, tasks: int = 0) -> None:
-        """Move the cursor, as far as the board goes."""
+        """Move the cursor within the board."""
         self.row = max(0, min(len(self.groups) - 1, self.row + rows))
         self.column = max(0, min(len(self.board.tasks) - 1, self.column + tasks))
         self.post_message(self.Moved())
 
     @property
     def first_task(self) -> int:
-        """The task in the leftmost column."""
+        """Index of the task in the leftmost column."""
         shown, last = self._columns, len(self.board.tasks)
         return max(0, min(self.column - shown // 2, last - shown))
 
     @property
     def first_row(self) -> int:
-        """The group in the topmost row."""
+        """Index of the group in the topmost row."""
         shown = self._rows
         return max(0, min(self.row - shown // 2, len(self.groups) - shown))
 
     def render(self) -> Text:
-        """The heat map as lines of text."""
+        """Return the heat map as lines of text."""
         if not self.board.tasks:
             return Text("no task has begun yet: waiting for the first", "dim")
         lines = [self._head()]
@@ -75,7 +76,7 @@ class Grid(Widget, can_focus=True):
         return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
     def on_click(self, event: events.Click) -> None:
-        """Put the cursor where it is pointed at."""
+        """Move the cursor to the cell under the pointer."""
         task = self.first_task + (event.x - self._name_width) // CELL
         row = self.first_row + event.y - 1
         if event.x >= self._name_width and 0 <= event.y - 1 < self._rows:
@@ -140,7 +141,7 @@ class Grid(Widget, can_focus=True):
 
 
 def _shade(share: float) -> Style:
-    """Light letters on a dark cell, or dark ones on a light cell."""
+    """Return light letters on a dark cell, or dark letters on a light cell."""
     mixed = [round(a + (b - a) * share) for a, b in zip(_COLD, _HOT, strict=True)]
     letters = "#0b1220" if share > 0.55 else "#e8edf4"
     return Style.parse(f"{letters} on rgb({','.join(map(str, mixed))})")

@@ -1,4 +1,4 @@
-"""What opens over the browser: help, and where to export to."""
+"""Screens that open over the browser: help, and the choice of an export format."""
 
 from typing import ClassVar
 
@@ -29,19 +29,19 @@ On the last task the cursor follows a run that goes on.
 
 
 class Help(ModalScreen[None]):
-    """All keys."""
+    """The list of all keys."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,question_mark,q,enter", "dismiss", "Close"),
     ]
 
     def compose(self) -> ComposeResult:
-        """One box of text."""
+        """Yield a box of text."""
         yield Static(HELP, classes="box")
 
 
 class Export(ModalScreen[str | None]):
-    """Asks for a format."""
+    """The choice of a format."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("s", "choose('svg')", "SVG"),
@@ -51,7 +51,7 @@ class Export(ModalScreen[str | None]):
     ]
 
     def compose(self) -> ComposeResult:
-        """One box of text."""
+        """Yield a box of text."""
         text = (
             "Export what is shown to this folder\n\n"
             "[b]s[/b]  SVG, a picture of the screen\n[b]j[/b]  JSON, the numbers\n"
@@ -60,5 +60,5 @@ class Export(ModalScreen[str | None]):
         yield Static(text, classes="box")
 
     def action_choose(self, kind: str) -> None:
-        """Answer with the format; none for cancelling."""
+        """Close the screen with the format; None if it is empty."""
         self.dismiss(kind or None)

@@ -1,4 +1,4 @@
-"""The commands of `growmas`, and how their errors are shown."""
+"""The commands of `growmas`, and the form of their errors."""
 
 import sys
 import warnings
@@ -49,7 +49,7 @@ def growmas(
         typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """What every command has in common."""
+    """Define the options of all commands."""
 
 
 @app.command(no_args_is_help=True)
@@ -61,10 +61,8 @@ def run(
     out: Annotated[
         Path | None, typer.Option(help="The run directory; runs/NAME by default.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace a run that is there.")] = False,
-    resume: Annotated[
-        bool, typer.Option(help="Go on with a task-free run that was stopped.")
-    ] = False,
+    overwrite: Annotated[bool, typer.Option(help="Replace a run that exists.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue a run that was stopped.")] = False,
 ) -> None:
     """Run an experiment and write its run directory."""
     from growmas.cli.running import run_config
@@ -85,12 +83,12 @@ def sweep(
         Path | None, typer.Option(help="The folder of the runs; runs/NAME-sweep by default.")
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check all of it, and list what would run.")
+        bool, typer.Option("--dry-run", help="Check everything, and list what would run.")
     ] = False,
     *,
     output: "Output",
 ) -> None:
-    """Run every combination of values, or what is left of them."""
+    """Run every combination of values, or those that are left."""
     from growmas.cli.sweeping import sweep_config
 
     code = sweep_config(config, overrides or [], RUNS, output, jobs=jobs, out=out, dry_run=dry_run)
@@ -100,7 +98,7 @@ def sweep(
 @app.command()
 @printed
 def configs(
-    name: Annotated[str | None, typer.Argument(help="Print this one, as it is.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Print this one.")] = None,
     *,
     output: "Output",
 ) -> None:
@@ -159,7 +157,7 @@ def unit(
     *,
     output: "Output",
 ) -> None:
-    """Tell the life of one unit."""
+    """Show the life of one unit."""
     from growmas.cli import viewing
 
     viewing.unit(run, unit, RUNS, output)
@@ -183,7 +181,7 @@ def lifelines(
 @app.command(no_args_is_help=True)
 @printed
 def survival(run: Run, group: Group = None, *, output: "Output") -> None:
-    """Show how many of the units born in a task live on."""
+    """Show how many of the units born in a task are alive."""
     from growmas.cli import viewing
 
     viewing.survival(run, RUNS, output, group=group)
@@ -206,7 +204,7 @@ def graph(
 @app.command(no_args_is_help=True)
 @printed
 def importance(run: Run, *, output: "Output") -> None:
-    """Show where importance lies, and where units are free."""
+    """Show the distribution of importance, and free units."""
     from growmas.cli import viewing
 
     viewing.importance(run, RUNS, output)
@@ -316,26 +314,26 @@ def watch(
 
 @app.command()
 def doctor() -> None:
-    """Check what growmas needs here, and how to mend it."""
+    """Check the installation, and say how to repair it."""
     from growmas.cli.doctor import examine
 
     raise typer.Exit(examine())
 
 
 def main() -> None:
-    """Entry point: a user's mistake is one message and exit code 2, never a traceback."""
+    """Run the command line; a user's mistake is one message and exit code 2."""
     warnings.showwarning = _show_warning
     try:
         app()
     except GrowmasError as error:
         _fail(str(error))
     except SystemExit as end:
-        if end.code == _INTERRUPTED:  # typer has caught it, and says nothing
-            _fail("interrupted; what was reported as done is on disk", code=_INTERRUPTED)
+        if end.code == _INTERRUPTED:  # typer has caught it, and prints nothing
+            _fail("interrupted; everything reported as done is on disk", code=_INTERRUPTED)
         raise
     except KeyboardInterrupt:
-        _fail("interrupted; what was reported as done is on disk", code=_INTERRUPTED)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has had enough
+        _fail("interrupted; everything reported as done is on disk", code=_INTERRUPTED)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         sys.stderr.close()
         raise SystemExit(0) from None
     except OSError as error:
@@ -350,8 +348,8 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """A warning of growmas, or of a library, as one line."""
-    from rich.console import Console  # not at the top: printing help need not wait for it
+    """Print a warning of growmas, or of a library, as one line."""
+    from rich.console import Console  # not at the top: printing help does not need it
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(f"warning: {message}", markup=False)

@@ -1,4 +1,4 @@
-"""`growmas configs`. It never imports torch."""
+"""`growmas configs`; it never imports torch."""
 
 import json
 import sys
@@ -12,7 +12,7 @@ from growmas.terminal.tables import plain_table, with_notes
 
 
 def list_configs(output: Output) -> None:
-    """Print what the bundled configs show, and how long they take."""
+    """Print the purpose of each bundled config, and its run time."""
     known = bundled_configs()
     output.show(
         lambda ascii: _table(known, ascii=ascii),
@@ -22,10 +22,10 @@ def list_configs(output: Output) -> None:
 
 
 def print_config(name: str, output: Output) -> None:
-    """Print the text of one as it is.
+    """Print the text of a bundled config.
 
     Raises:
-        ConfigError: If there is no config of that name.
+        ConfigError: The name is unknown.
     """
     config = bundled_config(name)
     text = config.path.read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""`growmas doctor`: what is here, what is missing, how to mend it."""
+"""`growmas doctor`: checks the installation, and says how to repair it."""
 
 import os
 import platform
@@ -15,12 +15,12 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at.
+    """Result of one check.
 
     Attributes:
-        subject: What was looked at.
+        subject: Of the check.
         state: "ok", "missing" (growmas does not work) or "absent" (something optional).
-        text: What was found, and the remedy.
+        text: The finding, and the remedy.
     """
 
     subject: str
@@ -29,7 +29,7 @@ class Finding:
 
 
 def examine() -> int:
-    """Print all findings; returns 1 if something growmas needs is missing, else 0."""
+    """Print all findings; return 1 if something growmas needs is missing, else 0."""
     findings = [*_machine(), *_packages(), _torch()]
     table = Table(box=None, pad_edge=False)
     for heading in ("what", "state", "found"):
@@ -47,7 +47,7 @@ def _machine() -> Iterator[Finding]:
 
 
 def _packages() -> Iterator[Finding]:
-    """Every package growmas declares; those of an extra are optional."""
+    """Check every package that growmas declares; those of an extra are optional."""
     for requirement in requires("growmas") or ():
         wanted, _, marker = requirement.partition(";")
         name = re.split(r"[^A-Za-z0-9._-]", wanted, maxsplit=1)[0]

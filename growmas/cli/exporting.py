@@ -30,7 +30,7 @@ def export(
     """Write a graph or a table of a run to a file, or to the standard output.
 
     Raises:
-        RunError: If it is not said what to write, or options contradict each other.
+        RunError: The options do not say what to write, or contradict each other.
     """
     if (graph is None) == (table is None):
         raise RunError(
@@ -70,7 +70,7 @@ def _write_table(history: TopologyHistory, table: str, format: str, out: Path | 
         raise RunError(f"--format {format}: a table is written as csv or parquet")
     if format == "parquet":
         if out is None:
-            raise RunError("Parquet is not for a terminal: name a file with -o FILE")
+            raise RunError("Parquet cannot be printed: name a file with -o FILE")
         with atomic_write(out) as fresh:
             write_parquet(history, table, fresh)
     elif out is None:
@@ -86,7 +86,7 @@ def _format_of(out: Path | None, default: str) -> str:
 
 
 def _refuse(what: str, options: dict[str, str | None]) -> None:
-    """Options that would say nothing."""
+    """Refuse options that have no effect."""
     given = [name for name, value in options.items() if value is not None]
     if given:
-        raise RunError(f"{' and '.join(given)} means nothing with {what}: leave it out")
+        raise RunError(f"{' and '.join(given)} has no effect with {what}: leave it out")

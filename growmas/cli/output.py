@@ -1,4 +1,4 @@
-"""Where a view goes: to the terminal, as JSON, or as a picture."""
+"""Output of a view: to the terminal, as JSON, or as a picture."""
 
 import json
 import sys
@@ -16,7 +16,7 @@ _PICTURE_WIDTH = 100
 
 @dataclass(frozen=True)
 class Output:
-    """What a person asked for by `--json`, `--ascii`, `--width` and `--svg`.
+    """The options `--json`, `--ascii`, `--width` and `--svg`.
 
     Attributes:
         as_json: Print the data instead of the view.
@@ -33,10 +33,10 @@ class Output:
     def show(
         self, view: Callable[[bool], RenderableType], data: Callable[[], object], *, title: str
     ) -> None:
-        """Print a view or its data, whichever was asked for.
+        """Print a view or its data.
 
         Args:
-            view: Makes the view; is told whether to keep to ASCII.
+            view: Makes the view; its argument is True for ASCII only.
             data: Makes what is printed as JSON.
             title: Of the picture.
         """
@@ -54,7 +54,7 @@ class Output:
                 sys.stdout.write(as_text(view(plain), console))
 
     def _picture(self, view: RenderableType, title: str) -> str:
-        """An SVG that needs nothing from the network."""
+        """Return an SVG that loads nothing from the network."""
         console = Console(
             width=self.width or _PICTURE_WIDTH,
             file=StringIO(),
@@ -69,13 +69,13 @@ class Output:
 
 
 def as_text(view: RenderableType, console: Console) -> str:
-    """What the console would show, without the blanks that fill its lines."""
+    """Return what the console would show, without trailing blanks."""
     with console.capture() as capture:
         console.print(view)
     return "".join(f"{line.rstrip()}\n" for line in capture.get().splitlines())
 
 
-# Rich's own format, but for its fonts, which it would fetch from the network.
+# Rich's own format, except for its fonts, which it would load from the network.
 _SVG = """\
 <svg viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg" xml:space="preserve">
 <style>

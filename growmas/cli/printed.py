@@ -1,4 +1,4 @@
-"""The options that all commands have that print a view."""
+"""The options of all commands that print a view."""
 
 import functools
 import inspect
@@ -18,17 +18,17 @@ def _options(
         Path | None, typer.Option(help="Write a picture of it to this file too.")
     ] = None,
 ) -> None:
-    """What an `Output` is made from, as typer reads it."""
+    """Declare the options that make an `Output`, for typer."""
 
 
 def printed(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command these options in place of `output`, the `Output` that they make."""
+    """Give a command these options in place of its parameter `output`."""
     signature, shared = inspect.signature(command), inspect.signature(_options).parameters
     own = [each for name, each in signature.parameters.items() if name != "output"]
 
     @functools.wraps(command)
     def with_options(**given: Any) -> None:
-        from growmas.cli.output import Output  # not at the top: printing help need not wait for it
+        from growmas.cli.output import Output  # not at the top: printing help does not need it
 
         output = Output(**{name: given.pop(name) for name in shared})
         command(**given, output=output)

@@ -1,4 +1,4 @@
-"""`growmas report`. It never imports torch."""
+"""`growmas report`; it never imports torch."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from growmas.cli.reading import HISTORY, open_history
+from growmas.cli.reading import open_history
 from growmas.errors import RunError
-from growmas.report import RunFacts, read_facts, write_figures, write_report
-from growmas.terminal.result import read_results
-
-METRICS = "metrics.json"
+from growmas.report import RunSummary, read_summary, write_figures, write_report
+from growmas.runs import read_result
+from growmas.runs.finding import HISTORY
+from growmas.runs.result import METRICS
 
 
 def report(
@@ -23,9 +23,9 @@ def report(
     png: bool,
     overwrite: bool,
 ) -> None:
-    """Write the page, or the figures, or both, and say where they are."""
+    """Write the page, or the figures, or both, and print their paths."""
     if png and figures is None:
-        raise RunError("--png says how to write figures: say where with --figures FOLDER")
+        raise RunError("--png needs --figures FOLDER, the place for the figures")
     runs = _told_apart([_read(name, root) for name in names], names)
     console = Console(highlight=False, soft_wrap=True)
     if out is not None or figures is None:
@@ -37,24 +37,23 @@ def report(
         console.print(f"{len(paths)} figures written to {figures}", markup=False)
 
 
-def _read(name: str, root: Path) -> RunFacts:
+def _read(name: str, root: Path) -> RunSummary:
     with open_history(name, root) as history:
         folder = history.path.parent
-        results = read_results(folder) if (folder / METRICS).is_file() else None
+        result = read_result(folder) if (folder / METRICS).is_file() else None
         title = folder.name if history.path.name == HISTORY else history.path.stem
-        known = results.get("name", title) if results else title
-        return read_facts(history, str(known), results=results)
+        return read_summary(history, result.name if result else title, results=result)
 
 
-def _told_apart(runs: Sequence[RunFacts], names: Sequence[str]) -> list[RunFacts]:
-    """Runs whose names are all different: by how they were asked for, if need be."""
+def _told_apart(runs: Sequence[RunSummary], names: Sequence[str]) -> list[RunSummary]:
+    """Give runs different names: those on the command line, where needed."""
     if len({run.name for run in runs}) == len(runs):
         return list(runs)
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
-def _stem(runs: Sequence[RunFacts]) -> str:
-    """The name of the page where none is given."""
+def _stem(runs: Sequence[RunSummary]) -> str:
+    """Return the name of the page where none is given."""
     if len(runs) > 1:
         return "report"
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in runs[0].name) + "-report"

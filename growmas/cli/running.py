@@ -1,13 +1,13 @@
 """`growmas run`."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
 from growmas.config import load_config
-from growmas.run import run_experiment
+from growmas.experiment import run_experiment
+from growmas.runs import compare
 from growmas.terminal.comparison import render_comparison
 from growmas.terminal.progress import RunProgress
 
@@ -21,16 +21,15 @@ def run_config(
     overwrite: bool,
     resume: bool = False,
 ) -> None:
-    """Run an experiment with its progress shown, and a table at the end."""
+    """Run an experiment; show its progress, and a table at the end."""
     experiment = load_config(config, overrides)
     folder = out or root / experiment.name
     console = Console(highlight=False)
     tasks, epochs = experiment.stream.tasks, experiment.training.epochs
     with RunProgress(console, tasks=tasks, epochs=epochs) as progress:
-        results = run_experiment(
+        result = run_experiment(
             experiment, folder, overwrite=overwrite, resume=resume, observer=progress
         )
-    console.print(
-        render_comparison([asdict(results)], ascii=not console.encoding.startswith("utf"))
-    )
+    plain = not console.encoding.startswith("utf")
+    console.print(render_comparison(compare([result]), ascii=plain))
     console.print(f"written to {folder}; look at it with: growmas show {folder}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`growmas sweep`. It never imports torch: the processes of its runs do."""
+"""`growmas sweep`; it never imports torch: the processes of its runs do."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,8 @@ from rich.console import Console
 
 from growmas.cli.output import Output
 from growmas.sweep import Sweep, plan_sweep, run_sweep
-from growmas.terminal.sweep import as_data, render_plan, render_sweep, summarise
+from growmas.sweep.summary import as_data, summarise
+from growmas.terminal.sweep import render_plan, render_sweep
 from growmas.terminal.sweep_progress import SweepProgress
 
 
@@ -21,7 +22,7 @@ def sweep_config(
     out: Path | None,
     dry_run: bool,
 ) -> int:
-    """Do a sweep with its progress shown, and print a table; 1 if a run failed, else 0."""
+    """Run a sweep, show its progress and print a table; return 1 if a run failed, else 0."""
     sweep = plan_sweep(config, overrides, directory=out, root=root)
     if dry_run:
         _show_plan(sweep, output)
@@ -32,7 +33,7 @@ def sweep_config(
         with SweepProgress(console, runs=len(sweep.runs), finished=finished) as progress:
             runs = run_sweep(sweep, jobs=jobs, observer=progress)
     except KeyboardInterrupt:
-        console.print("the same command goes on where this one stopped")
+        console.print("the same command continues where this one stopped")
         raise
     summary = summarise(runs)
     output.show(

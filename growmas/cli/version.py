@@ -1,4 +1,4 @@
-"""The version of growmas that is installed."""
+"""The installed version of growmas."""
 
 from importlib import metadata
 
@@ -6,7 +6,7 @@ from growmas import __version__
 
 
 def version() -> str:
-    """As its installer knows it, or as the sources say where it is not installed."""
+    """Return the version of the installed package, or of the sources."""
     try:
         return metadata.version("growmas")
     except metadata.PackageNotFoundError:

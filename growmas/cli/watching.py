@@ -1,4 +1,4 @@
-"""`growmas watch`: finds the runs, and opens the browser on them."""
+"""`growmas watch`: finds the runs, and opens the browser."""
 
 import sys
 import time
@@ -7,8 +7,9 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from growmas.cli.reading import HISTORY, open_history
+from growmas.cli.reading import open_history
 from growmas.errors import HistoryError, RunError
+from growmas.runs.finding import HISTORY
 
 _PATIENCE, _PAUSE = 1.5, 0.25  # seconds
 
@@ -17,8 +18,8 @@ def watch(names: Sequence[str], root: Path) -> None:
     """Browse runs: those named, or all below `root`, the latest first.
 
     Raises:
-        RunError: If Textual is not installed, or there is no such run, or none at all.
-        HistoryError: If a file is not a history.
+        RunError: Textual is not installed, or a run does not exist, or there are none.
+        HistoryError: A file is not a history.
     """
     if find_spec("textual") is None:
         raise RunError("growmas watch needs Textual: pip install 'growmas[tui]'")
@@ -26,10 +27,10 @@ def watch(names: Sequence[str], root: Path) -> None:
         raise RunError("growmas watch needs a terminal; growmas show and growmas log print")
     paths = [_path(name, root) for name in names] or _all_below(root)
     from growmas.browser.app import Browser
-    from growmas.browser.source import Source
+    from growmas.browser.watched_run import WatchedRun
 
     titles = list(names) or [str(path.parent.relative_to(root)) for path in paths]
-    Browser([Source(*pair) for pair in zip(titles, paths, strict=True)]).run()
+    Browser([WatchedRun(*pair) for pair in zip(titles, paths, strict=True)]).run()
 
 
 def _in_a_terminal() -> bool:
@@ -37,7 +38,7 @@ def _in_a_terminal() -> bool:
 
 
 def _path(name: str, root: Path) -> Path:
-    """Where the history of a run is; one that is only just being made is given a moment."""
+    """Return the history of a run; wait for one that is being created."""
     for _ in range(round(_PATIENCE / _PAUSE)):
         with suppress(HistoryError), open_history(name, root) as history:
             return history.path

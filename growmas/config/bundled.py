@@ -1,4 +1,4 @@
-"""The configs that come with growmas, and what their headers say of them."""
+"""Bundled configs: those that come with growmas, and what their headers say."""
 
 import re
 from dataclasses import dataclass
@@ -8,19 +8,19 @@ from pathlib import Path
 from growmas.data.names import did_you_mean
 from growmas.errors import ConfigError
 
-# A wheel has them inside the package, a checkout or an editable install at its top.
+# A wheel has them inside the package, a checkout or an editable install at its top level.
 _PLACES = (Path(__file__).parent / "files", Path(__file__).parents[2] / "configs")
 
 
 @dataclass(frozen=True)
 class BundledConfig:
-    """One of them.
+    """One config that comes with growmas.
 
     Attributes:
-        name: By which `growmas run` and `load_config` find it.
+        name: As `growmas run` and `load_config` take it.
         path: Of the file.
-        shows: What it shows, as its header says.
-        run_time: How long it takes, likewise.
+        shows: Its purpose, from its header.
+        run_time: Its run time, from its header.
     """
 
     name: str
@@ -30,15 +30,15 @@ class BundledConfig:
 
 
 def bundled_configs() -> tuple[BundledConfig, ...]:
-    """All of them, by name."""
+    """Return all bundled configs, sorted by name."""
     return tuple(_read(path) for path in _paths().values())
 
 
 def bundled_config(name: str) -> BundledConfig:
-    """The one of this name, with or without its `.yaml`.
+    """Return the bundled config of a name, with or without `.yaml`.
 
     Raises:
-        ConfigError: If there is none, with the nearest name.
+        ConfigError: It does not exist; names the nearest.
     """
     known = {config.name: config for config in bundled_configs()}
     plain = name.removesuffix(".yaml")
@@ -48,9 +48,9 @@ def bundled_config(name: str) -> BundledConfig:
 
 
 def find_config(path: Path) -> Path:
-    """The file at a path, or the bundled config of that name where there is none.
+    """Return the file at a path, or the bundled config of that name.
 
-    A path that leads to neither is given back: reading it says what is wrong.
+    A path that is neither is returned as it is: reading it raises the error.
     """
     if path.exists() and not path.is_dir():
         return path
@@ -58,7 +58,7 @@ def find_config(path: Path) -> Path:
 
 
 def bundled_names() -> list[str]:
-    """Their names alone."""
+    """Return the names of all bundled configs."""
     return list(_paths())
 
 

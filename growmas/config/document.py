@@ -1,4 +1,4 @@
-"""A config as it was written: its values, and on which line each of them stands."""
+"""Config documents: their values, and the line of each value."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -9,21 +9,21 @@ from typing import NamedTuple
 import yaml
 
 from growmas.config.bundled import bundled_names
-from growmas.config.dialect import Loader, fault
-from growmas.config.wording import KeyPath, dotted, show
-from growmas.data.names import nearest
+from growmas.config.formatting import KeyPath, dotted, show
+from growmas.config.yaml_loader import Loader, fault
 from growmas.errors import ConfigError
+from growmas.suggestion import closest
 
 
 class Origin(NamedTuple):
-    """Where a value was written; origins sort in reading order, overrides last."""
+    """Place of a value; origins sort in reading order, overrides last."""
 
     order: float
     label: str
 
 
 class Mistake(NamedTuple):
-    """What to mend, at which key, and where that was written."""
+    """Mistake in a config: its place, its key, and the remedy."""
 
     origin: Origin
     path: KeyPath
@@ -35,21 +35,21 @@ class Mistake(NamedTuple):
 
 @dataclass(frozen=True)
 class Document:
-    """A mapping, the origin of every value in it, and the mistakes in the writing itself."""
+    """Mapping with the origin of every value, and the mistakes in its syntax."""
 
     values: dict[str, object]
     origins: dict[KeyPath, Origin]
     mistakes: list[Mistake]
 
     def origin(self, path: KeyPath) -> Origin:
-        """Where the value at ``path`` was written; if it was not, the mapping that lacks it."""
+        """Return the origin of the value at ``path``, or of the mapping that lacks it."""
         while path not in self.origins:
             path = path[:-1]
         return self.origins[path]
 
 
 def read_document(path: Path, overrides: Sequence[str] = ()) -> Document:
-    """Read a file and lay overrides over it.
+    """Read a file and apply overrides to it.
 
     Args:
         path: of a YAML file in UTF-8 that holds one mapping.
@@ -57,8 +57,8 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> Document:
             later ones over earlier ones.
 
     Raises:
-        ConfigError: if there is no such mapping to read. Duplicate keys, and overrides that
-            cannot be laid over it, are returned as mistakes, to be told together with others.
+        ConfigError: if the file cannot be read or does not hold a mapping. Duplicate keys, and
+            overrides that cannot be applied, are returned as mistakes, to be reported together.
     """
     text = _text(path)
     document = Document({}, {}, [])
@@ -74,7 +74,7 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> Document:
         raise ConfigError(f"{label}: expected a mapping of keys, got {show(values)}")
     document.values.update(values)
     for override in overrides:
-        _lay_over(document, override)
+        _apply_override(document, override)
     return document
 
 
@@ -83,7 +83,7 @@ def _text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:
         known = [*map(str, path.parent.glob("*.y*ml")), *bundled_names()]
-        near = nearest(str(path), known)
+        near = closest(str(path), known)
         hint = f'; did you mean "{near}"?' if near else ""
         raise ConfigError(f"{path}: there is no such file{hint}") from error
     except UnicodeDecodeError as error:
@@ -98,7 +98,7 @@ def _text(path: Path) -> str:
 def _parse(
     text: str, path: KeyPath, document: Document, origin_at: Callable[[int], Origin]
 ) -> object:
-    """The value written in ``text``, to stand at ``path`` instead of what stood there."""
+    """Return the value written in ``text``, which replaces the one at ``path``."""
     loader = Loader(text)
     node = loader.get_single_node()
     for replaced in [known for known in document.origins if known[: len(path)] == path]:
@@ -107,8 +107,8 @@ def _parse(
     return _Walk(loader, document, origin_at).value(node, path) if node else None
 
 
-def _lay_over(document: Document, override: str) -> None:
-    """Set the value that ``key.sub=value`` names, or note why that cannot be done."""
+def _apply_override(document: Document, override: str) -> None:
+    """Set the value that ``key.sub=value`` names, or note a mistake."""
     origin = Origin(math.inf, f"override {override}")
     keys, equals, text = override.partition("=")
     path = tuple(keys.strip().split("."))
@@ -128,7 +128,7 @@ def _lay_over(document: Document, override: str) -> None:
 def _mapping_at(
     document: Document, path: tuple[str, ...], origin: Origin
 ) -> dict[str, object] | None:
-    """The mapping at ``path``, made if nothing is there; None, and a mistake, if it is not one."""
+    """Return the mapping at ``path``, made if absent; None, and a mistake, if it is not one."""
     values = document.values
     for depth, key in enumerate(path, start=1):
         if values.get(key) is None:
@@ -145,7 +145,7 @@ def _mapping_at(
 
 @dataclass(frozen=True)
 class _Walk:
-    """One pass over the nodes of a text, which turns them into values and notes their lines."""
+    """Pass over the nodes of a text that turns them into values and notes their lines."""
 
     loader: Loader
     document: Document
@@ -173,7 +173,7 @@ class _Walk:
             here = (*path, key)
             if key in values:
                 first = self.document.origins[here].label
-                self._note(key_node, here, f"the key is there twice, first at {first}")
+                self._note(key_node, here, f"the key is given twice, first at {first}")
                 continue
             self.document.origins[here] = self._origin(key_node)
             values[key] = self.value(value_node, here)

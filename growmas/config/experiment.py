@@ -1,4 +1,4 @@
-"""What an experiment is made of: the records a config file is checked against.
+"""Experiments: the records that a config file is checked against.
 
 Each field's ``description`` says what it expects; error messages quote it.
 """
@@ -8,6 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from growmas.config.formatting import KeyPath, dotted, show
 from growmas.config.methods import (
     ANSWER_BY_TASK,
     TASK_FREE,
@@ -16,7 +17,6 @@ from growmas.config.methods import (
     OvergrowConfig,
 )
 from growmas.config.record import Record
-from growmas.config.wording import KeyPath, dotted, show
 from growmas.data.names import Scenario, did_you_mean
 from growmas.data.sources import source_names
 
@@ -30,7 +30,7 @@ def _known_source(name: str) -> str:
 
 
 def _as_widths(value: object) -> object:
-    """One width stands for one layer."""
+    """Turn a single width into a list of one."""
     return [value] if type(value) is int else value
 
 
@@ -46,7 +46,7 @@ _WIDTHS = "positive whole numbers, one for each layer, such as [64, 64]"
 
 
 class SplitConfig(Record):
-    """Each task has some of the classes."""
+    """Tasks of some classes each."""
 
     kind: Literal["split"] = Field(description="split")
     source: _Source = Field(description="the name of a source, such as mnist5k")
@@ -57,7 +57,7 @@ class SplitConfig(Record):
 
 
 class PermutedConfig(Record):
-    """Each task has all classes and a pixel order of its own."""
+    """Tasks of all classes, each with its own order of pixels."""
 
     kind: Literal["permuted"] = Field(description="permuted")
     source: _Source = Field(description="the name of a source, such as mnist5k")
@@ -68,7 +68,7 @@ class PermutedConfig(Record):
 
 
 class SourcesConfig(Record):
-    """Each task has all classes of a source of its own."""
+    """Tasks of all classes of one source each."""
 
     kind: Literal["sources"] = Field(description="sources")
     sources: tuple[_Source, ...] = Field(
@@ -81,36 +81,40 @@ class SourcesConfig(Record):
 
     @property
     def tasks(self) -> int:
-        """Their number."""
+        """Number of tasks."""
         return len(self.sources)
 
 
 class TaskFreeConfig(Record):
-    """Batches of task after task, and nobody says where one ends."""
+    """Batches of one task after another, without task boundaries."""
 
     kind: Literal["task_free"] = Field(description="task_free")
     source: _Source = Field(description="the name of a source, such as mnist5k")
     of: Literal["split", "permuted", "turning"] = Field(
-        description="split, permuted, or turning: images that turn by and by"
+        description="split, permuted, or turning: gradually rotating images"
     )
     scenario: Literal["domain", "class"] = Field("domain", description="domain or class")
     tasks: int = Field(5, ge=1, description="a whole number of tasks, 1 for a stream with no shift")
     steps_per_task: int = Field(100, ge=1, description="a whole number of batches, at least 1")
-    visits: int = Field(1, ge=1, description="how often every task comes, at least 1")
-    blur: int = Field(0, ge=0, description="how many steps a boundary takes, 0 for a sharp one")
-    degrees: float = Field(90.0, description="by how much a turning stream turns in all")
+    visits: int = Field(1, ge=1, description="a whole number of visits to each task, at least 1")
+    blur: int = Field(
+        0, ge=0, description="a whole number of steps that a boundary takes, 0 for a sharp one"
+    )
+    degrees: float = Field(
+        90.0, description="the rotation of a turning stream at its last step, in degrees"
+    )
     limit: int | None = Field(None, ge=1, description=_LIMIT)
 
 
 class MLPConfig(Record):
-    """Dense layers."""
+    """Multi-layer perceptron."""
 
     kind: Literal["mlp"] = Field(description="mlp")
     hidden: _Widths = Field(description=_WIDTHS)
 
 
 class ConvNetConfig(Record):
-    """Convolution stages, then dense layers."""
+    """Convolution stages, followed by dense layers."""
 
     kind: Literal["convnet"] = Field(description="convnet")
     channels: _Widths = Field(description=_WIDTHS)
@@ -118,7 +122,7 @@ class ConvNetConfig(Record):
 
 
 class TrainingConfig(Record):
-    """How each task is learnt."""
+    """Training of each task."""
 
     epochs: int = Field(ge=1, description="a whole number of epochs for each task, at least 1")
     batch_size: int = Field(128, ge=1, description="a whole number of samples, at least 1")
@@ -130,7 +134,10 @@ class TrainingConfig(Record):
         "constant", description="constant, or cosine: from learning_rate to 0 in every task"
     )
     input_dropout: float = Field(
-        0.0, ge=0, lt=1, description="the share of inputs set to zero in training, 0 to under 1"
+        0.0,
+        ge=0,
+        lt=1,
+        description="a share of inputs to set to zero in training, 0 or more, under 1",
     )
 
 
@@ -139,7 +146,7 @@ ModelConfig = MLPConfig | ConvNetConfig
 
 
 class Experiment(Record):
-    """One experiment: a stream, a model that learns it, and the method by which it does."""
+    """Experiment: a stream, the model that learns it, and the method of learning."""
 
     name: str = Field(
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
@@ -172,10 +179,10 @@ class Experiment(Record):
 
 
 def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
-    """Keys that are right by themselves but do not go together.
+    """Return keys that are valid by themselves but contradict each other.
 
     Args:
-        values: of an experiment; they may have other mistakes.
+        values: of an experiment; they may have other mistakes too.
 
     Returns:
         The path of each key to change, and why.
@@ -203,7 +210,7 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
 
 
 def _context_conflicts(values: Mapping[str, object], scenario: object) -> list[tuple[KeyPath, str]]:
-    """What answers each task by itself has to find out which it is, from what there is."""
+    """Return what a method lacks to find out the task of a sample."""
     method = _at(values, "method", "kind")
     given = _at(values, "method", "context")
     combine = _at(given, "combine")
@@ -220,13 +227,13 @@ def _context_conflicts(values: Mapping[str, object], scenario: object) -> list[t
         return []
     expected = (
         f"a mapping such as {{kind: gaussian, per: task}}, as method {method} answers each task "
-        f"by itself, and in scenario {scenario} nobody says which it is"
+        f"by itself, and in scenario {scenario} the task is unknown"
     )
     return [(("method", "context"), f"expected {expected}; got null")]
 
 
 def _trial_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
-    """The most units that a trial may ask for are as many as the fewest, or more."""
+    """Return a largest number of units that is below the smallest."""
     if _at(values, "method", "grow", "kind") != "need":
         return []
     fields = GrowByNeedConfig.model_fields
@@ -240,14 +247,14 @@ def _trial_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
 
 
 def _selection_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
-    """What is chosen in the middle of a task needs epochs after it."""
+    """Return a selection that leaves no epochs of training after it."""
     epochs, after = _at(values, "training", "epochs"), _at(values, "method", "grow", "after")
     if _at(values, "method", "grow", "kind") != "overgrow" or not isinstance(epochs, int):
         return []
     after = OvergrowConfig.model_fields["after"].default if after is None else after
     if not isinstance(after, int) or after < epochs:
         return []
-    expected = f"fewer than the {epochs} of training.epochs, so that training mends what is lost"
+    expected = f"fewer than the {epochs} of training.epochs, so that training repairs the loss"
     return [(("method", "grow", "after"), f"expected {expected}; got {after}")]
 
 
@@ -256,7 +263,7 @@ _Check = tuple[KeyPath, bool, str]
 
 
 def _task_free_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
-    """What a stream without boundaries leaves no room for."""
+    """Return what contradicts a stream without task boundaries."""
     checks = (*_task_free_stream(values), *_task_free_method(values), *_task_free_training(values))
     return [
         (path, f"expected {words}; got {show(_at(values, *map(str, path)))}")

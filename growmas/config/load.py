@@ -1,4 +1,4 @@
-"""From a config file to an experiment, and back."""
+"""Experiments read from a config file, and written to one."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -8,21 +8,21 @@ import yaml
 from pydantic import ValidationError
 
 from growmas.config.bundled import find_config
-from growmas.config.dialect import Dumper
 from growmas.config.document import Mistake, read_document
 from growmas.config.experiment import Experiment, conflicts
+from growmas.config.formatting import KeyPath, dotted, show
 from growmas.config.mistakes import explain
-from growmas.config.wording import KeyPath, dotted, show
+from growmas.config.yaml_loader import Dumper
 from growmas.errors import ConfigError
 
-_MACHINE = {"device", "threads"}  # they say where and how fast, not what
+_MACHINE = {"device", "threads"}  # they do not change the numbers
 
 
 def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Experiment:
     """Read and check an experiment.
 
     Args:
-        path: of the YAML file, or the name of a bundled config where there is no such file.
+        path: of the YAML file, or the name of a bundled config.
         overrides: changes to it, each ``key.sub=value`` with the value in YAML, such as
             ``training.epochs=2`` or ``model.hidden=[64, 64]``.
 
@@ -44,19 +44,19 @@ def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Exp
 
 
 def dump_config(experiment: Experiment) -> str:
-    """The experiment as YAML, defaults included; it loads back as an equal experiment."""
+    """Return the experiment as YAML, defaults included; it loads as an equal experiment."""
     values = experiment.model_dump(mode="json")
     return yaml.dump(values, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=100)
 
 
 def differing_keys(one: Experiment, other: Experiment) -> list[str]:
-    """Top-level keys in which two experiments differ, but for where and on how many threads."""
+    """Return the top-level keys in which two experiments differ, device and threads left out."""
     keys = sorted(set(Experiment.model_fields) - _MACHINE)
     return [key for key in keys if getattr(one, key) != getattr(other, key)]
 
 
 def differences(there: Experiment, here: Experiment) -> list[str]:
-    """What differs between two experiments, key by key, but for where and on how many threads."""
+    """Return the differences of two experiments, key by key, device and threads left out."""
     sides = [_leaves(each.model_dump(mode="json", exclude=_MACHINE), ()) for each in (there, here)]
     keys = [*sides[0], *(key for key in sides[1] if key not in sides[0])]
     first, second = (

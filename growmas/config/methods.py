@@ -1,4 +1,4 @@
-"""What is done about earlier tasks: the records of ``method``, and of its parts."""
+"""Methods of learning: the records of ``method`` and of its parts."""
 
 from collections.abc import Callable
 from typing import Annotated, Literal
@@ -10,12 +10,12 @@ from growmas.config.record import Record
 _NORMALIZE = "mean, max, or null"
 _STRENGTH = "a number that is 0 or more"
 _RECONSTRUCT = "true or false"
-_GRACE = "for how many tasks a new unit is safe, 0 or more"
+_GRACE = "a number of tasks for which a new unit is never removed, 0 or more"
 _LIMIT = "a whole number, at least 1, or null for no limit"
 
 
 def _kind_of(default: str) -> Callable[[object], object]:
-    """A mapping that names no kind is of the plainest one."""
+    """Return a validator that gives a mapping without a kind the default one."""
 
     def filled(value: object) -> object:
         return {"kind": default, **value} if type(value) is dict else value
@@ -24,7 +24,7 @@ def _kind_of(default: str) -> Callable[[object], object]:
 
 
 class GrowConfig(Record):
-    """As many fresh units in every layer when a task begins."""
+    """The same number of fresh units in every layer when a task begins."""
 
     kind: Literal["fixed"] = Field("fixed", description="fixed")
     units: int = Field(ge=1, description="at least 1 unit for each layer and task")
@@ -38,7 +38,7 @@ class GrowShareConfig(Record):
 
 
 class GrowBySaturationConfig(Record):
-    """Layers grow as far as their importance is spread over all of their weights."""
+    """Growth of the layers whose importance is spread over all of their weights."""
 
     kind: Literal["saturation"] = Field(description="saturation")
     threshold: float = Field(0.3, gt=0, lt=1, description="a saturation between 0 and 1")
@@ -46,7 +46,7 @@ class GrowBySaturationConfig(Record):
 
 
 class GrowByNeedConfig(Record):
-    """Units until a short trial on the new task goes as well as those of earlier tasks."""
+    """Units until a short trial on the new task reaches the loss of earlier tasks."""
 
     kind: Literal["need"] = Field(description="need")
     slack: float = Field(1.0, gt=0, description="a factor on the loss to reach, above 0")
@@ -64,16 +64,20 @@ class GrowByGainConfig(Record):
 
 
 class OvergrowConfig(Record):
-    """More units than are wanted when a task begins; the best stay after some epochs."""
+    """More units than wanted when a task begins; the best are kept after some epochs."""
 
     kind: Literal["overgrow"] = Field(description="overgrow")
     keep: int = Field(ge=1, description="at least 1 unit for each layer and task that stays")
-    factor: float = Field(3.0, ge=1, le=100, description="times as many at first, 1 to 100")
-    after: int = Field(2, ge=1, description="after how many epochs the best stay, at least 1")
+    factor: float = Field(
+        3.0, ge=1, le=100, description="a factor on the units to begin with, 1 to 100"
+    )
+    after: int = Field(
+        2, ge=1, description="a number of epochs after which the best stay, at least 1"
+    )
 
 
 class PruneConfig(Record):
-    """The least important share of every layer is removed when a task ends."""
+    """Removal of the least important share of every layer when a task ends."""
 
     kind: Literal["ratio"] = Field("ratio", description="ratio")
     ratio: float = Field(ge=0, lt=1, description="the share of units to remove, 0 or more, under 1")
@@ -82,7 +86,7 @@ class PruneConfig(Record):
 
 
 class PruneBelowConfig(Record):
-    """Units are removed that matter less than a share of their layer's mean."""
+    """Removal of units less important than a share of their layer's mean."""
 
     kind: Literal["below"] = Field(description="below")
     threshold: float = Field(gt=0, le=1, description="a share of a layer's mean, above 0, up to 1")
@@ -91,7 +95,7 @@ class PruneBelowConfig(Record):
 
 
 class PruneWithinConfig(Record):
-    """As many units are removed as a measured change of the output allows."""
+    """Removal of as many units as a measured change of the output allows."""
 
     kind: Literal["within"] = Field(description="within")
     bound: float = Field(ge=0, description="the largest relative change of the output, 0 or more")
@@ -101,7 +105,7 @@ class PruneWithinConfig(Record):
 
 
 class BudgetConfig(Record):
-    """What growing never exceeds."""
+    """Limits that growth never exceeds."""
 
     parameters: int | None = Field(None, ge=1, description=_LIMIT)
     flops: int | None = Field(None, ge=1, description=_LIMIT)
@@ -109,7 +113,7 @@ class BudgetConfig(Record):
 
 
 class GaussianContextConfig(Record):
-    """Tasks are told apart by Gaussians of their inputs."""
+    """Gaussians of the inputs tell tasks apart."""
 
     kind: Literal["gaussian"] = Field(description="gaussian")
     per: Literal["task", "class"] = Field("task", description="task or class")
@@ -125,18 +129,18 @@ class GaussianContextConfig(Record):
         "the likeliest view",
     )
     temperature: float = Field(
-        1.0, gt=0, description="a number above 0; above 1 classes' Gaussians have less say"
+        1.0, gt=0, description="a number above 0; above 1 the classes' Gaussians have less weight"
     )
 
 
 class EntropyContextConfig(Record):
-    """The view whose answer has the least entropy is taken."""
+    """The view whose answer has the least entropy is used."""
 
     kind: Literal["entropy"] = Field(description="entropy")
 
 
 class EnergyContextConfig(Record):
-    """The view whose answer has the least energy is taken."""
+    """The view whose answer has the least energy is used."""
 
     kind: Literal["energy"] = Field(description="energy")
 
@@ -163,24 +167,26 @@ _STEPS = "a whole number of gradient steps on each batch, at least 1"
 
 
 class TaskFreeGrowthConfig(Record):
-    """How a growing network learns a stream of kind task_free."""
+    """Settings of a growing network on a stream of kind task_free."""
 
     detector: Literal["relative", "paper"] = Field("relative", description=_DETECTOR)
     window: int | None = Field(None, ge=2, description=_WINDOW)
-    contexts: int = Field(16, ge=1, description="the most contexts, at least 1; a head for each")
+    contexts: int = Field(
+        16, ge=1, description="a largest number of contexts, at least 1; each has a head"
+    )
     steps: int = Field(1, ge=1, description=_STEPS)
-    recent: int = Field(16, ge=15, description="how many batches are held, at least 15")
+    recent: int = Field(16, ge=15, description="a number of recent batches to keep, at least 15")
 
 
 class TaskFreePenaltyConfig(Record):
-    """How a network of fixed size learns a stream of kind task_free: task-free MAS."""
+    """Settings of a network of fixed size on a stream of kind task_free: task-free MAS."""
 
     detector: Literal["relative", "paper"] = Field("paper", description=_DETECTOR)
     window: int | None = Field(None, ge=2, description=_WINDOW)
-    buffer: int = Field(30, ge=0, description="how many hard samples are kept, 0 or more")
+    buffer: int = Field(30, ge=0, description="a number of hard samples to keep, 0 or more")
     steps: int = Field(5, ge=1, description=_STEPS)
     recent: int = Field(
-        0, ge=0, description="on how many batches importance is measured, 0 for the buffer"
+        0, ge=0, description="a number of recent batches to measure importance on, 0 for the buffer"
     )
     function: Literal["norm", "squared_norm"] = Field("norm", description="norm or squared_norm")
 
@@ -189,7 +195,7 @@ _TASK_FREE = "a mapping such as {detector: relative}, or null"
 
 
 class FinetuneConfig(Record):
-    """Each task is learnt with nothing done for the earlier ones."""
+    """Plain fine-tuning: earlier tasks are not protected."""
 
     kind: Literal["finetune"] = Field(description="finetune")
 
@@ -224,27 +230,27 @@ class GrowmasConfig(Record):
     )
     norms: Literal["statistics", "affine"] | None = Field(
         "statistics",
-        description="what views remember of norms: statistics, affine (weights as well), or null",
+        description="statistics or affine (also the weights) of norms, kept for each view, or null",
     )
     context: ContextKind | None = Field(None, discriminator="kind", description=_CONTEXT)
     task_free: TaskFreeGrowthConfig | None = Field(None, description=_TASK_FREE)
 
 
 class SeparateConfig(Record):
-    """Each task has a network of its own; `model` says how wide each of them is."""
+    """A separate network for each task; `model` gives the widths of each."""
 
     kind: Literal["separate"] = Field(description="separate")
     context: ContextKind | None = Field(None, discriminator="kind", description=_CONTEXT)
 
 
 class JointConfig(Record):
-    """All tasks are learnt at once: what the others are measured against."""
+    """All tasks learnt at once, as an upper bound for the others."""
 
     kind: Literal["joint"] = Field(description="joint")
 
 
 class GaussianConfig(Record):
-    """No network: Gaussians of the classes answer."""
+    """Gaussians of the classes answer; no network is trained."""
 
     kind: Literal["gaussian"] = Field(description="gaussian")
     features: Literal["inputs", "filters"] = Field(
@@ -259,7 +265,7 @@ MethodConfig = (
 )
 
 ANSWER_BY_TASK = ("growmas", "separate")
-"""Kinds of methods that have an answer for each task: without its label they need a context."""
+"""Kinds of methods with an answer for each task; if the task is unknown, they need a context."""
 
 TASK_FREE = ("growmas", "mas", "finetune")
-"""Kinds of methods that need not be told where a task ends."""
+"""Kinds of methods that work without task boundaries."""

@@ -1,4 +1,4 @@
-"""What is wrong with the values of a config, in words that say how to mend it."""
+"""Mistakes in the values of a config, each with its remedy."""
 
 import re
 from types import UnionType
@@ -9,16 +9,17 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from growmas.config.experiment import Experiment
-from growmas.config.wording import KeyPath, show
-from growmas.data.names import did_you_mean, nearest
+from growmas.config.formatting import KeyPath, show
+from growmas.data.names import did_you_mean
+from growmas.suggestion import closest
 
 
 def explain(error: ValidationError) -> list[tuple[KeyPath, str]]:
-    """The key path of each mistake in an experiment, and what was expected and what came.
+    """Return the key path of each mistake, with what was expected and what was given.
 
     Args:
-        error: raised by ``Experiment.model_validate``. What it says of the experiment as a whole
-            is left out: ``conflicts`` says it of each key.
+        error: raised by ``Experiment.model_validate``. Errors of the experiment as a whole are left
+            out: ``conflicts`` reports them for each key.
     """
     return [_explain(detail) for detail in error.errors(include_url=False) if detail["loc"]]
 
@@ -47,7 +48,7 @@ def _explain(detail: ErrorDetails) -> tuple[KeyPath, str]:
 
 
 def _locate(location: tuple[int | str, ...]) -> tuple[KeyPath, type[BaseModel], FieldInfo | None]:
-    """The key path of a pydantic location, the record it lies in, and its field if it has one.
+    """Return the key path of a pydantic location, its record, and its field if it has one.
 
     Below a field of several kinds, a pydantic location names the kind; a key path does not.
     """
@@ -71,7 +72,7 @@ def _locate(location: tuple[int | str, ...]) -> tuple[KeyPath, type[BaseModel], 
 
 
 def _kinds(field: FieldInfo | None) -> dict[str, type[BaseModel]]:
-    """The records that a field with a ``kind`` may hold, by kind."""
+    """Return the records that a field with a ``kind`` may hold, by kind."""
     return {
         get_args(record.model_fields["kind"].annotation)[0]: record
         for record in _records(field)
@@ -94,5 +95,5 @@ def _expected(field: FieldInfo | None) -> str:
 
 
 def _got(value: object, options: list[str]) -> str:
-    near = nearest(str(value), options)
+    near = closest(str(value), options)
     return f"got {show(value)}" + (f'; did you mean "{near}"?' if near else "")

@@ -1,4 +1,4 @@
-"""Sources of real images, and the streams of tasks made of them.
+"""Sources of images, and the streams of tasks made of them.
 
 Loaded on first use, so that a config can ask for the names of sources without torch.
 """

@@ -1,4 +1,4 @@
-"""Batches: samples handed out a few at a time."""
+"""Batches of the samples of a split."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ from growmas.errors import DataError
 def batches(
     split: Split, size: int, *, generator: torch.Generator | None = None
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One pass over all samples, as pairs (inputs, labels); the last batch may be smaller.
+    """Return one pass over all samples, as pairs (inputs, labels); the last may be smaller.
 
     Args:
         split: N samples.
@@ -26,7 +26,7 @@ def batches(
     if size < 1:
         raise DataError(f"a batch needs at least 1 sample, got size {size}")
     if not len(split):
-        raise DataError("there are no samples to make batches of")
+        raise DataError("the split has no samples to make batches of")
     if generator is None:
         return zip(torch.split(split.inputs, size), torch.split(split.labels, size), strict=True)
     order = torch.randperm(len(split), generator=generator)

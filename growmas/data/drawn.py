@@ -1,4 +1,4 @@
-"""Images made by rule: digits where nobody centred them, and shapes nobody wrote.
+"""Drawn images: digits off the centre among clutter, and shapes.
 
 Everything is drawn with numpy from a fixed seed, so that a source means the same data everywhere.
 """
@@ -19,14 +19,14 @@ _GRID = np.stack(np.meshgrid(np.arange(SIDE), np.arange(SIDE), indexing="ij")).a
 
 
 def cluttered(images: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float32]:
-    """Digits put down anywhere on a larger canvas, among scraps of other digits.
+    """Place digits anywhere on a larger canvas, among patches of other digits.
 
     After the cluttered MNIST of Mnih et al., "Recurrent Models of Visual Attention", NeurIPS
-    2014, smaller: a class is no longer a cloud around one mean image.
+    2014, smaller: the images of a class no longer lie around one mean image.
 
     Args:
         images: [N, 28, 28] in [0, 1].
-        seed: of places and scraps.
+        seed: of places and patches.
 
     Returns:
         [N, 36, 36] in [0, 1].
@@ -37,8 +37,8 @@ def cluttered(images: NDArray[np.float32], *, seed: int = 0) -> NDArray[np.float
         for _ in range(PATCHES):
             other = images[random.integers(len(images))]
             top, left = random.integers(4, SIDE - 4 - PATCH + 1, size=2)
-            scrap = other[top : top + PATCH, left : left + PATCH]
-            _put(canvas[index], scrap, *random.integers(0, CANVAS - PATCH + 1, size=2))
+            patch = other[top : top + PATCH, left : left + PATCH]
+            _put(canvas[index], patch, *random.integers(0, CANVAS - PATCH + 1, size=2))
         _put(canvas[index], image, *random.integers(0, CANVAS - SIDE + 1, size=2))
     return canvas
 
@@ -49,14 +49,14 @@ def _put(canvas: Image, piece: Image, top: int, left: int) -> None:
 
 
 def shapes(count: int, *, seed: int = 0) -> tuple[Image, NDArray[np.int64]]:
-    """Noisy drawings of the ten `SHAPES`, of random place, size and brightness.
+    """Draw the ten `SHAPES` with noise, at random places, sizes and brightnesses.
 
     Args:
         count: Images of each shape.
         seed: of everything random.
 
     Returns:
-        Images [10 · count, 28, 28] in [0, 1], and labels [10 · count]; the classes take turns.
+        Images [10 · count, 28, 28] in [0, 1], and labels [10 · count]; the classes alternate.
     """
     random = np.random.default_rng(seed)
     labels = np.tile(np.arange(len(SHAPES)), count)

@@ -1,4 +1,4 @@
-"""Streams as methods learn them that answer each task by itself."""
+"""Streams with a head for each task, for methods that answer each task by itself."""
 
 from dataclasses import replace
 
@@ -8,10 +8,10 @@ from growmas.data.streams import Split, Stream, Task
 
 
 def own_heads(stream: Stream) -> Stream:
-    """The same tasks with a head each, and labels that are local to it.
+    """Return the same tasks with a head each, and labels that are local to it.
 
-    It is for learning: test samples of the given stream ask for the labels of that one, which
-    the outputs of the new heads stand for as `Stream.labels` says. A stream whose scenario is
+    The result is for learning; test with the given stream. Its labels are found from the outputs
+    of the new heads by `Stream.labels`. A stream whose scenario is
     ``"task"`` is returned as it is.
 
     >>> import torch

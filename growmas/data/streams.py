@@ -1,10 +1,10 @@
-"""Streams: one source cut into tasks that come one after another.
+"""Streams: sources cut into tasks that come one after another.
 
-A scenario says what is known about a test sample, in the words of van de Ven & Tolias (2019):
+A scenario defines what is known about a test sample (van de Ven & Tolias, 2019):
 
 - ``task``: its task; every task has a head of its own and labels local to it.
-- ``domain``: nothing, and it need not be found out; one head, and labels local to the task.
-- ``class``: nothing, and the class among all classes is asked for; one head for all of them.
+- ``domain``: not its task, which need not be inferred; one head, and labels local to the task.
+- ``class``: not its task; the class among all classes is to be predicted, by one head.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ class Task:
         name: ``"0/1"`` (its class names) or ``"permutation 1"``.
         index: its place in the stream, from 0.
         train: samples to learn from; labels index the outputs of the task's head.
-        test: samples to be judged by, labelled likewise.
+        test: samples to test on, labelled in the same way.
         classes: the labels of its classes among those of the whole stream.
         head: which head of the model answers it.
     """
@@ -88,14 +88,14 @@ def split_stream(
     shuffle_classes: bool = False,
     limit: int | None = None,
 ) -> Stream:
-    """Tasks of some classes each: the C classes in equal parts.
+    """Divide the C classes of a source into tasks of equally many.
 
     Args:
         source: what to cut.
         tasks: their number, a divisor of C.
         scenario: see the module.
         generator: on the CPU; drawn from only to shuffle the classes.
-        shuffle_classes: deal the classes out in random order instead of by label.
+        shuffle_classes: assign the classes in random order instead of by label.
         limit: keep the first ``limit`` training samples of each class, for quick trials.
 
     Raises:
@@ -107,7 +107,7 @@ def split_stream(
     if total % tasks:
         fitting = ", ".join(str(count) for count in range(1, total + 1) if total % count == 0)
         raise DataError(
-            f"{total} classes of {source.name!r} cannot be dealt out to {tasks} tasks equally: "
+            f"{total} classes of {source.name!r} cannot be divided into {tasks} tasks equally: "
             f"tasks must be one of {fitting}"
         )
     size = total // tasks
@@ -138,7 +138,7 @@ def permuted_stream(
     first_identity: bool = True,
     limit: int | None = None,
 ) -> Stream:
-    """Tasks of all classes each, every task with the pixels in another fixed order.
+    """Make tasks of all classes, each with the pixels in another fixed order.
 
     Each task holds its own copy of the inputs: ``tasks`` times the memory of the source.
 
@@ -158,7 +158,7 @@ def permuted_stream(
     _check(source, tasks, scenario, limit)
     if scenario == "class":
         raise DataError(
-            "a permuted stream has no scenario 'class': all its tasks share the same classes; "
+            "a permuted stream cannot have scenario 'class': all its tasks share the same classes; "
             "use 'task' or 'domain'"
         )
     train, test = _halves(source, limit)
@@ -184,22 +184,22 @@ def permuted_stream(
 def sources_stream(
     sources: Sequence[Dataset], *, scenario: Scenario, limit: int | None = None
 ) -> Stream:
-    """One task for each source, all of its classes: images that come from different places.
+    """Make one task of each source, with all of its classes.
 
     Images are resized (bilinearly) to the largest height and width among the sources.
 
     Args:
         sources: at least one, with equally many channels.
         scenario: ``"domain"`` needs equally many classes in all sources; in ``"class"`` all
-            classes of all sources are told apart.
+            classes of all sources are distinguished.
         limit: keep the first ``limit`` training samples of each class, for quick trials.
 
     Raises:
-        DataError: the sources do not go together, or two have one name.
+        DataError: the sources do not fit together, or two have the same name.
     """
     named = ", ".join(repr(source.name) for source in sources)
     if not sources or len({source.name for source in sources}) < len(sources):
-        raise DataError(f"a stream over sources needs each of them once, got {named or 'none'}")
+        raise DataError(f"a stream over sources takes each source once, got {named or 'none'}")
     for source in sources:
         _check(source, 1, scenario, limit)
     shapes = [source.train_inputs.shape[1:] for source in sources]
@@ -257,7 +257,7 @@ def _check(source: Dataset, tasks: int, scenario: str, limit: int | None) -> Non
 
 
 def _halves(source: Dataset, limit: int | None) -> tuple[Split, Split]:
-    """Training and test samples, the former cut down to ``limit`` of each class."""
+    """Return training and test samples, the former cut to ``limit`` of each class."""
     train = Split(source.train_inputs, source.train_labels)
     if limit is not None:
         kept = [
@@ -270,7 +270,7 @@ def _halves(source: Dataset, limit: int | None) -> tuple[Split, Split]:
 
 
 def _only(split: Split, classes: Sequence[int], targets: Sequence[int]) -> Split:
-    """The samples of ``classes``, each labelled by the place of its class in ``targets``."""
+    """Return the samples of ``classes``, labelled by the position of their class in ``targets``."""
     wanted = torch.isin(split.labels, torch.tensor(classes))
     matches = split.labels[wanted].unsqueeze(1) == torch.tensor(targets)
     return Split(split.inputs[wanted], matches.long().argmax(1))

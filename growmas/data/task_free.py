@@ -1,7 +1,7 @@
-"""Streams of batches in which nobody says where a task ends.
+"""Task-free streams: batches without task boundaries.
 
-Every batch is a function of the stream's seed and its step: any step can be had at any time, a
-stream may be endless, and one that was stopped goes on exactly where it was.
+Every batch is a function of the stream's seed and its step: any step can be computed at any time,
+a stream may be endless, and one that was stopped continues exactly where it was.
 """
 
 import math
@@ -22,7 +22,7 @@ from growmas.errors import DataError
 
 @dataclass(frozen=True, eq=False)
 class StreamBatch:
-    """N samples of one step.
+    """Samples of one step, N of them.
 
     Attributes:
         step: From 0.
@@ -39,7 +39,7 @@ class StreamBatch:
 
 @dataclass(frozen=True)
 class TrueShift:
-    """Where one task gives way to the next; for scoring only.
+    """Boundary between two tasks; for scoring only.
 
     Attributes:
         first: First step with a sample of the new task.
@@ -54,24 +54,24 @@ class TrueShift:
 
 @dataclass(frozen=True, eq=False)
 class TaskFreeStream:
-    """Batches of task after task, over and over if asked, without a word of where one ends.
+    """Batches of one task after another, once or repeatedly, without task boundaries.
 
     While a task lasts, its training samples come in passes of random order; the samples at the
-    end of a pass that do not fill a batch are left out of it. In a blurred boundary of B steps,
+    end of a pass that do not fill a batch are left out. In a blurred boundary of B steps,
     centred on the end of a task, every sample is of the next task with a probability that rises
     in equal steps from 0 to 1.
 
     Attributes:
         name: Source and kind.
         scenario: "domain" or "class"; the task is never known.
-        tasks: T tasks, each with test samples to be judged by.
+        tasks: T tasks, each with test samples.
         input_shape: Of one sample, (channels, height, width).
-        outputs: How many outputs answer a sample.
+        outputs: Number of outputs of the model.
         batch_size: N; a task with fewer samples gives all of them at each step.
-        steps_per_task: How many steps a task lasts.
-        steps: How many there are in all; None without end, the tasks coming back in their order.
+        steps_per_task: Steps that a task lasts.
+        steps: Steps in all; None for an endless stream, in which the tasks repeat in order.
         blur: Steps that a boundary takes; 0 for a sharp one.
-        turn: Degrees per step by which inputs are turned, for a drift without boundaries.
+        turn: Degrees per step by which inputs are rotated, for a drift without boundaries.
         seed: Of all randomness.
     """
 
@@ -89,28 +89,30 @@ class TaskFreeStream:
 
     @property
     def head_sizes(self) -> tuple[int, ...]:
-        """The number of outputs of the one head that a model needs."""
+        """Number of outputs of the one head that a model needs."""
         return (self.outputs,)
 
     def batches(self, start: int = 0) -> Iterator[StreamBatch]:
-        """All batches from step `start` on."""
+        """Yield all batches from step `start` on."""
         step = start
         while self.steps is None or step < self.steps:
             yield self.batch(step)
             step += 1
 
     def __iter__(self) -> Iterator[StreamBatch]:
-        """All batches."""
+        """Yield all batches."""
         return self.batches()
 
     def batch(self, step: int) -> StreamBatch:
-        """The batch of one step.
+        """Return the batch of one step.
 
         Raises:
-            DataError: The stream has no such step.
+            DataError: The step is outside of the stream.
         """
         if step < 0 or (self.steps is not None and step >= self.steps):
-            raise DataError(f"no step {step} in {self.name!r}, which has {self.steps}")
+            raise DataError(
+                f"step {step} does not exist: {self.name!r} has {self.steps} steps, from 0"
+            )
         segment, place = divmod(step, self.steps_per_task)
         inputs, labels = self._pass(segment, place)
         near = round(step / self.steps_per_task)  # the boundary before segment `near`
@@ -121,18 +123,18 @@ class TaskFreeStream:
             share = new if segment < near else 1 - new
             inputs, labels = self._mixed(step, inputs, labels, self._task(other), share)
         if self.turn:
-            inputs = turned(inputs, self.turn * step)
+            inputs = rotated(inputs, self.turn * step)
         return StreamBatch(step, inputs, labels, self._task(segment).index)
 
     def shifts(self, until: int | None = None) -> tuple[TrueShift, ...]:
-        """The true shifts before step `until`, by default all; for scoring only.
+        """Return the true shifts before step `until`, by default all; for scoring only.
 
         Raises:
             DataError: The stream is endless, and `until` was not given.
         """
         last = self.steps if until is None else until
         if last is None:
-            raise DataError(f"{self.name!r} has no end: say shifts(until=step)")
+            raise DataError(f"{self.name!r} has no end: call shifts(until=step)")
         if len(self.tasks) == 1:
             return ()
         found = []
@@ -156,7 +158,7 @@ class TaskFreeStream:
     def _mixed(
         self, step: int, inputs: Tensor, labels: Tensor, other: Task, share: float
     ) -> tuple[Tensor, Tensor]:
-        """A share of the samples in expectation replaced by ones of another task."""
+        """Replace a share of the samples, in expectation, by ones of another task."""
         generator = _generator(self.seed, step, _MIXING)
         theirs = torch.rand(len(labels), generator=generator) < share
         rows = torch.randint(len(other.train), (len(labels),), generator=generator)
@@ -174,13 +176,13 @@ def task_free_stream(
     blur: int = 0,
     seed: int = 0,
 ) -> TaskFreeStream:
-    """The tasks of a stream as batches without a word of where a task ends.
+    """Make batches without task boundaries from the tasks of a stream.
 
     Args:
-        stream: Of scenario "domain" or "class"; a single task gives a stream without any shift.
+        stream: Of scenario "domain" or "class"; a single task gives a stream without a shift.
         batch_size: Samples of a step.
-        steps_per_task: How many steps a task lasts before the next one comes.
-        visits: How often every task comes, in turn; None without end.
+        steps_per_task: Steps that a task lasts.
+        visits: Number of visits to every task, in turn; None for an endless stream.
         blur: Steps that a boundary takes, up to `steps_per_task`; 0 for sharp ones.
         seed: Of all randomness.
 
@@ -219,16 +221,16 @@ def drifting_stream(
     seed: int = 0,
     limit: int | None = None,
 ) -> TaskFreeStream:
-    """All classes of a source, turned a little further at every step: a drift, and no shift.
+    """Make a stream of gradually rotating images of all classes: a drift without shifts.
 
-    Its tasks are test samples turned by as many angles, from 0 to `degrees`; they share the
+    Its tasks are test samples rotated by several angles, from 0 to `degrees`; they share the
     training samples.
 
     Args:
-        source: What to turn.
-        steps: How many.
-        degrees: By which the last step is turned.
-        views: How many angles to be judged at.
+        source: With the images.
+        steps: Number of steps.
+        degrees: Rotation at the last step.
+        views: Number of angles to test at.
         batch_size: Samples of a step.
         seed: Of all randomness.
         limit: Keep the first `limit` training samples of each class, for quick trials.
@@ -247,7 +249,7 @@ def drifting_stream(
             task,
             name=f"{angle:.0f}°",
             index=index,
-            test=Split(turned(task.test.inputs, angle), task.test.labels),
+            test=Split(rotated(task.test.inputs, angle), task.test.labels),
         )
         for index, angle in enumerate(angles)
     ]
@@ -265,8 +267,8 @@ def drifting_stream(
     )
 
 
-def turned(inputs: Tensor, degrees: float) -> Tensor:
-    """Images [N, channels, height, width] turned about their centre, bilinearly; 0 outside."""
+def rotated(inputs: Tensor, degrees: float) -> Tensor:
+    """Rotate images [N, channels, height, width] about their centre, bilinearly; 0 outside."""
     angle = math.radians(degrees)
     height, width = inputs.shape[2:]
     cos, sin = math.cos(angle), math.sin(angle)

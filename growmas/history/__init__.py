@@ -1,8 +1,8 @@
-"""What became of every unit: written while a network learns, read at any moment.
+"""The topology history: the life of every unit, recorded while a network learns.
 
-`TopologyTracker` follows a structure and writes; `TopologyHistory` reads. The file is SQLite and
-its tables are documented in `growmas.history.tables`. Both are loaded on first use: reading
-imports neither torch nor, until a graph is asked for, networkx.
+`TopologyTracker` follows a structure and writes; `TopologyHistory` reads, at any moment. The file
+is SQLite and its tables are documented in `growmas.history.tables`. Both classes are loaded on
+first use: reading imports neither torch nor, until a graph is asked for, networkx.
 """
 
 from importlib import import_module

@@ -1,8 +1,8 @@
-"""Which task an edit or a snapshot belongs to.
+"""The task that an edit or a snapshot belongs to.
 
-If the structure names its tasks, to the structure's current task. If it does not, the snapshots
-name them, and edits collect in an unnamed last task until its snapshot comes. All functions
-expect to be called inside `store.transaction()`.
+If the structure names its tasks, it is the structure's current task. If not, the snapshots name
+the tasks, and edits are written to an unnamed last task until its snapshot comes. Call all
+functions inside `store.transaction()`.
 """
 
 from collections.abc import Sequence
@@ -12,22 +12,22 @@ from growmas.errors import HistoryError
 from growmas.history.store import Store
 
 if TYPE_CHECKING:
-    from growmas.history.observed import Observed
+    from growmas.history.external_model import ExternalModel
     from growmas.structure import Edit, Structure
 
-    Followed: TypeAlias = Structure | Observed
+    Followed: TypeAlias = Structure | ExternalModel
 
 
 def write_names(store: Store, names: Sequence[str]) -> None:
     """Add the tasks that the structure has begun and name those that had no name.
 
     Raises:
-        HistoryError: If two tasks share a name, or the history has another name for one.
+        HistoryError: If two tasks share a name, or a task has another name in the history.
     """
     known = store.tasks()
     for index, name in enumerate(names):
         if name in names[:index]:
-            raise HistoryError(f"two tasks are called {name!r}: give each its own name")
+            raise HistoryError(f"two tasks have the name {name!r}: give each task its own name")
         if index >= len(known):
             store.add_event(store.add_task(name), "begin", "")
             continue
@@ -44,13 +44,13 @@ def write_names(store: Store, names: Sequence[str]) -> None:
 
 
 def task_of_edit(store: Store, structure: "Followed", edit: "Edit") -> int:
-    """The task in which an edit was made; opens one if the last has ended."""
+    """Return the index of the task of an edit; add a task if the last one has ended."""
     task = current_task(store, structure)
     return edit.task if structure.tasks else task
 
 
 def current_task(store: Store, structure: "Followed") -> int:
-    """The task in which something happens now; opens one if the last has ended."""
+    """Return the index of the current task; add a task if the last one has ended."""
     if structure.tasks:
         write_names(store, structure.tasks)
         return structure.task
@@ -59,10 +59,10 @@ def current_task(store: Store, structure: "Followed") -> int:
 
 
 def task_of_snapshot(store: Store, structure: "Followed", name: str | None) -> int:
-    """The task that a snapshot called `name` describes.
+    """Return the index of the task that a snapshot called `name` describes.
 
     Raises:
-        HistoryError: If nobody named the task, or it is not the current one.
+        HistoryError: If the task has no name, or is not the current one.
     """
     if structure.tasks:
         current = structure.tasks[structure.task]
@@ -82,7 +82,7 @@ def task_of_snapshot(store: Store, structure: "Followed", name: str | None) -> i
 
 
 def _task_named_here(store: Store, name: str) -> int:
-    """The task that a snapshot names when the structure does not: the last one, or a new one."""
+    """Return the index of the task `name`, which is the last one or a new one."""
     tasks = store.tasks()
     names = [known for known, _ in tasks]
     last, finished = len(tasks) - 1, tasks[-1][1]
@@ -96,7 +96,7 @@ def _task_named_here(store: Store, name: str) -> int:
         store.merge_into_previous(last)
     elif known != last:
         raise HistoryError(
-            f"task {name!r} has ended, {names[-1]!r} came after it: give this snapshot its own "
-            f"name, for example '{name} again'"
+            f"task {name!r} has ended, task {names[-1]!r} came after it: give this snapshot a name "
+            f"of its own, for example '{name} again'"
         )
     return known

@@ -1,4 +1,4 @@
-"""Histories as tables, written as CSV or Parquet."""
+"""Tables of a history, written as CSV or Parquet."""
 
 import csv
 import json
@@ -19,8 +19,8 @@ class Columns:
     """A table.
 
     Attributes:
-        types: Name of every column -> the type of its values, which may also be None.
-        chunks: The rows, in lists that fit into memory.
+        types: Column name -> type of its values, which may also be None.
+        chunks: Rows, in lists that fit into memory.
     """
 
     types: Mapping[str, type]
@@ -28,15 +28,15 @@ class Columns:
 
 
 def write_csv(history: TopologyHistory, table: str, file: TextIO) -> None:
-    """Write a table as CSV, with a line of names; None is an empty field.
+    """Write a table as CSV, with a line of column names; None is an empty field.
 
     Args:
-        history: To read.
+        history: History to read.
         table: "units", "importance", "metrics", "events", "layers" or "sizes".
-        file: Opened with newline="".
+        file: Text file, opened with newline="".
 
     Raises:
-        HistoryError: Another table.
+        HistoryError: If the table is not one of these.
     """
     columns = _columns(history, table)
     writer = csv.writer(file, lineterminator="\n")
@@ -49,12 +49,12 @@ def write_parquet(history: TopologyHistory, table: str, path: Path) -> None:
     """Write a table as Parquet.
 
     Args:
-        history: To read.
-        table: See `write_csv`.
-        path: The file.
+        history: History to read.
+        table: "units", "importance", "metrics", "events", "layers" or "sizes".
+        path: File to write.
 
     Raises:
-        HistoryError: Another table, or pyarrow is not installed.
+        HistoryError: If the table is not one of these, or pyarrow is not installed.
     """
     try:
         arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")

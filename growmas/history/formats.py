@@ -1,4 +1,4 @@
-"""Graphs as text: node-link JSON, GraphML, DOT and Mermaid.
+"""Text formats of graphs: node-link JSON, GraphML, DOT and Mermaid.
 
 Ids of nodes are text in all of them, "GROUP#ID" for a unit.
 """
@@ -13,19 +13,19 @@ from growmas.errors import HistoryError
 
 
 def graph_text(graph: "nx.DiGraph[Any]", format: str) -> str:
-    """A graph of this package, written down.
+    """Return a graph of this package as text.
 
     Args:
-        graph: From `TopologyHistory.graph`, `TopologyHistory.lineage` or `unit_graph`.
+        graph: Graph from `TopologyHistory.graph`, `TopologyHistory.lineage` or `unit_graph`.
         format: "json", node-link data as `networkx.node_link_graph` and d3 read it; "graphml" for
             Gephi, yEd and networkx; "dot" for Graphviz; "mermaid" for Markdown.
 
     Raises:
-        HistoryError: Another format.
+        HistoryError: If the format is not one of these.
     """
     if format not in GRAPH_FORMATS:
         known = ", ".join(map(repr, GRAPH_FORMATS))
-        raise HistoryError(f"format={format!r}: a graph is written as one of {known}")
+        raise HistoryError(f"format={format!r}: expected one of {known}")
     return GRAPH_FORMATS[format](nx.relabel_nodes(graph, _text))
 
 
@@ -56,7 +56,7 @@ def _dot(graph: "nx.DiGraph[str]") -> str:
 
 
 _DOT_NAMES = {"width": "channels", "group": "unit_group"}
-"""Names of attributes that Graphviz would draw by."""
+"""Other names for attributes that Graphviz would take as instructions for drawing."""
 
 
 def _dot_lines(graph: "nx.DiGraph[str]") -> Iterator[str]:
@@ -75,7 +75,7 @@ def _dot_attributes(attributes: dict[str, Any]) -> str:
 
 
 def _quoted(value: object) -> str:
-    """As a quoted string of DOT, in which a backslash stands for itself only if doubled."""
+    """Return a quoted string of DOT, in which a backslash must be doubled."""
     text = str(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{text}"'
 
@@ -96,7 +96,7 @@ def _mermaid_lines(graph: "nx.DiGraph[str]") -> Iterator[str]:
 
 
 def _mermaid_text(value: object) -> str:
-    """Inside quotes, where entities stand for what the grammar keeps for itself."""
+    """Return a text for use inside quotes; characters of the grammar become entities."""
     escapes = {"&": "#amp;", '"': "#quot;", "<": "#lt;", ">": "#gt;", "#": "#35;"}
     return "".join(
         "<br/>" if letter == "\n" else escapes.get(letter, letter) for letter in str(value)
@@ -104,7 +104,7 @@ def _mermaid_text(value: object) -> str:
 
 
 def _label(node: str, attributes: dict[str, Any]) -> str:
-    """What is written into a node: its name and, below, what it is and how wide."""
+    """Return the text of a node: its name and, below, its kind and width or its tasks."""
     lines = [node]
     if "width" in attributes:
         lines.append(f"{attributes['kind']} {attributes['width']}")

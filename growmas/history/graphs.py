@@ -1,6 +1,6 @@
-"""Histories as networkx graphs, whose attributes are plain values that any exporter takes.
+"""Graphs of a history for networkx, whose attributes are plain values that any exporter takes.
 
-An attribute that would be None is left out, since most graph formats have no word for it.
+An attribute that would be None is left out, since most graph formats cannot express it.
 """
 
 from collections.abc import Iterable
@@ -19,16 +19,16 @@ def layer_graph(
     *,
     with_operations: bool = True,
 ) -> "nx.DiGraph[str]":
-    """Layers and operations as nodes, data flow as edges.
+    """Return a graph with layers and operations as nodes, data flow as edges.
 
-    All nodes carry `role`, "layer" or "operation", `kind` and, where known, `width`, the features
-    or channels they give. Layers carry `parameters` and, where known, `flops`, `group`,
+    All nodes carry `role`, "layer" or "operation", `kind` and, where known, `width`, the number of
+    output features or channels. Layers carry `parameters` and, where known, `flops`, `group`,
     `in_width` and `out_width` (the same as `width`).
 
     Args:
-        layers: In order.
-        operations: In order.
-        edges: Between both.
+        layers: Layers, in order.
+        operations: Operations, in order.
+        edges: Data flow between layers and operations.
         with_operations: False leaves operations out: an edge then leads from a layer to every
             layer that reads it, through any number of operations.
     """
@@ -53,11 +53,11 @@ def layer_graph(
 
 
 def lineage_graph(lifelines: Iterable[Lifeline]) -> "nx.DiGraph[UnitNode]":
-    """Units as nodes (group, id), edges from a unit to those that came of it.
+    """Return a graph with units as nodes (group, id), edges from a unit to its successors.
 
     Nodes carry `group`, `unit`, `alive`, `birth_task` and, where they apply, `birth_reason`,
-    `death_task` and `death_reason`. The `kind` of an edge is "split", to a unit that began as its
-    twin, or "replaced", to the unit that took its place.
+    `death_task` and `death_reason`. The `kind` of an edge is "split", to a unit that was split
+    from it, or "replaced", to the unit that took its place.
     """
     graph: nx.DiGraph[UnitNode] = nx.DiGraph()
     for line in lifelines:

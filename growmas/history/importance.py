@@ -1,4 +1,4 @@
-"""Numbers of many units as one blob, and what a blob says in a few numbers."""
+"""Importance of many units as one blob of bytes, with its summary."""
 
 import math
 import sys
@@ -10,23 +10,23 @@ from itertools import pairwise
 
 from growmas.errors import HistoryError
 
-SHARES = 255  # what a whole is as a byte
+SHARES = 255  # the byte that stands for a share of 1
 
 Shares = Mapping[str, tuple[float, bytes | None]]
 """Layer -> its share of a group's importance, and of each unit's as bytes; None: all of it."""
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The importance of a group's units, as it is stored.
+class PackedImportance:
+    """The importance of a group's U units, as it is stored.
 
     Attributes:
-        units: How many.
-        total: Their sum.
-        least: The smallest.
-        most: The largest.
-        zeros: How many are exactly 0.
-        data: Little-endian float32, by ascending id.
+        units: U.
+        total: Sum of the values.
+        least: Smallest value.
+        most: Largest value.
+        zeros: Number of values that are exactly 0.
+        data: [U] values as little-endian float32, by ascending id.
     """
 
     units: int
@@ -37,18 +37,20 @@ class Measured:
     data: bytes
 
 
-def measured(group: str, unit_ids: Sequence[int], values: Iterable[float]) -> Measured:
+def pack_importance(
+    group: str, unit_ids: Sequence[int], values: Iterable[float]
+) -> PackedImportance:
     """Pack the importance of a group's units.
 
     Args:
-        group: Its name, for messages.
+        group: Name of the group, for messages.
         unit_ids: [U] ids.
-        values: [U] in the order of `unit_ids`.
+        values: [U] importances in the order of `unit_ids`.
 
     Raises:
         HistoryError: If a value is not finite in single precision.
     """
-    floats = array("f", in_order(unit_ids, list(values)))
+    floats = array("f", by_ascending_id(unit_ids, list(values)))
     total = math.fsum(floats)
     if not math.isfinite(total):
         bad = [i for i, value in enumerate(floats) if not math.isfinite(value)]
@@ -58,25 +60,25 @@ def measured(group: str, unit_ids: Sequence[int], values: Iterable[float]) -> Me
         )
     least, most = min(floats, default=0.0), max(floats, default=0.0)
     zeros = floats.count(0.0)
-    return Measured(len(floats), total, least, most, zeros, packed(floats))
+    return PackedImportance(len(floats), total, least, most, zeros, packed(floats))
 
 
-def in_order(unit_ids: Sequence[int], values: list[float]) -> list[float]:
-    """Values by ascending id."""
+def by_ascending_id(unit_ids: Sequence[int], values: list[float]) -> list[float]:
+    """Return values sorted by ascending id."""
     if all(a < b for a, b in pairwise(unit_ids)):
         return values
     return [value for _, value in sorted(zip(unit_ids, values, strict=True))]
 
 
 def packed(floats: "array[float]") -> bytes:
-    """As little-endian float32."""
+    """Return numbers as little-endian float32."""
     if sys.byteorder == "big":
         floats.byteswap()
     return floats.tobytes()
 
 
 def unpacked(data: bytes) -> "array[float]":
-    """What `packed` packed."""
+    """Return the numbers in data from `packed`."""
     floats = array("f")
     floats.frombytes(data)
     if sys.byteorder == "big":
@@ -85,18 +87,18 @@ def unpacked(data: bytes) -> "array[float]":
 
 
 def summed(parts: Mapping[str, list[float]]) -> list[float]:
-    """The sum of several lists, place by place."""
+    """Return the elementwise sum of several lists."""
     if len(parts) == 1:
         return next(iter(parts.values()))
     return [sum(values) for values in zip(*parts.values(), strict=True)]
 
 
-def shares(parts: Mapping[str, list[float]], total: list[float]) -> Shares:
-    """Layer to its share of all units, and of each; layers without any are left out.
+def pack_shares(parts: Mapping[str, list[float]], total: list[float]) -> Shares:
+    """Return each layer's share of a group and of each unit; layers without a share are left out.
 
     Args:
-        parts: Layer -> [U] what it adds to the importance of each unit, by ascending id.
-        total: [U] their sums.
+        parts: Layer -> [U] its part of the importance of each unit, by ascending id.
+        total: [U] sums of the parts.
     """
     whole = math.fsum(total)
     if not whole:
@@ -111,12 +113,12 @@ def shares(parts: Mapping[str, list[float]], total: list[float]) -> Shares:
     }
 
 
-class Roll:
-    """Who was alive when, in one group; ids in ascending order.
+class Lifetimes:
+    """Births and deaths of the units of one group.
 
     Args:
-        lives: Unit id -> numbers of the events of its birth and death; 0 for a birth before all
-            events, None for no death.
+        lives: Unit id, in ascending order -> numbers of the events of its birth and death; 0 for a
+            birth before all events, None for no death.
     """
 
     def __init__(self, lives: Mapping[int, tuple[int, int | None]]) -> None:
@@ -124,7 +126,7 @@ class Roll:
         self._known: dict[int, tuple[int, ...]] = {}
 
     def alive(self, event: int) -> tuple[int, ...]:
-        """Ids of the units alive after an event."""
+        """Return the ids of the units alive after an event, in ascending order."""
         if event not in self._known:
             self._known[event] = tuple(
                 unit
@@ -133,22 +135,22 @@ class Roll:
             )
         return self._known[event]
 
-    def place(self, unit: int) -> "Place":
-        """Where a unit stands among the living."""
+    def position(self, unit: int) -> "Position":
+        """Return the position of a unit among the living units, as a function of the event."""
         earlier = [life for other, life in self._lives.items() if other < unit]
         births = sorted(birth for birth, _ in earlier)
         deaths = sorted(death for _, death in earlier if death is not None)
-        return Place(self._lives[unit], births, deaths)
+        return Position(self._lives[unit], births, deaths)
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a unit stands among the living of its group.
+class Position:
+    """Position of a unit among the living units of its group, in the order of ids.
 
     Attributes:
-        life: Events of its birth and death.
+        life: Events of the unit's birth and death.
         births: Events of the births of units with smaller ids, sorted.
-        deaths: Of their deaths, sorted.
+        deaths: Events of the deaths of units with smaller ids, sorted.
     """
 
     life: tuple[int, int | None]
@@ -156,7 +158,7 @@ class Place:
     deaths: Sequence[int]
 
     def after(self, event: int) -> int | None:
-        """Its place after an event, from 0; None if it was not alive."""
+        """Return the position after an event, from 0; None if the unit was not alive."""
         birth, death = self.life
         if birth > event or (death is not None and death <= event):
             return None

@@ -1,14 +1,22 @@
-"""Reading when units lived, and how births and deaths add up."""
+"""Lifelines, turnover and cohorts of units, read from the tables."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
-from growmas.history.records import Cohort, Lifeline, Stretch, TaskRecord, Turnover
+from growmas.history.records import (
+    Cohort,
+    GroupImportance,
+    GroupState,
+    Lifeline,
+    Stretch,
+    TaskRecord,
+    Turnover,
+)
 
 Rows = Callable[..., list[Any]]
-"""`rows(query, *values)`: all rows of an SQL query."""
+"""A function `rows(query, *values)` that returns all rows of an SQL query."""
 
 _LIFELINES = """
 SELECT units.group_name, unit, parent, born.name, birth.reason, gone.name, death.reason, replaced,
@@ -25,7 +33,7 @@ LEFT JOIN events AS death ON death.event = death_event
 def lifelines(
     rows: Rows, tasks: tuple[TaskRecord, ...], group: str | None = None, unit: int | None = None
 ) -> tuple[Lifeline, ...]:
-    """The lives of all units, of one group's, or of one unit."""
+    """Return the lifelines of all units, of one group's, or of one unit."""
     parts = {"units.group_name = ?": group, "unit = ?": unit}
     asked = {part: value for part, value in parts.items() if value is not None}
     where = f"WHERE {' AND '.join(asked)}" if asked else ""
@@ -40,7 +48,7 @@ def lifelines(
 
 
 def turnover(rows: Rows, tasks: tuple[TaskRecord, ...]) -> dict[str, dict[str, Turnover]]:
-    """Group to task to `Turnover`."""
+    """Return the `Turnover` per group and task."""
     births = rows(
         "SELECT group_name, birth_task, COUNT(*), "
         "SUM(birth_event IS NULL AND birth_task = 0) FROM units GROUP BY 1, 2"
@@ -63,8 +71,48 @@ def turnover(rows: Rows, tasks: tuple[TaskRecord, ...]) -> dict[str, dict[str, T
     return result
 
 
+def group_states(
+    rows: Rows, task: int, importance: Mapping[str, GroupImportance]
+) -> dict[str, GroupState]:
+    """Return the counts of each group at the end of a task, with its importance where measured."""
+    counts = rows(
+        "SELECT name, COUNT(unit), IFNULL(SUM(birth_event IS NOT NULL OR birth_task > 0), 0), "
+        "IFNULL(SUM(death_task <= ?1), 0) FROM groups "
+        "LEFT JOIN units ON group_name = name AND birth_task <= ?1 "
+        "GROUP BY position ORDER BY position",
+        task,
+    )
+    return {
+        name: GroupState(ever - pruned, ever, born, pruned, importance.get(name))
+        for name, ever, born, pruned in counts
+    }
+
+
+def ids_where(rows: Rows, condition: str, *values: object) -> dict[str, tuple[int, ...]]:
+    """Return the ids of the units that meet an SQL condition, for every group."""
+    ids: dict[str, list[int]] = {
+        name: [] for (name,) in rows("SELECT name FROM groups ORDER BY position")
+    }
+    query = f"SELECT group_name, unit FROM units WHERE {condition} ORDER BY unit"
+    for group, unit in rows(query, *values):
+        ids[group].append(unit)
+    return {group: tuple(units) for group, units in ids.items()}
+
+
+def ids_by_event(rows: Rows, column: str) -> dict[int, dict[str, tuple[int, ...]]]:
+    """Return ids of units per group, by the event in a column: "birth_event" or "death_event"."""
+    ids: dict[int, dict[str, list[int]]] = {}
+    query = f"SELECT {column}, group_name, unit FROM units WHERE {column} IS NOT NULL"
+    for event, group, unit in rows(query):
+        ids.setdefault(event, {}).setdefault(group, []).append(unit)
+    return {
+        event: {group: tuple(units) for group, units in by_group.items()}
+        for event, by_group in ids.items()
+    }
+
+
 def cohorts(rows: Rows, tasks: tuple[TaskRecord, ...], group: str | None) -> tuple[Cohort, ...]:
-    """The cohorts of one group, or of all together."""
+    """Return the cohorts of one group, or of all groups together."""
     where = "" if group is None else "WHERE group_name = ?"
     counts = rows(
         "SELECT birth_task, NOT (birth_event IS NULL AND birth_task = 0), death_task, COUNT(*) "
@@ -96,7 +144,7 @@ def _stretches(
 def _named(
     stretches: list[tuple[int, int | None]], death: int | None, tasks: tuple[TaskRecord, ...]
 ) -> Iterator[Stretch]:
-    """Stretches by the names of their first and last task, none beyond the unit's death."""
+    """Yield stretches by the names of their first and last task, cut at the unit's death."""
     for since, until in stretches:
         ends = [end for end in (until, death, len(tasks)) if end is not None]
         if min(ends) > since:

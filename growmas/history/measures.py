@@ -1,13 +1,13 @@
-"""Rows about units at a snapshot: importance, who reads them, and which are frozen."""
+"""Rows about units at a snapshot: importance, consumers and frozen units."""
 
 import sqlite3
 from collections.abc import Collection, Mapping
 
-from growmas.history.importance import Measured, Shares
+from growmas.history.importance import PackedImportance, Shares
 
 
-def write_measured(
-    connection: sqlite3.Connection, task: int, group: str, event: int, numbers: Measured
+def write_importance(
+    connection: sqlite3.Connection, task: int, group: str, event: int, numbers: PackedImportance
 ) -> None:
     """Add the importance of a group, measured after an event."""
     mean = numbers.total / numbers.units if numbers.units else 0.0
@@ -21,7 +21,7 @@ def write_measured(
 def write_shares(
     connection: sqlite3.Connection, task: int, group: str, event: int, shares: Shares
 ) -> None:
-    """Add who reads a group's units, measured after an event."""
+    """Add each consumer's share of the importance of a group, measured after an event."""
     connection.executemany(
         "INSERT INTO consumers VALUES (?, ?, ?, ?, ?)",
         ((task, group, layer, event, share) for layer, (share, _) in shares.items()),
@@ -35,7 +35,7 @@ def write_shares(
 def write_frozen(
     connection: sqlite3.Connection, task: int, frozen: Mapping[str, Collection[int]]
 ) -> None:
-    """Say which units are frozen from a task on, until another task says otherwise."""
+    """Set the units that are frozen from a task on, until a later task sets others."""
     connection.execute("DELETE FROM frozen WHERE since_task = ?", (task,))
     connection.execute("UPDATE frozen SET until_task = NULL WHERE until_task = ?", (task,))
     rows = connection.execute("SELECT group_name, unit FROM frozen WHERE until_task IS NULL")

@@ -1,11 +1,10 @@
-"""Reading a topology history: what the network was after each task, and why."""
+"""The reader of a topology history: the network after each task, and why it changed."""
 
 import json
 import os
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from growmas.history.records import (
     UnitRecord,
 )
 from growmas.history.schema import open_to_read
+from growmas.history.suggestion import suggest
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -35,16 +35,15 @@ if TYPE_CHECKING:
 CHANGES = ("edit", "external")
 """Kinds of events in which units were born or died."""
 
+_ALIVE = "birth_task <= ?1 AND IFNULL(death_task > ?1, 1)"  # at the end of task ?1
+
 
 class TopologyHistory(Closeable):
     """The read side of a topology history; needs no torch and never writes.
 
-    The file may still be written by a running tracker: every method sees the state after some
-    whole transaction, and the next call sees the next. Use `frozen` to hold several calls to one
-    state. Wherever a task is asked for, its name or its index will do, also an index as text.
-
-    A history of an earlier growmas is read into memory when it is opened, and does not see what
-    is written later.
+    A running tracker may still write the file: every method sees the state after a whole
+    transaction, and the next call may see a later one. Use `frozen` to give several calls the
+    same state. A task can be given by its name or by its index, also as text.
 
     Use it as a context manager, or call `close`.
 
@@ -52,8 +51,9 @@ class TopologyHistory(Closeable):
         path: The file that a `TopologyTracker` wrote.
 
     Raises:
-        HistoryError: If `path` is not a topology history, or one of a newer growmas. All methods
-            raise it, with the nearest valid name, for a task, group or unit that is not there.
+        HistoryError: If `path` is not a topology history, or has tables of another version. All
+            methods raise it for a task, group or unit that does not exist, with a similar name
+            where there is one.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -66,7 +66,7 @@ class TopologyHistory(Closeable):
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Let all calls inside see one and the same state of a file that is being written."""
+        """Give all calls inside the same state of a file that is being written."""
         if self._connection.in_transaction:
             yield
             return
@@ -78,34 +78,34 @@ class TopologyHistory(Closeable):
 
     @property
     def version(self) -> int:
-        """A number that is another one whenever somebody has written since; for those who watch."""
+        """A number that changes whenever a tracker has written to the file."""
         return int(self._rows("PRAGMA data_version")[0][0])
 
     # Tasks and the network as a whole
 
     def tasks(self) -> tuple[TaskRecord, ...]:
-        """The tasks in order; the last may still be running (`finished` is None)."""
+        """Return the tasks in order; the last may still be running (`finished` is None)."""
         rows = self._rows("SELECT task, name, started, finished FROM tasks ORDER BY task")
         return tuple(TaskRecord(*row) for row in rows)
 
     def sizes(self) -> dict[str, SizeRecord]:
-        """Units, parameters and FLOPs at the end of each task, by task."""
+        """Return units, parameters and FLOPs at the end of each task, by task."""
         rows = self._rows(
             "SELECT name, units, parameters, flops FROM sizes JOIN tasks USING (task) ORDER BY task"
         )
         return {name: SizeRecord(*numbers) for name, *numbers in rows}
 
     def parameters(self) -> dict[str, int]:
-        """The network's parameter count at the end of each task, by task."""
+        """Return the network's parameter count at the end of each task, by task."""
         return {name: size.parameters for name, size in self.sizes().items()}
 
     def metrics(self, task: str | int) -> dict[str, float]:
-        """The metrics of a task's snapshot by name; empty without one."""
+        """Return the metrics of a task's snapshot by name; empty without a snapshot."""
         index = self._task(task).index
         return dict(self._rows("SELECT name, value FROM metrics WHERE task = ?", index))
 
     def all_metrics(self) -> dict[str, dict[str, float]]:
-        """The metrics of every snapshot: task to name to value."""
+        """Return the metrics of every snapshot by task and name."""
         result: dict[str, dict[str, float]] = {task.name: {} for task in self.tasks()}
         for task, name, value in self._rows(
             "SELECT tasks.name, metrics.name, value FROM metrics JOIN tasks USING (task) "
@@ -115,9 +115,9 @@ class TopologyHistory(Closeable):
         return result
 
     def accuracy(self) -> tuple[tuple[float | None, ...], ...]:
-        """R[i][j], the accuracy on task j after task i, of shape [T, T]; None: not measured.
+        """Return R[i][j], the accuracy on task j after task i, of shape [T, T]; None: not measured.
 
-        It is made of the metrics called "accuracy/NAME", NAME the name of task j.
+        R is read from the metrics called "accuracy/NAME", where NAME is the name of task j.
         """
         with self.frozen():
             names = [task.name for task in self.tasks()]
@@ -129,11 +129,13 @@ class TopologyHistory(Closeable):
         )
 
     def at(self, task: str | int | None = None) -> NetworkState:
-        """The network at the end of a task (default: the last): units, layers, data flow, size."""
+        """Return the network at the end of a task (default: the last): units, layers, size."""
         with self.frozen():
             record = self._task(task)
             units = self.units(record.index)
             size = self.sizes().get(record.name)
+            summaries = values.summaries(self._rows, record.index)
+            importance = {group: by_task[record.name] for group, by_task in summaries.items()}
             return NetworkState(
                 task=record.name,
                 widths={group: len(ids) for group, ids in units.items()},
@@ -144,20 +146,24 @@ class TopologyHistory(Closeable):
                 parameters=size.parameters if size else None,
                 flops=size.flops if size else None,
                 metrics=self.metrics(record.index),
+                groups=lives.group_states(self._rows, record.index, importance),
             )
 
     def diff(self, a: str | int, b: str | int) -> TopologyDiff:
-        """The network at the end of task `a` against the one at the end of task `b`.
+        """Compare the network at the end of task `a` with the network at the end of task `b`.
 
         Units that were born and died in between are in neither network, hence not in the diff.
-        `growmas.history.differences.diff_runs` sets two runs side by side.
+        `growmas.history.differences.diff_runs` compares two runs.
         """
-        return differences.diff(self, a, b)
+        with self.frozen():
+            before, after = self.at(a), self.at(b)
+            importance = self.importance(a), self.importance(b)
+        return differences.diff_tasks(before, after, importance=importance)
 
     # Units
 
     def groups(self) -> tuple[GroupRecord, ...]:
-        """The groups of units, in the structure's order."""
+        """Return the groups of units, in the structure's order."""
         rows = self._rows(
             "SELECT name, kind, COUNT(unit) - COUNT(death_task), COUNT(unit) FROM groups "
             "LEFT JOIN units ON group_name = name GROUP BY position ORDER BY position"
@@ -165,21 +171,21 @@ class TopologyHistory(Closeable):
         return tuple(GroupRecord(*row) for row in rows)
 
     def turnover(self) -> dict[str, dict[str, Turnover]]:
-        """Units before, born, died and after: group to task to `Turnover`."""
+        """Return the `Turnover` (units before, born, died and after) by group and task."""
         with self.frozen():
             return lives.turnover(self._rows, self.tasks())
 
     def widths(self) -> dict[str, dict[str, int]]:
-        """Units at the end of each task: group to task to width."""
+        """Return the number of units at the end of each task by group and task."""
         return {
             group: {task: turnover.width for task, turnover in by_task.items()}
             for group, by_task in self.turnover().items()
         }
 
     def survival(self, group: str | None = None) -> tuple[Cohort, ...]:
-        """How many units of each birth task live after each task, in one group or (default) all.
+        """Return how many units of each birth task live after each task, in one group or in all.
 
-        The units that the network began with are a cohort of their own, the first.
+        The first cohort holds the units that the network began with.
         """
         with self.frozen():
             if group is not None:
@@ -187,34 +193,35 @@ class TopologyHistory(Closeable):
             return lives.cohorts(self._rows, self.tasks(), group)
 
     def born(self, task: str | int) -> dict[str, tuple[int, ...]]:
-        """Ids of the units that edits added during a task, per group, those since dead included.
+        """Return ids of the units that edits added during a task, per group, also of dead units.
 
         The units that the network began with are not among them.
         """
-        return self._ids("birth_task = ? AND (birth_event IS NOT NULL OR birth_task > 0)", task)
+        added = "birth_task = ? AND (birth_event IS NOT NULL OR birth_task > 0)"
+        return lives.ids_where(self._rows, added, self._task(task).index)
 
     def died(self, task: str | int) -> dict[str, tuple[int, ...]]:
-        """Ids of the units that edits removed during a task, per group."""
-        return self._ids("death_task = ?", task)
+        """Return ids of the units that edits removed during a task, per group."""
+        return lives.ids_where(self._rows, "death_task = ?", self._task(task).index)
 
     def units(self, task: str | int | None = None) -> dict[str, tuple[int, ...]]:
-        """Ids of the units alive at the end of a task (default: now), per group."""
+        """Return ids of the units alive at the end of a task (default: now), per group."""
         if task is None:
-            return self._ids("death_task IS NULL")
-        return self._ids("birth_task <= ?1 AND (death_task IS NULL OR death_task > ?1)", task)
+            return lives.ids_where(self._rows, "death_task IS NULL")
+        return lives.ids_where(self._rows, _ALIVE, self._task(task).index)
 
     def frozen_units(self, task: str | int | None = None) -> dict[str, tuple[int, ...]]:
-        """Ids of the units held fast at the end of a task (default: the last), per group."""
-        held = (
+        """Return ids of the units frozen at the end of a task (default: the last), per group."""
+        frozen = (
             "SELECT 1 FROM frozen WHERE frozen.group_name = units.group_name "
             "AND frozen.unit = units.unit AND since_task <= ?1 AND IFNULL(until_task > ?1, 1)"
         )
-        alive = "birth_task <= ?1 AND IFNULL(death_task > ?1, 1)"
         with self.frozen():
-            return self._ids(f"{alive} AND EXISTS ({held})", self._task(task).index)
+            index = self._task(task).index
+            return lives.ids_where(self._rows, f"{_ALIVE} AND EXISTS ({frozen})", index)
 
     def unit(self, group: str, unit: int) -> UnitRecord:
-        """The whole life of one unit."""
+        """Return the whole life of one unit."""
         with self.frozen():
             found = lives.lifelines(self._rows, self.tasks(), group, unit)
             if not found:
@@ -234,7 +241,7 @@ class TopologyHistory(Closeable):
             )
 
     def lifelines(self, group: str | None = None) -> tuple[Lifeline, ...]:
-        """When each unit was born and died, of one group or (default) of all."""
+        """Return the birth and death of each unit, of one group or (default) of all."""
         with self.frozen():
             if group is not None:
                 self._check_group(group)
@@ -243,28 +250,28 @@ class TopologyHistory(Closeable):
     # Importance
 
     def importance(self, task: str | int) -> dict[str, dict[int, float]]:
-        """Importance of the units at a task's snapshot: group to unit to value.
+        """Return the importance of the units at a task's snapshot by group and unit.
 
-        Empty if that snapshot was taken without omega. Values have single precision.
+        Empty if the snapshot was taken without omega. Values have single precision.
         """
         with self.frozen():
             return values.importance_at(self._rows, self._task(task).index)
 
     def group_importance(self, group: str) -> dict[str, dict[int, float]]:
-        """Importance of one group's units at every snapshot that measured it: task to unit."""
+        """Return the importance of one group's units at each snapshot, by task and unit."""
         with self.frozen():
             self._check_group(group)
             return values.importance_of(self._rows, group)
 
     def importance_summary(self) -> dict[str, dict[str, GroupImportance]]:
-        """Importance in a few numbers: group to task to `GroupImportance`; no unit is read."""
+        """Return `GroupImportance`, the importance summed up, by group and task; reads no unit."""
         return values.summaries(self._rows)
 
     def consumers(self, task: str | int) -> dict[str, dict[str, float]]:
-        """Which layers read each group, with their shares of its importance, at a snapshot.
+        """Return each layer's share of the importance of the groups it reads, at a snapshot.
 
-        Layers without any share are left out, and groups of no importance; `unit` says it unit by
-        unit.
+        Layers without a share and groups without importance are left out. `unit` has the shares
+        of a single unit.
         """
         with self.frozen():
             return values.consumers_at(self._rows, self._task(task).index)
@@ -272,15 +279,15 @@ class TopologyHistory(Closeable):
     # Events
 
     def events(self) -> tuple[EventRecord, ...]:
-        """All changes of the structure, in order; `log` has everything that happened."""
+        """Return all changes of the structure, in order; `log` has all other events too."""
         return self.log(CHANGES)
 
     def log(self, kinds: Collection[str] | None = None) -> tuple[EventRecord, ...]:
-        """Everything that happened, or what is of one of these kinds, in order."""
+        """Return all events, or those of the given kinds, in order."""
         with self.frozen():
             moves = kinds is None or not {*CHANGES}.isdisjoint(kinds)
-            born = self._ids_by_event("birth_event") if moves else {}
-            died = self._ids_by_event("death_event") if moves else {}
+            born = lives.ids_by_event(self._rows, "birth_event") if moves else {}
+            died = lives.ids_by_event(self._rows, "death_event") if moves else {}
             rows = self._rows(
                 "SELECT event, name, reason, time, kind, cause FROM events JOIN tasks USING (task) "
                 "ORDER BY event"
@@ -298,7 +305,7 @@ class TopologyHistory(Closeable):
     # Layers and graphs
 
     def layers(self, task: str | int | None = None) -> tuple[LayerRecord, ...]:
-        """The layers at the end of a task (default: the last), in the structure's order."""
+        """Return the layers at the end of a task (default: the last), in the structure's order."""
         rows = self._rows(
             "SELECT name, kind, group_name, in_width, out_width, parameters, flops FROM layers "
             "WHERE task = ? ORDER BY position",
@@ -307,7 +314,7 @@ class TopologyHistory(Closeable):
         return tuple(LayerRecord(*row) for row in rows)
 
     def operations(self, task: str | int | None = None) -> tuple[OperationRecord, ...]:
-        """The operations between the layers at the end of a task (default: the last)."""
+        """Return the operations between the layers at the end of a task (default: the last)."""
         rows = self._rows(
             "SELECT name, kind, width FROM operations WHERE task = ? ORDER BY position",
             self._task(task).index,
@@ -315,17 +322,17 @@ class TopologyHistory(Closeable):
         return tuple(OperationRecord(*row) for row in rows)
 
     def edges(self, task: str | int | None = None) -> tuple[tuple[str, str], ...]:
-        """Data flow between layers and operations at the end of a task (default: the last)."""
+        """Return the data flow between layers and operations after a task (default: the last)."""
         index = self._task(task).index
         return tuple(self._rows("SELECT source, target FROM edges WHERE task = ?", index))
 
     def graph(self, task: str | int | None = None, *, operations: bool = True) -> "nx.DiGraph[str]":
-        """Layers, operations and data flow at the end of a task (default: the last).
+        """Return a graph of layers, operations and data flow after a task (default: the last).
 
-        See `growmas.history.graphs.layer_graph` for the attributes.
+        `growmas.history.graphs.layer_graph` documents the attributes of nodes.
 
         Args:
-            task: The task.
+            task: Name or index of the task.
             operations: False leaves operations out, so that edges lead from layer to layer.
         """
         from growmas.history.graphs import layer_graph  # networkx is loaded when first needed
@@ -336,12 +343,12 @@ class TopologyHistory(Closeable):
         return layer_graph(*parts, with_operations=operations)
 
     def lineage(self, group: str | None = None) -> "nx.DiGraph[tuple[str, int]]":
-        """Every unit that ever lived, with edges to those split from it or put in its place.
+        """Return a graph of all units, with edges to units split from them or put in their place.
 
-        See `growmas.history.graphs.lineage_graph` for the attributes.
+        `growmas.history.graphs.lineage_graph` documents the attributes of nodes and edges.
 
         Args:
-            group: The group; None takes all.
+            group: Name of the group; None takes all.
         """
         from growmas.history.graphs import lineage_graph
 
@@ -353,31 +360,12 @@ class TopologyHistory(Closeable):
         except sqlite3.Error as error:
             raise HistoryError(f"{self.path} could not be read: {error}") from error
 
-    def _ids(self, condition: str, task: str | int | None = None) -> dict[str, tuple[int, ...]]:
-        values = () if task is None else (self._task(task).index,)
-        names = self._rows("SELECT name FROM groups ORDER BY position")
-        ids: dict[str, list[int]] = {name: [] for (name,) in names}
-        query = f"SELECT group_name, unit FROM units WHERE {condition} ORDER BY unit"
-        for group, unit in self._rows(query, *values):
-            ids[group].append(unit)
-        return {group: tuple(units) for group, units in ids.items()}
-
-    def _ids_by_event(self, column: str) -> dict[int, dict[str, tuple[int, ...]]]:
-        rows = self._rows(
-            f"SELECT {column}, group_name, unit FROM units WHERE {column} IS NOT NULL"
-        )
-        ids: dict[int, dict[str, list[int]]] = {}
-        for event, group, unit in rows:
-            ids.setdefault(event, {}).setdefault(group, []).append(unit)
-        return {
-            event: {group: tuple(units) for group, units in by_group.items()}
-            for event, by_group in ids.items()
-        }
-
     def _task(self, task: str | int | None) -> TaskRecord:
         tasks = self.tasks()
         if not tasks:
-            raise HistoryError(f"{self.path} has no task yet: its tracker has only just begun")
+            raise HistoryError(
+                f"{self.path} has no task yet: its tracker has only just begun; try again later"
+            )
         if task is None:
             return tasks[-1]
         named = {str(record.index): record for record in tasks}
@@ -385,25 +373,18 @@ class TopologyHistory(Closeable):
             named |= {record.name: record for record in tasks}
         if str(task) in named:
             return named[str(task)]
-        nearest = _nearest(str(task), [record.name for record in tasks])
-        raise HistoryError(f"{self.path} has no task {task!r}; {nearest}")
+        hint = suggest(str(task), [record.name for record in tasks])
+        raise HistoryError(f"{self.path} has no task {task!r}; {hint}")
 
     def _check_group(self, group: str) -> None:
         names = [name for (name,) in self._rows("SELECT name FROM groups ORDER BY position")]
         if group not in names:
-            raise HistoryError(f"{self.path} has no group {group!r}; {_nearest(group, names)}")
+            raise HistoryError(f"{self.path} has no group {group!r}; {suggest(group, names)}")
 
     def _no_unit(self, group: str, unit: int) -> HistoryError:
         self._check_group(group)
-        rows = self._rows(
-            "SELECT unit FROM units WHERE group_name = ? ORDER BY ABS(unit - ?) LIMIT 1",
-            group,
-            unit,
-        )
-        nearest = f"the nearest is {rows[0][0]}" if rows else "it has no units"
-        return HistoryError(f"group {group!r} never had a unit {unit}; {nearest}")
-
-
-def _nearest(wanted: str, valid: list[str]) -> str:
-    close = get_close_matches(wanted, valid, n=1, cutoff=0.0)
-    return f"did you mean {close[0]!r}? It has: {', '.join(valid)}" if close else "it has none"
+        first, last = self._rows(
+            "SELECT MIN(unit), MAX(unit) FROM units WHERE group_name = ?", group
+        )[0]
+        ids = "it has none" if first is None else f"ids so far: {first} to {last}"
+        return HistoryError(f"unit {unit} does not exist in group {group!r} ({ids})")

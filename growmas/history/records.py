@@ -1,6 +1,6 @@
-"""What a topology history answers with: frozen records of plain values.
+"""Records that a topology history returns: frozen dataclasses of plain values.
 
-Tasks are given by name, units by (group, id). Ids are never used again within a group.
+Tasks are given by name, units by (group, id). An id is never used again within its group.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Stretch = tuple[str, str]
-"""The first and the last task at whose end something was so."""
+"""Names of the first and the last task at whose end a unit was frozen."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class TaskRecord:
 
     Attributes:
         index: Position in the sequence, from 0.
-        name: Its name; "task N" while it has none.
-        started: UTC time, ISO 8601, at which the tracker first heard of it.
-        finished: UTC time of its latest snapshot; None before the first.
+        name: Name; "task N" while it has none.
+        started: UTC time, ISO 8601, at which the tracker first knew of the task.
+        finished: UTC time of the latest snapshot; None before the first.
     """
 
     index: int
@@ -33,10 +33,10 @@ class GroupRecord:
     """A group of units.
 
     Attributes:
-        name: Its name.
-        kind: What its units are, as the structure calls it.
-        living: How many units live now.
-        ever: How many units ever lived, the first ones included.
+        name: Name.
+        kind: Kind of its units, such as "neurons", as the structure names it.
+        living: Number of units alive now.
+        ever: Number of units that ever lived, the first ones included.
     """
 
     name: str
@@ -47,10 +47,10 @@ class GroupRecord:
 
 @dataclass(frozen=True)
 class Turnover:
-    """A group during one task; `before + born - died == width`.
+    """Births and deaths in a group during one task; `before + born - died == width`.
 
     Attributes:
-        before: Units at the start of the task (in task 0: that the network began with).
+        before: Units at the start of the task (in task 0: units that the network began with).
         born: Units that edits added during the task.
         died: Units that edits removed during the task.
         width: Units at its end, or now if it is still running.
@@ -72,19 +72,19 @@ class Turnover:
 
 @dataclass(frozen=True)
 class EventRecord:
-    """Something that happened.
+    """An event: an edit of the structure, a snapshot, or anything that was noted.
 
     Attributes:
-        event: Its number; numbers rise in time.
-        task: The task during which it happened.
-        reason: Why, in the words of whoever edited or noted it; may be empty.
+        event: Number of the event; numbers rise in time.
+        task: Task during which it happened.
+        reason: Reason given with the edit or note, for people; may be empty.
         time: UTC, ISO 8601.
         born: Ids of the units added, per group; groups without any are left out.
-        died: Ids of the units removed, likewise.
+        died: Ids of the units removed, per group; groups without any are left out.
         kind: "edit"; "external", a change that growmas did not make, found at a snapshot;
-            "begin", of a task; "snapshot"; or what was noted, such as "plateau" or "shift".
-        cause: The same for programs: for an edit that a policy proposed its name, the statistic,
-            its value and the threshold; for others what belongs to the kind. JSON values.
+            "begin" of a task; "snapshot"; or the kind of a note, such as "plateau" or "shift".
+        cause: The reason for programs, as JSON values: for an edit that a policy proposed, the
+            policy's name, the statistic, its value and the threshold.
     """
 
     event: int
@@ -99,18 +99,18 @@ class EventRecord:
 
 @dataclass(frozen=True)
 class Lifeline:
-    """From when to when a unit lived.
+    """Birth and death of a unit.
 
     Attributes:
-        group: The group it belongs to.
-        unit: Its id.
-        parent: The id of the unit it was split from; None if it was not.
-        birth_task: The task in which it was born.
-        birth_reason: The reason of the edit that added it; None if the network began with it.
-        death_task: The task in which it died; None while it lives.
-        death_reason: The reason of the edit that removed it; None while it lives.
-        replaced: The id of the unit whose place it took; None if it took none.
-        frozen: The stretches of tasks at whose ends its weights were held fast, in order.
+        group: Group that the unit belongs to.
+        unit: Id of the unit.
+        parent: Id of the unit that it was split from; None if it was not split from one.
+        birth_task: Task in which it was born.
+        birth_reason: Reason of the edit that added it; None if the network began with it.
+        death_task: Task in which it was pruned; None while it lives.
+        death_reason: Reason of the edit that removed it; None while it lives.
+        replaced: Id of the unit whose place it took; None if it did not replace one.
+        frozen: Stretches of tasks at whose ends its weights were frozen, in order.
     """
 
     group: str
@@ -126,14 +126,14 @@ class Lifeline:
 
 @dataclass(frozen=True, kw_only=True)
 class UnitRecord(Lifeline):
-    """A unit's whole life.
+    """A lifeline with all that is known about the unit.
 
     Attributes:
         children: Ids of the units split from it.
-        replaced_by: The id of the unit that took its place; None if none did.
-        importance: Its importance at each snapshot that measured it, by task.
-        consumers: Which layers read it, with the share of its importance that is due to each, by
-            task; layers with none are left out.
+        replaced_by: Id of the unit that took its place; None if it was not replaced.
+        importance: Importance at each snapshot that measured it, by task.
+        consumers: Share of its importance that is due to each layer that reads it, by task and
+            layer; layers without a share are left out.
     """
 
     children: tuple[int, ...]
@@ -147,12 +147,12 @@ class GroupImportance:
     """The importance of a group's units at a snapshot.
 
     Attributes:
-        units: How many were measured.
-        total: Their sum.
-        mean: Their mean.
-        least: The smallest.
-        most: The largest.
-        zeros: How many are exactly 0: units that no task needs.
+        units: Number of units measured.
+        total: Sum of their importances.
+        mean: Mean importance.
+        least: Smallest importance.
+        most: Largest importance.
+        zeros: Number of units whose importance is exactly 0: no task needs them.
     """
 
     units: int
@@ -168,10 +168,10 @@ class Cohort:
     """The units born in one task, and how many of them live after each task.
 
     Attributes:
-        task: The task of their birth.
-        initial: Whether they are the units that the network began with.
-        size: How many were born.
-        alive: How many live at the end of each task from that of their birth on.
+        task: Task of their birth.
+        initial: True for the units that the network began with.
+        size: Number of units born.
+        alive: Task, from that of their birth on -> number of them alive at its end.
     """
 
     task: str
@@ -182,13 +182,13 @@ class Cohort:
 
 @dataclass(frozen=True)
 class SizeRecord:
-    """The network at the end of a task.
+    """Size of the network at the end of a task.
 
     Attributes:
-        units: Living units of all groups.
-        parameters: Parameters of the whole model.
-        flops: Of one forward pass of the example inputs, see `Explanation`; None if they were not
-            counted.
+        units: Number of living units, of all groups.
+        parameters: Number of parameters of the whole model.
+        flops: FLOPs of one forward pass of the example inputs, two for a multiplication and
+            addition; None if they were not counted.
     """
 
     units: int
@@ -198,13 +198,14 @@ class SizeRecord:
 
 @dataclass(frozen=True)
 class GroupDiff:
-    """A group at two tasks; `before` and `after` are their widths.
+    """Difference of a group between two tasks.
 
     Attributes:
         kept: Ids of the units alive after both tasks.
-        born: Ids of those alive only after the second.
-        pruned: Ids of those alive only after the first.
-        moved: Importance of the kept units at the two snapshots, by id; those measured at both.
+        born: Ids of the units alive only after the second task.
+        pruned: Ids of the units alive only after the first task.
+        moved: Unit id -> importance at the first and at the second snapshot, for kept units
+            measured at both.
     """
 
     kept: tuple[int, ...]
@@ -225,20 +226,20 @@ class GroupDiff:
 
 @dataclass(frozen=True)
 class TopologyDiff:
-    """The network after one task against the network after another.
+    """Difference of the network between two tasks.
 
     Attributes:
         before: Name of the first task.
         after: Name of the second task.
         groups: Units kept, born and pruned, per group.
         parameters_before: Parameter count after the first task; None if it was not written.
-        parameters_after: Parameter count after the second task, likewise.
-        metrics_before: Metrics at the first task's snapshot; empty without one.
-        metrics_after: Metrics at the second task's snapshot, likewise.
+        parameters_after: Parameter count after the second task; None if it was not written.
+        metrics_before: Metrics at the first task's snapshot; empty without a snapshot.
+        metrics_after: Metrics at the second task's snapshot; empty without a snapshot.
         flops_before: FLOPs after the first task; None if they were not counted.
-        flops_after: FLOPs after the second task, likewise.
+        flops_after: FLOPs after the second task; None if they were not counted.
         importance_before: Importance at the first task's snapshot, per group measured.
-        importance_after: Importance at the second task's snapshot, likewise.
+        importance_after: Importance at the second task's snapshot, per group measured.
     """
 
     before: str
@@ -259,15 +260,16 @@ class NetworkState:
     """The network at the end of a task.
 
     Attributes:
-        task: The task's name.
-        widths: Units per group.
+        task: Name of the task.
+        widths: Number of units per group.
         units: Ids of the living units per group.
-        layers: In the structure's order.
-        operations: In the order of the data flow.
+        layers: Layers in the structure's order.
+        operations: Operations in the order of the data flow.
         edges: Data flow between layers and operations.
         parameters: Parameter count; None if it was not written.
         flops: FLOPs; None if they were not counted.
-        metrics: At the task's snapshot.
+        metrics: Metrics of the task's snapshot; empty without a snapshot.
+        groups: Counts and importance per group.
     """
 
     task: str
@@ -279,18 +281,19 @@ class NetworkState:
     parameters: int | None
     flops: int | None
     metrics: dict[str, float]
+    groups: "dict[str, GroupState]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class RunDiff:
-    """One run after a task against another run after a task.
+    """Difference between the networks of two runs, each after a task.
 
-    Units of different runs are different units, so groups are compared by their numbers.
+    Units of different runs are different units, so groups are compared by their counts.
 
     Attributes:
-        before: The first run at that task.
-        after: The second run likewise.
-        groups: Per group of either run, its numbers in both; None where a run lacks the group.
+        before: Network of the first run.
+        after: Network of the second run.
+        groups: Counts in both runs, per group of either; None where a run lacks the group.
     """
 
     before: NetworkState
@@ -300,14 +303,14 @@ class RunDiff:
 
 @dataclass(frozen=True)
 class GroupState:
-    """A group of one run after a task.
+    """Counts and importance of a group after a task.
 
     Attributes:
         width: Units alive.
         ever: Units that have lived so far.
-        born: Units added by then, those that the run began with left out.
-        pruned: Units removed by then.
-        importance: At the task's snapshot; None if it was not measured.
+        born: Units added so far, without those that the run began with.
+        pruned: Units removed so far.
+        importance: Importance at the task's snapshot; None if it was not measured.
     """
 
     width: int
@@ -319,16 +322,16 @@ class GroupState:
 
 @dataclass(frozen=True)
 class LayerRecord:
-    """A layer as a task left it.
+    """A layer at the end of a task.
 
     Attributes:
         name: Qualified module name.
         kind: Class name.
-        group: The group its outputs belong to; None if they are not units.
-        in_width: Input features or channels; None where that has no meaning.
-        out_width: Output features or channels; None likewise.
-        parameters: Number of parameters of its own.
-        flops: Of one forward pass of the example inputs; None if they were not counted.
+        group: Group that its outputs belong to; None if they are not units.
+        in_width: Number of input features or channels; None where that has no meaning.
+        out_width: Number of output features or channels; None where that has no meaning.
+        parameters: Number of its own parameters.
+        flops: FLOPs in one forward pass of the example inputs; None if they were not counted.
     """
 
     name: str
@@ -342,12 +345,12 @@ class LayerRecord:
 
 @dataclass(frozen=True)
 class OperationRecord:
-    """An operation without parameters that data flow through, as a task left it.
+    """An operation without parameters in the data flow, at the end of a task.
 
     Attributes:
-        name: Unique among layers and operations.
-        kind: What it does, such as "Add", "Cat", "Relu", "MaxPool2D".
-        width: Features or channels that it gives; None where that is not known.
+        name: Name, unique among layers and operations.
+        kind: Kind of operation, such as "Add", "Cat", "Relu", "MaxPool2D".
+        width: Number of output features or channels; None where it is not known.
     """
 
     name: str

@@ -1,22 +1,20 @@
-"""Making and opening a topology history; `growmas.history.tables` describes what is in it."""
+"""Files of topology histories: made and opened; `growmas.history.tables` documents the tables."""
 
 import sqlite3
-from contextlib import closing
 from pathlib import Path
 
 from growmas.errors import HistoryError
-from growmas.history.migration import migrate
 from growmas.history.tables import ALL, APPLICATION_ID, VERSION
 
-_APPLICATION_ID_AT = 68  # where an SQLite file keeps it, so that no connection is needed to look
+_APPLICATION_ID_AT = 68  # its byte offset in an SQLite file, so that no connection is needed
 
 
 def create(path: Path, *, overwrite: bool = False) -> sqlite3.Connection:
-    """Make a new, empty history and open it for writing.
+    """Create a new, empty history and open it for writing.
 
     Raises:
-        HistoryError: If `path` exists and `overwrite` is False, it exists and is not a history, or
-            nothing can be written there.
+        HistoryError: If `path` exists and `overwrite` is False, if it exists and is not a history,
+            or if nothing can be written there.
     """
     if path.exists():
         if not overwrite:
@@ -31,13 +29,13 @@ def create(path: Path, *, overwrite: bool = False) -> sqlite3.Connection:
     except (OSError, sqlite3.Error) as error:
         raise HistoryError(
             f"no history can be written at {path} ({error}): choose a path in a folder you can "
-            "write, on a disk with room"
+            "write, on a disk with free space"
         ) from error
 
 
 def _create(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
-    # The header is set before WAL begins, so the file can be told for a history from then on.
+    # The header is written before WAL mode begins, so that the file is a history from then on.
     connection.executescript(
         f"PRAGMA application_id = {APPLICATION_ID}; BEGIN; {ALL}"
         f"PRAGMA user_version = {VERSION}; COMMIT;"
@@ -48,48 +46,28 @@ def _create(path: Path) -> sqlite3.Connection:
 def open_to_write(path: Path) -> sqlite3.Connection:
     """Open an existing history for writing.
 
-    A file of an earlier growmas gets the tables of this one.
-
     Raises:
-        HistoryError: If `path` is not a history that this version of growmas can read.
+        HistoryError: If `path` is not a history, has tables of another version, or cannot be
+            written.
     """
     connection = _open(path, mode="rw")
     try:
         _ready_to_write(connection)
     except sqlite3.Error as error:
         connection.close()
-        raise HistoryError(f"{path} cannot be written ({error}): choose a copy you can") from error
-    if _version(connection) < VERSION:
-        try:
-            migrate(connection, path)
-        except BaseException:
-            connection.close()
-            raise
+        raise HistoryError(
+            f"{path} cannot be written ({error}): copy it to a folder you can write"
+        ) from error
     return connection
 
 
 def open_to_read(path: Path) -> sqlite3.Connection:
     """Open an existing history for reading only, also while a tracker writes it.
 
-    A file of an earlier growmas is read into memory and given the tables of this one there; the
-    file stays as it is.
-
     Raises:
-        HistoryError: If `path` is not a history that this version of growmas can read.
+        HistoryError: If `path` is not a history, or has tables of another version.
     """
-    connection = _open(path, mode="ro")
-    if _version(connection) == VERSION:
-        return connection
-    copy = sqlite3.connect(":memory:", isolation_level=None)
-    try:
-        with closing(connection):
-            connection.backup(copy)
-        migrate(copy, path)
-        copy.execute("PRAGMA query_only = ON")
-    except BaseException:
-        copy.close()
-        raise
-    return copy
+    return _open(path, mode="ro")
 
 
 def _open(path: Path, *, mode: str) -> sqlite3.Connection:
@@ -111,10 +89,10 @@ def _open(path: Path, *, mode: str) -> sqlite3.Connection:
 def _check_header(connection: sqlite3.Connection, path: Path) -> None:
     try:
         (application,) = connection.execute("PRAGMA application_id").fetchone()
-        version = _version(connection)
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
     except sqlite3.OperationalError as error:
         raise HistoryError(
-            f"{path} cannot be opened ({error}): SQLite needs to write beside a file that is "
+            f"{path} cannot be opened ({error}): SQLite needs to write next to a file that is "
             "in use or was not closed; copy it, with its -wal file, to a folder you can write"
         ) from error
     except sqlite3.DatabaseError as error:
@@ -123,16 +101,12 @@ def _check_header(connection: sqlite3.Connection, path: Path) -> None:
         raise HistoryError(
             f"{path} is not a topology history: give the file that a TopologyTracker wrote"
         )
-    if version > VERSION:
+    if version != VERSION:
+        remedy = "upgrade growmas" if version > VERSION else "run the experiment again"
         raise HistoryError(
-            f"{path} has schema version {version} and this growmas reads up to {VERSION}: "
-            "upgrade growmas"
+            f"{path} has schema version {version} and this growmas reads version {VERSION}: "
+            f"{remedy}"
         )
-
-
-def _version(connection: sqlite3.Connection) -> int:
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
 
 
 def _ready_to_write(connection: sqlite3.Connection) -> sqlite3.Connection:
@@ -144,7 +118,7 @@ def _ready_to_write(connection: sqlite3.Connection) -> sqlite3.Connection:
 
 def _delete(path: Path) -> None:
     if not path.is_file() or not _is_marked(path):
-        raise HistoryError(f"{path} is not a topology history, so it is not replaced: move it away")
+        raise HistoryError(f"{path} is not a topology history and is not replaced: move it away")
     for suffix in ("", "-wal", "-shm"):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""The writing side of a topology history: rows in, inside transactions."""
+"""The writer of a topology history: adds, replaces and deletes rows inside transactions."""
 
 import json
 import sqlite3
@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from growmas.errors import HistoryError
-from growmas.history.importance import Measured, Shares
-from growmas.history.measures import write_frozen, write_measured, write_shares
+from growmas.history.importance import PackedImportance, Shares
+from growmas.history.measures import write_frozen, write_importance, write_shares
 from growmas.history.schema import create, open_to_write
 
 Json = Mapping[str, object]
@@ -20,15 +20,15 @@ OperationRow = tuple[str, str, int | None]
 
 @dataclass(frozen=True)
 class Topology:
-    """The network as it is.
+    """Layers, operations, data flow and size of the network.
 
     Attributes:
-        layers: Name, kind, group, width of input and of output, parameters, FLOPs.
-        operations: Name, kind, width.
-        edges: Data flow between both.
-        units: Of all groups.
-        parameters: Of the whole network.
-        flops: Of one forward pass; None if they were not counted.
+        layers: Name, kind, group, width of input and of output, parameters and FLOPs of each.
+        operations: Name, kind and width of each.
+        edges: Data flow between layers and operations.
+        units: Number of units, of all groups.
+        parameters: Number of parameters of the whole network.
+        flops: FLOPs of one forward pass; None if they were not counted.
     """
 
     layers: Sequence[LayerRow]
@@ -43,12 +43,12 @@ _TOPOLOGY = ("layers", "operations", "edges", "sizes")
 
 
 class Store:
-    """One connection that writes a topology history; `growmas.history.tables` has the tables.
+    """A connection that writes a topology history; `growmas.history.tables` has the tables.
 
-    Every method that changes rows expects to be called inside `transaction()`.
+    Call every method that changes rows inside `transaction()`.
 
     Args:
-        connection: From `schema.create` or `schema.open_to_write`.
+        connection: Connection from `schema.create` or `schema.open_to_write`.
         path: The file, for messages.
     """
 
@@ -58,20 +58,20 @@ class Store:
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool) -> "Store":
-        """Make a new file; see `schema.create` for the errors."""
+        """Create a new file; raises what `schema.create` raises."""
         return cls(create(path, overwrite=overwrite), path)
 
     @classmethod
     def open(cls, path: Path) -> "Store":
-        """Open an existing file; see `schema.open_to_write` for the errors."""
+        """Open an existing file; raises what `schema.open_to_write` raises."""
         return cls(open_to_write(path), path)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Write all of what happens inside, or none of it; inside another one, as part of it.
+        """Write all changes made inside, or none; an inner transaction is part of the outer one.
 
         Raises:
-            HistoryError: If SQLite refuses, with its reason.
+            HistoryError: If SQLite cannot write, with its reason.
         """
         inside_another = self._connection.in_transaction
         if inside_another:
@@ -83,19 +83,19 @@ class Store:
                 yield
                 self._connection.execute("COMMIT")
             except BaseException:
-                if self._connection.in_transaction:  # SQLite ends it by itself on a full disk
+                if self._connection.in_transaction:  # on a full disk SQLite ends it by itself
                     self._connection.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
             raise HistoryError(f"{self._path} could not be written: {error}") from error
 
     def close(self) -> None:
-        """Close the file, as a single one without WAL where no reader looks and there is room."""
+        """Close the file; without a reader, and with free space, no -wal file is left."""
         with suppress(sqlite3.OperationalError):
             try:
                 self._connection.execute("PRAGMA journal_mode = DELETE")
             except sqlite3.OperationalError:
-                # The WAL stays, with all that was written; it goes into the file as far as it can.
+                # The -wal file stays and holds all that was written; move what can be moved now.
                 self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         self._connection.close()
 
@@ -106,7 +106,7 @@ class Store:
     # Tasks
 
     def tasks(self) -> list[tuple[str, bool]]:
-        """Every task's name and whether it has had a snapshot; the position is the index."""
+        """Return each task's name and True if it had a snapshot; the position is the index."""
         rows = self._connection.execute(
             "SELECT name, finished IS NOT NULL FROM tasks ORDER BY task"
         )
@@ -127,16 +127,16 @@ class Store:
         self._connection.execute("UPDATE tasks SET name = ? WHERE task = ?", (name, task))
 
     def has_begun(self, task: int) -> bool:
-        """Whether the beginning of a task was written."""
+        """Return True if the beginning of a task was written."""
         query = "SELECT 1 FROM events WHERE task = ? AND kind = 'begin'"
         return self._connection.execute(query, (task,)).fetchone() is not None
 
     def finish_task(self, task: int) -> None:
-        """Note that a snapshot of the task was taken now."""
+        """Set the time of the task's latest snapshot to now."""
         self._connection.execute("UPDATE tasks SET finished = ? WHERE task = ?", (_now(), task))
 
     def merge_into_previous(self, task: int) -> None:
-        """Give the edits of a task without snapshots to the task before it and drop the task."""
+        """Move the edits of a task without snapshots to the task before it, and delete the task."""
         for table, column in (
             ("units", "birth_task"),
             ("units", "death_task"),
@@ -147,35 +147,52 @@ class Store:
             )
         self._clear(task, *_TOPOLOGY, "tasks")
 
-    def forget_after(self, task: int, event: int | None = None) -> None:
-        """Undo what was written about later tasks: their units, deaths, edits and snapshots.
-
-        With an event, units, deaths and edits since then are undone in the task itself as well.
-        """
+    def delete_after(self, task: int) -> None:
+        """Delete what was written about tasks after `task`; what they ended goes on."""
         for table in ("importance", "consumers", "metrics", *_TOPOLOGY):
             self._connection.execute(f"DELETE FROM {table} WHERE task > ?", (task,))
-        self._connection.execute("DELETE FROM frozen WHERE since_task > ?", (task,))
-        self._connection.execute(
-            "UPDATE frozen SET until_task = NULL WHERE until_task > ?", (task,)
-        )
+        self._undo_frozen(task + 1)
         self._connection.execute("DELETE FROM units WHERE birth_task > ?", (task,))
         self._connection.execute(
             "UPDATE units SET death_task = NULL, death_event = NULL WHERE death_task > ?", (task,)
         )
         for table in ("events", "tasks"):
             self._connection.execute(f"DELETE FROM {table} WHERE task > ?", (task,))
-        if event is not None:
-            self._connection.execute("DELETE FROM units WHERE birth_event > ?", (event,))
+
+    def delete_events_after(self, task: int, event: int) -> None:
+        """Delete what was written about the last task after an event; what it ended goes on.
+
+        Importance measured after the event is deleted. Metrics and frozen units are deleted if no
+        earlier snapshot of the task is left; if one is left, they may be of either snapshot and
+        stay.
+        """
+        self._connection.execute("DELETE FROM units WHERE birth_event > ?", (event,))
+        self._connection.execute(
+            "UPDATE units SET death_task = NULL, death_event = NULL WHERE death_event > ?", (event,)
+        )
+        self._connection.execute("DELETE FROM events WHERE event > ?", (event,))
+        query = "SELECT IFNULL(MAX(event), 0) FROM events WHERE task = ? AND kind = 'snapshot'"
+        (snapshot,) = self._connection.execute(query, (task,)).fetchone()
+        for table in ("importance", "consumers"):
             self._connection.execute(
-                "UPDATE units SET death_task = NULL, death_event = NULL WHERE death_event > ?",
-                (event,),
+                f"DELETE FROM {table} WHERE task = ? AND event >= ?", (task, snapshot)
             )
-            self._connection.execute("DELETE FROM events WHERE event > ?", (event,))
+        if not snapshot:
+            self._clear(task, "metrics")
+            self._undo_frozen(task)
+            self._connection.execute("UPDATE tasks SET finished = NULL WHERE task = ?", (task,))
+
+    def _undo_frozen(self, task: int) -> None:
+        """Undo what a task and later ones wrote about frozen units."""
+        self._connection.execute("DELETE FROM frozen WHERE since_task >= ?", (task,))
+        self._connection.execute(
+            "UPDATE frozen SET until_task = NULL WHERE until_task >= ?", (task,)
+        )
 
     # Units
 
     def living(self) -> dict[str, frozenset[int]]:
-        """The living units of each group."""
+        """Return the ids of the living units of each group."""
         units: dict[str, set[int]] = {
             name: set() for (name,) in self._connection.execute("SELECT name FROM groups")
         }
@@ -187,13 +204,13 @@ class Store:
         return {group: frozenset(ids) for group, ids in units.items()}
 
     def add_groups(self, kinds: Mapping[str, str]) -> None:
-        """Add the groups not yet known; `kinds` maps a group's name to its kind."""
+        """Add the groups that are not there yet; `kinds` maps a group's name to its kind."""
         self._connection.executemany(
             "INSERT OR IGNORE INTO groups (name, kind) VALUES (?, ?)", kinds.items()
         )
 
     def add_event(self, task: int, kind: str, reason: str, cause: Json | None = None) -> int:
-        """Add something that happened and return its number."""
+        """Add an event and return its number."""
         cursor = self._connection.execute(
             "INSERT INTO events (task, kind, reason, cause, time) VALUES (?, ?, ?, ?, ?)",
             (task, kind, reason, json.dumps(cause or {}), _now()),
@@ -201,7 +218,7 @@ class Store:
         return int(cursor.lastrowid or 0)
 
     def last_event(self) -> int:
-        """The number of the last event; 0 before the first."""
+        """Return the number of the last event; 0 before the first."""
         (event,) = self._connection.execute("SELECT IFNULL(MAX(event), 0) FROM events").fetchone()
         return int(event)
 
@@ -239,11 +256,11 @@ class Store:
         if units and cursor.rowcount != len(units):
             raise HistoryError(
                 f"{self._path}: the edit removed {len(units)} units of {group!r} and only "
-                f"{cursor.rowcount} of them are alive in this history: make one tracker per "
+                f"{cursor.rowcount} of them are alive in this history: create one tracker per "
                 "structure, before its first edit"
             )
 
-    # What a task looks like
+    # The network at the end of a task
 
     def write_topology(self, task: int, topology: Topology) -> None:
         """Replace the layers, operations, edges and size of a task."""
@@ -275,18 +292,18 @@ class Store:
         )
 
     def write_importance(
-        self, task: int, values: Mapping[str, Measured], consumers: Mapping[str, Shares]
+        self, task: int, values: Mapping[str, PackedImportance], consumers: Mapping[str, Shares]
     ) -> None:
-        """Replace the importance of units at a task, and who reads them, by group."""
+        """Replace the importance of units at a task and the shares of their consumers."""
         self._clear(task, "importance", "consumers")
         event = self.last_event()
         for group, numbers in values.items():
-            write_measured(self._connection, task, group, event, numbers)
+            write_importance(self._connection, task, group, event, numbers)
         for group, shares in consumers.items():
             write_shares(self._connection, task, group, event, shares)
 
     def write_frozen(self, task: int, frozen: Mapping[str, Collection[int]]) -> None:
-        """Replace what a task says about frozen units."""
+        """Replace the units that are frozen from a task on, by group."""
         write_frozen(self._connection, task, frozen)
 
     def _clear(self, task: int, *tables: str) -> None:

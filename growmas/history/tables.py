@@ -13,48 +13,51 @@ tasks           task, name, started, finished                                a t
 groups          position, name, kind                                         a group of units
 units           group_name, unit, birth_task, birth_event, parent, replaced, a unit, living or
                 death_task, death_event                                      dead
-events          event, task, kind, reason, cause, time                       something that happened
-layers          task, name, position, kind, group_name, in_width, out_width, a layer as the task
-                parameters, flops                                            left it
-operations      task, name, position, kind, width                            an operation, likewise
-edges           task, source, target                                         data flow, likewise
-sizes           task, units, parameters, flops                               the network, likewise
+events          event, task, kind, reason, cause, time                       an event
+layers          task, name, position, kind, group_name, in_width, out_width, a layer at the end of
+                parameters, flops                                            the task
+operations      task, name, position, kind, width                            an operation between
+                                                                             layers, at that time
+edges           task, source, target                                         data flow, at that
+                                                                             time
+sizes           task, units, parameters, flops                               the network's size, at
+                                                                             that time
 metrics         task, name, value                                            a number, at a snapshot
 importance      task, group_name, event, units, total, mean, least, most,    a group, at a snapshot
                 zeros
 importance_data task, group_name, data                                       its units' values
-consumers       task, group_name, layer, event, share                        a reader of a group, at
-                                                                             a snapshot
+consumers       task, group_name, layer, event, share                        a layer that reads a
+                                                                             group, at a snapshot
 consumers_data  task, group_name, layer, data                                its share of each unit
-frozen          group_name, unit, since_task, until_task                     a stretch of a life
+frozen          group_name, unit, since_task, until_task                     a frozen stretch
 =============== ============================================================ =====================
 
-- `tasks.started` is when the tracker first heard of the task; `finished` is when its latest
-  snapshot was taken, NULL before the first one.
+- `tasks.started` is the time at which the tracker first knew of the task; `finished` is the time
+  of its latest snapshot, NULL before the first.
 - Unit ids are unique within a group and never used again. `birth_event` is NULL for the units
   that the network had when tracking began; `death_task` is NULL for the living. `parent` is the
-  unit of the same group that was split, `replaced` the one whose place it took.
+  unit of the same group that it was split from, `replaced` the unit whose place it took.
 - The width of a group after task t is the number of its units with `birth_task <= t` and
   (`death_task` NULL or `death_task > t`).
-- `events.kind` is "edit" (growmas changed the structure), "external" (somebody else did, found at
-  a snapshot), "begin", "snapshot", or what was noted, such as "plateau" or "shift". `reason` is
-  for people; `cause` is a JSON object for programs: policy, statistic, value, threshold. Numbers of
-  events rise in time.
-- `layers`, `operations`, `edges` and `sizes` are written at every edit and snapshot, so those of
-  a task still running are current. `group_name` is the group that a layer's outputs belong to,
-  else NULL. FLOPs are of one forward pass of the example inputs, two for a multiplication and
+- `events.kind` is "edit" (growmas changed the structure), "external" (other code changed it, found
+  at a snapshot), "begin", "snapshot", or the kind of a note, such as "plateau" or "shift". `reason`
+  is for people; `cause` is a JSON object for programs: policy, statistic, value, threshold. Numbers
+  of events rise in time.
+- `layers`, `operations`, `edges` and `sizes` are written at every edit and snapshot, so the rows
+  of a running task are up to date. `group_name` is the group that a layer's outputs belong to,
+  or NULL. FLOPs are of one forward pass of the example inputs, two for a multiplication and
   addition; they are counted at snapshots and NULL after an edit until the next. An edge leads
   from a layer or operation to the next; operations that only reorder entries are left out.
 - The metric `accuracy/NAME` is the accuracy on task NAME measured after `task`; `accuracy` is
   the mean.
 - `importance_data.data` holds little-endian float32 values, one for every unit alive at
   `importance.event`, by ascending id: those with (`birth_event` NULL or `birth_event <= event`)
-  and (`death_event` NULL or `death_event > event`). The row of `importance` sums them up: how
-  many, their sum, mean, minimum, maximum, and how many are exactly 0.
+  and (`death_event` NULL or `death_event > event`). The row of `importance` sums them up:
+  their number, sum, mean, minimum, maximum, and how many are exactly 0.
 - `consumers` has a row for every layer that reads a group and has part of its importance; `share`
   is the layer's share of the group's importance. Its `data` holds one byte for every unit alive at
   `consumers.event`, by ascending id: the layer's share of that unit's importance times 255,
-  rounded. There is no `data` where only one layer reads the group.
+  rounded. Without a row of `consumers_data`, the layer is the only one that reads the group.
 - A unit was frozen at the end of every task t with `since_task <= t` and (`until_task` NULL or
   `until_task > t`), as long as it lived.
 """

@@ -1,7 +1,6 @@
-"""The bridge from a live structure to its history: follows every edit, writes every snapshot."""
+"""The tracker that records a structure: it writes every edit and every snapshot."""
 
 import json
-import math
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -17,13 +16,21 @@ from growmas.history.attribution import (
     task_of_snapshot,
     write_names,
 )
-from growmas.history.importance import Measured, Shares, in_order, measured, shares, summed
+from growmas.history.importance import (
+    PackedImportance,
+    Shares,
+    by_ascending_id,
+    pack_importance,
+    pack_shares,
+    summed,
+)
 from growmas.history.store import Store, Topology
+from growmas.history.validation import check_frozen, finite_metrics
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from growmas.history.observed import External, Observed
+    from growmas.history.external_model import ExternalChange, ExternalModel
     from growmas.structure import Edit, Structure
     from growmas.structure.analysis.tracing import StructureForward
 
@@ -32,15 +39,15 @@ _NONE: Mapping[str, Mapping[int, int]] = {}
 
 
 class TopologyTracker(Closeable):
-    """Writes what becomes of every unit of a structure to an SQLite file, as it happens.
+    """A recorder of the life of every unit of a structure, in an SQLite file.
 
-    The units that the structure has now are written at once; every later edit is written by
-    itself, in one transaction, when the structure commits it. `snapshot` adds what is known at
-    the end of a task. The file can be read at any moment with `TopologyHistory`, and a killed
-    process leaves it readable.
+    The units that the structure has now are written at once; every later edit is written
+    automatically, in one transaction, when the structure commits it. `snapshot` adds what is known
+    at the end of a task. The file can be read at any moment with `TopologyHistory`, and stays
+    readable if the process is killed.
 
     Tasks are named in one of two ways. If the structure's `begin_task` is used, edits and
-    snapshots belong to the structure's current task. If it never is, name the tasks at their
+    snapshots belong to the structure's current task. If it is never used, name the tasks at their
     snapshots: an edit then belongs to the task whose snapshot comes next, which is called
     "task N" until then.
 
@@ -48,18 +55,18 @@ class TopologyTracker(Closeable):
 
     Args:
         structure: The structure to follow.
-        path: The file to write; folders above it are made.
+        path: The file to write; folders above it are created.
         overwrite: Replace an existing history.
 
     Raises:
-        HistoryError: If `path` exists and `overwrite` is False, or it is not a history.
+        HistoryError: If `path` exists and `overwrite` is False, or if it is not a history.
     """
 
     _unsubscribe: Callable[[], None] | None = None
 
     def __init__(
         self,
-        structure: "Structure | Observed",
+        structure: "Structure | ExternalModel",
         path: str | os.PathLike[str],
         *,
         overwrite: bool = False,
@@ -78,52 +85,54 @@ class TopologyTracker(Closeable):
         forward: "StructureForward | None" = None,
         overwrite: bool = False,
     ) -> Self:
-        """Follow a model that somebody else prunes or grows, without a `Structure`.
+        """Follow a model that other code prunes or grows in place, without a `Structure`.
 
-        Nobody tells of its changes, so every snapshot looks for them by the shapes of the layers
-        and writes what it finds as an event of kind "external". Which units survived is told by
-        their biases or the gains of their norms, where no training came between; else only how
-        many, and those that stood last are taken for the ones that went.
+        Every snapshot compares the shapes of the layers with those of the snapshot before and
+        writes the changes that it finds as an event of kind "external". The units that remain are
+        recognised by their biases or the gains of their norms, if the model was not trained in
+        between. Otherwise only their number is known, and the last units count as removed.
 
         Args:
-            model: The model, changed in place by whoever changes it.
-            path: The file to write.
-            example_inputs: See `Structure`; with them the history also knows data flow, FLOPs and
-                which layers share their units. Without, every layer is a group.
-            forward: See `Structure`.
+            model: The model, changed in place by other code.
+            path: The file to write; folders above it are created.
+            example_inputs: Inputs as for `Structure`; with them the history also has data flow,
+                FLOPs and groups of layers that share their units. Without them every layer is a
+                group.
+            forward: Function (model, inputs) -> output, as for `Structure`.
             overwrite: Replace an existing history.
 
         Raises:
-            HistoryError: See `TopologyTracker`.
-            SurgeryError: The model cannot be analysed on the example inputs.
+            HistoryError: If `path` exists and `overwrite` is False, or if it is not a history.
+            SurgeryError: If the model cannot be analysed on the example inputs.
         """
-        from growmas.history.observed import Observed  # torch, when it is needed
+        from growmas.history.external_model import ExternalModel  # loads torch when needed
 
-        return cls(Observed(model, example_inputs, forward), path, overwrite=overwrite)
+        return cls(ExternalModel(model, example_inputs, forward), path, overwrite=overwrite)
 
     @classmethod
     def resume(
         cls, structure: "Structure", path: str | os.PathLike[str], *, rewind: bool | int = False
     ) -> Self:
-        """Continue an existing history with a structure that is where the history stopped.
+        """Continue an existing history with a structure in the state in which the history ended.
 
         Args:
             structure: The structure, restored from a checkpoint.
             path: The file of an earlier tracker.
-            rewind: Forget what the file says about tasks after the structure's current one
-                first: the way on when the checkpoint is of the end of a task and the process
-                was killed in a later one. A number, `last_event` when the checkpoint was
-                written, also forgets later edits of that task: the way on when the checkpoint is
-                of the middle of it. Needs tasks named with `begin_task`.
+            rewind: True first deletes what was written about tasks after the structure's current
+                one. Use it if the checkpoint was written at the end of a task and the process was
+                killed in a later task. A number N, the `last_event` at the time of the checkpoint,
+                also deletes what was written about the current task after event N. Use it if the
+                checkpoint was written in the middle of a task. Both need tasks named with
+                `begin_task`.
 
         Raises:
-            HistoryError: If `path` is not a history, its tasks or living units are not those
-                of the structure, or it has fewer events; the file is then as it was.
+            HistoryError: If `path` is not a history, if its tasks or living units are not those
+                of the structure, or if it has fewer than N events; the file is then unchanged.
         """
         tracker = cls.__new__(cls)
         tracker._structure = structure
         tracker._store = Store.open(Path(path))
-        tracker._start(lambda: tracker._take_up(rewind=rewind))
+        tracker._start(lambda: tracker._continue(rewind=rewind))
         return tracker
 
     def snapshot(
@@ -134,58 +143,58 @@ class TopologyTracker(Closeable):
         omega: "Mapping[str, Tensor] | None" = None,
         frozen: Mapping[str, Collection[int]] | None = None,
     ) -> None:
-        """Write layers, edges, metrics and the importance of units at the end of a task.
+        """Write layers, data flow, metrics and the importance of units at the end of a task.
 
-        A second snapshot of the same task replaces the first; metrics, importance or frozen units
-        that it does not bring stay, so that whoever measures them may write them.
+        A second snapshot of the same task replaces the first. Metrics, importance or frozen units
+        that it is not given stay as they were, so that they can come in separate snapshots.
 
         Args:
-            task: The task's name. May be left out if the structure's `begin_task` named it.
+            task: Name of the task. May be left out if the structure's `begin_task` named it.
             metrics: Finite numbers by name. Write the accuracy on task NAME as "accuracy/NAME"
                 and the mean over tasks as "accuracy".
-            omega: Importance by parameter name, of the parameters' shapes; each unit's share is
-                `structure.saliency(omega)`, shared out over the layers that read the unit by
-                `structure.consumers(omega)`.
-            frozen: Ids of the units whose weights are held fast from here on, by group, until a
-                later snapshot says otherwise.
+            omega: Importance by parameter name, of the parameters' shapes. The history has
+                `structure.saliency(omega)` of each unit and the shares of the layers that read
+                it, from `structure.consumers(omega)`.
+            frozen: Ids of the units, by group, whose weights are frozen from now until a later
+                snapshot gives others.
 
         Raises:
             HistoryError: If the task is not the current one or has no name, if a metric or an
-                importance is not finite, or a frozen unit is not alive. Nothing is written then.
+                importance is not finite, or if a frozen unit is not alive. Nothing is written then.
         """
-        numbers = None if metrics is None else _finite_metrics(metrics)
+        numbers = None if metrics is None else finite_metrics(metrics)
         with ExitStack() as open_until_written:
-            found = open_until_written.enter_context(self._looking())
+            change = open_until_written.enter_context(self._rescanned())
             open_until_written.enter_context(self._store.transaction())
             index = task_of_snapshot(self._store, self._structure, task)
-            if found:
-                self._write_external(index, found)
+            if change:
+                self._write_external(index, change)
             topology = self._write_topology(index, count_flops=True)
             if numbers is not None:
                 self._store.write_metrics(index, numbers)
             if omega is not None:
                 self._store.write_importance(index, *self._importance(omega))
             if frozen is not None:
-                self._check_alive(frozen)
+                check_frozen(self._structure.groups, frozen)
                 self._store.write_frozen(index, frozen)
             self._store.add_event(index, "snapshot", "", _summary(topology, numbers or {}))
             self._store.finish_task(index)
 
     def note(self, kind: str, reason: str = "", *, cause: Mapping[str, Any] | None = None) -> None:
-        """Write that something happened which changed no unit, such as a plateau or a shift.
+        """Write an event that changed no unit, such as a plateau or a shift.
 
         Args:
-            kind: What it is, a word such as "plateau" or "shift".
-            reason: For people: in a few words.
-            cause: For programs: JSON values by name, such as the statistic, its value and the
-                threshold.
+            kind: Kind of event, a word such as "plateau" or "shift".
+            reason: Reason in a few words, for people.
+            cause: Reason for programs: JSON values by name, such as the statistic, its value and
+                the threshold.
 
         Raises:
-            HistoryError: `kind` is one that the tracker writes by itself, or `cause` is not JSON.
+            HistoryError: If `kind` is one that the tracker writes itself, or `cause` is not JSON.
         """
         if not kind or kind in _OWN_KINDS:
             own = ", ".join(map(repr, _OWN_KINDS))
-            raise HistoryError(f"kind={kind!r}: the tracker writes {own} by itself; use a new word")
+            raise HistoryError(f"kind={kind!r}: the tracker writes {own} itself; use another word")
         try:
             json.dumps(cause, allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -196,7 +205,7 @@ class TopologyTracker(Closeable):
 
     @property
     def last_event(self) -> int:
-        """Number of the last event written, counted from 1; see `resume`."""
+        """Number of the last event written; 0 before the first. `resume` can rewind to it."""
         return self._store.last_event()
 
     def close(self) -> None:
@@ -225,13 +234,14 @@ class TopologyTracker(Closeable):
             self._store.add_units(name, dict(zip(group.unit_ids, group.births, strict=True)))
         self._write_topology(task)
 
-    def _take_up(self, *, rewind: bool | int) -> None:
+    def _continue(self, *, rewind: bool | int) -> None:
         if rewind is not False:
             self._rewind(None if rewind is True else rewind)
         elif 0 < len(self._structure.tasks) < len(self._store.tasks()):
             raise HistoryError(
                 f"the history goes on to task {self._store.tasks()[-1][0]!r}, after the "
-                f"structure's {self._structure.tasks[-1]!r}: pass rewind=True to forget that part"
+                f"structure's task {self._structure.tasks[-1]!r}: pass rewind=True to delete that "
+                "part of it"
             )
         write_names(self._store, self._structure.tasks)
         self._check_living_units()
@@ -243,10 +253,11 @@ class TopologyTracker(Closeable):
         if event is not None and not 0 <= event <= last:
             raise HistoryError(
                 f"rewind={event}, and the history has the events 1 to {last}: restore the "
-                "checkpoint that belongs to it"
+                "checkpoint that belongs to this history"
             )
-        self._store.forget_after(task, event)
+        self._store.delete_after(task)
         if event is not None and event < last:
+            self._store.delete_events_after(task, event)
             self._write_topology(task, count_flops=True)
 
     def _check_living_units(self) -> None:
@@ -262,7 +273,7 @@ class TopologyTracker(Closeable):
         if wrong:
             raise HistoryError(
                 "the history's living units are not the structure's; restore the checkpoint that "
-                "belongs to it, or pass rewind=True if that is of an earlier task:\n  "
+                "belongs to this history, or pass rewind=True if it is of an earlier task:\n  "
                 + "\n  ".join(wrong)
             )
 
@@ -273,7 +284,7 @@ class TopologyTracker(Closeable):
 
     @contextmanager
     def _record(self, edit: "Edit") -> Iterator[None]:
-        """Write an edit; it counts once every other listener has agreed."""
+        """Write an edit; commit after all other listeners have accepted it."""
         with self._store.transaction():
             task = task_of_edit(self._store, self._structure, edit)
             event = self._store.add_event(task, "edit", edit.reason, edit.cause)
@@ -282,18 +293,18 @@ class TopologyTracker(Closeable):
             yield
 
     @contextmanager
-    def _looking(self) -> Iterator["External | None"]:
-        """What changed since the last snapshot, where nobody tells."""
-        look = getattr(self._structure, "looking", None)
-        with nullcontext() if look is None else look() as change:
+    def _rescanned(self) -> Iterator["ExternalChange | None"]:
+        """Yield what changed in an external model since the last snapshot; None for others."""
+        rescanned = getattr(self._structure, "rescanned", None)
+        with nullcontext() if rescanned is None else rescanned() as change:
             yield change
 
-    def _write_external(self, task: int, change: "External") -> None:
+    def _write_external(self, task: int, change: "ExternalChange") -> None:
         counts = {
             name: {
                 "born": len(change.born.get(name, ())),
                 "died": len(change.died.get(name, ())),
-                "told_by": "values" if name in change.known else "shapes",
+                "told_by": "values" if name in change.recognised else "shapes",
             }
             for name in dict.fromkeys([*change.died, *change.born])
         }
@@ -310,7 +321,7 @@ class TopologyTracker(Closeable):
         parents: Mapping[str, Mapping[int, int]] = _NONE,
         replaced: Mapping[str, Mapping[int, int]] = _NONE,
     ) -> None:
-        """Write who came and who went by an event."""
+        """Write the births and deaths of an event."""
         groups = self._structure.groups
         self._store.add_groups({name: group.kind for name, group in groups.items()})
         for name, units in died.items():
@@ -338,50 +349,30 @@ class TopologyTracker(Closeable):
 
     def _importance(
         self, omega: "Mapping[str, Tensor]"
-    ) -> tuple[dict[str, Measured], dict[str, Shares]]:
-        """The importance of every unit, and how the layers that read it share it."""
+    ) -> tuple[dict[str, PackedImportance], dict[str, Shares]]:
+        """Return the importance of every unit, and the shares of the layers that read it."""
         ids = {name: group.unit_ids for name, group in self._structure.groups.items()}
         by_layer = {
-            name: {layer: in_order(ids[name], part.tolist()) for layer, part in parts.items()}
+            name: {
+                layer: by_ascending_id(ids[name], part.tolist()) for layer, part in parts.items()
+            }
             for name, parts in self._structure.consumers(omega).items()
         }
         if by_layer:
             totals = {name: summed(parts) for name, parts in by_layer.items()}
         else:
             found = self._structure.saliency(omega)
-            totals = {name: in_order(ids[name], part.tolist()) for name, part in found.items()}
-        values = {name: measured(name, sorted(ids[name]), units) for name, units in totals.items()}
-        return values, {name: shares(by_layer[name], totals[name]) for name in by_layer}
-
-    def _check_alive(self, frozen: Mapping[str, Collection[int]]) -> None:
-        groups = self._structure.groups
-        for name, units in frozen.items():
-            if name not in groups:
-                raise HistoryError(f"frozen: no group {name!r}; there are {', '.join(groups)}")
-            gone = sorted({*units} - {*groups[name].unit_ids})
-            if gone:
-                raise HistoryError(
-                    f"frozen: {len(gone)} units of {name!r} are not alive (unit {gone[0]})"
-                )
+            totals = {
+                name: by_ascending_id(ids[name], part.tolist()) for name, part in found.items()
+            }
+        values = {
+            name: pack_importance(name, sorted(ids[name]), units) for name, units in totals.items()
+        }
+        return values, {name: pack_shares(by_layer[name], totals[name]) for name in by_layer}
 
 
 def _summary(topology: Topology, metrics: Mapping[str, float]) -> dict[str, Any]:
-    """What a snapshot found, in a few numbers."""
+    """Return the few numbers that the event of a snapshot holds."""
     found = {"units": topology.units, "parameters": topology.parameters}
     mean = {"accuracy": metrics["accuracy"]} if "accuracy" in metrics else {}
     return {**found, **mean}
-
-
-def _finite_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
-    numbers = {}
-    for name, value in metrics.items():
-        try:
-            numbers[name] = float(value)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise HistoryError(
-                f"metrics: {name}={value!r:.80} is not a number; give one by name"
-            ) from error
-    bad = [f"{name} = {value}" for name, value in numbers.items() if not math.isfinite(value)]
-    if bad:
-        raise HistoryError(f"metrics must be finite, leave these out: {', '.join(bad)}")
-    return numbers

@@ -1,43 +1,43 @@
-"""Reading the importance of units, and who reads them, out of the blobs that hold them."""
+"""Importance and consumers of units, read from the tables and their blobs."""
 
 from collections.abc import Iterator
 
-from growmas.history.importance import SHARES, Roll, unpacked
+from growmas.history.importance import SHARES, Lifetimes, unpacked
 from growmas.history.lives import Rows
 from growmas.history.records import GroupImportance
 
 
-def roll(rows: Rows, group: str) -> Roll:
-    """Who was alive when, in a group."""
+def lifetimes(rows: Rows, group: str) -> Lifetimes:
+    """Return the births and deaths of the units of a group."""
     lives = rows(
         "SELECT unit, IFNULL(birth_event, 0), death_event FROM units WHERE group_name = ? "
         "ORDER BY unit",
         group,
     )
-    return Roll({unit: (birth, death) for unit, birth, death in lives})
+    return Lifetimes({unit: (birth, death) for unit, birth, death in lives})
 
 
 def importance_at(rows: Rows, task: int) -> dict[str, dict[int, float]]:
-    """Group to unit to importance at a task's snapshot."""
+    """Return importance at a task's snapshot by group and unit."""
     found = rows(
         "SELECT name, event, data FROM importance JOIN importance_data USING (task, group_name) "
         "JOIN groups ON name = group_name WHERE task = ? ORDER BY position",
         task,
     )
     return {
-        group: dict(zip(roll(rows, group).alive(event), unpacked(data), strict=True))
+        group: dict(zip(lifetimes(rows, group).alive(event), unpacked(data), strict=True))
         for group, event, data in found
     }
 
 
 def importance_of(rows: Rows, group: str) -> dict[str, dict[int, float]]:
-    """Task to unit to importance, of a group."""
+    """Return the importance of a group by task and unit."""
     found = rows(
         "SELECT name, event, data FROM importance JOIN importance_data USING (task, group_name) "
         "JOIN tasks USING (task) WHERE group_name = ? ORDER BY task",
         group,
     )
-    lives = roll(rows, group)
+    lives = lifetimes(rows, group)
     return {
         task: dict(zip(lives.alive(event), unpacked(data), strict=True))
         for task, event, data in found
@@ -45,13 +45,13 @@ def importance_of(rows: Rows, group: str) -> dict[str, dict[int, float]]:
 
 
 def importance_of_unit(rows: Rows, group: str, unit: int) -> dict[str, float]:
-    """Task to importance, of a unit."""
-    place = roll(rows, group).place(unit)
+    """Return the importance of a unit by task."""
+    position = lifetimes(rows, group).position(unit)
     events = rows("SELECT task, event FROM importance WHERE group_name = ? ORDER BY task", group)
-    places = ((task, place.after(event)) for task, event in events)
+    positions = ((task, position.after(event)) for task, event in events)
     return {
         name: unpacked(data)[0]
-        for task, at in places
+        for task, at in positions
         if at is not None
         for name, data in rows(
             "SELECT name, substr(data, ?, 4) FROM importance_data JOIN tasks USING (task) "
@@ -64,7 +64,7 @@ def importance_of_unit(rows: Rows, group: str, unit: int) -> dict[str, float]:
 
 
 def summaries(rows: Rows, task: int | None = None) -> dict[str, dict[str, GroupImportance]]:
-    """Group to task to the importance of the group, of one task or of all."""
+    """Return the summed-up importance by group and task, of one task or of all."""
     where = "" if task is None else "WHERE task = ?"
     found = rows(
         "SELECT group_name, tasks.name, units, total, mean, least, most, zeros FROM importance "
@@ -79,7 +79,7 @@ def summaries(rows: Rows, task: int | None = None) -> dict[str, dict[str, GroupI
 
 
 def consumers_at(rows: Rows, task: int) -> dict[str, dict[str, float]]:
-    """Group to layer to the layer's share of the group's importance, at a task's snapshot."""
+    """Return each layer's share of a group's importance at a task's snapshot, by group."""
     result: dict[str, dict[str, float]] = {}
     query = "SELECT group_name, layer, share FROM consumers WHERE task = ?"
     for group, layer, share in rows(query, task):
@@ -88,22 +88,22 @@ def consumers_at(rows: Rows, task: int) -> dict[str, dict[str, float]]:
 
 
 def consumers_of(rows: Rows, group: str, unit: int) -> dict[str, dict[str, float]]:
-    """Task to layer to the layer's share of a unit's importance."""
-    place = roll(rows, group).place(unit)
+    """Return each layer's share of a unit's importance, by task."""
+    position = lifetimes(rows, group).position(unit)
     result: dict[str, dict[str, float]] = {}
     for name, task, layer, event in rows(
         "SELECT name, task, layer, event FROM consumers JOIN tasks USING (task) "
         "WHERE group_name = ? ORDER BY task, share DESC",
         group,
     ):
-        at = place.after(event)
+        at = position.after(event)
         for share in () if at is None else _share(rows, task, group, layer, at):
             result.setdefault(name, {})[layer] = share
     return result
 
 
 def _share(rows: Rows, task: int, group: str, layer: str, at: int) -> Iterator[float]:
-    """A layer's share of a unit, nothing where it is none; without data it is the only reader."""
+    """Yield a layer's share of a unit unless it is 0; 1 if the layer is the only consumer."""
     found = rows(
         "SELECT substr(data, ?, 1) FROM consumers_data "
         "WHERE task = ? AND group_name = ? AND layer = ?",

@@ -1,4 +1,4 @@
-"""nn.MultiheadAttention in plain operations, so that its weights can be followed."""
+"""nn.MultiheadAttention as separate operations, so that its weights can be followed."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,11 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def plain_attention(module: Any) -> Callable[..., Any]:
-    """A forward that computes what the module's own does, one operation after the other.
+def unfused_attention(module: Any) -> Callable[..., Any]:
+    """Return a forward that computes the same as the module's own, in separate operations.
 
-    The fused one hides its projections inside a single function. Extra biases of keys and values,
-    an extra zero position and inputs without a batch are left to the module's own.
+    The module's own forward hides its projections inside a single function. Calls with extra
+    biases for keys and values, with an extra zero position, or without a batch dimension still go
+    to the module's own.
     """
     original = module.forward
 
@@ -57,7 +58,7 @@ def plain_attention(module: Any) -> Callable[..., Any]:
 def _projected(
     module: Any, query: Tensor, key: Tensor, value: Tensor, *, same: bool
 ) -> tuple[Tensor, ...]:
-    """Queries, keys and values; the fused weight is always read whole."""
+    """Return queries, keys and values; a fused weight is read whole, as its rule requires."""
     width, bias = module.embed_dim, module.in_proj_bias
     if module._qkv_same_embed_dim:
         if same:
@@ -70,7 +71,7 @@ def _projected(
     apart = [F.linear(t, w) for t, w in zip((query, key, value), weights, strict=True)]
     if bias is None:
         return tuple(apart)
-    biases = torch.zeros_like(apart[0]).repeat(1, 1, 3) + bias  # read whole, then cut
+    biases = torch.zeros_like(apart[0]).repeat(1, 1, 3) + bias  # read whole, then split
     return tuple(
         t + b[:, :1] for t, b in zip(apart, torch.split(biases, width, dim=-1), strict=True)
     )
@@ -79,7 +80,7 @@ def _projected(
 def _masks(
     module: Any, mask: Tensor | None, padding: Tensor | None, scores: Tensor
 ) -> list[Tensor]:
-    """What is added to the scores [N, heads, queries, keys]."""
+    """Return the terms to add to the scores [N, heads, queries, keys]."""
     found = []
     if mask is not None:
         shaped = mask if mask.dim() == 2 else mask.reshape(-1, module.num_heads, *mask.shape[1:])

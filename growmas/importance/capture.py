@@ -1,4 +1,29 @@
-"""What each operation saw in one forward pass, and which parameters that explains."""
+"""Capture: the operations of one forward pass that read parameters, with their inputs.
+
+A worked example: `net = Sequential(Linear(2, 3), ReLU(), Linear(3, 1))`, called on x [4, 2].
+
+    operation      reads                 recorded as a `Use`
+    F.linear       0.weight, 0.bias      rule `linear`, input x [4, 2], edge of z [4, 3]
+    F.relu         -                     -
+    F.linear       2.weight, 2.bias      rule `linear`, input relu(z) [4, 3], edge of y [4, 1]
+
+`Use.edge` is the place in the autograd graph at which the gradient δ of the objective with respect
+to the output of the operation arrives, here δ [4, 3] at z. With it the rule gives the per-sample
+gradients δ_n x_nᵀ of 0.weight and δ_n of 0.bias.
+
+A rule may only be used if nothing else contributes to the gradient of its parameter. The autograd
+graph tells: it contains one node that reads 0.weight for every use of it, whether it was recorded
+or not. `covered` keeps the parameters for which both numbers agree. With
+`F.normalize(net[0].weight)` added to the objective, the graph has two reads of 0.weight and the
+capture one use, so 0.weight goes to the fallback.
+
+Two tricks are needed. The trick of the mode: a `TorchFunctionMode` sees every call of a torch
+function, wherever it is made, so a weight is followed through `F.linear`, ties and subclasses, and
+hooks of the user's stay outside the recorded operation. The trick of the edge: rules need the
+gradient at the operation's own output. A tensor hook on that output would see the gradient after
+later in-place operations (`ReLU(inplace=True)` replaces the tensor's graph node), while the edge
+taken right after the call always names the operation itself.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,15 +35,15 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from growmas.importance.attention import plain_attention
+from growmas.importance.attention import unfused_attention
 from growmas.importance.gradients import Gradient
 from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement
 from growmas.importance.operations import RULES, Rule
 
 ARRANGEMENTS = ("first", "second", "major", "minor")
-"""Where the N samples are: dimension 0; dimension 1; or in dimension 0, flattened together with
-positions, samples outside or positions outside."""
+"""Where the N samples are: in dimension 0; in dimension 1; or in dimension 0, flattened together
+with positions, samples outside or positions outside."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,11 +53,11 @@ class Use:
     Attributes:
         rule: The rule.
         bound: The call's arguments by name.
-        parameters: The parameters it reads, by argument.
+        parameters: Argument -> parameter that it reads.
         version: Version counter of the data at the call; a later one means it was overwritten.
-        edge: Where the gradient of the operation's own output arrives, untouched by hooks and
-            by in-place operations that follow.
-        shape: Of the output.
+        edge: Edge of the autograd graph at which the gradient of the operation's own output
+            arrives; later hooks and in-place operations do not affect it.
+        shape: Shape of the output.
     """
 
     rule: Rule
@@ -44,20 +69,20 @@ class Use:
 
     @property
     def data(self) -> Tensor | None:
-        """The argument that holds the samples."""
+        """Argument that holds the samples; None if the rule needs only δ."""
         return None if self.rule.data is None else self.bound[self.rule.data]
 
     def forget(self) -> None:
-        """Let go of what the operation saw, so that it need not stay in memory."""
+        """Release the arguments of the call, so that they need not stay in memory."""
         self.bound.clear()
 
     @property
     def intact(self) -> bool:
-        """Whether the data is still what the operation saw."""
+        """True if the data has not been overwritten since the call."""
         return self.data is None or self.data._version == self.version
 
     def arrangements(self, samples: int) -> list[str]:
-        """Where the samples could be, the likeliest first."""
+        """Return the possible arrangements of the samples, the likeliest first."""
         shape = self.shape
         fits = {
             "first": len(shape) > 0 and shape[0] == samples,
@@ -70,9 +95,9 @@ class Use:
     def gradients(
         self, delta: Tensor, arrangement: str, samples: int, cut: slice
     ) -> dict[str, Gradient]:
-        """Per-sample gradients of some samples, by argument, in the parameters' own dtype.
+        """Return the per-sample gradients of some samples, by argument.
 
-        Under autocast operations compute in another.
+        They have the dtype of the parameters; under autocast operations compute in another.
         """
         dtype = next(iter(self.parameters.values())).dtype
         bound = dict(self.bound)
@@ -95,7 +120,7 @@ def _samples_first(values: Tensor, arrangement: str, samples: int) -> Tensor:
 
 
 class _Recorder(TorchFunctionMode):
-    """Sees every call of torch made by the model, and notes those that read its parameters."""
+    """Records the calls of torch functions that read parameters of the model."""
 
     def __init__(self, wanted: set[int]) -> None:
         super().__init__()
@@ -120,7 +145,7 @@ class _Recorder(TorchFunctionMode):
             data = bound.get(rule.data) if rule.data else None
             held = {n: v if n in read else _detached(v) for n, v in bound.items()}
             if data is None:
-                held.pop("input", None)  # it need not stay in memory
+                held.pop("input", None)  # the rule needs only δ: release the memory
             version = data._version if data is not None else 0
             edge = get_gradient_edge(output)
             self.uses.append(Use(rule, held, read, version, edge, output.shape))
@@ -132,19 +157,19 @@ def _detached(value: Any) -> Any:
 
 
 @contextmanager
-def captured_uses(asked: Measurement) -> Iterator[list[Use]]:
-    """Record what reads the parameters of a model while the context lasts.
+def captured_uses(measurement: Measurement) -> Iterator[list[Use]]:
+    """Record the operations that read parameters of a model while the context lasts.
 
-    Operations themselves are watched, not modules, so that hooks of the user's, which may change
-    inputs and outputs, stay outside of what is recorded. Layers with a rule of a user's are seen
+    Operations are recorded, not modules, so that hooks of the user's, which may change inputs and
+    outputs, stay outside of what is recorded. A layer with a rule from `register_rule` is recorded
     as one operation.
     """
-    recorder = _Recorder({id(parameter) for parameter in asked.parameters.values()})
-    watched = [m for m in asked.model.modules() if "forward" not in vars(m)]
+    recorder = _Recorder({id(parameter) for parameter in measurement.parameters.values()})
+    watched = [m for m in measurement.model.modules() if "forward" not in vars(m)]
     replaced = [m for m in watched if type(m) in RULES or type(m) is nn.MultiheadAttention]
     for module in replaced:
         module.__dict__["forward"] = (
-            _as_one(module, recorder) if type(module) in RULES else plain_attention(module)
+            _as_one(module, recorder) if type(module) in RULES else unfused_attention(module)
         )
     try:
         with recorder:
@@ -167,19 +192,25 @@ def _as_one(module: nn.Module, recorder: _Recorder) -> Callable[..., Any]:
     return forward
 
 
-def explained(
-    asked: Measurement, uses: list[Use], graph: Graph, samples: int
+def covered(
+    measurement: Measurement, uses: list[Use], graph: Graph, samples: int
 ) -> dict[str, tuple[tuple[Use, str], ...]]:
-    """Parameters whose every use in `graph`, of so many samples, is among `uses`.
+    """Return the parameters of which every use in `graph` is among `uses`.
 
-    A parameter also used elsewhere (by an operation without a rule, through a tie) has more
-    edges in the autograd graph than recorded calls, and is left out. So is one read by an
-    operation whose output has no place for the samples, or whose data was overwritten since.
+    A parameter that is also used elsewhere (by an operation without a rule, through a tie) has
+    more reads in the autograd graph than recorded uses, and is left out. So is a parameter read by
+    an operation whose output has no dimension for the samples, or whose data was overwritten.
+
+    Args:
+        measurement: The parameters.
+        uses: The recorded uses.
+        graph: Graph of the objective.
+        samples: N.
 
     Returns:
         Qualified parameter name -> its uses, each with the name of the argument.
     """
-    names = {id(parameter): name for name, parameter in asked.parameters.items()}
+    names = {id(parameter): name for name, parameter in measurement.parameters.items()}
     found: dict[int, list[tuple[Use, str]]] = {}
     doubtful: set[int] = set()
     for use in uses:

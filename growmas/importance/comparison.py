@@ -1,7 +1,7 @@
-"""How far the batch approximation of Ω is from the exact Ω, on given data."""
+"""Comparison of the batch approximation of Ω with the exact Ω, on given data."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,24 +11,25 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from torch import Tensor, nn
 
-from growmas.batches import Forward
-from growmas.importance.mas import mas_importance
+from growmas.batches import Forward, check_batches
+from growmas.importance.mas import Estimator, mas_importance
+from growmas.importance.objective import Function
 
 TOP = 0.1
-"""Share of the entries whose agreement is looked at."""
+"""Share of the largest entries that are compared."""
 
 
 @dataclass(frozen=True)
 class Agreement:
     """The batch approximation against the exact Ω of one parameter, or of all.
 
-    Each is NaN where the exact Ω is zero everywhere, and the rank correlation also where either
-    is the same everywhere.
+    Every number is NaN if the exact Ω is zero everywhere. The rank correlation is also NaN if
+    either tensor is constant.
 
     Attributes:
-        entries: Number of them.
+        entries: Number of entries.
         l1: Σ |approximation − exact| / Σ exact; 0 is perfect.
-        mass: Σ approximation / Σ exact; 1 is perfect. Never above 1 but for rounding.
+        mass: Σ approximation / Σ exact; 1 is perfect. Never above 1, up to rounding.
         rank_correlation: Spearman's, with mean ranks for equal values; 1 is perfect.
         top_overlap: Share of the exact top 10% (at least one entry) that is also in the
             approximation's top 10%.
@@ -46,15 +47,15 @@ class EstimatorComparison:
     """The batch approximation against the exact Ω; printing it with rich gives a table.
 
     Attributes:
-        parameters: By qualified name.
-        overall: All entries of all parameters taken together.
+        parameters: Qualified parameter name -> agreement.
+        overall: Agreement over all entries of all parameters.
     """
 
     parameters: Mapping[str, Agreement]
     overall: Agreement
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The table; in ASCII where the console has nothing else."""
+        """Yield the table, in ASCII if the console is limited to it."""
         table = Table(
             box=box.ASCII if options.ascii_only else box.SIMPLE_HEAD,
             title="Importance: batch approximation against exact",
@@ -73,22 +74,20 @@ def compare_estimators(
     batches: Iterable[Any],
     *,
     forward: Forward | None = None,
-    function: str | Callable[[Any], Tensor] = "squared_norm",
+    function: Function = "squared_norm",
 ) -> EstimatorComparison:
-    """What |gradient of the batch mean| would have cost in place of the mean of |gradients|.
+    """Compare |gradient of the batch mean| with the mean of per-sample |gradients|, the exact Ω.
 
-    Many implementations take the former for Ω. Its error depends on the size of the batches:
-    give them as they would be used. The arguments are those of `mas_importance`; all batches are
-    held in memory, since they are gone through twice.
-
-    Raises:
-        DataError: See `mas_importance`.
-        ImportanceError: See `mas_importance`.
+    Many implementations use the former for Ω. Its error depends on the batch size, so give the
+    batches as they would be used. The arguments and errors are those of `mas_importance`. All
+    batches are held in memory, since they are read twice.
     """
+    check_batches(batches)
     batches = list(batches)
+    estimators: tuple[Estimator, ...] = ("exact", "batch")
     exact, approximate = (
         mas_importance(model, batches, forward=forward, function=function, estimator=estimator)
-        for estimator in ("exact", "batch")
+        for estimator in estimators
     )
     return EstimatorComparison(
         {name: agreement(approximate[name], exact[name]) for name in exact},
@@ -97,7 +96,7 @@ def compare_estimators(
 
 
 def agreement(approximate: Tensor, exact: Tensor) -> Agreement:
-    """Compare two tensors of one shape, entry by entry."""
+    """Compare two tensors of the same shape entry by entry."""
     given, wanted = approximate.flatten().double(), exact.flatten().double()
     total = float(wanted.sum())
     if total == 0:
@@ -114,7 +113,7 @@ def agreement(approximate: Tensor, exact: Tensor) -> Agreement:
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Ranks from 1; equal values share their mean rank."""
+    """Return ranks from 1; equal values get their mean rank."""
     ordered = values.sort().values
     below = torch.searchsorted(ordered, values)
     not_above = torch.searchsorted(ordered, values, right=True)

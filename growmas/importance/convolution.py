@@ -20,15 +20,15 @@ _WEIGHT_GRADIENT: dict[int, Callable[..., Tensor]] = {
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Gradients of a kernel that slides over an input: at every position δ times what it saw.
+    """Gradients of a kernel that slides over an input: at every position δ times its window.
 
     Attributes:
         seen: [N, C, *space], G blocks of channels.
         delta: [N, O, *positions].
-        shape: Of the kernel, [O, C / G, *extent].
-        stride: One number a dimension, as the others.
-        padding: Zeros on either side.
-        dilation: Distance of neighbours in a window.
+        shape: Shape of the kernel, [O, C / G, *extent].
+        stride: One number per dimension; so are padding and dilation.
+        padding: Number of zeros on each side.
+        dilation: Distance between neighbours in a window.
     """
 
     seen: Tensor
@@ -40,7 +40,7 @@ class Windows:
 
     @classmethod
     def of(cls, bound: Mapping[str, Any], seen: Tensor, delta: Tensor) -> "Windows":
-        """The windows of a call of a convolution, whose arguments have the names in `bound`."""
+        """Make the windows of a call of a convolution from its arguments by name."""
         shape = bound["weight"].shape
         dims = len(shape) - 2
         stride, dilation = (_each(bound.get(name, 1), dims) for name in ("stride", "dilation"))
@@ -52,7 +52,7 @@ class Windows:
 
     @property
     def elements(self) -> int:
-        """Both factors of the products that they are."""
+        """Number of elements of both factors of the products."""
         n, groups = len(self.delta), self._groups
         extent = self.shape[2:].numel()
         rows, positions = self.delta.shape[1] // groups, self.delta[0, 0].numel()
@@ -67,7 +67,7 @@ class Windows:
         return self.products().join(other if isinstance(other, Products) else other.products())
 
     def products(self) -> Products:
-        """The same with every window written out."""
+        """Return the gradients as products, with every window copied."""
         n, groups = len(self.delta), self._groups
         left = self.delta.reshape(n, groups, self.delta.shape[1] // groups, -1).mT
         sides = [side for p in reversed(self.padding) for side in (p, p)]
@@ -80,19 +80,22 @@ class Windows:
             patches = patches.unfold(dim, d * (k - 1) + 1, s)[..., ::d]
         dims = len(self.stride)
         positions, windows = range(2, 2 + dims), range(2 + dims, 2 + 2 * dims)
-        rows = patches.permute(0, 1, *windows, *positions)  # positions last: long runs to copy
+        rows = patches.permute(
+            0, 1, *windows, *positions
+        )  # positions last, so that copies are long runs
         return Products(left, rows.reshape(n, groups, self.shape[1:].numel(), -1).mT)
 
     def dense(self, parameter: Tensor) -> Tensor:
-        """Those of the products."""
+        """Return the products summed over positions."""
         return self.products().dense(parameter)
 
     def add_absolute(self, total: Tensor) -> None:
-        """As products, or by the library's own convolution.
+        """Add Σ_n |gradient|, as products or by the library's own convolution.
 
-        That one needs no window written out. Samples become groups of channels, so that the
-        gradient of the weight comes out for each by itself. On a CPU it takes between a third
-        and the whole of the time, as long as a few samples' gradients fit the cache.
+        The library needs no copy of the windows: samples become groups of channels, so that the
+        gradient of the weight comes out for each sample separately. On a CPU it takes between a
+        third and all of the time of products, as long as the gradients of a few samples fit the
+        cache.
         """
         step = 2 * piece(total.device) // max(1, self.shape.numel())
         if step == 0 or not _natively(self.seen):
@@ -114,12 +117,12 @@ class Windows:
 
 
 def plain(bound: Mapping[str, Any], delta: Tensor) -> Windows:
-    """A convolution: every output position sees a window of the input."""
+    """Return the gradients of a convolution: every output position reads a window of the input."""
     return Windows.of(bound, bound["input"], delta)
 
 
 def transposed(bound: Mapping[str, Any], delta: Tensor) -> Windows:
-    """The same with the roles exchanged: every input position writes a window of the output."""
+    """Return those of a transposed one: every input position writes a window of the output."""
     found = Windows.of(bound, delta, bound["input"])
     lists = zip(
         delta.shape[2:], found.shape[2:], found.stride, found.padding, found.dilation, strict=True
@@ -133,18 +136,18 @@ def transposed(bound: Mapping[str, Any], delta: Tensor) -> Windows:
 
 
 def _natively(values: Tensor) -> bool:
-    """Whether the library has fast convolutions of such tensors with many groups."""
+    """Return True if the library has fast convolutions with many groups for such tensors."""
     available = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     return values.device.type == "cpu" and values.dtype == torch.float32 and available
 
 
 def _each(value: Any, dims: int) -> tuple[int, ...]:
-    """One number for each dimension; a single one stands for all."""
+    """Return one number for each dimension; a single number is repeated."""
     values = (value,) if isinstance(value, int) else tuple(value)
     return values * dims if len(values) == 1 else values
 
 
 def _around(extent: torch.Size, dilation: tuple[int, ...]) -> list[int]:
-    """Zeros around for as many positions as there are entries; the odd one goes behind."""
+    """Return the padding that keeps the number of positions; an odd zero goes last."""
     total = [d * (k - 1) for k, d in zip(extent, dilation, strict=True)]
     return [side for t in reversed(total) for side in (t // 2, t - t // 2)]

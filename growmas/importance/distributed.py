@@ -1,13 +1,13 @@
-"""Importance of data that is spread over the processes of a distributed run."""
+"""Importance of data that is sharded over the processes of a distributed run."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
-from torch import Tensor, nn
-from torch import distributed as dist
+from torch import Tensor, distributed as dist, nn
 
 from growmas.batches import Forward
 from growmas.importance.mas import importance_sum
+from growmas.importance.objective import Function
 
 
 def distributed_importance(
@@ -15,28 +15,28 @@ def distributed_importance(
     batches: Iterable[Any],
     *,
     forward: Forward | None = None,
-    function: str | Callable[[Any], Tensor] = "squared_norm",
+    function: Function = "squared_norm",
     group: dist.ProcessGroup | None = None,
 ) -> dict[str, Tensor]:
-    """`mas_importance` over the data of all processes: every sample counts once, wherever it is.
+    """Return `mas_importance` over the data of all processes; every sample counts once.
 
-    `mas_importance` itself stays local. This one is a collective call: every process of the group
-    makes it with its own shard, which may be of any size or empty, and all get the same Ω. Where
-    no process group is up it is `mas_importance`.
+    `mas_importance` itself is local. This function is a collective call: every process of the
+    group calls it with its own shard, which may have any size or be empty, and all get the same
+    Ω. Without a process group it equals `mas_importance`.
 
     Args:
         model: The same network in every process, unwrapped (`ddp.module`).
         batches: The shard of this process.
-        forward: See `mas_importance`.
-        function: See `mas_importance`.
+        forward: `forward(model, batch) -> output`, as in `mas_importance`.
+        function: The objective, as in `mas_importance`.
         group: None for the default group.
 
     Raises:
-        DataError: No process has a sample; or what `mas_importance` raises on a shard.
+        DataError: No process has a sample; or an error of `mas_importance` on a shard.
         ImportanceError: In every process, if their networks differ in a name or a shape.
 
     Example:
-        For a penalty that is the same everywhere:
+        A penalty that is the same in every process:
 
         >>> import torch, growmas
         >>> mas = growmas.MAS(torch.nn.Linear(3, 2))

@@ -1,4 +1,25 @@
-"""Σ over samples of |per-sample gradient|, by rules from one backward pass where rules hold."""
+"""Exact sums over samples of |per-sample gradient|, from one backward pass where rules apply.
+
+A worked example: `net = Sequential(Linear(2, 3), ReLU(), Linear(3, 1))` on x [4, 2], with trusted
+rules for all four parameters.
+
+    forward    capture records use A (0.weight, 0.bias) and use B (2.weight, 2.bias)
+    backward   of Σ_n g_n, up to the edges of A and B and no further
+               δ_B [4, 1] arrives:  Σ_n |δ_n h_nᵀ| -> 2.weight,  Σ_n |δ_n| -> 2.bias;  B is released
+               δ_A [4, 3] arrives:  Σ_n |δ_n x_nᵀ| -> 0.weight,  Σ_n |δ_n| -> 0.bias
+
+The backward pass of the sum gives per-sample gradients because samples do not influence each
+other: row n of δ_A is the gradient of g_n alone. What it does not give is computed nowhere: no
+gradient of the input, no `.grad` of a parameter, no tensor [4, 3, 2] of per-sample gradients.
+
+The order matters for memory. Asking autograd for δ_A and δ_B at once would hold both until the end.
+Instead, only the edges that gradients reach last (here A) are inputs of `torch.autograd.grad`; the
+others have a hook on their node, which sums up δ as soon as it arrives. `Graph.lowest` finds the
+former.
+
+A weight that is used twice is summed over its uses *before* the absolute value, so its group waits
+until both gradients have arrived. Parameters without a trusted rule go to the fallback.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from growmas.importance.capture import Use, captured_uses, explained
+from growmas.importance.capture import Use, captured_uses, covered
 from growmas.importance.fallback import absolute_sums_by_sample
 from growmas.importance.gradients import Gradient, PerSample
 from growmas.importance.graph import Graph
@@ -17,16 +38,16 @@ CHUNK_ELEMENTS = 2**23
 """Elements of per-sample tensors held at a time: 32 MiB in float32."""
 
 Source = tuple[tuple[Use, str], ...]
-"""Every use of one parameter, with the name of the argument."""
+"""Every use of a parameter, each with the name of the argument."""
 
 
 @dataclass(frozen=True)
 class Trust:
-    """Which rules were seen to hold, on a few samples.
+    """The rules that agreed with automatic differentiation on a few samples.
 
     Attributes:
-        names: Parameters for which they did.
-        arrangements: For each recorded use, in order, where it has the samples.
+        names: Parameters whose rules agreed.
+        arrangements: The arrangement of samples in each recorded use, in order.
     """
 
     names: frozenset[str]
@@ -34,7 +55,7 @@ class Trust:
 
 
 def absolute_sums(
-    asked: Measurement,
+    measurement: Measurement,
     batch: Any,
     trust: Trust,
     where: str,
@@ -42,18 +63,19 @@ def absolute_sums(
     *,
     seen: Tensor | None = None,
 ) -> tuple[dict[str, Tensor], int]:
-    """Σ_n (1/K) Σ_k |∂ objective[n, k] / ∂θ| for every parameter, and the number of samples.
+    """Return Σ_n (1/K) Σ_k |∂ objective[n, k] / ∂θ| by parameter, and the number of samples.
 
     Args:
-        asked: Model, parameters, forward and objective.
+        measurement: Model, parameters, forward and objective.
         batch: One batch on the model's device.
-        trust: Which rules may be used.
-        where: What to call the batch in errors.
-        into: Where to add what rules give, if every dtype fits; it is then not returned.
-        seen: The objective of the first samples of this batch without the others.
+        trust: The rules that may be used.
+        where: Name of the batch in errors.
+        into: Tensors to which the results of rules are added, if every dtype fits; they are then
+            not returned.
+        seen: The objective of the first samples of this batch, without the others.
     """
-    with captured_uses(asked) as uses:
-        values = asked.values(batch, where)
+    with captured_uses(measurement) as uses:
+        values = measurement.values(batch, where)
     if seen is not None:
         check_company(seen, values)
     graph, samples = Graph(values), len(values)
@@ -62,22 +84,24 @@ def absolute_sums(
     if len(uses) == len(trust.arrangements):
         sources = {
             name: source
-            for name, source in explained(asked, uses, graph, samples).items()
+            for name, source in covered(measurement, uses, graph, samples).items()
             if name in trust.names
             and all(arrangement[use] in use.arrangements(samples) for use, _ in source)
         }
-    fits = into is not None and all(into[n].dtype == asked.parameters[n].dtype for n in sources)
-    sums = sums_by_rule(
-        asked, sources, values, graph, arrangement, into=into if fits else None, forget=True
+    fits = into is not None and all(
+        into[n].dtype == measurement.parameters[n].dtype for n in sources
     )
-    rest = {n: p for n, p in asked.parameters.items() if n not in sources}
+    sums = sums_by_rule(
+        measurement, sources, values, graph, arrangement, into=into if fits else None, forget=True
+    )
+    rest = {n: p for n, p in measurement.parameters.items() if n not in sources}
     if rest:
-        sums |= absolute_sums_by_sample(asked, rest, batch, CHUNK_ELEMENTS // values.shape[1])
+        sums |= absolute_sums_by_sample(measurement, rest, batch, CHUNK_ELEMENTS // values.shape[1])
     return sums, samples
 
 
 def sums_by_rule(
-    asked: Measurement,
+    measurement: Measurement,
     sources: Mapping[str, Source],
     values: Tensor,
     graph: Graph,
@@ -86,16 +110,16 @@ def sums_by_rule(
     into: Mapping[str, Tensor] | None = None,
     forget: bool = False,
 ) -> dict[str, Tensor]:
-    """The same sums for parameters whose every use is known; one backward pass per column.
+    """Return the sums for parameters of which every use is known; one backward pass per column.
 
     Args:
-        asked: The parameters.
+        measurement: The parameters.
         sources: The uses of each parameter.
         values: The objective, [N, K].
-        graph: Of `values`.
-        arrangement: Where each use has the samples.
-        into: Contiguous tensors to add to instead of returning sums, where K is 1.
-        forget: Whether graph and uses are not needed again.
+        graph: Graph of `values`.
+        arrangement: Use -> arrangement of its samples.
+        into: Contiguous tensors to which sums are added instead of being returned, if K is 1.
+        forget: True if graph and uses are not needed again.
     """
     columns = values.shape[1]
     in_place = into is not None and columns == 1
@@ -104,7 +128,7 @@ def sums_by_rule(
         if into is not None and in_place
         else {
             name: torch.zeros(p.shape, dtype=p.dtype, device=p.device)
-            for name, p in asked.parameters.items()
+            for name, p in measurement.parameters.items()
             if name in sources
         }
     )
@@ -119,7 +143,7 @@ def sums_by_rule(
 
 
 def _backward(value: Tensor, graph: Graph, passing: "_Passing", *, keep_graph: bool) -> None:
-    """Hand the gradient at every use to `passing` when it comes by; no other is computed."""
+    """Give the gradient at every use to `passing` when it arrives; compute no other gradient."""
     uses = passing.uses
     lowest = graph.lowest({use.edge.node for use in uses})
     last = [use for use in uses if use.edge.node in lowest]
@@ -142,7 +166,7 @@ def _backward(value: Tensor, graph: Graph, passing: "_Passing", *, keep_graph: b
 
 
 class _Passing:
-    """What comes by in one backward pass, summed up as soon as all that belongs together is there.
+    """The gradients of one backward pass, summed up as soon as all uses of a parameter arrived.
 
     Nothing is held longer than that, so that a pass takes little more memory than an ordinary one.
     """
@@ -167,11 +191,11 @@ class _Passing:
 
     @property
     def uses(self) -> list[Use]:
-        """The uses still waited for."""
+        """Uses whose gradients are still expected."""
         return list(self._groups)
 
     def arrive(self, use: Use, delta: Tensor | None) -> None:
-        """Take the gradient at the output of `use`; None stands for zero."""
+        """Process the gradient at the output of `use`; None stands for zero."""
         if delta is None:
             return
         self._delta[use] = delta
@@ -180,7 +204,7 @@ class _Passing:
                 self._add_up(group)
 
     def finish(self) -> None:
-        """Sum up what some uses of have not come by, since no gradient reaches them."""
+        """Sum up groups of which some uses are not reached by any gradient."""
         for use in list(self._delta):
             for group in list(self._groups.get(use, ())):
                 self._add_up(group)
@@ -207,7 +231,7 @@ class _Passing:
         }
 
     def _cuts(self, group: list[tuple[str, Source]], uses: list[Use]) -> list[slice]:
-        """Runs of samples whose factors and products fit CHUNK_ELEMENTS."""
+        """Return slices of samples whose factors and products fit into CHUNK_ELEMENTS."""
         single = all(
             self._delta[use].dim() == 2 and self._arrangement[use] == "first" for use in uses
         )
@@ -229,7 +253,7 @@ def _uses_of(group: list[tuple[str, Source]]) -> list[Use]:
 
 
 def _by_uses(sources: Mapping[str, Source]) -> list[list[tuple[str, Source]]]:
-    """Parameters with the same uses, such as weight and bias, together: they share the factors."""
+    """Group parameters with the same uses, such as weight and bias: they share the factors."""
     together: dict[tuple[Use, ...], list[tuple[str, Source]]] = {}
     for name, source in sources.items():
         together.setdefault(tuple(use for use, _ in source), []).append((name, source))
@@ -237,12 +261,12 @@ def _by_uses(sources: Mapping[str, Source]) -> list[list[tuple[str, Source]]]:
 
 
 def _mixed(parts: list[Gradient]) -> bool:
-    """Whether uses are of several kinds, as of a table that is an embedding and a matrix too."""
+    """Return True if uses are of several kinds, as of a table that is also a matrix."""
     return len({type(part) for part in parts}) > 1
 
 
 def _joined(parts: list[Gradient], parameter: Tensor) -> Gradient:
-    """The sum of a parameter's uses; as whole gradients, sample by sample, where kinds differ."""
+    """Sum the uses of a parameter; as dense gradients if their kinds differ."""
     if _mixed(parts):
         parts = [PerSample(part.dense(parameter)) for part in parts]
     whole = parts[0]

@@ -1,4 +1,4 @@
-"""Per-sample gradients for any parameter of any model, without a rule."""
+"""Fallback: per-sample gradients of any parameter of any model, without a rule."""
 
 import logging
 from collections.abc import Iterator
@@ -15,44 +15,44 @@ logger = logging.getLogger("growmas")
 
 
 def absolute_sums_by_sample(
-    asked: Measurement, parameters: dict[str, nn.Parameter], batch: Any, budget: int
+    measurement: Measurement, parameters: dict[str, nn.Parameter], batch: Any, budget: int
 ) -> dict[str, Tensor]:
-    """Σ_n (1/K) Σ_k |∂ objective[n, k] / ∂θ| from every sample's own gradient.
+    """Return Σ_n (1/K) Σ_k |∂ objective[n, k] / ∂θ| from the gradient of every sample.
 
-    `torch.func` maps over samples at once; where a model does not allow that (control flow that
-    depends on values, batches that cannot be cut), one gradient is taken after the other.
+    `torch.func` computes several samples at once. If a model does not allow that (control flow
+    that depends on values, batches that cannot be cut), gradients are taken one by one.
 
     Args:
-        asked: Model, forward and objective.
-        parameters: The parameters wanted, by qualified name.
+        measurement: Model, forward and objective.
+        parameters: Qualified name -> parameter to measure.
         batch: One batch on the model's device.
-        budget: Elements of per-sample gradients to hold at a time.
+        budget: Number of elements of per-sample gradients to hold at a time.
     """
     if batch_size(batch) is not None:
         try:
-            return _mapped(asked, parameters, batch, budget)
+            return _mapped(measurement, parameters, batch, budget)
         except (RuntimeError, ValueError, TypeError) as reason:
             logger.debug("per-sample gradients one by one, since torch.func refused: %s", reason)
     sums = {name: torch.zeros_like(p).detach() for name, p in parameters.items()}
-    for gradients in gradients_one_by_one(asked, parameters, batch):
+    for gradients in gradients_one_by_one(measurement, parameters, batch):
         for name, gradient in gradients.items():
             sums[name] += gradient.abs().mean(0)
     return sums
 
 
 def gradients_one_by_one(
-    asked: Measurement, parameters: dict[str, nn.Parameter], batch: Any
+    measurement: Measurement, parameters: dict[str, nn.Parameter], batch: Any
 ) -> Iterator[dict[str, Tensor]]:
-    """For every sample the gradients of its K scalars, {name: [K, *shape]}: slow and obvious."""
+    """Yield for every sample the gradients of its K scalars, {name: [K, *shape]}, one by one."""
     size = batch_size(batch)
     pieces = [batch] if size is None else [cut(batch, n, n + 1) for n in range(size)]
     for piece in pieces:
-        for row in asked.objective(asked.forward(asked.model, piece)):
+        for row in measurement.objective(measurement.forward(measurement.model, piece)):
             yield gradients_of(row, parameters)
 
 
 def gradients_of(row: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
-    """Gradients of K scalars, {name: [K, *shape]}; zero for a parameter they do not depend on."""
+    """Return the gradients of K scalars, {name: [K, *shape]}; zero where there is no dependence."""
     found = [
         torch.autograd.grad(
             scalar,
@@ -72,28 +72,28 @@ def gradients_of(row: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, 
 
 
 def _dense(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """The gradient of a table with sparse=True names the rows that were read."""
+    """Make the gradients of a table with sparse=True dense."""
     return tuple(g if g.layout == torch.strided else g.to_dense() for g in gradients)
 
 
 class _Caller(nn.Module):
-    """Gives a plain function of (model, batch) the parameters of `functional_call`."""
+    """The objective as a module, as `functional_call` requires."""
 
-    def __init__(self, asked: Measurement) -> None:
+    def __init__(self, measurement: Measurement) -> None:
         super().__init__()
-        self.model = asked.model
-        self.asked = asked
+        self.model = measurement.model
+        self.measurement = measurement
 
     def forward(self, batch: Any) -> Tensor:
-        return self.asked.objective(self.asked.forward(self.model, batch))
+        return self.measurement.objective(self.measurement.forward(self.model, batch))
 
 
 def _mapped(
-    asked: Measurement, parameters: dict[str, nn.Parameter], batch: Any, budget: int
+    measurement: Measurement, parameters: dict[str, nn.Parameter], batch: Any, budget: int
 ) -> dict[str, Tensor]:
-    caller = _Caller(asked)
+    caller = _Caller(measurement)
     values = {f"model.{name}": p.detach() for name, p in parameters.items()}
-    buffers = {f"model.{name}": buffer for name, buffer in asked.model.named_buffers()}
+    buffers = {f"model.{name}": buffer for name, buffer in measurement.model.named_buffers()}
 
     def scalars(values: dict[str, Tensor], sample: Any) -> Tensor:
         single = map_tensors(sample, lambda tensor: tensor.unsqueeze(0))

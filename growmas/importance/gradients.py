@@ -1,4 +1,4 @@
-"""Per-sample gradients of one parameter, in the form that costs least to sum up."""
+"""Per-sample gradients of one parameter, in forms that are cheap to sum over samples."""
 
 from dataclasses import dataclass
 from typing import Protocol, Self
@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 PIECE = {"cpu": 2**18}
-"""Elements of a product that is made, made absolute and added while it is still in cache."""
+"""Elements of a product that is computed, made absolute and added while it is in cache."""
 
 PIECE_ELSEWHERE = 2**24
-"""On other devices, where what counts is that calls are few: 64 MiB in float32."""
+"""The same on other devices, where few large calls are fastest: 64 MiB in float32."""
 
 
 class Gradient(Protocol):
@@ -18,15 +18,15 @@ class Gradient(Protocol):
 
     @property
     def elements(self) -> int:
-        """Elements held for all N samples while they are summed up."""
+        """Number of elements held for all N samples while they are summed."""
         ...
 
     def join(self, other: Self) -> "Gradient":
-        """The gradient when the parameter is used twice: the sum, sample by sample."""
+        """Return the sum with the gradients of another use of the parameter, sample by sample."""
         ...
 
     def dense(self, parameter: Tensor) -> Tensor:
-        """The gradients as they are, [N, *shape of the parameter]."""
+        """Return the gradients as one tensor, [N, *shape of the parameter]."""
         ...
 
     def add_absolute(self, total: Tensor) -> None:
@@ -36,7 +36,7 @@ class Gradient(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Products:
-    """Gradients Σ_p left_p ⊗ right_p, of a weight that multiplies at P positions.
+    """Gradients Σ_p left_p ⊗ right_p of a weight that multiplies at P positions.
 
     Attributes:
         left: [N, G, P, O]; G blocks (a grouped convolution's), 1 usually.
@@ -50,22 +50,22 @@ class Products:
 
     @property
     def elements(self) -> int:
-        """Both factors; products are made by the piece."""
+        """Number of elements of both factors; products are computed in pieces."""
         n, groups, positions, rows = self.left.shape
         return n * groups * positions * (rows + self.right.shape[-1])
 
     def join(self, other: "Products") -> "Products":
-        """Further uses are further positions."""
+        """Append the positions of another use."""
         left = torch.cat([self.left, other.left], dim=2)
         return Products(left, torch.cat([self.right, other.right], dim=2), self.transposed)
 
     def dense(self, parameter: Tensor) -> Tensor:
-        """The products, summed over positions."""
+        """Return the products summed over positions."""
         left, right = (self.right, self.left) if self.transposed else (self.left, self.right)
         return (left.mT @ right).reshape(len(left), *parameter.shape)
 
     def add_absolute(self, total: Tensor) -> None:
-        """At one position |δ aᵀ| = |δ| |a|ᵀ, one matrix product; else a batch of products."""
+        """Add Σ_n |gradient|: at one position |δ aᵀ| = |δ| |a|ᵀ, one matrix product for all n."""
         left, right = (self.right, self.left) if self.transposed else (self.left, self.right)
         groups, positions, rows = left.shape[1:]
         blocks = total.view(groups, rows, -1)
@@ -77,7 +77,7 @@ class Products:
 
 
 def piece(device: torch.device) -> int:
-    """Elements to make at a time on `device`."""
+    """Return the number of elements to compute at a time on `device`."""
     return PIECE.get(device.type, PIECE_ELSEWHERE)
 
 
@@ -106,7 +106,7 @@ def _add_products(left: Tensor, right: Tensor, total: Tensor) -> None:
 
 @dataclass(frozen=True, eq=False)
 class PerSample:
-    """Gradients as they are, of a small parameter such as a bias or the gain of a norm.
+    """Gradients as plain tensors, of a small parameter such as a bias or the gain of a norm.
 
     Attributes:
         values: [N, *shape of the parameter].
@@ -116,29 +116,29 @@ class PerSample:
 
     @property
     def elements(self) -> int:
-        """All of them."""
+        """Number of elements of `values`."""
         return self.values.numel()
 
     def join(self, other: "PerSample") -> "PerSample":
-        """The sum."""
+        """Add the gradients of another use."""
         return PerSample(self.values + other.values)
 
     def dense(self, parameter: Tensor) -> Tensor:
-        """Themselves."""
+        """Return the gradients in the shape of the parameter."""
         return self.values.reshape(len(self.values), *parameter.shape)
 
     def add_absolute(self, total: Tensor) -> None:
-        """Plainly."""
+        """Add Σ_n |gradient|."""
         total += self.values.abs().sum(0).view_as(total)
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Gradients that touch few rows of a large table.
+    """Gradients that are zero except in a few rows of a large table.
 
     Attributes:
-        indices: [N, P] row read at each position; negative ones are left out.
-        values: [N, P, D] gradient there.
+        indices: [N, P], the row read at each position; negative ones are ignored.
+        values: [N, P, D], the gradient of that row.
     """
 
     indices: Tensor
@@ -146,18 +146,18 @@ class Rows:
 
     @property
     def elements(self) -> int:
-        """The rows read, twice."""
+        """Number of elements of the rows read and of their sums."""
         return 2 * self.values.numel()
 
     def join(self, other: "Rows") -> "Rows":
-        """Further uses are further positions."""
+        """Append the positions of another use."""
         return Rows(
             torch.cat([self.indices, other.indices], dim=1),
             torch.cat([self.values, other.values], dim=1),
         )
 
     def dense(self, parameter: Tensor) -> Tensor:
-        """The whole table for every sample."""
+        """Return the gradient of the whole table for every sample."""
         n = len(self.indices)
         read = self.indices >= 0
         table = self.values.new_zeros(n, *parameter.shape)
@@ -166,7 +166,7 @@ class Rows:
         return table.index_put_(where, self.values[read], accumulate=True)
 
     def add_absolute(self, total: Tensor) -> None:
-        """Rows read several times by one sample are summed first."""
+        """Add Σ_n |gradient|; rows that a sample reads several times are summed first."""
         n, positions = self.indices.shape
         sample = torch.arange(n, device=self.indices.device).unsqueeze(1)
         keys = (self.indices + sample * len(total)).flatten()

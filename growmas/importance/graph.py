@@ -1,4 +1,4 @@
-"""The autograd graph of one forward pass, as far as it says where gradients come by."""
+"""The autograd graph of one forward pass: reads of parameters, and the order of nodes."""
 
 from collections import Counter
 from collections.abc import Collection
@@ -8,10 +8,10 @@ from torch import Tensor
 
 
 class Graph:
-    """The operations that a tensor was computed by.
+    """The autograd nodes that a tensor was computed by.
 
     Attributes:
-        reads: How often they read each parameter (each leaf), by its id.
+        reads: Id of each leaf, such as a parameter -> number of nodes that read it.
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -35,7 +35,7 @@ class Graph:
                 self._above[following].append(node)
 
     def lowest(self, nodes: Collection[Any]) -> set[Any]:
-        """Those of `nodes` that no gradient passes on its way to another of them."""
+        """Return the nodes that gradients reach last: none of the others lies behind them."""
         passed: set[Any] = set()
         stack = [node for node in nodes if node in self._above]
         while stack:

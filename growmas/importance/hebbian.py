@@ -12,6 +12,7 @@ from growmas.batches import (
     Forward,
     batch_size,
     check_batches,
+    check_forward,
     cut,
     default_forward,
     to_device,
@@ -19,7 +20,7 @@ from growmas.batches import (
 from growmas.errors import ImportanceError
 from growmas.importance.gradients import Gradient
 from growmas.importance.local import Activation, LocalUse, LocalWatcher, local_uses
-from growmas.importance.measurement import Measurement, check_finite
+from growmas.importance.measurement import Measurement, check_finite, check_is_module
 from growmas.importance.objective import make_objective
 from growmas.importance.sums import ImportanceSum, running_dtype
 from growmas.preserving import preserving
@@ -30,7 +31,7 @@ CHUNK_ELEMENTS = 2**23
 """Elements of per-sample tensors held at a time: 32 MiB in float32."""
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
-"""Largest difference of samples together and alone, relative to a parameter's largest Ω."""
+"""Largest difference between samples in one batch and alone, relative to the largest Ω."""
 
 
 def hebbian_importance(
@@ -40,48 +41,49 @@ def hebbian_importance(
     forward: Forward | None = None,
     activation: Mapping[str, Activation] | None = None,
 ) -> dict[str, Tensor]:
-    """How much the two ends of each weight fire together: MAS with an objective per layer.
+    """Measure how strongly the two ends of each weight fire together: MAS with local objectives.
 
-    A layer y = f(z), z = Wx + b, has by itself the objective ‖y‖² = Σ_i y_i², whose importance is
+    A layer y = f(z), z = Wx + b, by itself has the objective ‖y‖² = Σ_i y_i², whose importance is
 
         Ω_ij = (1/N) Σ_n |2 y_ni f'(z_ni) x_nj|  for W,   (1/N) Σ_n |2 y_ni f'(z_ni)|  for b.
 
     Behind a ReLU y f'(z) is y, and where x comes from a ReLU too, Ω_ij = (2/N) Σ_n y_ni x_nj:
-    what fires before the synapse times what fires behind it. That is Hebb's rule, for how firmly
-    a synapse is held instead of how it changes. The factor 2 is kept, so that Ω is exactly the
-    MAS importance of the layer's own objective. A weight used at several positions (convolutions,
-    tokens) or in several places is summed over them before the absolute value.
+    what fires before the synapse times what fires behind it. That is Hebb's rule, used for how
+    strongly a synapse is protected instead of for how it changes. The factor 2 is kept, so that Ω
+    is exactly the MAS importance of the layer's own objective. A weight used at several positions
+    (convolutions, tokens) or in several places is summed over them before the absolute value.
 
-    No gradient passes from one layer to another: forward passes are enough, and how a layer's
-    output matters further on plays no part.
+    No gradient passes from one layer to another: forward passes are enough, and the effect of a
+    layer's output on later layers plays no part.
 
     **Which f.** The model is watched while it runs. f is the first activation (relu, gelu, tanh
     and so on, called as a function, method or module) that reads the layer's output, together
     with a normalisation, pooling, dropout or change of shape on the way to it. A layer without
-    one, such as the last, is measured on its linear output, f(z) = z. `activation` overrules
+    one, such as the last, is measured on its linear output, f(z) = z. `activation` overrides
     this.
 
     **Which parameters.** All that the operations with an exact rule read: linear layers,
-    convolutions, attention, embeddings, norms and so on. Importance is 0 for what is not read,
-    such as the head of another task, and, with a logged warning, for what another operation reads.
+    convolutions, attention, embeddings, norms and so on. Importance is 0 for a parameter that
+    is not read, such as the head of another task, and, with a logged warning, for a parameter that
+    an operation without a rule reads.
 
     The model is measured in eval mode and is bit-identical afterwards.
 
     Args:
         model: The network.
-        batches: See `mas_importance`; labels are never used.
-        forward: See `mas_importance`.
-        activation: Name of a layer, or a shell pattern such as "blocks.*" -> its f, from the
-            linear output to what it fires.
+        batches: Iterable of batches, as in `mas_importance`; labels are never used.
+        forward: `forward(model, batch) -> output`, as in `mas_importance`.
+        activation: Name of a layer, or a shell pattern such as "blocks.*" -> its f, from
+            the linear output to the activation.
 
     Returns:
         Qualified parameter name -> Ω ≥ 0 of the parameter's shape and dtype. Mean over samples.
 
     Raises:
         DataError: No sample at all, or an output or an importance that is NaN or infinite.
-        ImportanceError: A pattern that matches no layer; no rule for anything that was read; an
-            input overwritten after it was read; or a batch that cannot be cut into samples
-            although a layer does not have them in its first dimension.
+        ImportanceError: A pattern of `activation` that does not match any layer; no rule for any
+            parameter that is read; an input that is overwritten after it was read; or a batch
+            that cannot be cut into samples, for a layer whose first dimension is not the samples.
 
     Example:
         >>> import torch, growmas
@@ -91,10 +93,14 @@ def hebbian_importance(
         >>> growmas.hebbian_importance(torch.nn.Sequential(layer, torch.nn.ReLU()), [x])
         {'0.weight': tensor([[6., 2.]])}
     """
+    check_is_module(model)
     check_batches(batches)
+    check_forward(forward)
     parameters = {n: p for n, p in model.named_parameters() if p.is_floating_point()}
-    asked = Measurement(model, parameters, forward or default_forward, make_objective("vector"))
-    local = _LocalSums(asked, activation or {})
+    measurement = Measurement(
+        model, parameters, forward or default_forward, make_objective("vector")
+    )
+    local = _LocalSums(measurement, activation or {})
     device = next((p.device for p in parameters.values()), torch.device("cpu"))
     with preserving(model), torch.no_grad():
         for position, batch in enumerate(batches):
@@ -105,12 +111,12 @@ def hebbian_importance(
 
 
 class _LocalSums:
-    """Σ_n |local gradient of sample n|, batch by batch."""
+    """Sums of |local gradient| over the samples of all batches."""
 
-    def __init__(self, asked: Measurement, activation: Mapping[str, Activation]) -> None:
-        self._asked = asked
-        self._activation = _by_name(activation, asked.parameters)
-        self._totals = _zeros(asked)
+    def __init__(self, measurement: Measurement, activation: Mapping[str, Activation]) -> None:
+        self._measurement = measurement
+        self._activation = _by_name(activation, measurement.parameters)
+        self._totals = _zeros(measurement)
         self._samples = 0
         self._together: bool | None = None
         self._rows_are_samples = True
@@ -130,11 +136,11 @@ class _LocalSums:
             self._samples += self._add(piece, where, self._totals)
 
     def total(self) -> ImportanceSum:
-        """The sums; says which parameters they leave out."""
+        """Return the sums; warn about parameters that they leave out."""
         unknown = ", ".join(sorted(self._unknown))
         if unknown and not self._known:
             raise ImportanceError(
-                f"no operation that reads {unknown} has a rule for local importance: measure "
+                f"no operation that reads {unknown} has a rule for local importance: use "
                 "mas_importance instead"
             )
         if unknown:
@@ -146,15 +152,15 @@ class _LocalSums:
         return ImportanceSum(self._totals, self._samples)
 
     def _same_together(self, pair: Any) -> bool:
-        """Whether two samples give in one batch what they give one by one.
+        """Return True if two samples give the same sums in one batch as one by one.
 
-        They do not where a layer has positions first, or samples and positions flattened into one
+        They do not if a layer has positions first, or samples and positions flattened into one
         dimension.
         """
-        both, alone = _zeros(self._asked), _zeros(self._asked)
+        both, alone = _zeros(self._measurement), _zeros(self._measurement)
         for n in range(2):
             self._add(cut(pair, n, n + 1), "the first batch", alone)
-        if not self._rows_are_samples:  # the sums may agree all the same, where nothing cancels
+        if not self._rows_are_samples:  # the sums may still agree if nothing cancels
             return False
         try:
             self._add(pair, "the first batch", both)
@@ -167,9 +173,9 @@ class _LocalSums:
         )
 
     def _add(self, batch: Any, where: str, totals: dict[str, Tensor]) -> int:
-        names = {id(p): name for name, p in self._asked.parameters.items()}
-        with local_uses(self._asked.model, names) as watcher:
-            samples = len(self._asked.values(batch, where))
+        names = {id(p): name for name, p in self._measurement.parameters.items()}
+        with local_uses(self._measurement.model, names) as watcher:
+            samples = len(self._measurement.values(batch, where))
         self._unknown |= watcher.unknown
         for uses, read in _by_uses(watcher).items():
             self._known.update(read)
@@ -194,7 +200,7 @@ class _SamplesNotFirst(ImportanceError):
 
 
 def _by_uses(watcher: LocalWatcher) -> dict[tuple[LocalUse, ...], list[str]]:
-    """Parameters by what reads them, so that weight and bias share the work."""
+    """Group parameters by the uses that read them, so that weight and bias share the work."""
     uses: dict[str, list[LocalUse]] = {}
     for use in watcher.uses:
         for name in dict.fromkeys(use.names.values()):
@@ -209,10 +215,10 @@ def _by_uses(watcher: LocalWatcher) -> dict[tuple[LocalUse, ...], list[str]]:
 def _cuts(
     deltas: Mapping[LocalUse, Tensor], samples: int
 ) -> Iterator[list[tuple[LocalUse, slice]]]:
-    """Rows of each use to take at a time; all rows of a lone sample are its own, to be summed.
+    """Yield the rows of each use to process at a time; all rows of a single sample belong to it.
 
     Raises:
-        _SamplesNotFirst: Rows are not samples, and there are several samples.
+        _SamplesNotFirst: There are several samples, and rows are not samples.
     """
     if samples == 1:
         yield [(use, slice(row, row + 1)) for use, d in deltas.items() for row in range(len(d))]
@@ -241,22 +247,22 @@ def _joined(parts: list[Gradient]) -> Gradient:
     return whole
 
 
-def _zeros(asked: Measurement) -> dict[str, Tensor]:
+def _zeros(measurement: Measurement) -> dict[str, Tensor]:
     return {
         name: torch.zeros_like(p, dtype=running_dtype(p.dtype), requires_grad=False)
-        for name, p in asked.parameters.items()
+        for name, p in measurement.parameters.items()
     }
 
 
 def _by_name(
     activation: Mapping[str, Activation], parameters: Mapping[str, Tensor]
 ) -> dict[str, Activation]:
-    """Parameter name -> what its layer fires, as given."""
+    """Return parameter name -> the activation given for its layer."""
     layers = {name: name.rpartition(".")[0] for name in parameters}
     idle = [p for p in activation if not any(fnmatchcase(layer, p) for layer in layers.values())]
     if idle:
         known = ", ".join(dict.fromkeys(layers.values()))
-        raise ImportanceError(f"activation={idle} matches no layer; there are {known}")
+        raise ImportanceError(f"activation={idle} does not match any layer; the layers are {known}")
     return {
         name: fires
         for name, layer in layers.items()

@@ -1,4 +1,4 @@
-"""What each layer sees and fires in one forward pass, and the gradient of its own objective."""
+"""Inputs and activations of each layer in one forward pass, and its local gradients."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from growmas.errors import ImportanceError
-from growmas.importance.attention import plain_attention
+from growmas.importance.attention import unfused_attention
 from growmas.importance.gradients import Gradient
 from growmas.importance.operations import RULES, Bound, Rule
 
@@ -21,14 +21,14 @@ ACTIVATION = re.compile(
     r"(leaky_|p|r)?relu|relu6|[cs]?elu|gelu|glu|silu|mish|tanh|sigmoid|log_sigmoid|soft(plus|sign)"
     r"|hard(sigmoid|swish|tanh)|(hard|soft|tanh)shrink|_?threshold|clamp(_min)?"
 )
-"""Functions of torch that turn what a layer sums up into what it fires."""
+"""Names of torch functions that are activations f."""
 
 ON_THE_WAY = re.compile(
     r"(batch|layer|group|instance|rms)_norm|(adaptive_)?(avg|max)_pool[123]d"
     r"|(alpha_|feature_alpha_)?dropout[123]?d?|contiguous|flatten|permute|reshape|squeeze"
     r"|transpose|unflatten|unsqueeze|view"
 )
-"""Functions that may stand between a layer and its activation."""
+"""Names of torch functions that may stand between a layer and its activation."""
 
 
 @dataclass(eq=False)
@@ -40,7 +40,7 @@ class LocalUse:
         bound: The call's arguments by name.
         names: Argument -> qualified name of the parameter it is.
         version: Version counter of the data at the call; a later one means it was overwritten.
-        start: A copy of the operation's output z, the leaf of a small graph of its own.
+        start: A copy of the operation's output z, the leaf of a small separate graph.
         fired: f(z) in that graph, once an activation has read z.
     """
 
@@ -52,9 +52,10 @@ class LocalUse:
     fired: Tensor | None = None
 
     def delta(self, activation: Activation | None = None) -> Tensor:
-        """∂‖f(z)‖²/∂z, [R, ...]; f is `activation`, else what fired, else the identity.
+        """Return ∂‖f(z)‖²/∂z, [R, ...].
 
-        R rows are usually samples; a z without a dimension for samples is one row.
+        f is `activation`, else the activation that read z, else the identity. The R rows are
+        usually samples; a z without a dimension for samples is one row.
         """
         with torch.enable_grad():
             fired = activation(self.start) if activation else self.fired
@@ -66,10 +67,10 @@ class LocalUse:
         return delta if delta.dim() > 1 else delta.unsqueeze(0)
 
     def gradients(self, delta: Tensor, rows: slice) -> dict[str, Gradient]:
-        """Gradients of some rows, by argument, in the parameters' own dtype.
+        """Return the gradients of some rows, by argument, in the dtype of the parameters.
 
         Raises:
-            ImportanceError: What the operation saw has been overwritten.
+            ImportanceError: The input of the operation has been overwritten.
         """
         bound = dict(self.bound)
         dtype = bound[next(iter(self.names))].dtype
@@ -87,7 +88,7 @@ class LocalUse:
 
 
 class LocalWatcher(TorchFunctionMode):
-    """Sees every function of torch that runs while it is entered, and follows layers' outputs.
+    """Records every torch function that runs in its context, and follows the outputs of layers.
 
     Attributes:
         uses: The calls that read parameters and have a rule, in order.
@@ -95,7 +96,7 @@ class LocalWatcher(TorchFunctionMode):
     """
 
     def __init__(self, names: Mapping[int, str]) -> None:
-        """Watch for parameters; `names` holds their qualified names by id."""
+        """Watch for parameters, given as id -> qualified name."""
         super().__init__()
         self.uses: list[LocalUse] = []
         self.unknown: set[str] = set()
@@ -120,7 +121,7 @@ class LocalWatcher(TorchFunctionMode):
             self.uses.append(use)
             reached = [*reached, (use, use.start)]
         if isinstance(output, Tensor):
-            self._followed.pop(id(output), None)  # it may have been written to
+            self._followed.pop(id(output), None)  # it may have been overwritten
             if reached:
                 self._followed[id(output)] = (output, reached)
         if _computed(output):
@@ -128,7 +129,7 @@ class LocalWatcher(TorchFunctionMode):
         return output
 
     def _advanced(self, function: Any, args: Any, kwargs: Any) -> list[tuple[LocalUse, Tensor]]:
-        """Apply `function` to the layers' outputs that it reads; returns where they are then."""
+        """Apply `function` to the layer outputs that it reads; return the results to follow."""
         name = getattr(function, "__name__", "").removesuffix("_")
         _, behind = self._followed.get(id(args[0]), (None, [])) if args else (None, [])
         fires, passes = ACTIVATION.fullmatch(name), ON_THE_WAY.fullmatch(name)
@@ -137,7 +138,9 @@ class LocalWatcher(TorchFunctionMode):
         advanced = []
         for use, reached in behind:
             with torch.enable_grad():
-                further = function(reached.clone(), *args[1:], **kwargs)  # it may write to it
+                further = function(
+                    reached.clone(), *args[1:], **kwargs
+                )  # a copy: the function may write to it
             if fires:
                 use.fired = further if use.fired is None else use.fired
             elif isinstance(further, Tensor):
@@ -151,11 +154,11 @@ class LocalWatcher(TorchFunctionMode):
 
 @contextmanager
 def local_uses(model: nn.Module, names: Mapping[int, str]) -> Iterator[LocalWatcher]:
-    """Watch `model` run while the context lasts; attention runs as plain operations."""
+    """Watch `model` while the context lasts; attention runs as separate operations."""
     modules = [m for m in model.modules() if type(m) is nn.MultiheadAttention]
     replaced = [m for m in modules if "forward" not in vars(m)]
     for module in replaced:
-        module.__dict__["forward"] = plain_attention(module)
+        module.__dict__["forward"] = unfused_attention(module)
     try:
         with LocalWatcher(names) as watcher:
             yield watcher
@@ -170,7 +173,7 @@ def _leaf(output: Tensor) -> Tensor:
 
 
 def _computed(output: Any) -> bool:
-    """Whether a call gave tensors of its own, rather than a size, a device or the parameter."""
+    """Return True if a call computed tensors, rather than a size, a device or the parameter."""
     if isinstance(output, tuple | list):
         return any(_computed(entry) for entry in output)
     return isinstance(output, Tensor) and not isinstance(output, nn.Parameter)

@@ -1,4 +1,4 @@
-"""What is asked of a model: which parameters, through which forward, for which objective."""
+"""Measurements: a model, the parameters to measure, the forward pass and the objective."""
 
 import math
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from growmas.errors import DataError, ImportanceError
 from growmas.importance.objective import Objective
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
-"""Largest difference allowed between two ways to the same values, relative to the largest of
-them; for other dtypes 5e-2."""
+"""Largest difference allowed between two computations of the same values, relative to the
+largest value; 5e-2 for other dtypes."""
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """A model and the scalars per sample whose gradients are wanted.
+    """A model and the scalars per sample whose gradients are measured.
 
     Attributes:
-        model: The network, in eval mode, every parameter below requiring gradients.
-        parameters: Qualified name -> parameter, each parameter once.
+        model: The network, in eval mode; all of `parameters` require gradients.
+        parameters: Qualified name -> parameter; a tied parameter stands once.
         forward: (model, batch) -> output.
         objective: output -> [N, K], K scalars per sample.
     """
@@ -34,12 +34,12 @@ class Measurement:
     objective: Objective
 
     def values(self, batch: Any, where: str) -> Tensor:
-        """The objective on `batch`, [N, K], with its graph.
+        """Return the objective on `batch`, [N, K], with its graph.
 
         Raises:
             ImportanceError: The output does not have one row per sample.
-            DataError: The model does not run on the batch, or its output is NaN or infinite
-                somewhere.
+            DataError: The model does not run on the batch, or its output has NaN or infinite
+                values.
         """
         values = self.objective(self._output(batch, where))
         given = batch_size(batch)
@@ -70,17 +70,17 @@ class Measurement:
 
 
 def check_is_module(model: object) -> None:
-    """Refuse what is no network.
+    """Refuse a model that is not a network.
 
     Raises:
-        ImportanceError: It is something else.
+        ImportanceError: It is not a `torch.nn.Module`.
     """
     if not isinstance(model, nn.Module):
-        raise ImportanceError(f"expected a torch.nn.Module, got {model!r:.80}")
+        raise ImportanceError(f"model={model!r:.80}: expected a torch.nn.Module")
 
 
 def check_finite(gradients: Mapping[str, Tensor]) -> None:
-    """Refuse gradients that are NaN or infinite although the output was not.
+    """Refuse gradients that are NaN or infinite although the output was finite.
 
     Raises:
         DataError: Names the first such parameter.
@@ -94,14 +94,14 @@ def check_finite(gradients: Mapping[str, Tensor]) -> None:
 
 
 def check_company(seen: Tensor, values: Tensor) -> None:
-    """Refuse an objective that is another in a whole batch than for its first samples alone.
+    """Refuse an objective whose first samples change when the rest of the batch joins them.
 
     Args:
-        seen: [2, K] or [1, K], the first samples by themselves.
-        values: [N, K], the same samples first.
+        seen: [2, K] or [1, K], the objective of the first samples without the others.
+        values: [N, K], the objective of the whole batch.
 
     Raises:
-        ImportanceError: They differ.
+        ImportanceError: The first samples have different values.
     """
     difference = (values[: len(seen)].detach() - seen).abs()
     bound = TOLERANCE.get(seen.dtype, 5e-2) * values.detach().abs().max()
@@ -110,7 +110,7 @@ def check_company(seen: Tensor, values: Tensor) -> None:
 
 
 def samples_interact(what: str, where: str) -> ImportanceError:
-    """The error that says so."""
+    """Make the error about samples that influence each other."""
     return ImportanceError(
         f"{what} of one sample depends on the rest of its batch (or the forward pass is "
         f"random){where}: importance is defined per sample. Look for a "
@@ -120,5 +120,5 @@ def samples_interact(what: str, where: str) -> ImportanceError:
 
 
 def _is_finite(values: Tensor) -> bool:
-    """Whether all are; their sum tells faster, unless it overflows."""
+    """Return True if all values are finite; the sum is a faster test, unless it overflows."""
     return math.isfinite(float(values.sum())) or bool(values.isfinite().all())

@@ -1,7 +1,7 @@
-"""What is measured: from a model's output to scalars per sample whose gradients give Ω."""
+"""Objectives: scalars per sample, computed from a model's output, whose gradients give Ω."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -12,10 +12,14 @@ Objective = Callable[[Any], Tensor]
 """Model output -> [N, K]: K scalars per sample; importance is the average over K."""
 
 NAMES = ("squared_norm", "vector")
+"""Objectives that have a word."""
+
+Function = Literal["squared_norm", "vector"] | Callable[[Any], Tensor]
+"""A word, or a callable from the model's output to one scalar per sample, [N]."""
 
 
-def make_objective(function: str | Callable[[Any], Tensor]) -> Objective:
-    """The objective of that name, or of a callable of the user's.
+def make_objective(function: Function) -> Objective:
+    """Return the objective for a word or a callable.
 
     Args:
         function: "squared_norm" is ‖F(x)‖₂² (MAS, Eq. 2), K = 1. "vector" is each output
@@ -23,7 +27,7 @@ def make_objective(function: str | Callable[[Any], Tensor]) -> Objective:
             one scalar per sample, [N].
 
     Raises:
-        ImportanceError: No such function, or a callable that does not give [N].
+        ImportanceError: An unknown word; later, a callable whose result is not a tensor [N].
     """
     if function == "squared_norm":
         return lambda output: _coordinates(output).square().sum(1, keepdim=True)
@@ -38,11 +42,11 @@ def make_objective(function: str | Callable[[Any], Tensor]) -> Objective:
 
 
 def _coordinates(output: Any) -> Tensor:
-    """Every output coordinate of every sample, [N, C]; several tensors are laid side by side."""
+    """Return every output coordinate of every sample, [N, C]; several tensors are concatenated."""
     tensors = [t for t in _outputs(output) if t.is_floating_point()]
     if not tensors or any(t.dim() == 0 for t in tensors):
         raise ImportanceError(
-            f"the model gave {type(output).__name__}: expected tensors [N, ...] (or a tuple or "
+            f"the model returned {type(output).__name__}: expected tensors [N, ...] (or a tuple or "
             "dict of them); pass function= a callable from the output to one scalar per sample"
         )
     if len({len(t) for t in tensors}) > 1:
@@ -69,6 +73,6 @@ def _column(values: Any) -> Tensor:
     if not isinstance(values, Tensor) or values.dim() != 1:
         came = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
         raise ImportanceError(
-            f"function= must give one scalar per sample, a tensor [N]; it gave {came}"
+            f"function= must return one scalar per sample, a tensor [N]; it returned {came}"
         )
     return values.unsqueeze(1)

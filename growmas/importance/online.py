@@ -1,7 +1,7 @@
-"""Importance gathered while a deployed model answers unlabelled requests."""
+"""Importance accumulated while a deployed model answers unlabelled requests."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,53 +11,52 @@ from torch import Tensor, nn
 from growmas.batches import batch_size, map_tensors
 from growmas.errors import DataError, ImportanceError
 from growmas.importance.mas import ExactSums, ask, measuring
-from growmas.importance.measurement import check_finite
+from growmas.importance.measurement import check_finite, check_is_module
+from growmas.importance.objective import Function
 from growmas.importance.sums import ImportanceSum, running_dtype
 
 logger = logging.getLogger("growmas")
 
 
 class RunningImportance:
-    """What `accumulate_importance` has gathered so far; it can be read at any time.
+    """The importance that `accumulate_importance` has accumulated; it can be read at any time.
 
     Attributes:
-        requests: Calls of the model that gave an answer.
-        samples: Samples measured, N.
-        skipped: Calls left out because the output or a gradient was NaN or infinite.
+        requests: Number of calls of the model that returned.
+        samples: Number of samples measured, N.
+        skipped: Number of calls left out because the output or a gradient was NaN or infinite.
     """
 
-    def __init__(
-        self, model: nn.Module, function: str | Callable[[Any], Tensor], every: int
-    ) -> None:
+    def __init__(self, model: nn.Module, function: Function, every: int) -> None:
         self.requests = 0
         self.samples = 0
         self.skipped = 0
         self._every = every
         self._answer = model.forward
-        self._asked = ask(model, self._again, function)
-        self._estimate = ExactSums(self._asked)
+        self._measurement = ask(model, self._again, function)
+        self._estimate = ExactSums(self._measurement)
         self._sums = {
             name: torch.zeros_like(p, dtype=_long_run_dtype(p), requires_grad=False)
-            for name, p in self._asked.parameters.items()
+            for name, p in self._measurement.parameters.items()
         }
 
     def importance(self) -> dict[str, Tensor]:
-        """Ω of the samples seen so far, as `mas_importance` gives it for the same samples.
+        """Return Ω of the samples so far, equal to `mas_importance` of the same samples.
 
         Raises:
-            DataError: No sample has been seen yet.
+            DataError: There are no samples yet.
         """
         omega = ImportanceSum(self._sums, self.samples).importance()
-        return {name: omega[name].to(p.dtype) for name, p in self._asked.parameters.items()}
+        return {name: omega[name].to(p.dtype) for name, p in self._measurement.parameters.items()}
 
     def sum(self) -> ImportanceSum:
-        """The partial result so far, to be added to those of other workers or earlier days."""
-        dtypes = {name: running_dtype(p.dtype) for name, p in self._asked.parameters.items()}
+        """Return the partial result so far, to be added to those of other workers or days."""
+        dtypes = {name: running_dtype(p.dtype) for name, p in self._measurement.parameters.items()}
         sums = {name: total.to(dtypes[name], copy=True) for name, total in self._sums.items()}
         return ImportanceSum(sums, self.samples)
 
     def _forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Stands in for the model's `forward`: the answer first, then its importance."""
+        """Answer in place of the model's `forward`, then measure the importance of the answer."""
         due = self.requests % self._every == 0
         call = _private_copy((args, kwargs)) if due else None
         answer = self._answer(*args, **kwargs)
@@ -67,7 +66,7 @@ class RunningImportance:
         return answer
 
     def _again(self, model: nn.Module, call: Any) -> Any:
-        """The answer once more, on a copy: some models write to their inputs."""
+        """Compute the answer again, on a copy of the inputs: some models write to them."""
         args, kwargs = map_tensors(call, torch.clone)
         return self._answer(*args, **kwargs)
 
@@ -76,7 +75,7 @@ class RunningImportance:
         try:
             with torch.inference_mode(False):
                 self._check_unchanged()
-                with measuring(self._asked):
+                with measuring(self._measurement):
                     sums, count = self._estimate(call, where)
                 check_finite(sums)
         except DataError as reason:
@@ -88,14 +87,14 @@ class RunningImportance:
         self.samples += count
 
     def _check_unchanged(self) -> None:
-        held = self._asked.parameters
-        now = dict(self._asked.model.named_parameters())
+        held = self._measurement.parameters
+        now = dict(self._measurement.model.named_parameters())
         changed = [name for name, p in held.items() if now.get(name) is not p]
         if changed:
             raise ImportanceError(
-                f"parameter {changed[0]!r} is no longer the one whose importance was being "
-                "gathered: leave accumulate_importance before the network is changed, and enter "
-                "it anew afterwards"
+                f"parameter {changed[0]!r} was replaced while its importance was accumulated: "
+                "leave accumulate_importance before the network is changed, and enter it again "
+                "afterwards"
             )
 
 
@@ -103,33 +102,33 @@ class RunningImportance:
 def accumulate_importance(
     model: nn.Module,
     *,
-    function: str | Callable[[Any], Tensor] = "squared_norm",
+    function: Function = "squared_norm",
     every: int = 1,
 ) -> Iterator[RunningImportance]:
-    """Gather the importance of what a deployed model is used for, from its ordinary calls.
+    """Accumulate importance from the ordinary calls of a deployed model.
 
-    Inside the context `model(x)` answers as ever, bit by bit, also under `torch.no_grad` and
-    `torch.inference_mode`. Each answer is followed by a measurement of its own, on a copy of the
-    inputs, in eval mode, which leaves no trace: about the cost of one more forward and one
-    backward pass. The Ω it gathers is that of `mas_importance` over the samples asked about; it
-    can be handed to a penalty, so that what users use is what is protected.
+    Inside the context `model(x)` gives the same answers, bit for bit, also under `torch.no_grad`
+    and `torch.inference_mode`. Each answer is followed by a separate measurement in eval mode, on
+    a copy of the inputs, which does not change the model; it costs about one more forward and one
+    backward pass. The result is `mas_importance` over the samples of all requests. Given to a
+    penalty, it protects what users really use.
 
-    What is measured is the model's `forward`; hooks on the model itself run once, for the answer.
-    Every call counts as a request, so leave the context before `mas_importance` and the like, and
+    The model's `forward` is measured; hooks on the model itself run once, for the answer. Every
+    call counts as a request, so leave the context before calling `mas_importance` or similar, and
     before the network is changed. Requests from several threads are not supported.
 
     Args:
-        model: The network, not wrapped in DistributedDataParallel or compiled.
-        function: What of the output is measured, see `mas_importance`.
-        every: Measure every so many requests, the first included.
+        model: The network itself, not compiled or wrapped in DistributedDataParallel.
+        function: The objective, as in `mas_importance`.
+        every: Measure one in this many requests, starting with the first.
 
     Yields:
-        The importance so far.
+        The running importance.
 
     Raises:
-        ImportanceError: `every` < 1, a model made under `torch.inference_mode`, one already being
-            watched; while running also what `mas_importance` raises, and a model whose parameters
-            were replaced.
+        ImportanceError: `every` < 1, a model made under `torch.inference_mode`, or a model that is
+            already being measured. During the requests: the errors of `mas_importance`, and
+            parameters that were replaced.
 
     Example:
         >>> import torch, growmas
@@ -140,16 +139,19 @@ def accumulate_importance(
         >>> running.samples, sorted(running.importance())
         (5, ['bias', 'weight'])
     """
-    if every < 1:
-        raise ImportanceError(f"every={every}: expected a whole number >= 1")
+    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+        raise ImportanceError(f"every={every!r}: expected a whole number >= 1")
+    check_is_module(model)
     if any(t.is_inference() for t in (*model.parameters(), *model.buffers())):
         raise ImportanceError(
-            "the model was made or loaded under torch.inference_mode, which forbids gradients for "
-            "good: make it outside, and enter inference_mode for the requests only"
+            "the model was made or loaded under torch.inference_mode, which forbids gradients "
+            "permanently: make it outside, and enter inference_mode for the requests only"
         )
     before = vars(model).get("forward")
     if isinstance(getattr(before, "__self__", None), RunningImportance):
-        raise ImportanceError("the importance of this model is being gathered already")
+        raise ImportanceError(
+            "accumulate_importance is already active for this model: leave that context first"
+        )
     running = RunningImportance(model, function, every)
     model.__dict__["forward"] = running._forward
     try:
@@ -162,11 +164,11 @@ def accumulate_importance(
 
 
 def _private_copy(call: Any) -> Any:
-    """Ordinary tensors: those made in inference mode cannot be differentiated through."""
+    """Return copies that are ordinary tensors; inference tensors have no gradients."""
     with torch.inference_mode(False), torch.no_grad():
         return map_tensors(call, lambda tensor: tensor.detach().clone())
 
 
 def _long_run_dtype(parameter: Tensor) -> torch.dtype:
-    """float64, in which years of requests add up, where the device has it."""
+    """Return float64, precise enough for years of requests, or float32 on MPS."""
     return torch.float32 if parameter.device.type == "mps" else torch.float64

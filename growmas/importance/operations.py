@@ -1,9 +1,9 @@
-"""Per-sample gradients in closed form, one short rule per operation of torch.
+"""Rules: per-sample gradients in closed form, one short rule per operation of torch.
 
 With a the input of an operation and δ the gradient of the objective at its output, the gradient
 of sample n is Σ_p δ_np a_npᵀ for a weight that multiplies at positions p, and Σ_p δ_np x̂_np for
-the gain of a norm. A rule says what these factors are. Rules are for operations rather than for
-layers, so that a weight is followed wherever it is used.
+the gain of a norm. A rule returns these factors. Rules are for operations rather than for layers,
+so that a weight is followed wherever it is used.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,15 +27,15 @@ Gradients = Callable[[Bound, Tensor], dict[str, Gradient]]
 
 @dataclass(frozen=True)
 class Rule:
-    """How an operation's per-sample gradients follow from a call of it.
+    """The per-sample gradients of an operation, computed from one call of it.
 
     Attributes:
-        bind: From a call's positional and keyword arguments to arguments by name.
-        data: The argument that holds the samples; none where they come from the output alone.
+        bind: Maps positional and keyword arguments to arguments by name.
+        data: The argument that holds the samples; None if the rule needs only δ.
         parameters: Arguments whose gradients the rule gives.
-        gradients: The rule.
-        applies: Whether the rule covers a call with these arguments.
-        broadcasts: Whether the data is first expanded to the output's shape.
+        gradients: The rule itself.
+        applies: Returns True if the rule covers a call with these arguments.
+        broadcasts: True if the data must first be expanded to the shape of the output.
     """
 
     bind: Callable[[tuple[Any, ...], Mapping[str, Any]], dict[str, Any]]
@@ -46,7 +46,7 @@ class Rule:
     broadcasts: bool = False
 
     def read(self, bound: Bound) -> dict[str, nn.Parameter]:
-        """The parameters a call reads, by argument; in a layer, by name."""
+        """Return the parameters that a call reads, by argument; for a layer, by name."""
         if "layer" in bound:
             return dict(bound["layer"].named_parameters(recurse=False))
         given = {name: bound.get(name) for name in self.parameters}
@@ -65,7 +65,7 @@ def operation(
     parameters: str = "weight bias",
     applies: Callable[[Bound], bool] = lambda bound: True,
 ) -> Callable[[Gradients], Gradients]:
-    """Decorator: the rule for calls of `function`, whose arguments have these names in order."""
+    """Register a rule for calls of `function`, whose arguments have these names in order."""
     names = tuple(arguments.split())
 
     def bind(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -83,10 +83,10 @@ LayerRule = Callable[[Any, Tensor, Tensor], dict[str, Gradient]]
 
 
 def register_rule(layer: type[nn.Module]) -> Callable[[LayerRule], LayerRule]:
-    """Decorator: a rule for layers of exactly that type; what they call inside is not looked at.
+    """Register a rule for layers of exactly this type; operations inside them are not recorded.
 
-    It is compared with automatic differentiation on two samples before it is used, and left
-    aside where it does not agree.
+    The rule is compared with automatic differentiation on two samples before it is used, and
+    ignored if it does not agree.
 
     Example:
         >>> import torch
@@ -115,7 +115,7 @@ def register_rule(layer: type[nn.Module]) -> Callable[[LayerRule], LayerRule]:
 
 
 def _summed(values: Tensor, kept: int) -> Tensor:
-    """[N, ..., C] (kept = -1) or [N, C, ...] (kept = 1) summed to [N, C]."""
+    """Sum [N, ..., C] (kept = -1) or [N, C, ...] (kept = 1) to [N, C]."""
     if kept == 1:
         return values.flatten(2).sum(2) if values.dim() > 2 else values
     return values.flatten(1, -2).sum(1) if values.dim() > 2 else values
@@ -123,7 +123,7 @@ def _summed(values: Tensor, kept: int) -> Tensor:
 
 @operation(F.linear, "input weight bias")
 def linear(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """A linear layer y = W a + b at any number of leading positions."""
+    """Differentiate y = W a + b at any number of leading positions."""
     left = delta.reshape(len(delta), 1, -1, delta.shape[-1])
     seen = bound["input"]
     right = seen.reshape(len(seen), 1, -1, seen.shape[-1])
@@ -131,12 +131,12 @@ def linear(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
 
 
 def _convolution(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """A linear layer at every output position, seeing one window of the input."""
+    """Differentiate a convolution: a linear layer on one window for every output position."""
     return {"weight": convolution.plain(bound, delta), "bias": PerSample(_summed(delta, 1))}
 
 
 def _transposed_convolution(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """The same with the roles exchanged: every input position writes one window of the output."""
+    """Differentiate a transposed convolution: every input position writes one window."""
     return {"weight": convolution.transposed(bound, delta), "bias": PerSample(_summed(delta, 1))}
 
 
@@ -166,7 +166,7 @@ for _dims, _plain, _transposed in (
     applies=lambda bound: not (bound.get("scale_grad_by_freq") or bound.get("max_norm")),
 )
 def embedding(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """A table whose rows are read; the padding row gets no gradient."""
+    """Differentiate a table of which rows are read; the padding row gets no gradient."""
     indices = bound["input"].reshape(len(delta), -1)
     padding = bound.get("padding_idx")
     if padding is not None:
@@ -176,7 +176,7 @@ def embedding(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
 
 
 def _affine(normalised: Tensor, delta: Tensor, kept: int) -> dict[str, Gradient]:
-    """Gain and shift of a norm, from its output before they are applied."""
+    """Differentiate gain and shift of a norm, given its output before they are applied."""
     return {
         "weight": PerSample(_summed(delta * normalised, kept)),
         "bias": PerSample(_summed(delta, kept)),
@@ -185,7 +185,7 @@ def _affine(normalised: Tensor, delta: Tensor, kept: int) -> dict[str, Gradient]
 
 @operation(F.layer_norm, "input normalized_shape weight bias eps")
 def layer_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """LayerNorm over any number of trailing dimensions."""
+    """Differentiate LayerNorm over any number of trailing dimensions."""
     shape = tuple(bound["normalized_shape"])
     plain = F.layer_norm(bound["input"], shape, eps=bound.get("eps", 1e-5))
     start = delta.dim() - len(shape)
@@ -195,7 +195,7 @@ def layer_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
 
 @operation(F.rms_norm, "input normalized_shape weight eps", parameters="weight")
 def rms_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """RMSNorm over any number of trailing dimensions."""
+    """Differentiate RMSNorm over any number of trailing dimensions."""
     shape = tuple(bound["normalized_shape"])
     plain = F.rms_norm(bound["input"], shape, eps=bound.get("eps"))
     start = delta.dim() - len(shape)
@@ -205,7 +205,7 @@ def rms_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
 
 @operation(F.group_norm, "input num_groups weight bias eps")
 def group_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """GroupNorm."""
+    """Differentiate GroupNorm."""
     plain = F.group_norm(bound["input"], bound["num_groups"], eps=bound.get("eps", 1e-5))
     return _affine(plain, delta, 1)
 
@@ -216,7 +216,7 @@ def group_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     applies=lambda bound: not bound.get("training"),
 )
 def batch_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """BatchNorm with running statistics; in training the samples would mix."""
+    """Differentiate BatchNorm with running statistics; batch statistics would mix samples."""
     seen, mean, var = bound["input"], bound["running_mean"], bound["running_var"]
     plain = F.batch_norm(seen, mean, var, None, None, False, 0.0, bound.get("eps", 1e-5))
     return _affine(plain, delta, 1)
@@ -227,7 +227,7 @@ def batch_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     "input running_mean running_var weight bias use_input_stats momentum eps",
 )
 def instance_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """InstanceNorm with the statistics of each sample, or running ones."""
+    """Differentiate InstanceNorm with the statistics of each sample, or running statistics."""
     own = bound.get("use_input_stats", True)
     mean, var = (None, None) if own else (bound["running_mean"], bound["running_var"])
     plain = F.instance_norm(bound["input"], mean, var, None, None, own, 0.0, bound.get("eps", 1e-5))
@@ -236,7 +236,7 @@ def instance_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
 
 @operation(F.prelu, "input weight", parameters="weight")
 def prelu(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """PReLU with one slope, or one a channel."""
+    """Differentiate PReLU with one slope, or one per channel."""
     negative = delta * bound["input"].clamp(max=0)
     if bound["weight"].numel() == 1:
         return {"weight": PerSample(negative.flatten(1).sum(1, keepdim=True))}
@@ -245,7 +245,7 @@ def prelu(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
 
 @operation(torch.addmm, "input mat1 mat2", data="mat1", parameters="mat2 input")
 def addmm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """A linear layer b + a W, as GPT-2 writes it."""
+    """Differentiate b + a W, the linear layer of GPT-2."""
     seen = bound["mat1"]
     left = delta.reshape(len(delta), 1, -1, delta.shape[-1])
     right = seen.reshape(len(seen), 1, -1, seen.shape[-1])
@@ -254,14 +254,14 @@ def addmm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
 
 
 def _fitted(values: Tensor, parameter: Tensor) -> Gradient:
-    """[N, ...] summed over the dimensions along which the parameter was repeated."""
+    """Sum [N, ...] over the dimensions along which the parameter was broadcast."""
     shape = (1,) * (values.dim() - parameter.dim()) + tuple(parameter.shape)
     repeated = [d for d in range(1, values.dim()) if shape[d] == 1 and values.shape[d] != 1]
     return PerSample(values.sum(repeated) if repeated else values)
 
 
 def _same_for_all(bound: Bound) -> bool:
-    """Whether the parameter is broadcast over samples."""
+    """Return True if the parameter is broadcast over samples."""
     weight, other = bound["weight"], bound["input"]
     known = isinstance(other, Tensor) and bound.get("alpha", 1) == 1 and other.dim() > 0
     return known and (weight.dim() < other.dim() or weight.shape[0] == 1)
@@ -275,12 +275,12 @@ def _bind_either(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, 
 
 
 def _added(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """X + p, such as a position embedding."""
+    """Differentiate x + p, such as a position embedding."""
     return {"weight": _fitted(delta, bound["weight"])}
 
 
 def _multiplied(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """X · p, such as a gain."""
+    """Differentiate x · p, such as a gain."""
     return {"weight": _fitted(delta * bound["input"], bound["weight"])}
 
 

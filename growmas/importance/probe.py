@@ -1,4 +1,22 @@
-"""Which rules hold for this model, seen on two samples before they are used on all."""
+"""Probe: a check of the rules on two samples, before they are used on all.
+
+A worked example: `net = Sequential(Linear(2, 3), ReLU(), Linear(3, 1))` on a batch [256, 2].
+
+1. The first two samples go through the network together. Capture records two uses of `linear`.
+2. Automatic differentiation gives the gradients of g₁ and g₂ in this batch of two, and those of
+   each sample in a batch of its own. They must agree: if the gradient of one sample depends on
+   the other, as with batch statistics, a per-sample gradient does not exist, and the measurement
+   is refused.
+3. The rules give Σ_n |gradient| of the two samples for 0.weight, 0.bias, 2.weight and 2.bias. It is
+   compared with |∇g₁| + |∇g₂| from step 2. A parameter whose sums agree is trusted to its rule;
+   the others go to the fallback, whatever the reason (a wrong rule, a subclass that computes
+   something else).
+
+A use may have its samples elsewhere than in dimension 0. A network that reshapes tokens
+[2, 5, 2] to [10, 2] before its linear layer, or transposes them to [5, 2, 2], gives rows that must
+be assigned to samples. `Use.arrangements` lists what the shapes allow; the probe tries them in
+order of likelihood, and keeps the one with which the sums come out right.
+"""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +26,7 @@ from torch import Tensor
 
 from growmas.batches import batch_size, cut
 from growmas.errors import ImportanceError
-from growmas.importance.capture import Use, captured_uses, explained
+from growmas.importance.capture import Use, captured_uses, covered
 from growmas.importance.exact import Trust, sums_by_rule
 from growmas.importance.fallback import gradients_of, gradients_one_by_one
 from growmas.importance.graph import Graph
@@ -20,14 +38,16 @@ from growmas.importance.measurement import (
 )
 
 ROUNDINGS = 100
-"""Gradients below this many rounding errors are 0 but for rounding; see `_rounding`."""
+"""Gradients below this many rounding errors count as 0; `_rounding` has the formula."""
 
 
-def trusted_rules(asked: Measurement, batch: Any) -> tuple[Trust, Tensor]:
-    """Which rules give what automatic differentiation gives, and the objective of two samples.
+def trusted_rules(measurement: Measurement, batch: Any) -> tuple[Trust, Tensor]:
+    """Check the rules against automatic differentiation on the first two samples of `batch`.
 
-    Compares both on the first two samples of `batch`, and the samples' gradients alone with
-    those in company.
+    Also compare the gradients of each sample alone with those in the batch of two.
+
+    Returns:
+        The rules that may be used, and the objective of the two samples.
 
     Raises:
         ImportanceError: The samples of a batch influence each other, so that a per-sample
@@ -35,35 +55,35 @@ def trusted_rules(asked: Measurement, batch: Any) -> tuple[Trust, Tensor]:
     """
     size = batch_size(batch)
     piece = batch if size is None else cut(batch, 0, 2)
-    with captured_uses(asked) as uses:
-        values = asked.values(piece, "the first batch")
-    rounding = _rounding(asked, values)
+    with captured_uses(measurement) as uses:
+        values = measurement.values(piece, "the first batch")
+    rounding = _rounding(measurement, values)
     expected: dict[str, Tensor] = {}
     for position, row in enumerate(values[:2]):
         sample = None if size is None else cut(batch, position, position + 1)
-        for name, found in _own_gradients(asked, row, sample, rounding).items():
+        for name, found in _own_gradients(measurement, row, sample, rounding).items():
             total = found.abs().mean(0) if len(found) > 1 else found[0].abs()
             expected[name] = expected[name].add_(total) if position else total
-    return _settle(asked, uses, values, expected, rounding), values[:2].detach()
+    return _settle(measurement, uses, values, expected, rounding), values[:2].detach()
 
 
 def _settle(
-    asked: Measurement,
+    measurement: Measurement,
     uses: list[Use],
     values: Tensor,
     expected: dict[str, Tensor],
     rounding: float,
 ) -> Trust:
-    """Find where each use has the samples, by what comes out right."""
+    """Find the arrangement of samples in each use that gives the expected sums."""
     graph = Graph(values)
-    sources = explained(asked, uses, graph, len(values))
+    sources = covered(measurement, uses, graph, len(values))
     possible = {use: use.arrangements(len(values)) for use in uses}
     chosen = {use: names[0] if names else "first" for use, names in possible.items()}
     counted = torch.cat([values[:2], values[2:] * 0])
 
     def right(names: Iterable[str]) -> set[str]:
         some = {name: sources[name] for name in names}
-        found = sums_by_rule(asked, some, counted, Graph(counted), chosen)
+        found = sums_by_rule(measurement, some, counted, Graph(counted), chosen)
         return {n for n, total in found.items() if _close(total, expected[n], rounding)}
 
     trusted = right(sources)
@@ -79,14 +99,14 @@ def _settle(
     return Trust(frozenset(trusted), tuple(chosen[use] for use in uses))
 
 
-def _rounding(asked: Measurement, values: Tensor) -> float:
-    """Size of the gradients that rounding alone produces, for instance where true ones cancel.
+def _rounding(measurement: Measurement, values: Tensor) -> float:
+    """Return the size of gradients that rounding alone produces, for instance by cancellation.
 
     A relative change ε of a parameter θ or of what flows changes the objective g by about ε g, as
     would a gradient of ε g / θ. The bias of attention keys, a bias before an InstanceNorm and the
-    squared norm of a normalised output have a gradient of 0 and show this one instead.
+    squared norm of a normalised output have a gradient of 0; rounding makes it about this large.
     """
-    weights = [p.detach() for p in asked.parameters.values() if p.numel()]
+    weights = [p.detach() for p in measurement.parameters.values() if p.numel()]
     largest = max((float(weight.abs().max()) for weight in weights), default=0.0)
     if not largest:
         return 0.0
@@ -94,14 +114,14 @@ def _rounding(asked: Measurement, values: Tensor) -> float:
 
 
 def _own_gradients(
-    asked: Measurement, row: Tensor, sample: Any | None, rounding: float
+    measurement: Measurement, row: Tensor, sample: Any | None, rounding: float
 ) -> dict[str, Tensor]:
-    """Gradients [K, ...] of one sample's scalars, the same as those of the sample by itself."""
-    together = gradients_of(row, asked.parameters)
+    """Return the gradients [K, ...] of one sample, after comparing them with those alone."""
+    together = gradients_of(row, measurement.parameters)
     if sample is None:
         check_finite(together)
         return together
-    alone = _alone(asked, sample)
+    alone = _alone(measurement, sample)
     differing = [n for n, found in together.items() if not _close(found, alone[n], rounding)]
     if differing:
         check_finite(together)
@@ -109,9 +129,9 @@ def _own_gradients(
     return together
 
 
-def _alone(asked: Measurement, sample: Any) -> dict[str, Tensor]:
+def _alone(measurement: Measurement, sample: Any) -> dict[str, Tensor]:
     try:
-        return next(gradients_one_by_one(asked, asked.parameters, sample))
+        return next(gradients_one_by_one(measurement, measurement.parameters, sample))
     except (RuntimeError, ValueError) as error:
         raise ImportanceError(
             f"a sample by itself does not go through the model ({error}): importance is defined "
@@ -128,6 +148,6 @@ def _close(found: Tensor, expected: Tensor, rounding: float) -> bool:
 
 
 def _largest(values: Tensor) -> float:
-    """The largest absolute value, in one pass; NaN where there is one."""
+    """Return the largest absolute value, in one pass; NaN if there is one."""
     low, high = torch.aminmax(values)
     return float(torch.maximum(-low, high))

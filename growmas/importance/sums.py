@@ -1,19 +1,18 @@
-"""Partial results that add up: importance of data seen in parts, over time or over workers."""
+"""Importance sums: partial results that add up over parts of the data, time or workers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch import distributed as dist
+from torch import Tensor, distributed as dist
 
 from growmas.errors import DataError, ImportanceError
 
 
 @dataclass(frozen=True, eq=False)
 class ImportanceSum:
-    """Σ over samples of |per-sample gradient|, and over how many: what Ω is the quotient of.
+    """Σ over samples of |per-sample gradient|, and the number of samples; Ω is their quotient.
 
     Sums over disjoint parts of the data add up to the sum over all of them, in any order and
     however uneven the parts; means do not.
@@ -37,24 +36,24 @@ class ImportanceSum:
 
     @classmethod
     def of(cls, importance: Mapping[str, Tensor], samples: int) -> "ImportanceSum":
-        """The sum behind an importance that was the mean over `samples` samples."""
+        """Make the sum from an importance that is the mean over `samples` samples."""
         return cls({name: omega * samples for name, omega in importance.items()}, samples)
 
     def importance(self) -> dict[str, Tensor]:
-        """Ω, the mean over samples.
+        """Return Ω, the mean over samples.
 
         Raises:
-            DataError: There are no samples.
+            DataError: The number of samples is 0.
         """
         if not self.samples:
             raise DataError("no samples: importance needs at least one batch with one sample in it")
         return {name: total / self.samples for name, total in self.sums.items()}
 
     def __add__(self, other: "ImportanceSum") -> "ImportanceSum":
-        """The sum over the samples of both.
+        """Return the sum over the samples of both.
 
         Raises:
-            ImportanceError: They are sums for different parameters.
+            ImportanceError: The sums have different parameters.
         """
         if not isinstance(other, ImportanceSum):
             return NotImplemented
@@ -63,16 +62,16 @@ class ImportanceSum:
         return ImportanceSum(added, self.samples + other.samples)
 
     def all_reduce(self, group: dist.ProcessGroup | None = None) -> "ImportanceSum":
-        """The sum over the processes of a `torch.distributed` group, the same in each of them.
+        """Return the sum over the processes of a `torch.distributed` group.
 
-        Every process must call it, also one that saw no sample. Without a process group it is
-        this sum.
+        Every process must call it, also one without samples; all get the same result. Without a
+        process group, return this sum.
 
         Args:
             group: None for the default group.
 
         Raises:
-            ImportanceError: In every process, if they hold sums for different parameters.
+            ImportanceError: In every process, if their sums have different parameters.
         """
         if not (dist.is_available() and dist.is_initialized()):
             return self
@@ -85,17 +84,17 @@ class ImportanceSum:
         return ImportanceSum(reduced, sum(samples for _, samples in held))
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and a number: `sums` and `samples`."""
+        """Return `sums`, tensors by name, and `samples`, a number."""
         return {"sums": dict(self.sums), "samples": self.samples}
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any]) -> "ImportanceSum":
-        """What `state_dict` gave."""
+        """Make the sum from what `state_dict` returned."""
         return cls(dict(state["sums"]), int(state["samples"]))
 
 
 def running_dtype(dtype: torch.dtype) -> torch.dtype:
-    """In what to add up: bfloat16 would stand still after a few hundred terms."""
+    """Return the dtype for sums: at least float32, since bfloat16 stalls after 256 terms."""
     return torch.promote_types(dtype, torch.float32)
 
 
@@ -112,7 +111,7 @@ def _check_same(held: Mapping[str, Mapping[str, tuple[int, ...]]]) -> None:
                     f"importance sums of different networks: {name!r} is "
                     f"{_described(expected.get(name))} in {first}, "
                     f"{_described(found.get(name))} in {place}; add sums of one network only, "
-                    "and take them anew after surgery"
+                    "and measure again after surgery"
                 )
 
 

@@ -1,1 +1,1 @@
-"""One thin module for each outside tool, imported only when it is asked for."""
+"""Integrations: one thin module for each outside tool, imported only when it is used."""

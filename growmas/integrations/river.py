@@ -1,4 +1,4 @@
-"""Drift detectors of river (https://riverml.xyz) behind the interface of growmas."""
+"""Drift detectors of river (https://riverml.xyz) with the interface of growmas detectors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -8,21 +8,22 @@ from growmas.shift.event import ShiftEvent, finite
 
 
 class RiverDetector:
-    """Reports a peak where a drift detector of river says that the loss has risen.
+    """Report a peak when a drift detector of river detects that the loss has risen.
 
-    Detectors such as ADWIN also tell of a loss that falls, which is what learning does; those are
-    left out, by the mean of the losses since the last drift before and after it.
+    Detectors such as ADWIN also detect a loss that falls, which is what learning does. Those
+    drifts are ignored: the mean of the last `recent` losses must be above the mean of the losses
+    before them, since the previous drift.
 
     Args:
-        detector: With `update(x)` and `drift_detected`, such as `river.drift.ADWIN()`.
-        recent: How many of the last losses are taken for "after".
+        detector: An object with `update(x)` and `drift_detected`, such as `river.drift.ADWIN()`.
+        recent: Number of last losses that count as "after" the drift.
     """
 
     def __init__(self, detector: Any, *, recent: int = 5) -> None:
         if not hasattr(detector, "drift_detected"):
             raise ShiftError(
-                f"a {type(detector).__name__} has no drift_detected: give a detector of "
-                "river.drift, such as ADWIN()"
+                f"detector= is a {type(detector).__name__} without drift_detected: give a detector "
+                "of river.drift, such as ADWIN()"
             )
         self.step = 0
         self._detector = detector
@@ -30,7 +31,7 @@ class RiverDetector:
         self._losses: list[float] = []
 
     def update(self, loss: float) -> ShiftEvent | None:
-        """Take in the next loss; tells of a peak."""
+        """Process the next loss; return a peak event, or None."""
         number, step = finite(loss, self.step), self.step
         self.step += 1
         self._losses.append(number)
@@ -44,10 +45,10 @@ class RiverDetector:
         return ShiftEvent("peak", step, step, f"{type(self._detector).__name__} of river")
 
     def state_dict(self) -> dict[str, Any]:
-        """Not to be had.
+        """Refuse: river's detectors have no state of plain values.
 
         Raises:
-            ShiftError: Always: river's detectors can only be pickled.
+            ShiftError: Always; the detectors can only be pickled.
         """
         raise ShiftError(
             "river's detectors have no state that a checkpoint can hold: use PlateauDetector or "
@@ -55,5 +56,9 @@ class RiverDetector:
         )
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """See `state_dict`."""
+        """Refuse: river's detectors have no state of plain values.
+
+        Raises:
+            ShiftError: Always.
+        """
         self.state_dict()

@@ -1,4 +1,4 @@
-"""Torch-Pruning's own pruners, driven by MAS importance."""
+"""MAS importance for the pruners of Torch-Pruning."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,6 +12,9 @@ from growmas.structure.inspection.saliency import (
     CRITERIA,
     NORMALIZE,
     WHICH,
+    Criterion,
+    Scale,
+    Which,
     check_shape,
     check_word,
     normalized,
@@ -25,9 +28,9 @@ Omega = Mapping[str, Tensor]
 class MASPruningImportance(tp.importance.Importance):  # type: ignore[misc]
     """An importance for `torch_pruning` pruners: Σ Ω θ² of the weights that read a unit.
 
-    Torch-Pruning cuts parameters by itself, so that importance measured before does not fit after.
-    Give a function to have it measured anew whenever shapes have changed: that is what pruning in
-    several steps needs. With a mapping, a second step is refused.
+    Torch-Pruning changes the shapes of parameters, so importance measured before a step does not
+    fit after it. Give a function to have Ω measured again whenever shapes have changed, as pruning
+    in several steps requires. With a mapping, a second step is refused.
 
     Example:
         >>> import torch, torch_pruning, growmas
@@ -44,21 +47,22 @@ class MASPruningImportance(tp.importance.Importance):  # type: ignore[misc]
     Args:
         omega: Parameter name -> Ω, of the model the pruner was given, or a function without
             arguments that measures it.
-        criterion: See `Structure.saliency`, also for the others.
+        criterion: "penalty" and the other criteria of `Structure.saliency`.
         which: "out", "in" or "both".
         normalize: None, "mean", "max" or "rank", within a group; matters for global pruning.
 
     Raises:
-        PenaltyError: An unknown word; when called, importance that does not fit the parameters.
+        PenaltyError: An unknown word; when called, importance whose shapes do not fit the
+            parameters.
     """
 
     def __init__(
         self,
         omega: Omega | Callable[[], Omega],
         *,
-        criterion: str = "penalty",
-        which: str = "out",
-        normalize: str | None = None,
+        criterion: Criterion = "penalty",
+        which: Which = "out",
+        normalize: Scale | None = None,
     ) -> None:
         check_word("criterion", criterion, CRITERIA)
         check_word("which", which, tuple(WHICH))
@@ -69,7 +73,7 @@ class MASPruningImportance(tp.importance.Importance):  # type: ignore[misc]
 
     @torch.no_grad()
     def __call__(self, group: Any) -> Tensor:
-        """Saliency of every channel of a `torch_pruning` group, in the order of its root layer."""
+        """Return the saliency of every channel of a group, in the order of its root layer."""
         graph = group._DG
         parameters = dict(graph.model.named_parameters())
         omega = self._fitting(parameters)
@@ -93,11 +97,13 @@ class MASPruningImportance(tp.importance.Importance):  # type: ignore[misc]
                     counted = True
         if not counted:
             layers = ", ".join(str(item.dep.target.name) for item in group.items)
-            raise PenaltyError(f"omega holds nothing for the weights of {layers}")
+            raise PenaltyError(
+                f"omega has no entry for the weights of {layers}: measure it on this model"
+            )
         return normalized(total, self._normalize)
 
     def _fitting(self, parameters: Mapping[str, Tensor]) -> Omega:
-        """Ω of the shapes that the parameters have now."""
+        """Return Ω with the shapes that the parameters have now."""
         fits = self._omega and all(
             omega.shape == parameters[name].shape
             for name, omega in self._omega.items()
@@ -112,7 +118,7 @@ class MASPruningImportance(tp.importance.Importance):  # type: ignore[misc]
 
 
 def _positions(axis: TensorAxis, channels: Tensor, length: int) -> Tensor:
-    """Where single channels [n] lie on an axis, [n, m]."""
+    """Return the positions of single channels [n] on an axis, [n, m]."""
     if axis.shared > 1:
         return channels[:, None] % (length // axis.shared)
     return axis.positions(channels[:, None], length)

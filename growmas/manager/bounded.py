@@ -11,7 +11,7 @@ from growmas.manager.plans import cause_of, merged
 from growmas.manager.prune import Pruning, saliencies
 from growmas.manager.situation import Situation, data_of
 from growmas.structure import Plan
-from growmas.structure.inspection.dry_run import Judge, outputs_on, tried
+from growmas.structure.inspection.dry_run import Baseline, measure_with_plan, outputs_on
 
 Unit = tuple[str, int]
 
@@ -106,14 +106,14 @@ class _Cost:
         self._situation = situation
         self._reconstruct = policy.reconstruct
         run = outputs_on(structure.model, batches, situation.forward) if batches else list
-        self._judge = Judge(structure, run, situation.metrics if batches is None else {})
+        self._judge = Baseline(structure, run, situation.metrics if batches is None else {})
         self._before = self._judge.outcome().metrics
 
     def of(self, plan: Plan) -> float:
         """The cost of a plan, with what is planned already; infinite where it is not a number."""
         here = self._situation
         source = here.statistics if self._reconstruct else None
-        outcome = tried(
+        outcome = measure_with_plan(
             here.structure,
             merged(here.planned, plan),
             self._judge.outcome,

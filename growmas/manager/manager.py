@@ -19,7 +19,7 @@ from growmas.manager.situation import Loss, Moment, Policy, Situation, Trial
 from growmas.penalty import MAS, HardProtection
 from growmas.structure import ActivationStatistics, Edit, Initialisation, Plan, Structure
 from growmas.structure.followers.followers import as_followers, check_followers
-from growmas.structure.initialisation.initialisation import initialisation
+from growmas.structure.initialisation.initialisation import Init, initialisation
 from growmas.structure.inspection.dry_run import Metrics
 
 Norms = Literal["statistics", "affine"] | None
@@ -128,7 +128,7 @@ class StructuralManager:
         forward: Forward | None = None,
         loss: Loss | None = None,
         trial: Trial | None = None,
-        init: str | Initialisation = "zero_out",
+        init: Init | Initialisation = "zero_out",
     ) -> tuple[Edit, ...]:
         """Begin task `name`: ask what to grow for it. Returns the edits made, in order.
 
@@ -207,7 +207,7 @@ class StructuralManager:
         loss: Loss | None = None,
         trial: Trial | None = None,
         metrics: Metrics | None = None,
-        init: str | Initialisation = "zero_out",
+        init: Init | Initialisation = "zero_out",
         only: Policies = None,
     ) -> tuple[Edit, ...]:
         """Ask the policies now, with or without tasks. Returns the edits made, in order.
@@ -336,7 +336,7 @@ class StructuralManager:
         )
 
     def _carry_out(
-        self, plans: list[tuple[Policy, Plan]], init: str | Initialisation = "zero_out"
+        self, plans: list[tuple[Policy, Plan]], init: Init | Initialisation = "zero_out"
     ) -> tuple[Edit, ...]:
         return tuple(
             self.structure.apply(

@@ -13,6 +13,7 @@ from growmas.manager.plans import cause_of
 from growmas.manager.prune import check_pruning, saliencies
 from growmas.manager.situation import Moment, Policy, Situation, data_of
 from growmas.structure import Plan, UnitGroup
+from growmas.structure.inspection.saliency import Criterion
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class OvergrowSelect(Policy):
 
     keep: int | Mapping[str, int]
     factor: float = 3
-    criterion: str = "penalty"
+    criterion: Criterion = "penalty"
     reconstruct: bool = True
     protected: tuple[str, ...] = ()
 

@@ -11,7 +11,7 @@ from growmas.manager.checks import check_flag, check_number, group_names
 from growmas.manager.plans import cause_of
 from growmas.manager.situation import Moment, Policy, Situation
 from growmas.structure import Plan, UnitGroup
-from growmas.structure.inspection.saliency import CRITERIA
+from growmas.structure.inspection.saliency import CRITERIA, Criterion, Which
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Pruning(Policy):
         protected: Groups that lose none.
     """
 
-    criterion: str = "penalty"
+    criterion: Criterion = "penalty"
     grace: int = 1
     reconstruct: bool = True
     protected: tuple[str, ...] = ()
@@ -121,10 +121,10 @@ class PruneBelow(Pruning):
 
 def saliencies(
     situation: Situation,
-    criterion: str,
+    criterion: Criterion,
     protected: tuple[str, ...] = (),
     *,
-    which: str = "out",
+    which: Which = "out",
     omega: Mapping[str, Tensor] | None = None,
 ) -> list[tuple[UnitGroup, Tensor]]:
     """Every group that may shrink with its units' saliencies; none where nothing was learnt."""

@@ -1,9 +1,8 @@
 """Small reference networks with a head for each task."""
 
-from growmas.models.build import build_model, build_separate
 from growmas.models.convnet import ConvNet
 from growmas.models.mlp import MLP
 from growmas.models.multihead import MultiHead
 from growmas.models.separate import SeparateNetworks
 
-__all__ = ["MLP", "ConvNet", "MultiHead", "SeparateNetworks", "build_model", "build_separate"]
+__all__ = ["MLP", "ConvNet", "MultiHead", "SeparateNetworks"]

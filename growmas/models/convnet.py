@@ -1,4 +1,4 @@
-"""The small convolutional network."""
+"""Small convolutional network."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ class ConvNet(MultiHead):
         head_sizes: the number of outputs of each head.
 
     Raises:
-        ConfigError: if a width is not positive, or there is no stage or no head.
+        ConfigError: if a width is not positive, or `channels` or `head_sizes` is empty.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class ConvNet(MultiHead):
         self._add_dense(fan_in * height * width, dense, head_sizes)
 
     def features(self, inputs: Tensor) -> Tensor:
-        """[N, channels, height, width] → [N, the last stage's channels × its pixels]."""
+        """Return [N, channels, height, width] → [N, the last stage's channels × its pixels]."""
         maps = inputs
         for index in range(1, self._stages + 1):
             maps = self.get_submodule(f"conv{index}")(maps)

@@ -1,4 +1,4 @@
-"""The multi-layer perceptron."""
+"""Multi-layer perceptron."""
 
 from collections.abc import Sequence
 from math import prod
@@ -21,7 +21,7 @@ class MLP(MultiHead):
         head_sizes: the number of outputs of each head.
 
     Raises:
-        ConfigError: if a width is not positive, or there is no head.
+        ConfigError: if a width is not positive, or `head_sizes` is empty.
     """
 
     def __init__(
@@ -31,5 +31,5 @@ class MLP(MultiHead):
         self._add_dense(prod(input_shape), hidden, head_sizes)
 
     def features(self, inputs: Tensor) -> Tensor:
-        """[N, *input_shape] → [N, the product of input_shape]."""
+        """Flatten [N, *input_shape] → [N, the product of input_shape]."""
         return inputs.flatten(1)

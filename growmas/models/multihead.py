@@ -1,4 +1,4 @@
-"""The part all reference models share: dense layers, and a head for each task."""
+"""Base class of the reference models: dense layers, and a head for each task."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -12,22 +12,22 @@ from growmas.errors import ConfigError
 class MultiHead(nn.Module):
     """Features, dense ReLU layers ``fc1`` … ``fcL``, and linear heads ``heads.0`` ….
 
-    A subclass says what the features are, and calls :meth:`_add_dense` once in its constructor,
+    A subclass defines the features, and calls :meth:`_add_dense` once in its constructor,
     after its own layers, so that ``named_parameters`` runs from input to output.
     """
 
     heads: nn.ModuleList
 
     def features(self, inputs: Tensor) -> Tensor:
-        """[N, *input_shape] → [N, features], what ``fc1`` reads."""
+        """Return [N, *input_shape] → [N, features], the input of ``fc1``."""
         raise NotImplementedError
 
     def forward(self, inputs: Tensor, head: int | None = None) -> Tensor | tuple[Tensor, ...]:
-        """Logits of one head, or of all.
+        """Return the logits of one head, or of all.
 
         Args:
             inputs: [N, *input_shape].
-            head: which one. None runs every head, as analysis of the whole network needs.
+            head: its index. None runs every head, as analysis of the whole network needs.
 
         Returns:
             [N, size of the head]; for None and more than one head, a tuple of all of these.

@@ -1,4 +1,4 @@
-"""Several networks side by side that share nothing."""
+"""Separate networks, one for each task."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from growmas.models.multihead import MultiHead
 
 
 class SeparateNetworks(nn.Module):
-    """A network for each task; a head of this model is the whole of one of them.
+    """Separate network for each task; a head of this model is a whole network.
 
     Args:
         networks: with one head each.
@@ -19,11 +19,11 @@ class SeparateNetworks(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, inputs: Tensor, head: int | None = None) -> Tensor | tuple[Tensor, ...]:
-        """Logits of one network, or of all, as `MultiHead` gives them.
+        """Return the logits of one network, or of all, as `MultiHead` does.
 
         Args:
             inputs: [N, *input_shape].
-            head: which network. None runs every one of them.
+            head: index of the network. None runs every one of them.
         """
         if head is not None:
             logits: Tensor = self.networks[head](inputs, 0)

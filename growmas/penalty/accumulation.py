@@ -54,7 +54,11 @@ def importance_of(
         measured = data.importance()
     else:
         measured = mas_importance(
-            model, data, forward=forward, function=function, estimator=estimator
+            model,
+            data,
+            forward=forward,
+            function=function,  # type: ignore[arg-type]  # words are checked when they are used
+            estimator=estimator,  # type: ignore[arg-type]
         )
     parameters = {n: p.detach() for n, p in model.named_parameters() if p.is_floating_point()}
     wrong = [

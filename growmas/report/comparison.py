@@ -1,10 +1,9 @@
-"""The figures that put runs side by side."""
+"""The figure that compares runs."""
 
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from growmas.report.facts import RunFacts
 from growmas.report.figure import (
     LEFT,
     WIDTH,
@@ -16,34 +15,36 @@ from growmas.report.figure import (
     draw_values,
 )
 from growmas.report.palette import SERIES
-from growmas.report.scale import common_start, fitted, percent, short
+from growmas.report.run_summary import RunSummary
+from growmas.report.scale import common_start, fitted, percent
 from growmas.report.svg import Drawing
+from growmas.terminal.rounding import short
 
 Values = Sequence[float | None]
-_NAMES = 190  # room for the names of runs at the ends of their lines
+_NAMES = 190  # pixels for the names of runs at the ends of their lines
 
 
 @dataclass(frozen=True)
-class _Subject:
-    """What runs are compared by.
+class _Quantity:
+    """A quantity by which runs are compared.
 
     Attributes:
-        title: What it is.
-        values: Of a run, one per task.
-        form: How a value is written.
-        from_zero: Whether the axis begins at 0.
+        title: Title of its panel.
+        values: Function that returns a run's values, one per task.
+        form: Function that writes a value.
+        from_zero: True if the axis begins at 0.
     """
 
     title: str
-    values: Callable[[RunFacts], Values]
+    values: Callable[[RunSummary], Values]
     form: Callable[[float], str]
     from_zero: bool
 
 
-_SUBJECTS = (
-    _Subject("mean accuracy over the tasks so far", lambda run: run.mean_accuracy, percent, False),
-    _Subject("units", lambda run: [each.width for each in run.total], short, True),
-    _Subject(
+_QUANTITIES = (
+    _Quantity("mean accuracy over the tasks so far", lambda run: run.mean_accuracy, percent, False),
+    _Quantity("units", lambda run: [each.width for each in run.total], short, True),
+    _Quantity(
         "parameters",
         lambda run: [None if size is None else size.parameters for size in run.sizes],
         short,
@@ -52,19 +53,19 @@ _SUBJECTS = (
 )
 
 
-def draw_comparison(runs: Sequence[RunFacts]) -> Figure:
-    """Accuracy, units and parameters of all runs over their tasks."""
+def draw_comparison(runs: Sequence[RunSummary]) -> Figure:
+    """Draw accuracy, units and parameters of all runs over their tasks."""
     drawing = Drawing(WIDTH)
     top = 28.0
     names = _distinct([run.name for run in runs])
     longest = max(runs, key=lambda run: len(run.tasks)).tasks
-    for subject in _SUBJECTS:
-        lines = [subject.values(run) for run in runs]
+    for quantity in _QUANTITIES:
+        lines = [quantity.values(run) for run in runs]
         if not any(value is not None for line in lines for value in line):
             continue
-        height = 190.0 if not subject.from_zero else 130.0
+        height = 190.0 if not quantity.from_zero else 130.0
         frame = Frame(LEFT, top, WIDTH - LEFT - _NAMES, height)
-        _panel(drawing, frame, subject, lines, names, longest)
+        _panel(drawing, frame, quantity, lines, names, longest)
         top = frame.bottom + 62
     drawing.height = top - 18
     return Figure(
@@ -79,7 +80,7 @@ def draw_comparison(runs: Sequence[RunFacts]) -> Figure:
 def _panel(
     drawing: Drawing,
     frame: Frame,
-    subject: _Subject,
+    quantity: _Quantity,
     lines: Sequence[Values],
     names: Sequence[str],
     tasks: Sequence[str],
@@ -87,9 +88,9 @@ def _panel(
     known = [value for line in lines for value in line if value is not None]
     low, high = min(known), max(known)
     pad = max((high - low) * 0.08, high * 0.01)
-    scale = frame.upward(0 if subject.from_zero else max(0.0, low - pad), high + pad)
-    drawing.text(frame.x, frame.y - 12, subject.title, "tb")
-    marks = [short(tick) if subject.from_zero else f"{100 * tick:.4g}%" for tick in scale.ticks]
+    scale = frame.upward(0 if quantity.from_zero else max(0.0, low - pad), high + pad)
+    drawing.text(frame.x, frame.y - 12, quantity.title, "tb")
+    marks = [short(tick) if quantity.from_zero else f"{100 * tick:.4g}%" for tick in scale.ticks]
     draw_values(drawing, frame, scale, marks=marks)
     step = frame.width / len(tasks)
     ends: list[tuple[float, float, int]] = []
@@ -106,14 +107,14 @@ def _panel(
     for (y, x, i), place in zip(sorted(ends), places, strict=True):
         last = next(value for value in reversed(lines[i]) if value is not None)
         drawing.path(f"M{x + 3:.1f} {y:.1f}L{frame.right + 8} {place:.1f}", f"link run-{i}")
-        word = f"{subject.form(last)}  {fitted(names[i], _NAMES - 78)}"
+        word = f"{quantity.form(last)}  {fitted(names[i], _NAMES - 78)}"
         drawing.text(frame.right + 12, place + 3.5, word, f"n{i % SERIES} run-{i}")
     draw_tasks(drawing, frame, tasks)
     tips = [
         "\n".join(
-            [f"{subject.title} · {task}"]
+            [f"{quantity.title} · {task}"]
             + [
-                f"{name}: {subject.form(line[j] or 0.0)}"
+                f"{name}: {quantity.form(line[j] or 0.0)}"
                 for name, line in zip(names, lines, strict=True)
                 if j < len(line) and line[j] is not None
             ]
@@ -124,14 +125,14 @@ def _panel(
 
 
 def _distinct(names: Sequence[str]) -> list[str]:
-    """Names without the words that all of them begin with."""
+    """Return names without the words that all of them begin with."""
     start = re.match(r".*[-_/ .]|", common_start(names))
     length = start.end() if start else 0
     return [name[length:] or name for name in names]
 
 
 def _apart(places: Sequence[float], least: float) -> list[float]:
-    """Places in rising order moved as little as it takes for them not to touch."""
+    """Return places in rising order, moved so that they are at least `least` apart."""
     moved: list[float] = []
     for place in places:
         moved.append(max(place, moved[-1] + least) if moved else place)
@@ -139,7 +140,7 @@ def _apart(places: Sequence[float], least: float) -> list[float]:
     return [place - over / 2 for place in moved]
 
 
-def _numbers(runs: Sequence[RunFacts]) -> Numbers:
+def _numbers(runs: Sequence[RunSummary]) -> Numbers:
     rows = tuple(
         (
             run.name,

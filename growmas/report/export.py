@@ -1,4 +1,4 @@
-"""Writing a report, and its figures as files."""
+"""Files of a report: the page, and its figures as SVG and PNG."""
 
 import os
 from collections.abc import Sequence
@@ -7,22 +7,22 @@ from pathlib import Path
 
 from growmas.atomic_write import atomic_write
 from growmas.errors import RunError
-from growmas.report.facts import RunFacts
 from growmas.report.figure import Figure
 from growmas.report.page import build_page, comparison_figures, run_figures
 from growmas.report.palette import file_styles
+from growmas.report.run_summary import RunSummary
 
-_SCALE = 3  # pixels of a PNG per pixel of a figure, so that print is sharp
+_SCALE = 3  # pixels of a PNG per pixel of a figure, for sharp print
 
 
 def write_report(
-    runs: Sequence[RunFacts], path: str | os.PathLike[str], *, overwrite: bool = False
+    runs: Sequence[RunSummary], path: str | os.PathLike[str], *, overwrite: bool = False
 ) -> None:
     """Write one HTML file that needs nothing else.
 
     Raises:
-        RunError: If the file exists and `overwrite` is False, or it cannot be written; whatever
-            was there is then as it was.
+        RunError: If the file exists and `overwrite` is False, or if it cannot be written; an
+            existing file is then unchanged.
     """
     target = Path(path)
     _check_free([target], overwrite=overwrite)
@@ -30,20 +30,20 @@ def write_report(
 
 
 def write_figures(
-    runs: Sequence[RunFacts],
+    runs: Sequence[RunSummary],
     folder: str | os.PathLike[str],
     *,
     png: bool = False,
     overwrite: bool = False,
 ) -> tuple[Path, ...]:
-    """Write every figure of every run as SVG, in the light theme, and if asked as PNG too.
+    """Write every figure of every run as SVG, in the light theme, and with `png` also as PNG.
 
     Returns:
-        The files written. With several runs a figure's name begins with its run's.
+        The files written. With several runs, a figure's name begins with the run's.
 
     Raises:
-        RunError: If one of the files exists and `overwrite` is False, or it cannot be written,
-            or PNG was asked for and resvg-py is not installed.
+        RunError: If one of the files exists and `overwrite` is False, if one cannot be written, or
+            if `png` is True and resvg-py is not installed.
     """
     pictures: dict[Path, bytes] = {}
     for name, figure in _named(runs):
@@ -59,7 +59,7 @@ def write_figures(
     return tuple(pictures)
 
 
-def _named(runs: Sequence[RunFacts]) -> list[tuple[str, Figure]]:
+def _named(runs: Sequence[RunSummary]) -> list[tuple[str, Figure]]:
     named = [(figure.key, figure) for figure in comparison_figures(runs)]
     for i, run in enumerate(runs):
         before = "" if len(runs) == 1 else f"{i + 1}-{_file_name(run.name)}-"
@@ -90,7 +90,7 @@ def _check_free(paths: Sequence[Path], *, overwrite: bool) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with suppress(OSError):  # `atomic_write` says it with the path
+    with suppress(OSError):  # `atomic_write` reports it with the path
         path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as fresh:
         fresh.write_bytes(content)

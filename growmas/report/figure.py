@@ -1,24 +1,25 @@
-"""A figure, and what figures share: frames with axes, legends, and axes of tasks."""
+"""Figures, and the parts that they share: frames, axes, legends."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from growmas.report.palette import LEVELS
-from growmas.report.scale import Scale, short, task_labels
+from growmas.report.scale import Scale, task_labels
 from growmas.report.svg import Drawing
+from growmas.terminal.rounding import short
 
 WIDTH = 960
-LEFT = 46  # room for the numbers of an axis
+LEFT = 46  # pixels for the numbers of an axis
 Cell = str | int | float | None
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """What a figure shows, as a table.
+    """The numbers of a figure as a table.
 
     Attributes:
         head: Names of the columns.
-        rows: One value per column.
+        rows: Rows with one value per column.
     """
 
     head: tuple[str, ...]
@@ -30,11 +31,11 @@ class Figure:
     """A figure of a report.
 
     Attributes:
-        key: A short name, of its file too.
-        title: What it shows.
-        caption: How to read it.
+        key: Short name, also of its file.
+        title: Title.
+        caption: Text on how to read it.
         drawing: The picture.
-        numbers: The same as a table.
+        numbers: Its numbers as a table.
     """
 
     key: str
@@ -46,13 +47,13 @@ class Figure:
 
 @dataclass(frozen=True)
 class Frame:
-    """A box that a panel draws in.
+    """The box of a panel, in pixels.
 
     Attributes:
-        x: Left.
-        y: Top.
-        width: Of the box.
-        height: Likewise.
+        x: Left edge.
+        y: Upper edge.
+        width: Width.
+        height: Height.
     """
 
     x: float
@@ -62,23 +63,23 @@ class Frame:
 
     @property
     def right(self) -> float:
-        """Its right edge."""
+        """Right edge."""
         return self.x + self.width
 
     @property
     def bottom(self) -> float:
-        """Its lower edge."""
+        """Lower edge."""
         return self.y + self.height
 
     def upward(self, low: float, high: float) -> Scale:
-        """A scale from the lower edge to the upper one."""
+        """Return a scale from the lower edge to the upper edge."""
         return Scale(low, high, self.bottom, self.y)
 
 
 def draw_values(
     drawing: Drawing, frame: Frame, scale: Scale, *, marks: Sequence[str] | None = None
 ) -> None:
-    """Rules across a frame and their numbers on the left."""
+    """Draw lines across a frame with their numbers on the left."""
     words = marks or [short(abs(tick)) for tick in scale.ticks]
     for tick, word in zip(scale.ticks, words, strict=True):
         y = scale.at(tick)
@@ -89,7 +90,7 @@ def draw_values(
 def draw_tasks(
     drawing: Drawing, frame: Frame, tasks: Sequence[str], *, heading: bool = True, drop: float = 31
 ) -> None:
-    """Names of tasks below a frame, one step each."""
+    """Draw the names of tasks below a frame."""
     step = frame.width / len(tasks)
     labels = task_labels(tasks, step)
     for i, label in enumerate(labels.labels):
@@ -100,15 +101,15 @@ def draw_tasks(
 
 
 def draw_targets(drawing: Drawing, frame: Frame, tips: Sequence[str]) -> None:
-    """One column per task that answers a pointer."""
-    facts = {"kind": "columns", "rows": 1, "columns": len(tips), "tips": list(tips)}
-    drawing.answer(frame.x, frame.y, frame.width, frame.height, facts)
+    """Add a column per task that shows its tip under a pointer."""
+    data = {"kind": "columns", "rows": 1, "columns": len(tips), "tips": list(tips)}
+    drawing.hit_area(frame.x, frame.y, frame.width, frame.height, data)
 
 
 def draw_legend(
     drawing: Drawing, y: float, entries: Sequence[tuple[str, str]], *, x: float = 0
 ) -> None:
-    """Boxes with what they mean, in a row; `y` is the base line of the words."""
+    """Draw boxes with their meanings in a row; `y` is the base line of the words."""
     for style, words in entries:
         drawing.rect(x + 0.5, y - 9, 11, 10, style)
         drawing.text(x + 17, y, words)
@@ -116,7 +117,7 @@ def draw_legend(
 
 
 def draw_shades(drawing: Drawing, y: float, letter: str, ends: tuple[str, str]) -> float:
-    """All shades of a kind in a row between the words for least and most; returns the right end."""
+    """Draw all shades of a kind between the words for least and most; return the right end."""
     drawing.text(0, y, ends[0])
     x = 6.1 * len(ends[0]) + 8
     for i in range(LEVELS):

@@ -1,10 +1,9 @@
-"""The figures of importance: where the capacity is protected, and where it is unused."""
+"""The figures of importance: the groups over tasks, and every unit over tasks."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from growmas.report.facts import RunFacts
 from growmas.report.figure import (
     WIDTH,
     Figure,
@@ -15,9 +14,11 @@ from growmas.report.figure import (
     draw_tasks,
 )
 from growmas.report.palette import LEVELS, level, on_level
-from growmas.report.scale import fitted, short
+from growmas.report.run_summary import GroupSummary, RunSummary
+from growmas.report.scale import fitted
 from growmas.report.svg import Drawing
 from growmas.report.unit_map import UnitMap
+from growmas.terminal.rounding import short
 
 _LEFT = 150
 _LEFT_OF_UNITS = 46
@@ -26,11 +27,11 @@ _SHOWN = 30
 
 @dataclass(frozen=True)
 class _Shade:
-    """Shares of a logarithmic scale.
+    """A logarithmic scale from shade 0 to shade 1.
 
     Attributes:
-        least: The value whose share is 0.
-        most: The value whose share is 1; 0 if there is none.
+        least: Value whose share is 0.
+        most: Value whose share is 1; 0 without values.
     """
 
     least: float
@@ -38,7 +39,7 @@ class _Shade:
 
     @classmethod
     def over(cls, values: Iterable[float]) -> "_Shade":
-        """From the largest value down to nearly the smallest, at most four powers of ten."""
+        """Return a scale from nearly the smallest value to the largest, at most four decades."""
         known = sorted(value for value in values if value > 0)
         if not known:
             return cls(0.0, 0.0)
@@ -55,47 +56,19 @@ class _Shade:
         return f"{short(self.least)} or less", short(self.most)
 
 
-def draw_importance(facts: RunFacts) -> Figure | None:
-    """Groups × tasks; None if importance was never measured."""
-    measured = [group for group in facts.by_change if any(group.importance)]
+def draw_importance(run: RunSummary) -> Figure | None:
+    """Draw importance of groups × tasks; None if it was never measured."""
+    measured = [group for group in run.by_change if any(group.importance)]
     if not measured:
         return None
-    shown = sorted(measured[:_SHOWN], key=facts.groups.index)
+    shown = sorted(measured[:_SHOWN], key=run.groups.index)
     shade = _Shade.over(e.mean for group in shown for e in group.importance if e)
     drawing = Drawing(WIDTH)
     draw_shades(drawing, 12, "m", shade.ends)
     row = min(34.0, max(14.0, 420 / len(shown)))
     frame = Frame(_LEFT, 30, WIDTH - _LEFT, row * len(shown))
-    across = frame.width / len(facts.tasks)
-    gap = 2.0 if across > 8 else 0.0
-    shares = [[shade.share(e.mean) if e else None for e in group.importance] for group in shown]
-    styles = [[None if s is None else level(s, "m") for s in line] for line in shares]
-    drawing.cells(frame.x, frame.y, (across, row), styles, gap=gap)
-    for i, group in enumerate(shown):
-        middle = frame.y + (i + 0.5) * row + 2.5
-        drawing.text(frame.x - 8, middle, fitted(group.name, _LEFT - 10), "tv", anchor="end")
-        for j, each in enumerate(group.importance):
-            share = shares[i][j]
-            if each and each.zeros and share is not None and across > 54:
-                unused = f"{_share(each.zeros, each.units)} unused"
-                x = frame.x + (j + 0.5) * across - gap / 2
-                drawing.text(x, middle, unused, on_level(share), anchor="middle")
-    drawing.answer(
-        frame.x,
-        frame.y,
-        frame.width,
-        frame.height,
-        {
-            "kind": "importance",
-            "rows": [group.name for group in shown],
-            "columns": len(facts.tasks),
-            "values": [
-                [[float(f"{e.mean:.4g}"), e.zeros, e.units] if e else None for e in g.importance]
-                for g in shown
-            ],
-        },
-    )
-    draw_tasks(drawing, frame, facts.tasks)
+    _draw_heat_map(drawing, frame, shown, shade)
+    draw_tasks(drawing, frame, run.tasks)
     drawing.height = frame.bottom + 38
     return Figure(
         key="importance",
@@ -106,13 +79,48 @@ def draw_importance(facts: RunFacts) -> Figure | None:
             "task needs." + _left_out(len(shown), len(measured))
         ),
         drawing=drawing,
-        numbers=_numbers(facts),
+        numbers=_numbers(run),
     )
 
 
-def draw_units(facts: RunFacts) -> Figure:
-    """Unit by unit when they lived and what they were worth, for the groups that changed most."""
-    maps = [(g.name, facts.maps[g.name]) for g in facts.groups if g.name in facts.maps]
+def _draw_heat_map(
+    drawing: Drawing, frame: Frame, groups: Sequence[GroupSummary], shade: _Shade
+) -> None:
+    tasks = len(groups[0].importance)
+    across, row = frame.width / tasks, frame.height / len(groups)
+    gap = 2.0 if across > 8 else 0.0
+    shares = [[shade.share(e.mean) if e else None for e in group.importance] for group in groups]
+    styles = [[None if s is None else level(s, "m") for s in line] for line in shares]
+    drawing.cells(frame.x, frame.y, (across, row), styles, gap=gap)
+    for i, group in enumerate(groups):
+        middle = frame.y + (i + 0.5) * row + 2.5
+        drawing.text(frame.x - 8, middle, fitted(group.name, _LEFT - 10), "tv", anchor="end")
+        for j, each in enumerate(group.importance):
+            share = shares[i][j]
+            if each and each.zeros and share is not None and across > 54:
+                unused = f"{_share(each.zeros, each.units)} unused"
+                x = frame.x + (j + 0.5) * across - gap / 2
+                drawing.text(x, middle, unused, on_level(share), anchor="middle")
+    drawing.hit_area(
+        frame.x,
+        frame.y,
+        frame.width,
+        frame.height,
+        {
+            "kind": "importance",
+            "rows": [group.name for group in groups],
+            "columns": tasks,
+            "values": [
+                [[float(f"{e.mean:.4g}"), e.zeros, e.units] if e else None for e in g.importance]
+                for g in groups
+            ],
+        },
+    )
+
+
+def draw_units(run: RunSummary) -> Figure:
+    """Draw life and importance of every unit, for the groups that changed most."""
+    maps = [(g.name, run.maps[g.name]) for g in run.groups if g.name in run.maps]
     shade = _Shade.over(
         value for _, each in maps for row in each.importance for value in row if value is not None
     )
@@ -134,7 +142,7 @@ def draw_units(facts: RunFacts) -> Figure:
         for k, (name, units) in enumerate(maps[start : start + across]):
             height = min(340.0, max(60.0, 6.0 * len(units.first)))
             frame = Frame(k * (width + 30) + _LEFT_OF_UNITS, top, width - _LEFT_OF_UNITS, height)
-            _draw_map(drawing, frame, name, units, facts.tasks, shade)
+            _draw_map(drawing, frame, name, units, run.tasks, shade)
             heights.append(height)
         top += max(heights) + 68
     drawing.height = top - 26
@@ -144,10 +152,10 @@ def draw_units(facts: RunFacts) -> Figure:
         caption=(
             "A row is a unit, or a few units born one after another where there are many; it "
             "begins with the task of their birth and ends where all of them are pruned. "
-            "The shade is their mean importance." + _left_out(len(maps), len(facts.groups))
+            "The shade is their mean importance." + _left_out(len(maps), len(run.groups))
         ),
         drawing=drawing,
-        numbers=_unit_numbers(facts),
+        numbers=_unit_numbers(run),
     )
 
 
@@ -171,13 +179,13 @@ def _draw_map(
     gap = 1.0 if down > 4 and across > 6 else 0.0
     each = max(units.born)
     drawing.text(frame.x, frame.y - 10, fitted(name, frame.width - 90), "tb")
-    text = "one row a unit" if each == 1 else f"{each} units a row"
+    text = "one unit per row" if each == 1 else f"{each} units per row"
     drawing.text(frame.right, frame.y - 10, text, anchor="end")
     drawing.cells(frame.x, frame.y, (across, down), styles, gap=gap)
     for i in range(0, rows, max(1, math.ceil(18 / down))):
         drawing.text(frame.x - 7, frame.y + i * down + 8, f"#{units.first[i]}", anchor="end")
     draw_tasks(drawing, frame, tasks)
-    drawing.answer(
+    drawing.hit_area(
         frame.x,
         frame.y,
         frame.width,
@@ -204,7 +212,7 @@ def _style(alive: int, value: float | None, shade: _Shade) -> str | None:
 
 
 def _code(style: str | None) -> str:
-    """One letter: a level, z for zero, u for not measured, a blank for none alive."""
+    """Return one letter: a level, z for zero, u for not measured, a blank for none alive."""
     return {None: " ", "unused": "z", "life": "u"}.get(style) or str(style)[1:]
 
 
@@ -218,10 +226,10 @@ def _left_out(shown: int, known: int) -> str:
     return f" The {shown} of {known} groups that changed most are drawn."
 
 
-def _numbers(facts: RunFacts) -> Numbers:
+def _numbers(run: RunSummary) -> Numbers:
     rows = tuple(
-        (facts.tasks[i], group.name, e.units, e.total, e.mean, e.least, e.most, e.zeros)
-        for group in facts.groups
+        (run.tasks[i], group.name, e.units, e.total, e.mean, e.least, e.most, e.zeros)
+        for group in run.groups
         for i, e in enumerate(group.importance)
         if e is not None
     )
@@ -229,12 +237,12 @@ def _numbers(facts: RunFacts) -> Numbers:
     return Numbers(head, rows)
 
 
-def _unit_numbers(facts: RunFacts) -> Numbers:
+def _unit_numbers(run: RunSummary) -> Numbers:
     rows = tuple(
         (name, units.first[i], units.last[i], task, units.alive[i][j], units.importance[i][j])
-        for name, units in facts.maps.items()
+        for name, units in run.maps.items()
         for i in range(len(units.first))
-        for j, task in enumerate(facts.tasks)
+        for j, task in enumerate(run.tasks)
         if units.alive[i][j]
     )
     return Numbers(("group", "from unit", "to unit", "task", "alive", "mean importance"), rows)

@@ -1,11 +1,11 @@
-"""The figure of lineage: when units were born, from whom, and how many of each birth still live."""
+"""The figure of lineage: births of units, their origin, and how many of each task still live."""
 
 from collections.abc import Sequence
 from itertools import groupby
 
 from growmas.history.records import Cohort
-from growmas.report.facts import GroupFacts, RunFacts
 from growmas.report.figure import WIDTH, Figure, Frame, Numbers, draw_legend, draw_tasks
+from growmas.report.run_summary import GroupSummary, RunSummary
 from growmas.report.scale import fitted, row_labels
 from growmas.report.svg import Drawing
 
@@ -16,10 +16,10 @@ _RIGHT = 62
 _GAP = 24
 
 
-def draw_lineage(facts: RunFacts) -> Figure:
-    """Cohorts of birth, one row each, narrowing as their units are pruned."""
-    most = _SHOWN if len(facts.tasks) <= 40 else _SHOWN_OF_MANY_TASKS
-    shown = sorted(facts.by_change[:most], key=facts.groups.index)
+def draw_lineage(run: RunSummary) -> Figure:
+    """Draw cohorts by birth, one row each, which narrows as its units are pruned."""
+    most = _SHOWN if len(run.tasks) <= 40 else _SHOWN_OF_MANY_TASKS
+    shown = sorted(run.by_change[:most], key=run.groups.index)
     drawing = Drawing(WIDTH)
     draw_legend(drawing, 12, (("kept", "alive"), ("gone", "pruned since")))
     if any(group.links for group in shown):
@@ -35,13 +35,13 @@ def draw_lineage(facts: RunFacts) -> Figure:
             height = max(rows * min(22.0, max(4.0, 360 / max(rows, 1))), 22.0)
             inner = width - _LEFT - _RIGHT
             frame = Frame(k * (width + _GAP) + _LEFT, top, inner, height)
-            _draw_group(drawing, frame, group, facts.tasks)
+            _draw_group(drawing, frame, group, run.tasks)
             bottoms.append(frame.bottom)
         top = max(bottoms) + 68
     drawing.height = top - 26
     left_out = ""
-    if len(shown) < len(facts.groups):
-        left_out = f" The {len(shown)} of {len(facts.groups)} groups that changed most are drawn."
+    if len(shown) < len(run.groups):
+        left_out = f" The {len(shown)} of {len(run.groups)} groups that changed most are drawn."
     return Figure(
         key="lineage",
         title="Births, and who survived",
@@ -51,11 +51,11 @@ def draw_lineage(facts: RunFacts) -> Figure:
             + left_out
         ),
         drawing=drawing,
-        numbers=_numbers(facts),
+        numbers=_numbers(run),
     )
 
 
-def _draw_group(drawing: Drawing, frame: Frame, group: GroupFacts, tasks: Sequence[str]) -> None:
+def _draw_group(drawing: Drawing, frame: Frame, group: GroupSummary, tasks: Sequence[str]) -> None:
     drawing.text(frame.x, frame.y - 10, fitted(group.name, frame.width - 60), "tb")
     living, ever = group.turnover[-1].width, group.ever
     drawing.text(frame.right + _RIGHT, frame.y - 10, f"{living:,} of {ever:,} live", anchor="end")
@@ -86,7 +86,7 @@ def _survivors(cohort: Cohort) -> str:
 
 
 def _ribbon(cohort: Cohort, x: float, y: float, step: float, thick: float) -> str:
-    """Steps whose height is the share that lives, standing on the row's lower edge."""
+    """Return a path whose height is the share that lives, on the row's lower edge."""
     d = f"M{x:.1f} {y + thick:.1f}"
     for alive, same in groupby(enumerate(cohort.alive.values()), key=lambda pair: pair[1]):
         last = max(i for i, _ in same)
@@ -97,12 +97,12 @@ def _ribbon(cohort: Cohort, x: float, y: float, step: float, thick: float) -> st
 def _draw_links(
     drawing: Drawing,
     frame: Frame,
-    group: GroupFacts,
+    group: GroupSummary,
     tasks: Sequence[str],
     row: float,
     step: float,
 ) -> None:
-    """Curves from the rows of parents, or of those replaced, to the rows of their successors."""
+    """Draw curves from the rows of parents, or of replaced units, to the rows of successors."""
     rows = {
         -1 if cohort.initial else tasks.index(cohort.task): i
         for i, cohort in enumerate(group.cohorts)
@@ -118,17 +118,17 @@ def _draw_links(
                      f"{x:.1f} {y2:.1f}", "link", tip=tip)  # fmt: skip
 
 
-def _tip(group: GroupFacts, cohort: Cohort) -> str:
+def _tip(group: GroupSummary, cohort: Cohort) -> str:
     born = "there at the start" if cohort.initial else f"born in {cohort.task}"
     last, alive = list(cohort.alive.items())[-1]
     share = f"{100 * alive / cohort.size:.0f}%"
     return f"{group.name}: {cohort.size:,} units {born}\n{alive:,} alive after {last} ({share})"
 
 
-def _numbers(facts: RunFacts) -> Numbers:
+def _numbers(run: RunSummary) -> Numbers:
     rows = tuple(
         (group.name, "start" if cohort.initial else cohort.task, task, alive, cohort.size)
-        for group in facts.groups
+        for group in run.groups
         for cohort in group.cohorts
         for task, alive in cohort.alive.items()
     )

@@ -1,4 +1,4 @@
-"""The page: one HTML file with its styles, its script and all figures inside."""
+"""The page of a report: one HTML file with its styles, its script and all figures inside."""
 
 import json
 from collections.abc import Sequence
@@ -9,11 +9,11 @@ from importlib.resources import files
 from growmas import __version__
 from growmas.report.accuracy import draw_accuracy
 from growmas.report.comparison import draw_comparison
-from growmas.report.facts import RunFacts
 from growmas.report.figure import Figure
 from growmas.report.importance import draw_importance, draw_units
 from growmas.report.lineage import draw_lineage
 from growmas.report.palette import FONT, file_styles, page_patterns, page_styles
+from growmas.report.run_summary import RunSummary
 from growmas.report.size import draw_size
 from growmas.report.widths import draw_widths
 from growmas.report.writing import (
@@ -28,13 +28,13 @@ from growmas.report.writing import (
     tiles,
 )
 
-# Nothing is ever fetched: a browser that honours this refuses, whatever the page says.
+# A browser that honours this policy refuses to fetch anything.
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
 @dataclass(frozen=True)
 class _Place:
-    """Where a figure stands: its run's number, or None for the comparison."""
+    """Position of a figure: the number of its run, or None for the comparison."""
 
     run: int | None
 
@@ -42,26 +42,26 @@ class _Place:
         return figure.key if self.run is None else f"{figure.key}-{self.run}"
 
 
-def run_figures(facts: RunFacts) -> tuple[Figure, ...]:
-    """All figures of a run that it has numbers for."""
+def run_figures(run: RunSummary) -> tuple[Figure, ...]:
+    """Return all figures for which the run has numbers."""
     drawn = (
-        draw_widths(facts),
-        draw_size(facts),
-        draw_accuracy(facts),
-        draw_lineage(facts),
-        draw_importance(facts),
-        draw_units(facts),
+        draw_widths(run),
+        draw_size(run),
+        draw_accuracy(run),
+        draw_lineage(run),
+        draw_importance(run),
+        draw_units(run),
     )
     return tuple(figure for figure in drawn if figure is not None)
 
 
-def comparison_figures(runs: Sequence[RunFacts]) -> tuple[Figure, ...]:
-    """The figures that put runs side by side; none for one run alone."""
+def comparison_figures(runs: Sequence[RunSummary]) -> tuple[Figure, ...]:
+    """Return the figures that compare runs; none for a single run."""
     return (draw_comparison(runs),) if len(runs) > 1 else ()
 
 
-def build_page(runs: Sequence[RunFacts]) -> str:
-    """The whole report as HTML."""
+def build_page(runs: Sequence[RunSummary]) -> str:
+    """Return the whole report as HTML."""
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs side by side"
     style = (_asset("page.css").replace("FONT", FONT)) + page_styles()
     return f"""<!doctype html>
@@ -95,7 +95,7 @@ def build_page(runs: Sequence[RunFacts]) -> str:
 """
 
 
-def _comparison(runs: Sequence[RunFacts], title: str) -> str:
+def _comparison(runs: Sequence[RunSummary], title: str) -> str:
     figures = "".join(_figure(figure, _Place(None)) for figure in comparison_figures(runs))
     longest = max(runs, key=lambda run: len(run.tasks))
     return (
@@ -106,22 +106,22 @@ def _comparison(runs: Sequence[RunFacts], title: str) -> str:
     )
 
 
-def _run(facts: RunFacts, index: int, *, alone: bool) -> str:
+def _run(run: RunSummary, index: int, *, alone: bool) -> str:
     heading = "h1" if alone else "h2"
-    where = settings(facts)
-    if facts.unfinished is not None:
-        where = " · ".join(part for part in (where, f"now at {facts.unfinished}") if part)
+    where = settings(run)
+    if run.unfinished is not None:
+        where = " · ".join(part for part in (where, f"now at {run.unfinished}") if part)
     cards = "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd>{escape(remark)}</dd></div>"
-        for name, value, remark in tiles(facts)
+        for name, value, remark in tiles(run)
     )
-    figures = "".join(_figure(figure, _Place(index)) for figure in run_figures(facts))
+    figures = "".join(_figure(figure, _Place(index)) for figure in run_figures(run))
     return (
-        f'<section id="run-{index}" {_tasks(facts)}><header>'
-        f"<{heading}>{escape(facts.name)}</{heading}>"
-        f'<p class="where">{escape(where)}</p><p class="lead">{escape(headline(facts))}</p>'
+        f'<section id="run-{index}" {_tasks(run)}><header>'
+        f"<{heading}>{escape(run.name)}</{heading}>"
+        f'<p class="where">{escape(where)}</p><p class="lead">{escape(headline(run))}</p>'
         f'<dl class="tiles">{cards}</dl></header>\n'
-        f"{figures}{_events(facts, index)}{_layers(facts, index)}</section>\n"
+        f"{figures}{_events(run, index)}{_layers(run, index)}</section>\n"
     )
 
 
@@ -143,13 +143,13 @@ def _figure(figure: Figure, place: _Place) -> str:
     )
 
 
-def _events(facts: RunFacts, index: int) -> str:
-    if not facts.events:
+def _events(run: RunSummary, index: int) -> str:
+    if not run.events:
         return (
             f'<figure id="events-{index}"><figcaption><h3>Events</h3><p>The structure never '
             "changed.</p></figcaption></figure>"
         )
-    left_out = len(facts.events) - MOST_EVENTS
+    left_out = len(run.events) - MOST_EVENTS
     note = f" The {left_out:,} oldest are left out." if left_out > 0 else ""
     boxes = "".join(
         f'<label><input type="checkbox" value="{kind}" checked>{kind}</label>'
@@ -160,20 +160,20 @@ def _events(facts: RunFacts, index: int) -> str:
         f"<p>Every change of the structure in the order it was made.{note}</p></figcaption>"
         f'<div class="filter"><input type="search" placeholder="Filter: a task, a group, a reason" '
         f'aria-label="Filter events">{boxes}<output></output></div>'
-        f'<div class="scroll">{events_table(facts.events)}</div></figure>'
+        f'<div class="scroll">{events_table(run.events)}</div></figure>'
     )
 
 
-def _layers(facts: RunFacts, index: int) -> str:
-    if not facts.layers:
+def _layers(run: RunSummary, index: int) -> str:
+    if not run.layers:
         return ""
     return (
         f'<figure id="layers-{index}" class="long"><figcaption><h3>Layers at the end</h3>'
-        f'</figcaption><div class="scroll">{layers_table(facts.layers)}</div></figure>'
+        f'</figcaption><div class="scroll">{layers_table(run.layers)}</div></figure>'
     )
 
 
-def _contents(runs: Sequence[RunFacts]) -> str:
+def _contents(runs: Sequence[RunSummary]) -> str:
     if len(runs) > 1:
         links = [("comparison-of-runs", "side by side")]
         links += [(f"run-{i}", run.name) for i, run in enumerate(runs)]
@@ -193,8 +193,8 @@ _SHORT = {
 }
 
 
-def _tasks(facts: RunFacts) -> str:
-    return f'data-tasks="{escape(json.dumps(facts.tasks))}"'
+def _tasks(run: RunSummary) -> str:
+    return f'data-tasks="{escape(json.dumps(run.tasks))}"'
 
 
 def _asset(name: str) -> str:

@@ -1,7 +1,7 @@
-"""The colours: two themes, safe for colour-blind readers, and their styles in CSS.
+"""Colours: two themes, safe for colour-blind readers, and their styles in CSS.
 
-Born is blue and pruned is orange, which everybody tells apart; pruned is hatched besides, and a
-series has a dash pattern and a label of its own, so that nothing is said by colour alone.
+Born is blue and pruned is orange, which colour-blind readers can tell apart. Pruned is also
+hatched, and a series has its own dash pattern and label, so that nothing depends on colour alone.
 """
 
 from collections.abc import Mapping
@@ -20,9 +20,9 @@ class Theme:
     """One set of colours.
 
     Attributes:
-        plain: Variable to colour.
-        share: What a shade of accuracy goes through, from little to much.
-        weight: Likewise, of importance.
+        plain: Variable -> colour.
+        share: Three colours of accuracy, from low to high; levels lie between them.
+        weight: Three colours of importance, from low to high; levels lie between them.
     """
 
     plain: Mapping[str, str]
@@ -30,7 +30,7 @@ class Theme:
     weight: tuple[str, str, str]
 
     def variables(self) -> dict[str, str]:
-        """Every variable and its colour, the levels and the series among them."""
+        """Return every variable and its colour, including levels and series."""
         levels = {
             f"{letter}{i}": _between(stops, i / (LEVELS - 1))
             for letter, stops in (("a", self.share), ("m", self.weight))
@@ -88,7 +88,7 @@ _MARKS = {
     "tminus": "fill:{s1};font-size:11px;font-weight:600",
     "crisp": "shape-rendering:crispEdges",
 }
-_LAST = ("solid", "crisp")  # they overrule what a mark has besides
+_LAST = ("solid", "crisp")  # they override the other styles of a mark
 _PATTERNS = (
     '<pattern id="hatch" width="5" height="5" patternUnits="userSpaceOnUse" '
     'patternTransform="rotate(45)"><rect class="paper" width="5" height="5"/>'
@@ -100,7 +100,7 @@ _PATTERNS = (
 
 
 def page_styles() -> str:
-    """CSS of all marks in both themes; the page chooses by the reader's system or wish."""
+    """Return CSS of all marks in both themes; the reader's system or button chooses one."""
     light, dark = (_declared(theme) for theme in (LIGHT, DARK))
     return (
         f":root{{{light}}}\n"
@@ -113,7 +113,7 @@ def page_styles() -> str:
 
 
 def page_patterns() -> str:
-    """The patterns, once for all pictures of a page."""
+    """Return the patterns, once for all pictures of a page."""
     return (
         '<svg width="0" height="0" style="position:absolute" aria-hidden="true"><defs>'
         f"{_PATTERNS}</defs></svg>"
@@ -121,18 +121,18 @@ def page_patterns() -> str:
 
 
 def file_styles() -> str:
-    """Styles and patterns of a picture in a file of its own, in the light theme."""
+    """Return styles and patterns of a picture in its own file, in the light theme."""
     rules = _rules(LIGHT.variables())
     return f"<defs>{_PATTERNS}</defs><style>text{{font-family:{FONT}}}\n{rules}</style>"
 
 
 def level(share: float, letter: str) -> str:
-    """The style of a cell for a share between 0 and 1: "a" for accuracy, "m" for importance."""
+    """Return the style of a cell for a share from 0 to 1: "a" accuracy, "m" importance."""
     return f"{letter}{round(max(0.0, min(1.0, share)) * (LEVELS - 1))}"
 
 
 def on_level(share: float) -> str:
-    """The style of a text on such a cell."""
+    """Return the style of a text on a cell with this share."""
     return "hi" if share > 0.5 else "lo"
 
 

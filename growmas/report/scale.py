@@ -1,21 +1,21 @@
-"""From numbers to places and words: round ticks, short numbers, names of tasks that fit."""
+"""Scales and labels of axes: positions of numbers, round ticks, names of tasks that fit."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-_LETTER = 6.0  # pixels that a letter of the small text takes, on average and a little more
+_LETTER = 6.0  # pixels per letter of the small text, a little more than the average
 
 
 @dataclass(frozen=True)
 class Scale:
-    """Places of numbers on a straight axis.
+    """Positions of numbers on a linear axis.
 
     Attributes:
-        low: The number at `start`.
-        high: The number at `end`.
-        start: A pixel.
-        end: A pixel.
+        low: Number at `start`.
+        high: Number at `end`.
+        start: Pixel of `low`.
+        end: Pixel of `high`.
     """
 
     low: float
@@ -24,19 +24,19 @@ class Scale:
     end: float
 
     def at(self, value: float) -> float:
-        """The pixel of a number."""
+        """Return the pixel of a number."""
         span = self.high - self.low
         share = (value - self.low) / span if span else 0.0
         return self.start + share * (self.end - self.start)
 
     @property
     def ticks(self) -> tuple[float, ...]:
-        """Round numbers from low to high, some five of them."""
+        """About five round numbers from low to high."""
         return ticks(self.low, self.high)
 
 
 def ticks(low: float, high: float, *, most: int = 5) -> tuple[float, ...]:
-    """Multiples of 1, 2 or 5 times a power of ten from low to high, at most about so many.
+    """Return about `most` multiples of 1, 2 or 5 times a power of ten from low to high.
 
     >>> ticks(0, 410)
     (0.0, 100.0, 200.0, 300.0, 400.0)
@@ -50,26 +50,8 @@ def ticks(low: float, high: float, *, most: int = 5) -> tuple[float, ...]:
     return tuple(round(i * step, 12) for i in range(first, last + 1))
 
 
-def short(value: float) -> str:
-    """A number in few letters.
-
-    >>> [short(value) for value in (0, 950, 12_500, 3_200_000, 0.25, 0.000123)]
-    ['0', '950', '12.5k', '3.2M', '0.25', '1.2e-4']
-    """
-    size = abs(value)
-    if size >= 1e9:
-        return f"{value / 1e9:.3g}G"
-    if size >= 1e6:
-        return f"{value / 1e6:.3g}M"
-    if size >= 10_000:
-        return f"{value / 1e3:.3g}k"
-    if size >= 1000 or value == int(value):
-        return f"{value:,.0f}"
-    return f"{value:.3g}" if size >= 0.01 else f"{value:.1e}".replace("e-0", "e-")
-
-
 def percent(share: float | None) -> str:
-    """A share in percent with one decimal.
+    """Return a share in percent with one decimal.
 
     >>> percent(0.934), percent(None)
     ('93.4%', '·')
@@ -78,7 +60,7 @@ def percent(share: float | None) -> str:
 
 
 def fitted(text: str, pixels: float) -> str:
-    """A text shortened until it fits.
+    """Return a text shortened until it fits.
 
     >>> fitted("permutation", 40)
     'permu…'
@@ -89,11 +71,11 @@ def fitted(text: str, pixels: float) -> str:
 
 @dataclass(frozen=True)
 class TaskLabels:
-    """What is written below an axis of tasks.
+    """Labels below an axis of tasks.
 
     Attributes:
-        heading: What the labels count: "task", or what all names begin with.
-        labels: One per task; empty where there is no room.
+        heading: Name of the axis: "task", or the words that all names begin with.
+        labels: One label per task; empty where it does not fit.
     """
 
     heading: str
@@ -101,7 +83,7 @@ class TaskLabels:
 
 
 def task_labels(names: Sequence[str], step: float) -> TaskLabels:
-    """Names where they fit, else what is left of them without their common beginning, else numbers.
+    """Return names if they fit, else names without their common beginning, else numbers.
 
     >>> task_labels(["permutation 1", "permutation 2"], 20)
     TaskLabels(heading='permutation', labels=('1', '2'))
@@ -119,7 +101,7 @@ def task_labels(names: Sequence[str], step: float) -> TaskLabels:
 
 
 def row_labels(names: Sequence[str], pixels: float) -> tuple[str, ...]:
-    """Names, or what is left of them without their common beginning where they do not fit.
+    """Return names, or names without their common beginning if they do not fit.
 
     >>> row_labels(["permutation 1", "permutation 2"], 40)
     ('1', '2')
@@ -131,7 +113,7 @@ def row_labels(names: Sequence[str], pixels: float) -> tuple[str, ...]:
 
 
 def common_start(names: Sequence[str]) -> str:
-    """What all names begin with.
+    """Return the longest common beginning of all names.
 
     >>> common_start(["mnist-mas", "mnist-ewc"])
     'mnist-'

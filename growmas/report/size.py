@@ -1,6 +1,5 @@
-"""The figure of size and success: parameters and mean accuracy over tasks."""
+"""The figure of size and accuracy: parameters and mean accuracy over tasks."""
 
-from growmas.report.facts import RunFacts
 from growmas.report.figure import (
     LEFT,
     WIDTH,
@@ -11,20 +10,22 @@ from growmas.report.figure import (
     draw_tasks,
     draw_values,
 )
-from growmas.report.scale import percent, short
+from growmas.report.run_summary import RunSummary
+from growmas.report.scale import percent
 from growmas.report.svg import Drawing
+from growmas.terminal.rounding import short
 
 _GAP = 40
 
 
-def draw_size(facts: RunFacts) -> Figure | None:
-    """Two panels side by side; None if neither was written."""
-    parameters = [None if size is None else float(size.parameters) for size in facts.sizes]
+def draw_size(run: RunSummary) -> Figure | None:
+    """Draw both panels next to each other; None if neither was recorded."""
+    parameters = [None if size is None else float(size.parameters) for size in run.sizes]
     panels = [
         (title, values, form)
         for title, values, form in (
             ("parameters", parameters, short),
-            ("mean accuracy over the tasks so far", list(facts.mean_accuracy), percent),
+            ("mean accuracy over the tasks so far", list(run.mean_accuracy), percent),
         )
         if any(value is not None for value in values)
     ]
@@ -34,20 +35,20 @@ def draw_size(facts: RunFacts) -> Figure | None:
     width = (WIDTH - (len(panels) - 1) * _GAP) / len(panels)
     for i, (title, values, form) in enumerate(panels):
         frame = Frame(i * (width + _GAP) + LEFT, 28, width - LEFT, 160)
-        _panel(drawing, frame, facts, title, values, whole=form is short)
+        _panel(drawing, frame, run, title, values, whole=form is short)
     return Figure(
         key="size",
         title="Size and success",
-        caption="What the network cost, and what it was worth, at the end of each task.",
+        caption="Parameters and mean accuracy over the tasks so far, at the end of each task.",
         drawing=drawing,
-        numbers=_numbers(facts),
+        numbers=_numbers(run),
     )
 
 
 def _panel(
     drawing: Drawing,
     frame: Frame,
-    facts: RunFacts,
+    run: RunSummary,
     title: str,
     values: list[float | None],
     *,
@@ -73,13 +74,13 @@ def _panel(
     x, y = points[-1]
     word = f"{known[-1][1]:,.0f}" if whole else percent(known[-1][1])
     drawing.text(min(x + 4, frame.right), y - 9, word, "n0", anchor="end")
-    draw_tasks(drawing, frame, facts.tasks)
-    draw_targets(drawing, frame, [_tip(facts, i) for i in range(len(values))])
+    draw_tasks(drawing, frame, run.tasks)
+    draw_targets(drawing, frame, [_tip(run, i) for i in range(len(values))])
 
 
-def _tip(facts: RunFacts, task: int) -> str:
-    size, accuracy = facts.sizes[task], facts.mean_accuracy[task]
-    parts = [facts.tasks[task]]
+def _tip(run: RunSummary, task: int) -> str:
+    size, accuracy = run.sizes[task], run.mean_accuracy[task]
+    parts = [run.tasks[task]]
     if size is not None:
         parts.append(f"{size.parameters:,} parameters")
         if size.flops is not None:
@@ -89,18 +90,18 @@ def _tip(facts: RunFacts, task: int) -> str:
     return "\n".join(parts)
 
 
-def _numbers(facts: RunFacts) -> Numbers:
+def _numbers(run: RunSummary) -> Numbers:
     return Numbers(
         ("task", "index", "units", "parameters", "FLOPs", "mean accuracy"),
         tuple(
             (
                 task,
                 i,
-                facts.total[i].width,
+                run.total[i].width,
                 None if size is None else size.parameters,
                 None if size is None else size.flops,
-                facts.mean_accuracy[i],
+                run.mean_accuracy[i],
             )
-            for i, (task, size) in enumerate(zip(facts.tasks, facts.sizes, strict=True))
+            for i, (task, size) in enumerate(zip(run.tasks, run.sizes, strict=True))
         ),
     )

@@ -1,4 +1,4 @@
-"""Pictures as SVG: marks put on one after another, written into a page or as a file."""
+"""SVG pictures, built mark by mark and written into a page or as a file."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -8,37 +8,37 @@ from typing import Literal
 
 Anchor = Literal["start", "middle", "end"]
 Value = str | float | int | None
-_MARGIN = 14  # around a picture in a file of its own; in a page its surroundings give one
+_MARGIN = 14  # pixels around a picture in its own file; a page has its own margins
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One element.
+    """An SVG element.
 
     Attributes:
-        tag: Its name.
-        attributes: Names without value are left out; "_" stands for "-".
-        text: What it contains, not yet escaped.
-        tip: What a pointer over it is told; None for nothing.
-        facts: What a script needs to answer a pointer itself; None for nothing.
+        tag: Name of the element.
+        attributes: Attributes; those that are None are left out, and "_" stands for "-".
+        text: Text inside it, not yet escaped.
+        tip: Text shown when a pointer is over it; None for no text.
+        data: JSON values for the script that shows tips; None for no data.
     """
 
     tag: str
     attributes: dict[str, Value]
     text: str = ""
     tip: str | None = None
-    facts: object = None
+    data: object = None
 
     def render(self, *, standalone: bool) -> str:
-        """As SVG; a tip becomes a title in a file of its own, an attribute in a page."""
+        """Return SVG; a tip becomes a title in a file, an attribute in a page."""
         attributes = {name.replace("_", "-"): value for name, value in self.attributes.items()}
         inner = escape(self.text, quote=False)
         if standalone and self.tip is not None:
             inner += f"<title>{escape(self.tip, quote=False)}</title>"
         elif not standalone:
             attributes["data-tip"] = self.tip
-            if self.facts is not None:
-                attributes["data-grid"] = json.dumps(self.facts, separators=(",", ":"))
+            if self.data is not None:
+                attributes["data-grid"] = json.dumps(self.data, separators=(",", ":"))
         written = "".join(
             f' {name}="{_written(value)}"'
             for name, value in attributes.items()
@@ -48,14 +48,14 @@ class Mark:
 
 
 class Drawing:
-    """A picture in the making; lengths are pixels, y goes down.
+    """A picture to which marks are added; lengths are pixels, y goes down.
 
-    Colours are names of styles (see `growmas.report.palette`), so that one drawing serves a light
+    Colours are names of styles from `growmas.report.palette`, so that one drawing serves a light
     page, a dark page, paper and a file.
 
     Args:
-        width: Of the whole picture.
-        height: Likewise; it can be set later.
+        width: Width of the whole picture.
+        height: Height of the whole picture; it can be set later.
     """
 
     def __init__(self, width: float, height: float = 0) -> None:
@@ -66,47 +66,47 @@ class Drawing:
     def rect(
         self, x: float, y: float, width: float, height: float, style: str, *, tip: str | None = None
     ) -> None:
-        """A box; none if it has no area."""
+        """Add a box, unless it has no area."""
         if width > 0 and height > 0:
             box: dict[str, Value] = {"x": x, "y": y, "width": width, "height": height}
             self._marks.append(Mark("rect", {"class": style, **box}, tip=tip))
 
     def line(self, x1: float, y1: float, x2: float, y2: float, style: str) -> None:
-        """A straight line."""
+        """Add a straight line."""
         ends: dict[str, Value] = {"x1": x1, "y1": y1, "x2": x2, "y2": y2}
         self._marks.append(Mark("line", {"class": style, **ends}))
 
     def circle(self, x: float, y: float, r: float, style: str, *, tip: str | None = None) -> None:
-        """A circle."""
+        """Add a circle."""
         self._marks.append(Mark("circle", {"class": style, "cx": x, "cy": y, "r": r}, tip=tip))
 
-    def path(self, d: str, style: str, *, tip: str | None = None, facts: object = None) -> None:
-        """A path; none if it is empty."""
+    def path(self, d: str, style: str, *, tip: str | None = None) -> None:
+        """Add a path, unless it is empty."""
         if d:
-            self._marks.append(Mark("path", {"class": style, "d": d}, tip=tip, facts=facts))
+            self._marks.append(Mark("path", {"class": style, "d": d}, tip=tip))
 
     def polyline(self, points: Iterable[tuple[float, float]], style: str) -> None:
-        """Points joined by lines."""
+        """Add points joined by lines."""
         self.path("M" + "L".join(f"{_number(x)} {_number(y)}" for x, y in points), style)
 
     def text(
         self, x: float, y: float, text: str, style: str = "t", *, anchor: Anchor = "start"
     ) -> None:
-        """A line of text; `y` is its base line."""
+        """Add a line of text; `y` is its base line."""
         place: dict[str, Value] = {"x": x, "y": y}
         if anchor != "start":
             place["text_anchor"] = anchor
         self._marks.append(Mark("text", {"class": style, **place}, text))
 
     def boxes(self, boxes: Iterable[tuple[float, float, float, float]], style: str) -> None:
-        """Boxes of one style, (x, y, width, height) each, as one element."""
+        """Add boxes of one style, (x, y, width, height) each, as one element."""
         parts = (tuple(map(_number, box)) for box in boxes if box[2] > 0 and box[3] > 0)
         self.path("".join(f"M{x} {y}h{w}v{h}h-{w}z" for x, y, w, h in parts), style)
 
-    def answer(self, x: float, y: float, width: float, height: float, facts: object) -> None:
-        """An unseen box over a grid of cells; a script answers from `facts`."""
+    def hit_area(self, x: float, y: float, width: float, height: float, data: object) -> None:
+        """Add an invisible box over a grid of cells; the script shows tips from `data`."""
         box: dict[str, Value] = {"x": x, "y": y, "width": width, "height": height}
-        self._marks.append(Mark("rect", {"class": "hit", **box}, facts=facts))
+        self._marks.append(Mark("rect", {"class": "hit", **box}, data=data))
 
     def cells(
         self,
@@ -117,7 +117,7 @@ class Drawing:
         *,
         gap: float = 1.0,
     ) -> None:
-        """Rows of coloured cells; None leaves one out. Cells of one style are one element."""
+        """Add rows of coloured cells; None leaves one out. Cells of one style are one element."""
         width, height = size
         found: dict[str, list[tuple[int, int, int]]] = {}
         for i, row in enumerate(styles):
@@ -132,20 +132,20 @@ class Drawing:
                     ),
                     style,
                 )
-            else:  # many small ones: counted in cells, which takes half the letters
+            else:  # many small cells: in units of cells the path is half as long
                 d = "".join(f"M{start} {i}h{length}v1h-{length}z" for i, start, length in cells)
                 place = f"matrix({width:.4f} 0 0 {height:.4f} {x:.2f} {y:.2f})"
                 look: dict[str, Value] = {"class": f"{style} crisp", "d": d, "transform": place}
                 self._marks.append(Mark("path", look))
 
     def render(self, *, title: str, description: str, name: str, style: str | None = None) -> str:
-        """The picture as an SVG element.
+        """Return the picture as an SVG element.
 
         Args:
-            title: What it is called, for those who do not see it.
-            description: What it shows.
-            name: An id no other picture of the page has.
-            style: Colours and patterns; given, the picture stands for itself, as a file.
+            title: Title, for readers who cannot see the picture.
+            description: Description, for readers who cannot see the picture.
+            name: Id, unique on the page.
+            style: Colours and patterns of a picture in its own file; None for a page's picture.
         """
         standalone = style is not None
         margin = _MARGIN if standalone else 0

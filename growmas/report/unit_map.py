@@ -1,4 +1,4 @@
-"""The units of a group over the tasks, in as many rows as a picture has room for."""
+"""The units of a group over tasks, joined into as many rows as fit into a picture."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ ROWS = 72
 
 @dataclass(frozen=True)
 class UnitMap:
-    """Units in rows by their ids, which rise with birth; several to a row if they are many.
+    """Units in rows by their ids, which rise with birth; several per row if there are many.
 
     Attributes:
-        first: The smallest id of each row.
-        last: The largest id of each row.
-        born: Row -> units of it that ever lived.
-        alive: Row -> task -> how many of them live at the end of the task.
-        importance: Row -> task -> their mean importance; None where none was measured.
+        first: Smallest id of each row.
+        last: Largest id of each row.
+        born: Number of units of each row that ever lived.
+        alive: Number of units of each row that live at the end of each task, by row and task.
+        importance: Mean importance by row and task; None where it was not measured.
     """
 
     first: tuple[int, ...]
@@ -30,7 +30,7 @@ class UnitMap:
 def map_units(
     history: TopologyHistory, group: str, tasks: Sequence[str], *, rows: int = ROWS
 ) -> UnitMap:
-    """Put the units of a group into at most `rows` rows of equally many."""
+    """Join the units of a group into at most `rows` rows of equal size."""
     lives = history.lifelines(group)
     each = max(1, -(-len(lives) // rows))
     places = {task: i for i, task in enumerate(tasks)}

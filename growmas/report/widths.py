@@ -1,9 +1,8 @@
-"""The figure of widths: units per task, those born and those pruned."""
+"""The figure of widths: number of units after each task, born units and pruned units."""
 
 from collections.abc import Sequence
 
 from growmas.history.records import Turnover
-from growmas.report.facts import GroupFacts, RunFacts
 from growmas.report.figure import (
     LEFT,
     WIDTH,
@@ -15,16 +14,17 @@ from growmas.report.figure import (
     draw_tasks,
     draw_values,
 )
+from growmas.report.run_summary import GroupSummary, RunSummary
 from growmas.report.scale import Scale, fitted
 from growmas.report.svg import Drawing
 
-_SHOWN = 12  # groups with a panel of their own; the numbers have them all
+_SHOWN = 12  # groups with their own panel; the table of numbers has all groups
 _ACROSS = 3
 _GAP = 26
 
 
-def draw_widths(facts: RunFacts) -> Figure:
-    """All units in a large panel, and a small one per group."""
+def draw_widths(run: RunSummary) -> Figure:
+    """Draw all units in a large panel, and a small panel per group."""
     drawing = Drawing(WIDTH)
     draw_legend(
         drawing,
@@ -35,26 +35,26 @@ def draw_widths(facts: RunFacts) -> Figure:
             ("pruned", "pruned during it, drawn downward"),
         ),
     )
-    changed = facts.by_change[:_SHOWN] if len(facts.groups) > 1 else ()
-    shown = sorted(changed, key=facts.groups.index)
+    changed = run.by_change[:_SHOWN] if len(run.groups) > 1 else ()
+    shown = sorted(changed, key=run.groups.index)
     frame = Frame(LEFT, 44, WIDTH - LEFT, 210)
-    fresh = [sum(group.fresh[i] for group in facts.groups) for i in range(len(facts.tasks))]
-    _panel(drawing, frame, "all units", facts.total, fresh, facts.tasks, wide=True)
-    bottom = _small_panels(drawing, frame.bottom + 76, shown, facts.tasks)
+    fresh = [sum(group.fresh[i] for group in run.groups) for i in range(len(run.tasks))]
+    _panel(drawing, frame, "all units", run.total, fresh, run.tasks, wide=True)
+    bottom = _small_panels(drawing, frame.bottom + 76, shown, run.tasks)
     drawing.height = bottom if shown else frame.bottom + 52
     return Figure(
         key="widths",
         title="Units over tasks",
-        caption=_caption(len(shown), len(facts.groups)),
+        caption=_caption(len(shown), len(run.groups)),
         drawing=drawing,
-        numbers=_numbers(facts),
+        numbers=_numbers(run),
     )
 
 
 def _small_panels(
-    drawing: Drawing, top: float, groups: Sequence[GroupFacts], tasks: Sequence[str]
+    drawing: Drawing, top: float, groups: Sequence[GroupSummary], tasks: Sequence[str]
 ) -> float:
-    """A row of panels for every few groups; returns where they end."""
+    """Draw rows of small panels, one per group; return their lower end."""
     across = min(_ACROSS, max(len(groups), 1))
     width = (WIDTH - (across - 1) * _GAP) / across
     height = 92.0
@@ -116,7 +116,7 @@ def _write_counts(drawing: Drawing, x: float, top: float, bottom: float, each: T
 
 
 def _sum(turnover: Sequence[Turnover], *, short: bool) -> str:
-    """The first width and the last, and what came and went in between."""
+    """Return the first and the last width, and the births and deaths in between."""
     first, last = turnover[0].before, turnover[-1].width
     if short:
         return f"{first:,} → {last:,}"
@@ -126,7 +126,7 @@ def _sum(turnover: Sequence[Turnover], *, short: bool) -> str:
 
 
 def _draw_rules(drawing: Drawing, frame: Frame, scale: Scale) -> None:
-    """Rules for living units only; what is drawn downward is read from the same steps."""
+    """Draw lines for living units only; pruned units below 0 have the same scale."""
     positive = Scale(0, scale.high, scale.at(0), scale.end)
     draw_values(drawing, frame, positive)
 
@@ -138,10 +138,10 @@ def _caption(shown: int, groups: int) -> str:
     return text
 
 
-def _numbers(facts: RunFacts) -> Numbers:
+def _numbers(run: RunSummary) -> Numbers:
     rows: list[tuple[str, int, str, int, int, int, int]] = []
-    for i, task in enumerate(facts.tasks):
-        named = [(group.name, group.turnover[i]) for group in facts.groups]
-        for name, each in (*named, ("all units", facts.total[i])):
+    for i, task in enumerate(run.tasks):
+        named = [(group.name, group.turnover[i]) for group in run.groups]
+        for name, each in (*named, ("all units", run.total[i])):
             rows.append((task, i, name, each.before, each.born, each.died, each.width))
     return Numbers(("task", "index", "group", "before", "born", "pruned", "width"), tuple(rows))

@@ -1,14 +1,14 @@
-"""The parts of a page that are words and tables: summaries, events, numbers."""
+"""Texts and tables of a page: summaries, events, numbers."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import zip_longest
 
 from growmas.history.records import EventRecord, LayerRecord
-from growmas.report.facts import RunFacts
 from growmas.report.figure import Cell, Numbers
+from growmas.report.run_summary import RunSummary
 from growmas.report.scale import percent
-from growmas.terminal.naming import in_rows
+from growmas.terminal.naming import id_runs
 
 MOST_CELLS = 6_000
 """A table of numbers with more cells is left out of the page; `growmas export` has them."""
@@ -16,12 +16,12 @@ MOST_EVENTS = 2_000
 _RANGES = 12  # of ids that an event lists
 
 
-def headline(facts: RunFacts) -> str:
-    """What happened, in a sentence or two."""
-    first, last = facts.total[0].before, facts.total[-1].width
-    born = sum(each.born for each in facts.total)
-    died = sum(each.died for each in facts.total)
-    tasks = f"{len(facts.tasks)} task{'s' * (len(facts.tasks) != 1)}"
+def headline(run: RunSummary) -> str:
+    """Return the result of the run in one or two sentences."""
+    first, last = run.total[0].before, run.total[-1].width
+    born = sum(each.born for each in run.total)
+    died = sum(each.died for each in run.total)
+    tasks = f"{len(run.tasks)} task{'s' * (len(run.tasks) != 1)}"
     if not born and not died:
         text = f"Over {tasks} the network kept its {last:,} units."
     else:
@@ -29,42 +29,42 @@ def headline(facts: RunFacts) -> str:
             f"Over {tasks} the network went from {first:,} to {last:,} units: {born:,} were born "
             f"and {died:,} pruned."
         )
-    if facts.average_accuracy is not None:
-        text += f" It ends at {percent(facts.average_accuracy)} accuracy on average"
-        if len(facts.matrix) > 1 and facts.forgetting is not None:
-            lost = f"{points(facts.forgetting)} points" if facts.forgetting >= 0.0005 else "nothing"
+    if run.average_accuracy is not None:
+        text += f" It ends at {percent(run.average_accuracy)} accuracy on average"
+        if len(run.matrix) > 1 and run.forgetting is not None:
+            lost = f"{points(run.forgetting)} points" if run.forgetting >= 0.0005 else "nothing"
             text += f", with {lost} forgotten on the way"
         text += "."
     return text
 
 
 def points(share: float) -> str:
-    """A difference of shares in percentage points."""
+    """Return a difference of shares in percentage points."""
     return f"{100 * share:z.1f}".replace("-", "−")
 
 
-def tiles(facts: RunFacts) -> list[tuple[str, str, str]]:
-    """The few numbers at the top: what, how much, and a remark."""
+def tiles(run: RunSummary) -> list[tuple[str, str, str]]:
+    """Return the few numbers at the top: name, value, and a remark."""
     found = []
-    if facts.average_accuracy is not None:
-        learnt = len(facts.matrix)
-        found.append(("average accuracy", percent(facts.average_accuracy), f"over {learnt} tasks"))
-    if facts.forgetting is not None and len(facts.matrix) > 1:
-        found.append(("forgetting", points(facts.forgetting), "points from each task's best"))
-    first, last = facts.total[0].before, facts.total[-1].width
-    ever = sum(group.ever for group in facts.groups)
+    if run.average_accuracy is not None:
+        learnt = len(run.matrix)
+        found.append(("average accuracy", percent(run.average_accuracy), f"over {learnt} tasks"))
+    if run.forgetting is not None and len(run.matrix) > 1:
+        found.append(("forgetting", points(run.forgetting), "points from each task's best"))
+    first, last = run.total[0].before, run.total[-1].width
+    ever = sum(group.ever for group in run.groups)
     found.append(("units", f"{last:,}", f"from {first:,}; {ever:,} ever lived"))
-    sizes = [size for size in facts.sizes if size is not None]
+    sizes = [size for size in run.sizes if size is not None]
     if sizes:
         remark = f"from {sizes[0].parameters:,}"
         found.append(("parameters", f"{sizes[-1].parameters:,}", remark))
-    if facts.result is not None:
-        found.append(("learning took", seconds(facts.result.seconds), "evaluation left out"))
+    if run.result is not None:
+        found.append(("learning took", seconds(run.result.seconds), "evaluation left out"))
     return found
 
 
 def seconds(value: float) -> str:
-    """A time span in words.
+    """Return a time span in words.
 
     >>> seconds(12.4), seconds(754)
     ('12.4 s', '12 min 34 s')
@@ -77,7 +77,7 @@ def seconds(value: float) -> str:
 
 
 def table(numbers: Numbers, *, style: str = "numbers") -> str:
-    """Numbers as an HTML table; None is an empty cell."""
+    """Return numbers as an HTML table; None is an empty cell."""
     first = numbers.rows[0] if numbers.rows else ()
     kinds = [" class=n" if isinstance(cell, int | float) else "" for cell in first]
     head = "".join(
@@ -97,7 +97,7 @@ def _cell(value: Cell) -> str:
 
 
 def events_table(events: Sequence[EventRecord]) -> str:
-    """What happened, the newest last, each with why; rows carry what the filter looks for."""
+    """Return events with their reasons, the newest last; rows have the words for the filter."""
     rows = "".join(map(_event_row, events[-MOST_EVENTS:]))
     heads = ("#", "task", "what", "units", "why")
     head = "".join(f"<th scope=col>{name}</th>" for name in heads)
@@ -133,19 +133,19 @@ def _listed(units: Mapping[str, Sequence[int]]) -> Iterable[str]:
 
 
 def ranges(ids: Sequence[int]) -> str:
-    """Ids in few words.
+    """Return ids as text, with runs of consecutive ids joined.
 
     >>> ranges([3, 4, 5, 9])
     '#3–5, 9'
     """
-    rows = in_rows(ids)
+    rows = id_runs(ids)
     shown = [f"{a}" if a == b else f"{a}–{b}" for a, b in rows[:_RANGES]]
     rest = sum(b - a + 1 for a, b in rows[_RANGES:])
     return f"#{', '.join(shown)}" + (f" and {rest:,} more" if rest else "")
 
 
 def layers_table(layers: Sequence[LayerRecord]) -> str:
-    """The layers as the last task left them."""
+    """Return a table of the layers at the end of the last task."""
     rows = tuple(
         (layer.name, layer.kind, layer.group, layer.in_width, layer.out_width, layer.parameters)
         for layer in layers
@@ -153,9 +153,9 @@ def layers_table(layers: Sequence[LayerRecord]) -> str:
     return table(Numbers(("layer", "kind", "group", "in", "out", "parameters"), rows))
 
 
-def settings(facts: RunFacts) -> str:
-    """Under which conditions the run was made, in one line."""
-    result = facts.result
+def settings(run: RunSummary) -> str:
+    """Return stream, scenario, method, seed and status of the run in one line."""
+    result = run.result
     if result is None:
         return ""
     parts = [
@@ -168,8 +168,8 @@ def settings(facts: RunFacts) -> str:
     return " · ".join(parts)
 
 
-def comparison_table(runs: Sequence[RunFacts]) -> str:
-    """Runs side by side in the numbers that are usually reported."""
+def comparison_table(runs: Sequence[RunSummary]) -> str:
+    """Return a table of runs with the numbers that are usually reported."""
     best = max((run.average_accuracy or 0.0 for run in runs), default=0.0)
     rows = []
     for i, run in enumerate(runs):
@@ -200,7 +200,7 @@ def comparison_table(runs: Sequence[RunFacts]) -> str:
     )
 
 
-def _comparable(runs: Sequence[RunFacts]) -> bool:
+def _comparable(runs: Sequence[RunSummary]) -> bool:
     kinds = {(r.result.stream, r.result.scenario) if r.result else r.tasks for r in runs}
     return len(kinds) == 1
 

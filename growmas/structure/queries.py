@@ -1,4 +1,4 @@
-"""What a structure tells of its network; the network is left as it is."""
+"""Questions that a structure answers about its network, without changing it."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,16 +15,22 @@ from growmas.structure.analysis.leaf_modules import float_tensors
 from growmas.structure.analysis.tracing import StructureForward
 from growmas.structure.analysis.wrappers import uncompiled
 from growmas.structure.inspection.explain import Cost, Explanation, cost_after, explain
-from growmas.structure.inspection.saliency import consumer_saliency, unit_saliency
-from growmas.structure.surgery.memory_limit import check_room
+from growmas.structure.inspection.saliency import (
+    Criterion,
+    Scale,
+    Which,
+    consumer_saliency,
+    unit_saliency,
+)
+from growmas.structure.surgery.memory_limit import check_memory
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.layer_info import LayerInfo, layer_infos
 from growmas.structure.units.plan import Plan, check_is_plan
-from growmas.structure.views.task_norms import NormMemory
+from growmas.structure.views.task_norms import TaskNorms
 
 
-class StructureFacts:
-    """The units of a model, to look at; `Structure` adds the surgery.
+class StructureQueries:
+    """The units of a model, read-only; `StructureTasks` adds views and `Structure` surgery.
 
     Attributes:
         model: The network.
@@ -39,7 +45,7 @@ class StructureFacts:
         forward: StructureForward,
         ignore: Iterable[str],
     ) -> None:
-        """Find the units of `model`; see `Structure`."""
+        """Find the units of `model`, with the arguments of `Structure`."""
         self.model = model
         self.example_inputs = example_inputs
         self._forward = forward
@@ -52,16 +58,16 @@ class StructureFacts:
         self._counted: tuple[Mapping[str, UnitGroup], dict[str, int]] | None = None
         self._tasks: list[str] = []
         self._heads: dict[str, UnitGroup] = {}
-        self._norms = NormMemory(model)
+        self._norms = TaskNorms(model)
 
     def __repr__(self) -> str:
         size = f"{self.parameters:,} parameter{'' if self.parameters == 1 else 's'}"
         lines = [f"{type(self).__name__} of {type(self.model).__name__}, {size}"]
         names = max(map(len, self._groups), default=0)
         widths = [f"{group.width:,} {group.kind}" for group in self._groups.values()]
-        room = max(map(len, widths), default=0)
+        column = max(map(len, widths), default=0)
         for group, width in zip(self._groups.values(), widths, strict=True):
-            lines.append(f"  {group.name:<{names}}  {width:<{room}}  {group.abilities}")
+            lines.append(f"  {group.name:<{names}}  {width:<{column}}  {group.abilities}")
         if self.fixed:
             lines.append(f"  and {len(self.fixed)} fixed; structure.fixed has the reasons")
         return "\n".join(lines)
@@ -73,12 +79,12 @@ class StructureFacts:
 
     @property
     def heads(self) -> Mapping[str, UnitGroup]:
-        """Layer name -> its classes, for every head that has grown; births say when each came."""
+        """Layer name -> its classes with the task of their birth, for every head that has grown."""
         return MappingProxyType(self._heads)
 
     @property
     def norms(self) -> Mapping[str, tuple[str, ...]]:
-        """Name of a task -> names of the norms' tensors that are remembered for its view."""
+        """Name of a task -> names of the norms' tensors that are stored for its view."""
         names = self._tasks or ["0"]
         return {names[task]: tuple(kept) for task, kept in self._norms.tasks.items()}
 
@@ -98,19 +104,19 @@ class StructureFacts:
         return max(0, len(self._tasks) - 1)
 
     def layers(self) -> tuple[LayerInfo, ...]:
-        """Every layer with parameters, in the model's order, as it is now."""
+        """Return every layer with parameters, in the model's order, as it is now."""
         return layer_infos(self.model, self._groups)
 
     def edges(self) -> tuple[tuple[str, str], ...]:
-        """Data flow from layer to layer, by qualified name."""
+        """Return the data flow from layer to layer, as pairs of qualified names."""
         return self._edges
 
     def architecture(self, *, count_flops: bool = True) -> Architecture:
-        """Layers and operations as they are now, and the data flow between them.
+        """Return layers and operations as they are now, and the data flow between them.
 
         Args:
-            count_flops: False spares the forward pass that counting FLOPs takes after an edit;
-                they are then None where they are not known from before.
+            count_flops: False skips the forward pass that counts FLOPs after an edit; they are
+                then None unless they were counted before.
         """
         known = self._counted is not None and self._counted[0] is self._groups
         if count_flops and not known:
@@ -127,15 +133,15 @@ class StructureFacts:
         self,
         omega: Mapping[str, Tensor],
         *,
-        criterion: str = "penalty",
-        which: str = "out",
-        normalize: str | None = None,
+        criterion: Criterion = "penalty",
+        which: Which = "out",
+        normalize: Scale | None = None,
         across: bool = False,
     ) -> dict[str, Tensor]:
-        """How much every unit matters: group name -> [U], in the order of `unit_ids`.
+        """Return the importance of every unit: group name -> [U], in the order of `unit_ids`.
 
-        By default Σ Ω θ² over the weights that read the unit; see `unit_saliency` for the other
-        criteria, weights and scales, and for the errors.
+        The default is Σ Ω θ² over the weights that read the unit. `unit_saliency` documents the
+        other criteria, weights and scales, and the errors.
         """
         return unit_saliency(
             self.model,
@@ -148,12 +154,13 @@ class StructureFacts:
         )
 
     def consumers(self, omega: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-        """Which layers a unit matters to: group name -> layer -> [U], Σ Ω θ² over its weights.
+        """Return how much units matter to each layer: group name -> layer -> [U].
 
-        The layers that read a group add up to its `saliency`.
+        The value is Σ Ω θ² over the layer's weights that read the unit; summed over the layers
+        that read a group it is the group's `saliency`.
 
         Raises:
-            PenaltyError: See `unit_saliency`.
+            PenaltyError: Ω does not fit the model, as for `unit_saliency`.
         """
         return consumer_saliency(self.model, self._groups, omega)
 
@@ -166,7 +173,7 @@ class StructureFacts:
         reason: str = "",
         cause: Mapping[str, Any] | None = None,
     ) -> Plan:
-        """A plan that `apply` refuses once any unit of its groups has come or gone; see `Plan`.
+        """Return a plan that `apply` refuses once the units of its groups have changed.
 
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
@@ -177,7 +184,7 @@ class StructureFacts:
         return dataclasses.replace(plan, fingerprint=living)
 
     def explain(self, plan: Plan) -> Explanation:
-        """What `plan` would do to widths, parameters and FLOPs; print it with rich.
+        """Return the change of widths, parameters and FLOPs by `plan`, which rich can print.
 
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
@@ -186,7 +193,7 @@ class StructureFacts:
         return explain(self.model, self._run, self._groups, plan)
 
     def cost(self, plan: Plan | None = None) -> Cost:
-        """Parameters, FLOPs and units of the network, or of what `plan` would make of it.
+        """Return parameters, FLOPs and units of the network as it is, or as `plan` would leave it.
 
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
@@ -198,7 +205,7 @@ class StructureFacts:
     def _check(self, plan: Plan) -> None:
         check_is_plan(plan)
         plan.check(self._groups, self.fixed)
-        check_room(self.model, self._groups, plan)
+        check_memory(self.model, self._groups, plan)
 
     def _run(self, model: nn.Module) -> Any:
         return self._forward(model, self.example_inputs)

@@ -1,7 +1,7 @@
 """One run of a sweep, in a process of its own that ends when the sweep does.
 
-The first line of the standard input says what to run, as JSON; the rest of it is the life line: it
-ends when the sweep ends, however that came.
+The first line of the standard input says what to run, as JSON. The rest of it stays open while
+the sweep runs: its end tells this process that the sweep has ended.
 """
 
 import json
@@ -9,21 +9,41 @@ import os
 import sys
 import threading
 from pathlib import Path
-
-from rich.console import Console
+from typing import TYPE_CHECKING
 
 from growmas.config import Experiment
 from growmas.errors import GrowmasError
-from growmas.terminal.progress import RunProgress
+
+if TYPE_CHECKING:
+    from growmas.experiment.observer import TaskDone
+    from growmas.training.learner import EpochDone
 
 REFUSED = 2
-"""The exit code of a run that ended in an error of growmas, told after `MARK`."""
+"""The exit code of a run that ended in an error of growmas, printed after `MARK`."""
 
 MARK = "error: "
 
 
+class LineProgress:
+    """Observer of a run that prints a line per task."""
+
+    def epoch_done(self, done: "EpochDone") -> None:
+        """Print nothing."""
+
+    def task_done(self, done: "TaskDone") -> None:
+        """Print the result of a task."""
+        results = done.results
+        row = results.accuracy[-1]
+        units = "  ".join(f"{name} {width}" for name, width in results.units.items())
+        _say(
+            f"task {done.index + 1}/{len(results.tasks)}  {results.tasks[done.index]}  "
+            f"accuracy {row[-1]:.3f}  mean so far {sum(row) / len(row):.3f}  "
+            f"{units}  {results.parameters:,} parameters"
+        )
+
+
 def main() -> None:
-    """Run what the standard input says, and end with its exit code."""
+    """Run the experiment that the standard input describes, and end with its exit code."""
     order = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     experiment = Experiment.model_validate_json(order["experiment"])
@@ -35,20 +55,23 @@ def main() -> None:
 
 
 def _run(experiment: Experiment, folder: Path, state: str) -> None:
-    from growmas.run import run_experiment  # torch, when it is known that there is work
+    from growmas.experiment import run_experiment  # torch, when it is known that there is work
 
-    tasks, epochs = experiment.stream.tasks, experiment.training.epochs
-    console = Console(highlight=False)
-    with RunProgress(console, tasks=tasks, epochs=epochs) as progress:
-        if state == "resumed":
-            try:
-                run_experiment(experiment, folder, resume=True, observer=progress)
-            except GrowmasError as error:
-                console.print(f"cannot be resumed, begins anew: {error}", markup=False)
-                state = "again"
-            else:
-                return
-        run_experiment(experiment, folder, overwrite=state == "again", observer=progress)
+    progress = LineProgress()
+    if state == "resumed":
+        try:
+            run_experiment(experiment, folder, resume=True, observer=progress)
+        except GrowmasError as error:
+            _say(f"cannot be resumed, begins anew: {error}")
+            state = "again"
+        else:
+            return
+    run_experiment(experiment, folder, overwrite=state == "again", observer=progress)
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 def _end_with_the_sweep() -> None:

@@ -1,4 +1,4 @@
-"""Several values for keys of a config, and every combination of them."""
+"""Grids: several values for keys of a config, and every combination of them."""
 
 import re
 import zlib
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from itertools import product
 from math import prod
 
-from growmas.config.wording import short_keys
+from growmas.config.formatting import short_keys
 
 MOST_RUNS = 10_000
-"""A sweep of more is a slip: `seed=1..100000`."""
+"""More runs than this are taken for a mistake, such as `seed=1..100000`."""
 
 _RANGE = re.compile(r"(-?\d+)\.\.(-?\d+)")
 _OPENING, _CLOSING = "[{", "]}"
@@ -21,12 +21,12 @@ _LONGEST = 100  # characters of a directory's name
 
 @dataclass(frozen=True)
 class Axis:
-    """A key and the values it takes.
+    """Key and the values it takes.
 
     Attributes:
-        key: As overrides have it, such as `method.strength`.
+        key: As in overrides, such as `method.strength`.
         values: In YAML, one text each.
-        override: What was asked for, such as `method.strength=0.1,1`.
+        override: As given, such as `method.strength=0.1,1`.
     """
 
     key: str
@@ -36,25 +36,25 @@ class Axis:
 
 @dataclass(frozen=True)
 class Grid:
-    """Axes, of which every combination is wanted, and the mistakes in what was asked for."""
+    """Axes, of which every combination is run, and the mistakes in the overrides."""
 
     axes: tuple[Axis, ...]
     mistakes: tuple[str, ...]
 
     @property
     def size(self) -> int:
-        """The number of combinations."""
+        """Number of combinations."""
         return prod(len(axis.values) for axis in self.axes)
 
     def combinations(self) -> Iterator[dict[str, str]]:
-        """Key -> value of each; the last key changes fastest."""
+        """Yield key -> value of each combination; the last key changes fastest."""
         keys = [axis.key for axis in self.axes]
         for values in product(*(axis.values for axis in self.axes)):
             yield dict(zip(keys, values, strict=True))
 
 
 def read_grid(overrides: Sequence[str]) -> Grid:
-    """The grid of `key=value,value` overrides; mistakes come back with it, to be told together."""
+    """Return the grid of `key=value,value` overrides, with the mistakes in them."""
     axes: list[Axis] = []
     mistakes: list[str] = []
     for override in overrides:
@@ -65,7 +65,7 @@ def read_grid(overrides: Sequence[str]) -> Grid:
             mistakes.append(f"override {override}: expected key=value or key=value,value")
         elif key in [axis.key for axis in axes]:
             mistakes.append(
-                f"override {override}: {key} is there twice: write all of its values after one "
+                f"override {override}: {key} is given twice: write all of its values after one "
                 f"{key}=, with commas between them"
             )
         elif not all(values):
@@ -114,10 +114,10 @@ def split_values(text: str) -> list[str]:
 
 
 def directory_names(grid: Grid) -> list[str]:
-    """A name for each combination, in their order, such as `strength=0.1,seed=1`.
+    """Return a name for each combination, in their order, such as `strength=0.1,seed=1`.
 
-    A key goes by its last part where no other one ends alike. Values that differ in nothing but
-    what a name cannot hold, and long ones, end in a number made of them.
+    A key is shortened to its last part where no other key ends in it. Long names, and names that
+    would be the same, end in a checksum of the values.
     """
     labels = short_keys([axis.key for axis in grid.axes])
     given = list(grid.combinations())
@@ -125,7 +125,7 @@ def directory_names(grid: Grid) -> list[str]:
         ",".join(f"{labels[key]}={_plain(value)}" for key, value in setting.items())
         for setting in given
     ]
-    often = Counter(name.casefold() for name in names)  # some file systems know no case
+    often = Counter(name.casefold() for name in names)  # some file systems ignore case
     return [
         name
         if often[name.casefold()] == 1 and len(name) <= _LONGEST
@@ -135,7 +135,7 @@ def directory_names(grid: Grid) -> list[str]:
 
 
 def _counted(values: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The values with every `1..5` counted out, and what is wrong with some."""
+    """Expand every `1..5`, and return the values and the mistakes in them."""
     counted: list[str] = []
     wrong: list[str] = []
     for value in values:
@@ -152,12 +152,12 @@ def _counted(values: Sequence[str]) -> tuple[list[str], list[str]]:
             counted += map(str, range(first, last + 1))
     twice = [value for value, times in Counter(counted).items() if times > 1]
     if twice:
-        wrong.append(f"{', '.join(twice)} is there twice: leave one out")
+        wrong.append(f"{', '.join(twice)} is given twice: leave one out")
     return counted, wrong
 
 
 def _plain(value: str) -> str:
-    """A value in letters that no shell and no file system minds."""
+    """Return a value in letters that are safe for shells and file systems."""
     joint = "x" if value.startswith("[") else "+"
     text = re.sub(r"[\[\]{}'\"]", "", value)
     text = re.sub(r"\s*,\s*", joint, text.strip())

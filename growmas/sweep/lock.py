@@ -1,4 +1,4 @@
-"""One sweep at a time in one folder."""
+"""Lock that allows one sweep at a time in a folder."""
 
 import os
 import sys
@@ -13,14 +13,14 @@ if sys.platform != "win32":
     import fcntl
 
 _NAME = ".sweep.lock"
-_PATIENCE, _PAUSE = 10.0, 0.1  # seconds; what a killed sweep leaves ends within
+_PATIENCE, _PAUSE = 10.0, 0.1  # seconds; the runs of a killed sweep end within
 
 
 @contextmanager
 def only_one(folder: Path) -> Iterator[tuple[int, ...]]:
-    """Hold a folder, and give out what processes inherit to hold it with us.
+    """Hold a folder; yields the file descriptors that processes inherit to hold it too.
 
-    On Windows nothing is held: two sweeps in one folder are not told apart there.
+    On Windows the folder is not held: two sweeps in one folder are not detected there.
 
     Raises:
         RunError: Another sweep holds it.
@@ -34,7 +34,7 @@ def only_one(folder: Path) -> Iterator[tuple[int, ...]]:
         while not _taken(lock):
             if time.monotonic() > until:
                 raise RunError(
-                    f"another sweep is going on in {folder}: wait for it (growmas compare {folder} "
+                    f"another sweep uses {folder}: wait for it (growmas compare {folder} "
                     "shows how far it is), or name another folder with --out"
                 )
             time.sleep(_PAUSE)

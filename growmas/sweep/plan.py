@@ -1,4 +1,4 @@
-"""What a sweep is to do, all of it checked before the first run begins."""
+"""Plans of sweeps, checked completely before the first run begins."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,8 +8,8 @@ from typing import Literal
 
 from growmas.config import Experiment, TaskFreeConfig, differences, load_config
 from growmas.errors import ConfigError, RunError
+from growmas.runs import read_result
 from growmas.sweep.grid import Axis, Grid, directory_names, read_grid
-from growmas.terminal.result import read_results
 
 State = Literal["new", "again", "resumed", "finished"]
 
@@ -19,15 +19,14 @@ _OWN = {"config.yaml", "history.db", "checkpoint", "stream.jsonl", ".metrics.jso
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One combination of values.
+    """Run of one combination of values.
 
     Attributes:
         name: Of its directory, such as `strength=0.1,seed=1`.
-        setting: Key -> value in YAML, as overrides have them.
-        experiment: What is run.
+        setting: Key -> value in YAML, as in overrides.
+        experiment: To run.
         folder: The run directory.
-        state: What is to be done: "new" is run, of what was stopped a run is done "again" or
-            "resumed", and a "finished" one is left as it is.
+        state: "new", or "again" or "resumed" for a stopped run; a "finished" one is left as it is.
     """
 
     name: str
@@ -62,7 +61,7 @@ def plan_sweep(
     directory: str | PathLike[str] | None = None,
     root: str | PathLike[str] = "runs",
 ) -> Sweep:
-    """Check every combination of values, and what is there of it already.
+    """Check every combination of values, and the runs that exist already.
 
     Args:
         config: A YAML file, or the name of a bundled config.
@@ -76,9 +75,7 @@ def plan_sweep(
         RunError: The folder cannot be used, or finished runs in it had another config.
     """
     if not overrides:
-        raise ConfigError(
-            "a sweep of nothing: give at least one key with its values, such as seed=1..5"
-        )
+        raise ConfigError("a sweep needs at least one key with its values, such as seed=1..5")
     grid = read_grid(overrides)
     names = directory_names(grid)
     experiments = _checked(config, grid, names)
@@ -90,10 +87,10 @@ def plan_sweep(
 def _planned(
     folder: Path, grid: Grid, names: Sequence[str], experiments: Sequence[Experiment]
 ) -> list[PlannedRun]:
-    """What is to be done about every run.
+    """Return the planned runs.
 
     Raises:
-        RunError: Something is in the way of some.
+        RunError: Something is in the place of some.
     """
     runs: list[PlannedRun] = []
     refused: list[str] = []
@@ -105,13 +102,13 @@ def _planned(
         else:
             runs.append(PlannedRun(name, setting, experiment, folder / name, state))
     if refused:
-        more = [f"and so on, {len(refused)} in all"] if len(refused) > _TOLD else []
+        more = [f"and more, {len(refused)} in all"] if len(refused) > _TOLD else []
         raise RunError("\n".join([*refused[:_TOLD], *more]))
     return runs
 
 
 def _checked(config: str | PathLike[str], grid: Grid, names: Sequence[str]) -> list[Experiment]:
-    """The experiment of every combination.
+    """Return the experiment of every combination.
 
     Raises:
         ConfigError: With all mistakes, each of them once.
@@ -134,7 +131,7 @@ def _checked(config: str | PathLike[str], grid: Grid, names: Sequence[str]) -> l
 
 @dataclass
 class _Mistake:
-    """A line of `load_config`, and the runs that it is about."""
+    """Line of `load_config`, and the runs it concerns."""
 
     text: str
     axis: Axis | None = None
@@ -146,7 +143,7 @@ class _Mistake:
         self.values |= once_more.values
 
     def told(self, runs: int) -> str:
-        """The line, and where it comes from if that is not plain: from several keys together."""
+        """Return the line, with the runs it concerns where several keys cause it together."""
         alone = runs if self.axis is None else runs * len(self.values) // len(self.axis.values)
         if len(self.runs) == alone:
             return self.text
@@ -154,7 +151,7 @@ class _Mistake:
 
 
 def _of_which_axis(line: str, grid: Grid, setting: Mapping[str, str]) -> _Mistake:
-    """A mistake in an override, told of the override that was asked for."""
+    """Attribute a mistake in an override to the override as it was given."""
     for axis in grid.axes:
         value = setting[axis.key]
         start = f"override {axis.key}={value}:"
@@ -170,7 +167,7 @@ def _twins(names: Sequence[str], experiments: Sequence[Experiment]) -> list[str]
     for name, experiment in zip(names, experiments, strict=True):
         other = first.setdefault(experiment.model_dump_json(), name)
         if other != name:
-            mistakes.append(f"{other} and {name} are one and the same experiment: leave one out")
+            mistakes.append(f"{other} and {name} are the same experiment: leave one out")
     return mistakes
 
 
@@ -182,7 +179,7 @@ def _check_folder(folder: Path) -> None:
 
 
 def _state(folder: Path, experiment: Experiment) -> State:
-    """What is to be done about a run.
+    """Return the state of a run.
 
     Raises:
         RunError: Something else is in its place.
@@ -196,7 +193,7 @@ def _state(folder: Path, experiment: Experiment) -> State:
         if any(not name.startswith("history.db") for name in strange):
             raise RunError(f"{folder} is not a run: move it, or name another folder with --out")
         return "again"
-    finished = read_results(folder).get("status") == "finished"
+    finished = read_result(folder).finished
     try:
         other = differences(load_config(folder / "config.yaml"), experiment)
     except ConfigError as error:

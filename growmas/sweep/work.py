@@ -1,4 +1,4 @@
-"""The runs of a sweep, each in a process of its own."""
+"""Execution of a sweep: each run in a process of its own."""
 
 import json
 import shutil
@@ -14,10 +14,11 @@ from typing import IO, Protocol
 
 from growmas.atomic_write import atomic_write
 from growmas.errors import RunError
+from growmas.runs.finding import SWEEP
 from growmas.sweep.child import MARK, REFUSED
 from growmas.sweep.lock import only_one
 from growmas.sweep.plan import PlannedRun, Sweep
-from growmas.terminal.sweep import SUMMARY, SweepRun, as_data, look_at, summarise
+from growmas.sweep.summary import SweepRun, as_data, read_run, summarise
 
 LOGS = "logs"
 _CHILD = "growmas.sweep.child"
@@ -26,18 +27,18 @@ _GRACE = 5.0  # seconds that a process has to end when asked to
 
 
 class Observer(Protocol):
-    """Is told how a sweep goes."""
+    """Follows a sweep."""
 
     def begun(self, name: str) -> None:
-        """Called when a run begins."""
+        """Take note that a run begins."""
 
     def ended(self, run: SweepRun) -> None:
-        """Called when a run is finished, or failed."""
+        """Take note that a run is finished or failed."""
 
 
 @dataclass(frozen=True)
 class _Worker:
-    """A run at work."""
+    """Run in progress."""
 
     run: PlannedRun
     process: "subprocess.Popen[bytes]"
@@ -47,21 +48,21 @@ class _Worker:
 def run_sweep(
     sweep: Sweep, *, jobs: int = 1, observer: Observer | None = None
 ) -> tuple[SweepRun, ...]:
-    """Do what is left to do of a sweep, and write `sweep.json`.
+    """Run what is left of a sweep, and write `sweep.json`.
 
-    A run that fails, or whose process dies, takes nothing with it: its message is in what comes
-    back, and the others go on. If this process ends, however that comes, so do the runs at work.
+    A run that fails, or whose process dies, does not stop the others: its message is in the
+    result. If this process ends, for any reason, so do the runs in progress.
 
     Args:
         sweep: Of `plan_sweep`.
-        jobs: How many runs at once.
+        jobs: Number of runs at once.
         observer: Is told of every run.
 
     Returns:
         All runs in their order, those that were finished before included.
 
     Raises:
-        RunError: The folder cannot be written, or another sweep is going on in it.
+        RunError: The folder cannot be written, or another sweep uses it.
     """
     if jobs < 1:
         raise RunError(f"jobs must be at least 1, got {jobs}")
@@ -77,13 +78,13 @@ def run_sweep(
 
 
 class _Work:
-    """What is at work, and what came of what was."""
+    """State of a sweep in progress."""
 
     def __init__(self, sweep: Sweep, observer: Observer | None, held: Sequence[int]) -> None:
         self._sweep = sweep
         self._observer = observer
         self._held = held
-        self._runs = {run.name: look_at(sweep.folder, run.name, run.setting) for run in sweep.runs}
+        self._runs = {run.name: read_run(sweep.folder, run.name, run.setting) for run in sweep.runs}
 
     def go(self, jobs: int) -> tuple[SweepRun, ...]:
         waiting = list(self._sweep.waiting)
@@ -103,7 +104,7 @@ class _Work:
 
     def _begin(self, run: PlannedRun) -> _Worker:
         if run.state == "again" and not (run.folder / "metrics.json").exists():
-            shutil.rmtree(run.folder)  # it had no more than begun to begin
+            shutil.rmtree(run.folder)  # it was stopped before its first result
         log = self._sweep.folder / LOGS / f"{run.name}.log"
         order = {
             "experiment": run.experiment.model_dump_json(),
@@ -120,7 +121,7 @@ class _Work:
         run, code = worker.run, worker.process.returncode
         _close(worker.process)
         message = _why(code, worker.log) if code else ""
-        done = look_at(self._sweep.folder, run.name, run.setting, message)
+        done = read_run(self._sweep.folder, run.name, run.setting, message)
         self._runs[run.name] = done
         self._write()
         if self._observer:
@@ -128,12 +129,12 @@ class _Work:
 
     def _write(self) -> None:
         data = as_data(summarise(self._runs.values()))
-        with atomic_write(self._sweep.folder / SUMMARY) as fresh:
+        with atomic_write(self._sweep.folder / SWEEP) as fresh:
             fresh.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
 def _start(order: dict[str, str], log: IO[bytes], held: Sequence[int]) -> "subprocess.Popen[bytes]":
-    """A process that finds modules where this one does, out of reach of the terminal's Ctrl-C."""
+    """Start a process that finds the same modules, and that Ctrl-C does not reach."""
     code = f"import sys; sys.path[:] = {sys.path!r}; from {_CHILD} import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -151,7 +152,7 @@ def _start(order: dict[str, str], log: IO[bytes], held: Sequence[int]) -> "subpr
 
 
 def _stop(working: Sequence[_Worker]) -> None:
-    """End all processes, and wait until they are."""
+    """End all processes, and wait for them."""
     for worker in working:
         worker.process.terminate()
     for worker in working:
@@ -170,11 +171,11 @@ def _close(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _why(code: int, log: Path) -> str:
-    """Why a run failed, in words."""
+    """Return the reason why a run failed."""
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         hint = ", as it does when memory runs out" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{hint}; {log} has what it printed"
+        return f"its process was ended by {name}{hint}; {log} has its output"
     text = log.read_text(encoding="utf-8", errors="replace").strip()
     if code == REFUSED and f"\n{MARK}" in f"\n{text}":
         return f"\n{text}".rpartition(f"\n{MARK}")[2]

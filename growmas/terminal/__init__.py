@@ -1,1 +1,1 @@
-"""Views of histories and runs for the terminal; they know records, never live networks."""
+"""Printed tables and drawings of histories and runs; they read records, never live networks."""

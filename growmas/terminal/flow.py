@@ -1,4 +1,4 @@
-"""Drawing what flows where as lanes that run down the page, one row per node, as `git log` does."""
+"""Data flow drawn as lanes that run down the page, one row per node, as `git log --graph` does."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from growmas.terminal.symbols import Symbols
 
 MOST_LANES = 10
-"""Edges beyond so many at once are said in words."""
+"""Number of lanes; further edges at the same place are listed in words."""
 
 
 @dataclass(frozen=True)
@@ -14,9 +14,9 @@ class Row:
     """A line of the drawing.
 
     Attributes:
-        lanes: What is drawn.
-        node: The node of this row; None in rows where lanes part or meet.
-        also: Sources of the node whose edges had no lane.
+        lanes: Characters of the lanes.
+        node: Node of this row; None in rows where lanes part or meet.
+        also: Sources of the node whose edges have no lane.
     """
 
     lanes: str
@@ -25,7 +25,7 @@ class Row:
 
 
 def in_order(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> list[str]:
-    """Nodes after their sources, otherwise as near to the given order as that allows.
+    """Return nodes after their sources, otherwise as near to the given order as possible.
 
     A cycle is broken at its first node in the given order.
     """
@@ -46,7 +46,7 @@ def in_order(nodes: Sequence[str], edges: Sequence[tuple[str, str]]) -> list[str
 
 
 def draw(nodes: Sequence[str], edges: Sequence[tuple[str, str]], signs: Symbols) -> list[Row]:
-    """The rows of a graph whose nodes are given sources first."""
+    """Return the rows of a graph whose nodes are given sources first."""
     place = {node: index for index, node in enumerate(nodes)}
     readers: dict[str, list[str]] = {}
     for source, target in sorted({*edges}, key=lambda edge: place[edge[1]]):
@@ -59,7 +59,7 @@ def draw(nodes: Sequence[str], edges: Sequence[tuple[str, str]], signs: Symbols)
 
 
 class _Drawing:
-    """Lanes as they are so far: each leads to the node that reads it, or is free."""
+    """Lanes drawn so far: each leads to the node that reads it, or is free."""
 
     def __init__(self, signs: Symbols) -> None:
         self.rows: list[Row] = []
@@ -68,13 +68,13 @@ class _Drawing:
         self._also: dict[str, list[str]] = {}
 
     def add(self, node: str, readers: Sequence[str]) -> None:
-        """The next node: lanes that lead to it meet, and part to those that read it."""
+        """Add a node: join the lanes that lead to it, and open lanes to the nodes that read it."""
         found = [lane for lane, target in enumerate(self._lanes) if target == node]
         if len(found) > 1:
             self._join(found, ends=(self._signs.joins[1], self._signs.joins[2]))
         lane = found[0] if found else self._free(0)
         if not found and self.rows and self.rows[-1].lanes[lane * 2 : lane * 2 + 1].strip():
-            self.rows.append(Row(self._drawn({})))  # so as not to look as if it read what is above
+            self.rows.append(Row(self._drawn({})))  # else it would seem to read the node above
         for other in found[1:]:
             self._lanes[other] = None
         self._lanes[lane] = node
@@ -97,7 +97,7 @@ class _Drawing:
             self._lanes.pop()
 
     def _free(self, start: int) -> int:
-        """The first lane from one on that leads nowhere."""
+        """Return the first free lane from `start` on."""
         for lane in range(start, len(self._lanes)):
             if self._lanes[lane] is None:
                 return lane
@@ -105,7 +105,7 @@ class _Drawing:
         return len(self._lanes) - 1
 
     def _join(self, lanes: Sequence[int], *, ends: tuple[str, str]) -> None:
-        """A row in which lanes meet in, or part from, the first of them."""
+        """Add a row in which lanes meet in, or part from, the first of them."""
         first, last = lanes[0], lanes[-1]
         marks = dict.fromkeys(lanes[1:-1], ends[1])
         marks |= {first: self._signs.joins[0], last: ends[0]}

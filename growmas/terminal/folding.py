@@ -1,4 +1,4 @@
-"""Which tasks share a column when there are more than have room: those where least changed."""
+"""Tasks folded into fewer columns: neighbours in which least changed share one."""
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -7,20 +7,20 @@ from typing import TypeVar
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.measure import Measurement
 
-View = TypeVar("View", bound=RenderableType)
+Renderable = TypeVar("Renderable", bound=RenderableType)
 
 _UNLIMITED = 100_000
 
 
 def fold(changes: Sequence[float], columns: int) -> list[range]:
-    """Divide tasks in a row into at most so many stretches.
+    """Divide successive tasks into at most `columns` stretches.
 
-    Neighbours are merged, first those that together changed least, of those the shortest, and of
-    those the earliest. The first and the last task stay by themselves if there are three columns
-    or more.
+    Neighbours are merged, those with the least change in sum first, of those the shortest, and of
+    those the earliest. The first and the last task keep a column of their own if there are three
+    columns or more.
 
     Args:
-        changes: How much changed in each of T tasks.
+        changes: [T] amount of change in each task.
         columns: At least 1.
 
     Returns:
@@ -29,7 +29,9 @@ def fold(changes: Sequence[float], columns: int) -> list[range]:
     stretches = [range(i, i + 1) for i in range(len(changes))]
     weights = list(changes)
     ends = 1 if columns >= 3 else 0
-    together = [(a + b, 2) for a, b in pairwise(weights)]  # of each with its right neighbour
+    together = [
+        (a + b, 2) for a, b in pairwise(weights)
+    ]  # change and length of each stretch joined with its right neighbour
     while len(stretches) > max(columns, 1):
         inner = together[ends : len(together) - ends]
         first = ends + inner.index(min(inner))
@@ -43,54 +45,54 @@ def fold(changes: Sequence[float], columns: int) -> list[range]:
 
 
 def evenly(count: int, columns: int) -> list[range]:
-    """Divide tasks in a row into at most so many stretches of nearly the same length."""
+    """Divide successive tasks into at most `columns` stretches of nearly the same length."""
     columns = min(count, columns)
     ends = [count * column // columns for column in range(columns + 1)] if count else [0]
     return [range(start, stop) for start, stop in pairwise(ends)]
 
 
 def fitting(
-    draw: Callable[[list[range]], View],
+    draw: Callable[[list[range]], Renderable],
     changes: Sequence[float],
     most: int,
     console: Console,
     options: ConsoleOptions,
-) -> tuple[View, list[range]]:
-    """The view with the most columns that fits the console, and its columns.
+) -> tuple[Renderable, list[range]]:
+    """Return the drawing with the most columns that fits the console, and its columns.
 
     Args:
-        draw: Makes the view with these stretches of tasks as columns.
-        changes: How much changed in each task, see `fold`.
-        most: The largest number of columns worth a try; one is tried in any case.
-        console: The console that it is for.
-        options: Its options; `max_width` is what has to hold it.
+        draw: Function that returns the drawing with these stretches of tasks as columns.
+        changes: [T] amount of change in each task, as for `fold`.
+        most: Largest number of columns to try; at least one is tried.
+        console: Console to print to.
+        options: Options of the console; the drawing has to fit `max_width`.
     """
     unlimited = options.update(width=_UNLIMITED)
     count = max(1, min(most, len(changes)))
     while True:
         columns = fold(changes, count)
-        view = draw(columns)
-        width = Measurement.get(console, unlimited, view).maximum
+        drawing = draw(columns)
+        width = Measurement.get(console, unlimited, drawing).maximum
         if width <= options.max_width or count == 1:
-            return view, columns
-        # What every view has beside its columns makes this a step that is never too long.
+            return drawing, columns
+        # Part of the width belongs to no task column, so this never skips a number that fits.
         count = max(1, min(count - 1, count * options.max_width // width))
 
 
 def shared_words(names: Sequence[str]) -> str:
-    """The words that all names begin with, as "permutation "; empty unless two tasks share any."""
-    split = [name.split(" ")[:-1] for name in names]
+    """Return the words that all names begin with, as "permutation "; empty for a single name."""
+    leading = [name.split(" ")[:-1] for name in names]
     count = 0
-    if len(split) > 1:
-        for words in zip(*split, strict=False):
+    if len(leading) > 1:
+        for words in zip(*leading, strict=False):
             if len({*words}) > 1:
                 break
             count += 1
-    return "".join(f"{word} " for word in split[0][:count]) if count else ""
+    return "".join(f"{word} " for word in leading[0][:count]) if count else ""
 
 
 def title(names: Sequence[str], stretch: range, *, ellipsis: str) -> str:
-    """A stretch's name: its first and last task's, what both begin with said only once."""
+    """Return a stretch's name: its first and last task's, with their common words only once."""
     first, last = names[stretch[0]], names[stretch[-1]]
     if len(stretch) == 1:
         return first

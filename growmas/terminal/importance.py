@@ -1,6 +1,6 @@
-"""Where importance lies and where there is room: the view behind `growmas importance`.
+"""The heat map of importance that `growmas importance` prints: what is protected, what is free.
 
-`summarise` computes; `as_data` and `render_importance` only write down what it computed.
+`summarise` computes; `as_data` and `render_importance` only format the result.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +12,13 @@ from rich.text import Text
 
 from growmas.errors import HistoryError
 from growmas.history import TopologyHistory
-from growmas.terminal.asking import all_tasks
 from growmas.terminal.folding import fitting, shared_words, title
+from growmas.terminal.lookup import all_tasks
 from growmas.terminal.symbols import Symbols, symbols
 from growmas.terminal.tables import plain_table, with_notes
 
 FREE = 0.1
-"""A unit of less importance than this share of its group's mean is free."""
+"""A unit is free if its importance is below this share of its group's mean."""
 
 _NAME_WIDTH = 18
 _CELL = 5
@@ -26,14 +26,14 @@ _CELL = 5
 
 @dataclass(frozen=True)
 class Load:
-    """How the importance of a group of U units was spread at a snapshot.
+    """Spread of the importance of a group of U units at a snapshot.
 
     Attributes:
         units: U.
         total: Σ v over the units' importances v.
         spread: (Σ v)² / (U Σ v²), the participation ratio: the share of the units that would
-            carry the total if each carried as much; 0 if nothing is important.
-        free: Units below `FREE` of the mean.
+            carry the total if each carried the same; 0 if every importance is 0.
+        free: Number of units below `FREE` times the mean.
     """
 
     units: int
@@ -44,11 +44,11 @@ class Load:
 
 @dataclass(frozen=True)
 class ImportanceSummary:
-    """What the heat map shows; T tasks.
+    """Contents of the heat map; T tasks.
 
     Attributes:
-        tasks: Names of those whose snapshots measured importance.
-        left_out: Names of the others.
+        tasks: Names of the T tasks whose snapshots measured importance.
+        left_out: Names of the other tasks.
         groups: [T] loads per group; None where the group was not measured.
     """
 
@@ -58,7 +58,7 @@ class ImportanceSummary:
 
 
 def summarise(history: TopologyHistory) -> ImportanceSummary:
-    """Compute what the heat map shows, from one state of the file.
+    """Compute the contents of the heat map, from one state of the file.
 
     Raises:
         HistoryError: If no snapshot measured importance.
@@ -86,7 +86,7 @@ def summarise(history: TopologyHistory) -> ImportanceSummary:
 
 
 def load_of(values: Iterable[float]) -> Load:
-    """The load of a group whose units have these importances."""
+    """Return the load of a group whose units have these importances."""
     known = list(values)
     total, squares = sum(known), sum(value * value for value in known)
     limit = FREE * total / max(1, len(known))
@@ -99,7 +99,7 @@ def load_of(values: Iterable[float]) -> Load:
 
 
 def as_data(summary: ImportanceSummary) -> dict[str, object]:
-    """The heat map as a JSON-ready dict."""
+    """Return the heat map as a JSON-ready dict."""
     return {
         "tasks": list(summary.tasks),
         "not_measured": list(summary.left_out),
@@ -116,10 +116,10 @@ def as_data(summary: ImportanceSummary) -> dict[str, object]:
 
 
 def render_importance(summary: ImportanceSummary, *, ascii: bool = False) -> RenderableType:
-    """A heat map of groups and tasks for a rich console; it fits the console.
+    """Return a heat map of groups and tasks that fits the width of a rich console.
 
     Args:
-        summary: What to show.
+        summary: Contents to print.
         ascii: Use ASCII characters only (names are printed as they are).
     """
     return _HeatMap(summary, symbols(ascii=ascii))
@@ -127,7 +127,7 @@ def render_importance(summary: ImportanceSummary, *, ascii: bool = False) -> Ren
 
 @dataclass(frozen=True)
 class _HeatMap:
-    """Lays the map out for the console that it meets."""
+    """A heat map that is laid out when it is printed."""
 
     summary: ImportanceSummary
     symbols: Symbols
@@ -139,7 +139,7 @@ class _HeatMap:
         yield with_notes(table, self._notes(columns))
 
     def _changes(self) -> list[float]:
-        """How much the spread changed in each task, summed over groups."""
+        """Return how much the spread changed in each task, summed over groups."""
         changes = [0.0] * len(self.summary.tasks)
         for loads in self.summary.groups.values():
             spread = [load.spread if load else 0.0 for load in loads]
@@ -190,5 +190,5 @@ class _HeatMap:
 
 
 def _heat(share: float) -> str:
-    """A colour for a share; the shade and the number say the same."""
+    """Return a colour for a share; the shade and the number show the same."""
     return ("blue", "cyan", "green", "yellow", "red")[min(4, int(5 * share))]

@@ -1,4 +1,4 @@
-"""Text beside lanes that run down the page."""
+"""Lines of text next to lanes that run down the page."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -6,18 +6,18 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.text import Text
 
-_LEAST = 16  # columns of text, however many lanes there are
+_LEAST = 16  # columns of text at least, even next to many lanes
 
 
 @dataclass(frozen=True)
 class LaneLine:
-    """A line of text and what stands in the lanes beside it.
+    """A line of text and the characters of the lanes next to it.
 
     Attributes:
-        lanes: Beside the first line.
-        below: Beside the further lines, if the text needs any.
-        head: Before the text; further lines are in by as much.
-        text: The text.
+        lanes: Lanes next to the first line.
+        below: Lanes next to further lines, if the text needs any.
+        head: Text before `text`; further lines are indented by its width.
+        text: The text, wrapped to the width.
     """
 
     lanes: Text
@@ -26,7 +26,7 @@ class LaneLine:
     text: Text = field(default_factory=Text)
 
     def wrapped(self, console: Console, width: int) -> Iterator[Text]:
-        """The lines it takes at a width."""
+        """Yield the lines of the text at a width."""
         room = width - max(self.lanes.cell_len, self.below.cell_len) - self.head.cell_len
         lines = self.text.wrap(console, max(_LEAST, room)) or [Text()]
         yield Text.assemble(self.lanes, self.head, lines[0])

@@ -1,6 +1,6 @@
-"""Units from birth to death, each a line: the view behind `growmas lifelines`.
+"""Lifelines of units, from birth to death, as `growmas lifelines` prints them.
 
-`summarise` computes; `as_data` and `render_lifelines` only write down what it computed.
+`summarise` computes; `as_data` and `render_lifelines` only format the result.
 """
 
 from collections import Counter
@@ -14,14 +14,14 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import Lifeline
-from growmas.terminal.asking import all_tasks, find_group
 from growmas.terminal.folding import fold, shared_words, title
+from growmas.terminal.lookup import all_tasks, find_group
 from growmas.terminal.naming import some_units
 from growmas.terminal.symbols import Symbols, symbols
 
-_MOST_LINES = 40  # of a group; with more, units born in one task share a line
-_CELL = 8  # columns of a task at most
-_LABEL = 20  # columns for the names of units, at most
+_MOST_LINES = 40  # per group; with more, units born in the same task share a line
+_CELL = 8  # characters per task, at most
+_LABEL = 20  # characters for the names of units
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Life:
     """Units that share a line.
 
     Attributes:
-        units: Their ids.
-        birth: Index of the task in which they were born.
-        initial: Whether the network began with them.
-        split: Whether they were split from others.
-        alive: How many live at the end of each task from that of their birth on.
-        frozen: Likewise, how many were held fast.
-        deaths: Index of the task in which they were pruned to how many were.
+        units: Ids of the units.
+        birth: Index of the task in which the first of them was born.
+        initial: True if the network began with all of them.
+        split: True if all of them were split from other units.
+        alive: Number of them alive at the end of each task, from task `birth` on.
+        frozen: Number of them frozen at the end of each task, from task `birth` on.
+        deaths: Index of a task -> number of them pruned in it.
     """
 
     units: tuple[int, ...]
@@ -48,7 +48,7 @@ class Life:
 
     @property
     def living(self) -> int:
-        """How many live now."""
+        """Number of units alive now."""
         return self.alive[-1]
 
 
@@ -57,10 +57,10 @@ class GroupLives:
     """The lines of a group.
 
     Attributes:
-        group: Its name.
-        living: Units that live now.
-        ever: Units that ever lived.
-        share: What units that share a line have in common: "unit" (a line each), "life" (the
+        group: Name of the group.
+        living: Number of units alive now.
+        ever: Number of units that ever lived.
+        line_per: What units on the same line have in common: "unit" (a line each), "life" (the
             same birth, death and frozen stretches) or "birth" (the same task of birth).
         lives: The lines, in order of birth.
     """
@@ -68,17 +68,17 @@ class GroupLives:
     group: str
     living: int
     ever: int
-    share: str
+    line_per: str
     lives: tuple[Life, ...]
 
 
 @dataclass(frozen=True)
 class LifelinesSummary:
-    """What the view shows.
+    """Contents of the drawing.
 
     Attributes:
-        tasks: Names.
-        groups: In the structure's order.
+        tasks: Names of the tasks.
+        groups: Lines per group, in the structure's order.
     """
 
     tasks: tuple[str, ...]
@@ -88,15 +88,15 @@ class LifelinesSummary:
 def summarise(
     history: TopologyHistory, *, group: str | None = None, every: bool = False
 ) -> LifelinesSummary:
-    """Compute what the view shows, from one state of the file.
+    """Compute the lines, from one state of the file.
 
     Args:
-        history: The history to show.
-        group: Only this group.
-        every: A line for each unit, however many there are.
+        history: History to read.
+        group: Name of the only group to show; None shows all.
+        every: True gives each unit its own line.
 
     Raises:
-        HistoryError: If the group is not there, or no task has begun.
+        HistoryError: If the group does not exist, or no task has begun.
     """
     with history.frozen():
         tasks = tuple(task.name for task in all_tasks(history))
@@ -113,7 +113,7 @@ def summarise(
 
 
 def as_data(summary: LifelinesSummary) -> dict[str, object]:
-    """The lines as a JSON-ready dict; tasks are given by name."""
+    """Return the lines as a JSON-ready dict; tasks are given by name."""
     tasks = summary.tasks
     return {
         "tasks": list(tasks),
@@ -122,7 +122,7 @@ def as_data(summary: LifelinesSummary) -> dict[str, object]:
                 "group": each.group,
                 "living": each.living,
                 "ever": each.ever,
-                "line_per": each.share,
+                "line_per": each.line_per,
                 "lines": [
                     {
                         "units": list(life.units),
@@ -142,10 +142,10 @@ def as_data(summary: LifelinesSummary) -> dict[str, object]:
 
 
 def render_lifelines(summary: LifelinesSummary, *, ascii: bool = False) -> RenderableType:
-    """The lines below a ruler of tasks, for a rich console; they fit the console.
+    """Return the lines below a ruler of tasks, in the width of a rich console.
 
     Args:
-        summary: What to show.
+        summary: Contents to print.
         ascii: Use ASCII characters only (names are printed as they are).
     """
     return _Lifelines(summary, symbols(ascii=ascii))
@@ -154,13 +154,13 @@ def render_lifelines(summary: LifelinesSummary, *, ascii: bool = False) -> Rende
 def _group_lives(
     name: str, lines: Sequence[Lifeline], tasks: Mapping[str, int], *, every: bool
 ) -> GroupLives:
-    share, shared = "unit", [[line] for line in lines]
+    line_per, shared = "unit", [[line] for line in lines]
     if not every:
         lives = _grouped(lines, lambda line: (*_birth(line, tasks), *_course(line, tasks)))
         if len(lives) < len(shared):
-            share, shared = "life", lives
+            line_per, shared = "life", lives
         if len(shared) > _MOST_LINES:
-            share, shared = "birth", _grouped(lines, lambda line: _birth(line, tasks)[:2])
+            line_per, shared = "birth", _grouped(lines, lambda line: _birth(line, tasks)[:2])
         if len(shared) > _MOST_LINES:
             stretches = fold([float(len(each)) for each in shared], _MOST_LINES)
             shared = [[line for i in stretch for line in shared[i]] for stretch in stretches]
@@ -168,7 +168,7 @@ def _group_lives(
         group=name,
         living=sum(line.death_task is None for line in lines),
         ever=len(lines),
-        share=share,
+        line_per=line_per,
         lives=tuple(_life(each, tasks) for each in shared),
     )
 
@@ -176,7 +176,7 @@ def _group_lives(
 def _grouped(
     lines: Sequence[Lifeline], key: Callable[[Lifeline], tuple[Any, ...]]
 ) -> list[list[Lifeline]]:
-    """Units that have the key in common, in the order of the key."""
+    """Return lists of units with the same key, in the order of the key."""
     found: dict[tuple[Any, ...], list[Lifeline]] = {}
     for line in lines:
         found.setdefault(key(line), []).append(line)
@@ -188,7 +188,7 @@ def _birth(line: Lifeline, tasks: Mapping[str, int]) -> tuple[int, bool, bool]:
 
 
 def _course(line: Lifeline, tasks: Mapping[str, int]) -> tuple[int, tuple[tuple[int, int], ...]]:
-    """When it ended, those who live longest first, and when it was held fast."""
+    """Return the death, negative so that the longest lives come first, and frozen stretches."""
     end = len(tasks) if line.death_task is None else tasks[line.death_task]
     return -end, tuple((tasks[first], tasks[last]) for first, last in line.frozen)
 
@@ -196,8 +196,8 @@ def _course(line: Lifeline, tasks: Mapping[str, int]) -> tuple[int, tuple[tuple[
 def _life(lines: Sequence[Lifeline], tasks: Mapping[str, int]) -> Life:
     births = Counter(tasks[line.birth_task] for line in lines)
     deaths = Counter(tasks[line.death_task] for line in lines if line.death_task is not None)
-    held = [(tasks[first], tasks[last]) for line in lines for first, last in line.frozen]
-    starts, ends = Counter(first for first, _ in held), Counter(last + 1 for _, last in held)
+    frozen = [(tasks[first], tasks[last]) for line in lines for first, last in line.frozen]
+    starts, ends = Counter(first for first, _ in frozen), Counter(last + 1 for _, last in frozen)
     birth = min(births)
     after = range(birth, len(tasks))
     return Life(
@@ -217,7 +217,7 @@ def _group(line: Lifeline) -> str:
 
 @dataclass(frozen=True)
 class _Lifelines:
-    """Draws lines for the console that it meets."""
+    """Lifelines that are laid out when they are printed."""
 
     summary: LifelinesSummary
     symbols: Symbols
@@ -232,12 +232,12 @@ class _Lifelines:
             yield self._head(group)
             yield Text(" " * (_LABEL + 1) + self._ruler(columns, cell, room), "dim")
             for life in group.lives:
-                yield self._label(life, group.share).append(self._line(life, columns, cell))
+                yield self._label(life, group.line_per).append(self._line(life, columns, cell))
         yield Text()
         yield Text(self._legend(columns), "dim")
 
     def _changes(self) -> list[float]:
-        """How many units were born or pruned in each task."""
+        """Return how many units were born or pruned in each task."""
         changes = [0.0] * len(self.summary.tasks)
         for life in (life for group in self.summary.groups for life in group.lives):
             if not life.initial:
@@ -254,11 +254,11 @@ class _Lifelines:
         }
         text = Text(group.group, "bold")
         return text.append(
-            f"  {group.living} alive of {group.ever}, {per[group.share]}", "not bold"
+            f"  {group.living} alive of {group.ever}, {per[group.line_per]}", "not bold"
         )
 
     def _ruler(self, columns: Sequence[range], cell: int, room: int) -> str:
-        """Names of tasks over their columns, as many as have room."""
+        """Return names of tasks over their columns, as many as fit."""
         shared = shared_words(self.summary.tasks)
         names = [task.removeprefix(shared) for task in self.summary.tasks]
         line = ""
@@ -269,8 +269,8 @@ class _Lifelines:
                 line = f"{line:<{at}}{name} "
         return line.rstrip()
 
-    def _label(self, life: Life, share: str) -> Text:
-        if share == "birth":
+    def _label(self, life: Life, line_per: str) -> Text:
+        if line_per == "birth":
             text = f"{life.living:>5}/{len(life.units)} alive"
         else:
             names = some_units(life.units, most=1, ellipsis="").split("  ")
@@ -282,7 +282,7 @@ class _Lifelines:
         return Text().join(self._cell(life, column, cell) for column in columns)
 
     def _cell(self, life: Life, column: range, width: int) -> Text:
-        """What a line shows of some tasks: how they ended, and births and deaths in them."""
+        """Return the part of a line for some tasks: the state at their end, births and deaths."""
         born, split, alive, frozen, now, pruned = self.symbols.life
         last = column[-1] - life.birth
         if last < 0 or self._over(life, column):
@@ -290,8 +290,7 @@ class _Lifelines:
         if len(life.units) > 1 and self._varies(life):
             share = life.alive[last] / len(life.units)
             return Text(self.symbols.draw_level(share) * width, "cyan")
-        held = life.frozen[last] > 0
-        cell = list((frozen if held else alive) * width)
+        cell = list((frozen if life.frozen[last] else alive) * width)
         if not life.initial and life.birth in column:
             cell[0] = split if life.split else born
         if not life.alive[last]:
@@ -302,12 +301,12 @@ class _Lifelines:
         return Text.assemble(*((sign, styles.get(sign, "cyan")) for sign in cell))
 
     def _over(self, life: Life, column: range) -> bool:
-        """Whether all had been pruned before these tasks."""
+        """Return True if all units had been pruned before these tasks."""
         before = column[0] - 1 - life.birth
         return before >= 0 and not life.alive[before]
 
     def _varies(self, life: Life) -> bool:
-        """Whether some were pruned, or born, later than others."""
+        """Return True if the units were not all born and pruned at the same time."""
         return len({*life.alive} - {0}) > 1
 
     def _legend(self, columns: Sequence[range]) -> str:

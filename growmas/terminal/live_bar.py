@@ -1,4 +1,4 @@
-"""A bar that moves in a terminal, and lines that are printed above it anywhere."""
+"""A progress bar in a terminal, with lines printed above it; elsewhere only the lines."""
 
 from typing import Self
 
@@ -9,13 +9,13 @@ from growmas.closeable import Closeable
 
 
 class LiveBar(Closeable):
-    """Counts towards a total; use it as a context manager.
+    """A bar that counts towards a total; use it as a context manager.
 
     Args:
-        console: Where to print. A console that is no terminal gets the lines alone.
-        things: What is counted, such as "epochs".
-        total: How many there will be.
-        completed: How many were done before.
+        console: Console to print to. If it is not a terminal, only the lines are printed.
+        things: Name of the things counted, such as "epochs".
+        total: Number of things in all.
+        completed: Number of things done before.
     """
 
     def __init__(self, console: Console, things: str, *, total: int, completed: int = 0) -> None:
@@ -33,7 +33,7 @@ class LiveBar(Closeable):
         self._bar = self._progress.add_task("starting", total=total, completed=completed)
 
     def move(self, description: str, completed: int) -> None:
-        """Show what is at work, and how many are done."""
+        """Show what is being done, and how many things are done."""
         self._progress.update(self._bar, description=description, completed=completed)
 
     def say(self, line: str) -> None:
@@ -41,7 +41,7 @@ class LiveBar(Closeable):
         self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._progress.stop()
 
     def __enter__(self) -> Self:

@@ -1,6 +1,6 @@
-"""Every edit, newest first, and why: the view behind `growmas log`.
+"""The log of edits and their reasons, newest first, as `growmas log` prints it.
 
-`summarise` computes; `as_data` and `render_log` only write down what it computed.
+`summarise` computes; `as_data` and `render_log` only format the result.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,26 +12,26 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import EventRecord, TaskRecord
-from growmas.terminal.asking import all_tasks, find_group, find_task
 from growmas.terminal.lanes import LaneLine
+from growmas.terminal.lookup import all_tasks, find_group, find_task
 from growmas.terminal.naming import local_time, some_units
 from growmas.terminal.symbols import Symbols, symbols
 
 _MOST_LANES = 12  # with more groups, one lane stands for all of them
-_MOST_UNITS = 8  # named in a line; the data have them all
-_MOST_NAMED = 3  # groups that an entry may have changed for its units to be named
+_MOST_UNITS = 8  # named in a line; `as_data` has them all
+_MOST_NAMED = 3  # units are named if the entry changed at most so many groups
 
 
 @dataclass(frozen=True)
 class Change:
-    """What an edit did to a group.
+    """Effect of an edit on a group.
 
     Attributes:
         before: Units before it.
         after: Units after it.
         born: Ids of the units added.
         died: Ids of the units removed.
-        parents: Ids of the units that added ones were split from.
+        parents: Ids of the units that the added ones were split from.
     """
 
     before: int
@@ -43,11 +43,11 @@ class Change:
 
 @dataclass(frozen=True)
 class Entry:
-    """An edit, or something that was noted.
+    """An edit or a note.
 
     Attributes:
-        event: The record.
-        changes: Per group; those asked for that it changed.
+        event: Record of the event.
+        changes: Changes per group, of the groups to show that it changed.
     """
 
     event: EventRecord
@@ -56,13 +56,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class TaskEntry:
-    """What came of a task.
+    """A task with its results and entries.
 
     Attributes:
-        task: The record.
-        accuracy: The mean over the tasks so far, after it; None if not measured.
-        parameters: At its end, or now; None if not written.
-        entries: What happened in it, in the order of the log.
+        task: Record of the task.
+        accuracy: Mean accuracy over the tasks so far, after it; None if not measured.
+        parameters: Parameter count at its end, or now; None if not written.
+        entries: Entries during the task, in the order of the log.
     """
 
     task: TaskRecord
@@ -73,13 +73,13 @@ class TaskEntry:
 
 @dataclass(frozen=True)
 class LogSummary:
-    """What the log shows.
+    """Contents of the log.
 
     Attributes:
-        began: Units when tracking began, per group asked for.
-        tasks: The tasks asked for, in the order of the log.
-        left_out: How many older entries there are beyond the number asked for.
-        reverse: Whether the oldest comes first.
+        began: Number of units when tracking began, per group to show.
+        tasks: Tasks to show, in the order of the log.
+        left_out: Number of older entries that are left out.
+        reverse: True if the oldest entry comes first.
     """
 
     began: Mapping[str, int]
@@ -96,17 +96,17 @@ def summarise(
     number: int | None = None,
     reverse: bool = False,
 ) -> LogSummary:
-    """Compute what the log shows, from one state of the file.
+    """Compute the contents of the log, from one state of the file.
 
     Args:
-        history: The history to show.
-        group: Only what changed this group.
-        task: Only what happened in this task, given by name or index.
-        number: Only so many entries, the newest; None for all.
-        reverse: The oldest first.
+        history: History to read.
+        group: Name of a group: show only what changed it. None shows all.
+        task: Name or index of a task: show only what happened in it. None shows all.
+        number: Number of entries to show, the newest; None for all.
+        reverse: True puts the oldest first.
 
     Raises:
-        HistoryError: If the group or the task is not there, or no task has begun.
+        HistoryError: If the group or the task does not exist, or no task has begun.
     """
     with history.frozen():
         tasks = all_tasks(history)
@@ -143,7 +143,7 @@ def summarise(
 
 
 def as_data(summary: LogSummary) -> dict[str, object]:
-    """The log as a JSON-ready dict: tasks, each with what happened in it."""
+    """Return the log as a JSON-ready dict: tasks with their entries."""
     return {
         "began": dict(summary.began),
         "left_out": summary.left_out,
@@ -163,10 +163,10 @@ def as_data(summary: LogSummary) -> dict[str, object]:
 
 
 def render_log(summary: LogSummary, *, ascii: bool = False) -> RenderableType:
-    """The log with a lane per group, for a rich console; it fits the console.
+    """Return the log with a lane per group, in the width of a rich console.
 
     Args:
-        summary: What to show.
+        summary: Contents to print.
         ascii: Use ASCII characters only (names and reasons are printed as they are).
     """
     return _Log(summary, symbols(ascii=ascii))
@@ -174,7 +174,7 @@ def render_log(summary: LogSummary, *, ascii: bool = False) -> RenderableType:
 
 @dataclass(frozen=True)
 class _Log:
-    """Draws a log for the console that it meets."""
+    """A log that is laid out when it is printed."""
 
     summary: LogSummary
     symbols: Symbols
@@ -203,7 +203,7 @@ class _Log:
             yield self._beginning()
 
     def _line(self, text: Text, *, head: str = "") -> LaneLine:
-        """A line in which nothing happens to the groups."""
+        """Return a line in which no group changes."""
         return LaneLine(self._lanes(), self._lanes(), Text(head), text)
 
     def _lane_names(self) -> Iterator[LaneLine]:
@@ -225,7 +225,7 @@ class _Log:
 
     @property
     def _single(self) -> bool:
-        """Whether one lane stands for all groups."""
+        """True if one lane stands for all groups."""
         return len(self.summary.began) > _MOST_LANES
 
     @property
@@ -234,7 +234,7 @@ class _Log:
         return (f"{len(names)} groups",) if self._single else names
 
     def _lanes(self, entry: Entry | None = None) -> Text:
-        """The lanes with what the entry did in each."""
+        """Return the lanes with a mark for the entry's change in each."""
         changes = entry.changes if entry else {}
         if self._single:
             return self._mark([*changes.values()])
@@ -253,20 +253,20 @@ class _Log:
 
     def _task(self, entry: TaskEntry) -> Text:
         finished = entry.task.finished
-        facts = [f"finished {local_time(finished)}" if finished else "unfinished"]
+        words = [f"finished {local_time(finished)}" if finished else "unfinished"]
         if entry.accuracy is not None:
-            facts.append(f"accuracy {entry.accuracy:.1%}")
+            words.append(f"accuracy {entry.accuracy:.1%}")
         if entry.parameters is not None:
-            facts.append(f"{entry.parameters:,} parameters")
+            words.append(f"{entry.parameters:,} parameters")
         if not entry.entries:
-            facts.append("no edits")
-        return Text(entry.task.name, "bold").append(f"  {', '.join(facts)}", "not bold dim")
+            words.append("no edits")
+        return Text(entry.task.name, "bold").append(f"  {', '.join(words)}", "not bold dim")
 
     def _entry(self, entry: Entry) -> Iterator[LaneLine]:
         event = entry.event
         number = f" {event.event:>4}  "
         kind = "" if event.kind == "edit" else f"{event.kind}: "
-        text = Text(f"{kind}{_why(event)}")
+        text = Text(f"{kind}{_reason(event)}")
         yield LaneLine(self._lanes(entry), self._lanes(), Text(number, "yellow"), text)
         widest = max(map(len, entry.changes), default=0)
         for name, change in entry.changes.items():
@@ -290,8 +290,8 @@ class _Log:
         return f" {some_units(ids, most=_MOST_UNITS, ellipsis=self.symbols.ellipsis)}"
 
 
-def _why(event: EventRecord) -> str:
-    """The reason; without one, the cause in its own words."""
+def _reason(event: EventRecord) -> str:
+    """Return the reason; without one, the cause as text."""
     cause = ", ".join(f"{name} {value}" for name, value in event.cause.items())
     return event.reason or cause or "no reason given"
 
@@ -309,7 +309,7 @@ def _entry_data(entry: Entry) -> dict[str, object]:
 
 
 def _entries(history: TopologyHistory, began: Mapping[str, int]) -> list[Entry]:
-    """Everything that happened, oldest first, with the widths it led from and to."""
+    """Return all edits and notes, oldest first, with widths before and after."""
     parents: dict[str, dict[int, int]] = {}
     for line in history.lifelines():
         if line.parent is not None:
@@ -317,7 +317,7 @@ def _entries(history: TopologyHistory, began: Mapping[str, int]) -> list[Entry]:
     widths = dict(began)
     entries = []
     for event in history.log():
-        if event.kind in ("begin", "snapshot"):  # the tasks say as much
+        if event.kind in ("begin", "snapshot"):  # the lines of tasks show them
             continue
         changes = {}
         for name in [each for each in widths if each in event.born or each in event.died]:

@@ -1,4 +1,4 @@
-"""How units and moments are named in print: `#17`, and `#64-81` for units in a row."""
+"""Printed names of units and times: `#17`, and `#64-81` for consecutive ids."""
 
 import re
 from collections.abc import Iterable
@@ -8,31 +8,31 @@ from growmas.errors import HistoryError
 
 
 def unit_ranges(ids: Iterable[int]) -> list[str]:
-    """Names of units, those with ids in a row joined.
+    """Return names of units, with consecutive ids joined.
 
     >>> unit_ranges([3, 4, 5, 9])
     ['#3-5', '#9']
     """
-    return [f"#{first}" if first == last else f"#{first}-{last}" for first, last in in_rows(ids)]
+    return [f"#{first}" if first == last else f"#{first}-{last}" for first, last in id_runs(ids)]
 
 
-def in_rows(ids: Iterable[int]) -> list[tuple[int, int]]:
-    """The first and the last of every row of ids that follow one another.
+def id_runs(ids: Iterable[int]) -> list[tuple[int, int]]:
+    """Return the first and the last id of every run of consecutive ids.
 
-    >>> in_rows([3, 4, 5, 9])
+    >>> id_runs([3, 4, 5, 9])
     [(3, 5), (9, 9)]
     """
-    rows: list[tuple[int, int]] = []
+    runs: list[tuple[int, int]] = []
     for unit in sorted(ids):
-        if rows and unit == rows[-1][1] + 1:
-            rows[-1] = rows[-1][0], unit
+        if runs and unit == runs[-1][1] + 1:
+            runs[-1] = runs[-1][0], unit
         else:
-            rows.append((unit, unit))
-    return rows
+            runs.append((unit, unit))
+    return runs
 
 
 def some_units(ids: Iterable[int], *, most: int, ellipsis: str) -> str:
-    """Names of units in one line, at most so many of them or of their ranges.
+    """Return names of units in one line, at most `most` units or ranges.
 
     >>> some_units([3, 4, 5, 9, 11], most=2, ellipsis="…")
     '#3-5 #9 … 1 more'
@@ -46,15 +46,15 @@ def some_units(ids: Iterable[int], *, most: int, ellipsis: str) -> str:
 
 
 def local_time(moment: str) -> str:
-    """A time from a history, in the zone of this machine, to the second."""
+    """Return a time from a history in this machine's time zone, to the second."""
     return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
 
 
 def read_unit(text: str) -> tuple[str, int]:
-    """The group and the id of a unit given as GROUP#ID.
+    """Return the group and the id of a unit given as GROUP#ID.
 
     Raises:
-        HistoryError: If it is not written so.
+        HistoryError: If the text does not have this form.
 
     >>> read_unit("blocks.1.fc#17")
     ('blocks.1.fc', 17)
@@ -62,8 +62,8 @@ def read_unit(text: str) -> tuple[str, int]:
     found = re.fullmatch(r"(.+)#(\d+)", text)
     if not found:
         raise HistoryError(
-            f"{text!r} does not name a unit: write GROUP#ID, such as 'fc1#17' (quoted, since some "
-            "shells take # for a comment)"
+            f"{text!r} does not name a unit: write GROUP#ID, such as 'fc1#17' (with quotes, since "
+            "some shells read # as a comment)"
         )
     return found[1], int(found[2])
 

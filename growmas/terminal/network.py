@@ -1,6 +1,6 @@
-"""The layers of a network and what flows between them: the view behind `growmas graph`.
+"""The layers of a network and the data flow between them, as `growmas graph` prints them.
 
-`summarise` computes; `as_data` and `render_network` only write down what it computed.
+`summarise` computes; `as_data` and `render_network` only format the result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,11 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import LayerRecord, OperationRecord
-from growmas.terminal.asking import all_tasks, find_task
 from growmas.terminal.flow import Row, draw, in_order
+from growmas.terminal.lookup import all_tasks, find_task
 from growmas.terminal.symbols import Symbols, symbols
 
-_FEW = 3  # alike layers that nothing reads, such as the heads of many tasks, share a row from here
+_FEW = 3  # so many equal layers without consumers, such as the heads of tasks, share a row
 _NAME_WIDTH = 34
 _BAR_WIDTH = 8
 
@@ -25,10 +25,10 @@ class Node:
     """A row of the drawing.
 
     Attributes:
-        layers: One layer, or several alike that read the same and that nothing reads; none for
-            an operation.
+        layers: One layer, or several equal ones with the same inputs and without consumers; empty
+            for an operation.
         operation: The operation; None for layers.
-        then: Kinds of the operations that take its output and nothing else, in order.
+        then: Kinds of the operations that read only its output, in order.
     """
 
     layers: tuple[LayerRecord, ...]
@@ -38,17 +38,17 @@ class Node:
 
 @dataclass(frozen=True)
 class NetworkSummary:
-    """What the view shows.
+    """Contents of the drawing.
 
     Attributes:
-        task: At whose end the network is shown.
-        nodes: By name, sources first.
+        task: Name of the task at whose end the network is shown.
+        nodes: Name -> node, sources first.
         edges: Data flow between nodes.
         layers: All layers, in the model's order.
         operations: All operations.
         flow: Data flow between layers and operations.
-        units: Units of all groups.
-        parameters: Parameters of the model; None if they were not written.
+        units: Number of units of all groups.
+        parameters: Parameter count of the model; None if it was not written.
         flops: FLOPs of one forward pass; None if they were not counted.
     """
 
@@ -64,14 +64,14 @@ class NetworkSummary:
 
 
 def summarise(history: TopologyHistory, *, task: str | None = None) -> NetworkSummary:
-    """Compute what the view shows, from one state of the file.
+    """Compute the contents of the drawing, from one state of the file.
 
     Args:
-        history: The history to show.
-        task: As of the end of this task, by name or index; None takes the last.
+        history: History to read.
+        task: Name or index of the task at whose end to show the network; None takes the last.
 
     Raises:
-        HistoryError: If the task is not there, or none has begun.
+        HistoryError: If the task does not exist, or no task has begun.
     """
     with history.frozen():
         record = all_tasks(history)[-1] if task is None else find_task(history, task)
@@ -92,7 +92,7 @@ def summarise(history: TopologyHistory, *, task: str | None = None) -> NetworkSu
 
 
 def as_data(summary: NetworkSummary) -> dict[str, object]:
-    """The network as a JSON-ready dict: every layer and operation by itself."""
+    """Return the network as a JSON-ready dict, with every layer and operation."""
     return {
         "task": summary.task,
         "units": summary.units,
@@ -105,10 +105,10 @@ def as_data(summary: NetworkSummary) -> dict[str, object]:
 
 
 def render_network(summary: NetworkSummary, *, ascii: bool = False) -> RenderableType:
-    """A row per layer beside the lanes of what flows, for a rich console; it fits the console.
+    """Return a row per layer next to lanes of data flow, in the width of a rich console.
 
     Args:
-        summary: What to show.
+        summary: Contents to print.
         ascii: Use ASCII characters only (names are printed as they are).
     """
     return _Network(summary, symbols(ascii=ascii))
@@ -119,7 +119,7 @@ def _condensed(
     operations: Sequence[OperationRecord],
     edges: Sequence[tuple[str, str]],
 ) -> tuple[dict[str, Node], list[tuple[str, str]]]:
-    """Nodes and edges, with operations that only pass on what one node gives said beside it."""
+    """Return nodes and edges; operations that read a single node are listed with that node."""
     sources: dict[str, list[str]] = {}
     targets: dict[str, list[str]] = {}
     for source, target in edges:
@@ -127,7 +127,7 @@ def _condensed(
         targets.setdefault(source, []).append(target)
     by_layer = {layer.name: layer for layer in layers}
     by_operation = {operation.name: operation for operation in operations}
-    home: dict[str, str] = {}  # where each operation is said
+    home: dict[str, str] = {}  # the node that each layer or operation is listed with
     then: dict[str, list[str]] = {}
     for name in in_order([*by_layer, *by_operation], edges):
         read = sources.get(name, [])
@@ -151,7 +151,7 @@ def _condensed(
 def _with_alike_joined(
     nodes: Mapping[str, Node], edges: Sequence[tuple[str, str]]
 ) -> tuple[dict[str, Node], list[tuple[str, str]]]:
-    """Layers that read the same, are alike, and that nothing reads as one node."""
+    """Join equal layers with the same inputs and without consumers into one node."""
     sources: dict[str, frozenset[str]] = {name: frozenset() for name in nodes}
     for source, target in edges:
         sources[target] |= {source}
@@ -174,7 +174,7 @@ def _with_alike_joined(
 
 @dataclass(frozen=True)
 class _Network:
-    """Draws a network for the console that it meets."""
+    """A network that is laid out when it is printed."""
 
     summary: NetworkSummary
     symbols: Symbols
@@ -192,14 +192,14 @@ class _Network:
         yield Text(self._note(), "dim")
 
     def _columns(self, room: int) -> dict[str, int]:
-        """What there is room for, each with its width; the least telling goes first."""
+        """Return the columns that fit with their widths; drop the least informative first."""
         cells = [self._cells(node) for node in self.summary.nodes.values()]
         widths = (
             {name: max([len(name), *(cell[name].cell_len for cell in cells)]) for name in cells[0]}
             if cells
             else {}
         )
-        widths = {name: width for name, width in widths.items() if self._says(cells, name)}
+        widths = {name: width for name, width in widths.items() if _is_filled(cells, name)}
         for name in ("share", "FLOPs", "kind"):
             if sum(widths.values()) + 2 * len(widths) > room:
                 widths.pop(name, None)
@@ -208,11 +208,8 @@ class _Network:
             widths["layer"] = max(8, widths["layer"] - over)
         return widths
 
-    def _says(self, cells: Sequence[Mapping[str, Text]], name: str) -> bool:
-        return any(cell[name].plain for cell in cells)
-
     def _cells(self, node: Node) -> dict[str, Text]:
-        """What is said of a node, by column."""
+        """Return the cells of a node by column."""
         if node.operation is not None:
             operation = node.operation
             kind = " + ".join([operation.kind, *node.then])
@@ -270,12 +267,16 @@ class _Network:
 
     def _note(self) -> str:
         summary = self.summary
-        facts = [f"{summary.units:,} units in bold layers"]
+        sizes = [f"{summary.units:,} units in bold layers"]
         if summary.parameters is not None:
-            facts.append(f"{summary.parameters:,} parameters")
+            sizes.append(f"{summary.parameters:,} parameters")
         if summary.flops is not None:
-            facts.append(f"{summary.flops:,} FLOPs a forward pass of the example inputs")
+            sizes.append(f"{summary.flops:,} FLOPs a forward pass of the example inputs")
         return (
-            f"After {summary.task}: {', '.join(facts)}. Data flow down the lanes; where lanes "
+            f"After {summary.task}: {', '.join(sizes)}. Data flow down the lanes; where lanes "
             "meet, a node reads several: a sum, a concatenation."
         )
+
+
+def _is_filled(cells: Sequence[Mapping[str, Text]], name: str) -> bool:
+    return any(cell[name].plain for cell in cells)

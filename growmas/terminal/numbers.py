@@ -1,4 +1,4 @@
-"""Numbers of two networks side by side: sizes and metrics."""
+"""Sizes and metrics of two networks, next to each other."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from rich.text import Text
 from growmas.terminal.symbols import Symbols
 from growmas.terminal.tables import plain_table
 
-_MOST = 12  # metrics listed: those that differ most
+_MOST = 12  # metrics listed, those that differ most
 _NAME_WIDTH = 30
 
 
 @dataclass(frozen=True)
 class Pair:
-    """One number on two sides.
+    """A number of two networks.
 
     Attributes:
-        name: What it is.
-        before: On the first side; None where it is not known.
-        after: On the second side, likewise.
-        percent: Whether it is a share, to be printed in percent.
+        name: Name of the number.
+        before: Value for the first network; None if unknown.
+        after: Value for the second network; None if unknown.
+        percent: True if it is a share, printed in percent.
     """
 
     name: str
@@ -31,7 +31,7 @@ class Pair:
 
     @property
     def change(self) -> float | None:
-        """The second less the first; None if one is not known."""
+        """The second value minus the first; None if one is unknown."""
         if self.before is None or self.after is None:
             return None
         return self.after - self.before
@@ -43,13 +43,13 @@ def pairs(
     after: Mapping[str, float],
     tasks: Sequence[str],
 ) -> tuple[Pair, ...]:
-    """Sizes known on either side, then metrics: the mean accuracy, others, those of each task.
+    """Return sizes known for either network, then metrics: mean accuracy, others, per task.
 
     Args:
-        sizes: Both sides by name.
-        before: Metrics of the first side.
-        after: Metrics of the second side.
-        tasks: Names of tasks, in the order in which their metrics are wanted.
+        sizes: Name -> values for both networks.
+        before: Metrics of the first network.
+        after: Metrics of the second network.
+        tasks: Names of tasks, in the order of their metrics.
     """
     places = {task: index for index, task in enumerate(tasks)}
 
@@ -69,13 +69,13 @@ def pairs(
 def number_table(
     numbers: Sequence[Pair], headings: tuple[str, str], signs: Symbols, *, keep: int
 ) -> Table:
-    """A row per number; of many metrics only those that differ most.
+    """Return a table with a row per number; of many metrics only those that differ most.
 
     Args:
-        numbers: From `pairs`.
-        headings: Names of the two sides.
-        signs: The characters to use.
-        keep: How many of the first numbers are listed whatever they are.
+        numbers: Numbers from `pairs`.
+        headings: Names of the two networks.
+        signs: Characters to use.
+        keep: So many of the first numbers are always listed.
     """
     shown, left_out = _most_different(numbers, keep)
     table = plain_table(signs)

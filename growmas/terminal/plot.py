@@ -1,21 +1,21 @@
-"""Lines, marks and bars over steps, as rows of characters."""
+"""Plots over steps as rows of characters: lines, marks and bars."""
 
 from collections.abc import Iterable, Sequence
 
-BLOCKS = "▁▂▃▄▅▆▇█"
+BARS = "▁▂▃▄▅▆▇█"
 DIGITS = "0123456789"
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille cell, from the top
 
 
 def buckets(values: Sequence[float], steps: int, columns: int) -> list[tuple[float, float] | None]:
-    """Least and largest value of the steps that fall into each column; None where there is none.
+    """Return the least and the largest value in each column; None in columns without a step.
 
     The value before the first of a column counts too, so that a line through them has no gaps.
 
     Args:
-        values: One a step, from step 0.
-        steps: That all columns stand for.
-        columns: How many.
+        values: One value per step, from step 0.
+        steps: Number of steps that all columns stand for.
+        columns: Number of columns.
     """
     found: list[tuple[float, float] | None] = [None] * columns
     for step, value in enumerate(values):
@@ -27,12 +27,12 @@ def buckets(values: Sequence[float], steps: int, columns: int) -> list[tuple[flo
 
 
 def column(step: int, steps: int, columns: int) -> int:
-    """In which column a step falls."""
+    """Return the column of a step."""
     return min(columns - 1, step * columns // max(1, steps))
 
 
 def line(values: Sequence[float], steps: int, columns: int, rows: int, *, ascii: bool) -> list[str]:
-    """A line as rows of text, the largest value on top; every column spans least to largest.
+    """Return a line as rows of text, the largest value on top; a column spans least to largest.
 
     Braille has 2 × 4 dots a character; in ASCII a character is one dot.
     """
@@ -56,7 +56,7 @@ def line(values: Sequence[float], steps: int, columns: int, rows: int, *, ascii:
 def marks(
     spans: Iterable[tuple[int, int]], steps: int, columns: int, sign: str, between: str
 ) -> str:
-    """A row with a sign where each span begins, and another up to its end."""
+    """Return a row with `sign` where each span begins and `between` up to its end."""
     row = [" "] * columns
     for first, last in spans:
         begin, end = column(first, steps, columns), column(last, steps, columns)
@@ -68,16 +68,16 @@ def marks(
 def bars(
     changes: Sequence[tuple[int, int]], seen: int, steps: int, columns: int, *, ascii: bool
 ) -> str:
-    """A row of bars for a number that changes at some steps; the largest is a full bar.
+    """Return a row of bars for a number that changes at some steps; the largest is a full bar.
 
     Args:
         changes: (step, value from then on), in order.
-        seen: Steps gone by; later columns stay empty.
-        steps: That all columns stand for.
-        columns: How many.
-        ascii: Digits 0 to 9 in place of bars.
+        seen: Number of steps so far; later columns stay empty.
+        steps: Number of steps that all columns stand for.
+        columns: Number of columns.
+        ascii: True uses digits 0 to 9 in place of bars.
     """
-    signs, most = (DIGITS if ascii else BLOCKS), max((value for _, value in changes), default=1)
+    signs, most = (DIGITS if ascii else BARS), max((value for _, value in changes), default=1)
     row = []
     for at in range(columns):
         last = (at + 1) * steps // columns - 1
@@ -88,7 +88,7 @@ def bars(
 
 
 def axis(steps: int, columns: int) -> str:
-    """Step numbers under a plot: the first, the middle and the last."""
+    """Return step numbers for the line under a plot: the first, the middle and the last."""
     middle, last = str(steps // 2), str(steps)
     row = "0".ljust(columns // 2 - len(middle) // 2) + middle
     return (

@@ -1,4 +1,4 @@
-"""How a run goes, as it goes: a live bar in a terminal, a line per task anywhere else."""
+"""Progress of a run: a live bar in a terminal, a line per task elsewhere."""
 
 from typing import TYPE_CHECKING
 
@@ -7,17 +7,17 @@ from rich.console import Console
 from growmas.terminal.live_bar import LiveBar
 
 if TYPE_CHECKING:
-    from growmas.run import TaskDone
+    from growmas.experiment.observer import TaskDone
     from growmas.training.learner import EpochDone
 
 
 class RunProgress(LiveBar):
-    """Observes a run and prints; use it as a context manager.
+    """A printer of a run's progress; use it as a context manager.
 
     Args:
-        console: Where to print. A console that is no terminal gets plain lines.
+        console: Console to print to. If it is not a terminal, only plain lines are printed.
         tasks: Number of tasks of the run.
-        epochs: Epochs per task.
+        epochs: Number of epochs per task.
     """
 
     def __init__(self, console: Console, *, tasks: int, epochs: int) -> None:
@@ -26,12 +26,12 @@ class RunProgress(LiveBar):
         self._epochs = epochs
 
     def epoch_done(self, done: "EpochDone") -> None:
-        """Move the bar on."""
+        """Move the bar."""
         text = f"task {done.index + 1}/{self._tasks}  {done.task}  loss {done.loss:.3f}"
         self.move(text, done.index * self._epochs + done.epoch)
 
     def task_done(self, done: "TaskDone") -> None:
-        """Print what the task came to."""
+        """Print the results of the task."""
         results = done.results
         row = results.accuracy[-1]
         units = "  ".join(f"{name} {width}" for name, width in results.units.items())

@@ -1,6 +1,6 @@
 """Two runs side by side: the view behind `growmas diff RUN RUN`.
 
-`summarise` computes; `as_data` and `render_run_diff` only write down what it computed.
+`summarise` computes; `as_data` and `render_run_diff` only present it.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from rich.text import Text
 from growmas.history import TopologyHistory
 from growmas.history.differences import diff_runs
 from growmas.history.records import GroupState, NetworkState
-from growmas.terminal.asking import all_tasks
+from growmas.terminal.lookup import all_tasks
 from growmas.terminal.numbers import Pair, number_table, pairs
 from growmas.terminal.symbols import Symbols, symbols
 from growmas.terminal.tables import plain_table, with_notes
@@ -24,15 +24,15 @@ _BAR_WIDTH = 8
 
 @dataclass(frozen=True)
 class RunDiff:
-    """What the view shows; every pair is of the first run and of the second.
+    """Difference of two runs; every pair is of the first run and of the second.
 
     Attributes:
-        names: As the runs were asked for.
+        names: Of the runs, as given.
         tasks: The last task of each.
-        counts: How many tasks each has.
+        counts: Number of tasks of each.
         groups: Groups of either run; None where a run lacks one.
         numbers: Sizes and metrics at the last tasks.
-        sizes: How many of the numbers are sizes.
+        sizes: Number of `numbers` that are sizes.
     """
 
     names: tuple[str, str]
@@ -51,14 +51,14 @@ def summarise(
     Args:
         first: The history of one run.
         second: The history of the other.
-        names: What to call them.
+        names: Their names.
 
     Raises:
-        HistoryError: If in one of them no task has begun.
+        HistoryError: One of them has not begun a task.
     """
     with first.frozen(), second.frozen():
         mine, theirs = all_tasks(first), all_tasks(second)
-        diff = diff_runs(first, second)
+        diff = diff_runs(first.at(), second.at())
     before, after = diff.before, diff.after
     sizes: dict[str, tuple[int | None, int | None]] = {
         "units": (_units(before), _units(after)),
@@ -79,7 +79,7 @@ def summarise(
 
 
 def as_data(summary: RunDiff) -> dict[str, object]:
-    """The difference as a JSON-ready dict; pairs are lists of two."""
+    """Return the difference as a JSON-ready dict; pairs are lists of two."""
     return {
         "runs": list(summary.names),
         "last_tasks": list(summary.tasks),
@@ -93,7 +93,7 @@ def as_data(summary: RunDiff) -> dict[str, object]:
 
 
 def render_run_diff(summary: RunDiff, *, ascii: bool = False) -> RenderableType:
-    """Tables of units and of numbers, for a rich console.
+    """Draw tables of units and of numbers, for a rich console.
 
     Args:
         summary: What to show.

@@ -1,6 +1,6 @@
-"""What happened in a stream without task boundaries: the view behind `growmas shifts`.
+"""Losses, shifts and events of a stream without task boundaries, as `growmas shifts` prints them.
 
-`summarise` computes; `as_data` and `render_shifts` only write down what it computed.
+`summarise` computes; `as_data` and `render_shifts` only format the result.
 """
 
 from collections import Counter
@@ -11,10 +11,10 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from growmas.runs.trace import StreamEvent, StreamTrace, read_trace
 from growmas.shift import Cusum, DetectionScore, PlateauDetector, ShiftEvent, replay, score
 from growmas.terminal import plot
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.trace import Happening, StreamTrace, read_trace
 
 __all__ = ["as_data", "read_trace", "render_shifts", "summarise"]
 
@@ -25,41 +25,41 @@ _LISTED = 12
 
 @dataclass(frozen=True)
 class ShiftSummary:
-    """What the view shows.
+    """Contents of the plot and its tables.
 
     Attributes:
-        trace: As read.
-        scores: Detector -> how well its peaks match the true shifts so far; first the run's own,
-            then what others say to the same losses.
-        deeds: What the learner made of events -> how often.
+        trace: The trace that was read.
+        scores: Detector -> how well its peaks match the true shifts so far; first the run's own
+            detector, then others on the same losses.
+        actions: What the learner did at an event -> number of times.
     """
 
     trace: StreamTrace
     scores: Mapping[str, DetectionScore]
-    deeds: Mapping[str, int]
+    actions: Mapping[str, int]
 
 
 def summarise(trace: StreamTrace) -> ShiftSummary:
-    """Score the run's own peaks, and replay its losses to other detectors."""
+    """Score the run's own peaks, and those of other detectors on the same losses."""
     seen = len(trace.losses)
     truth = [(first, last) for first, last, _ in trace.true_shifts if first < seen]
     own = [
         ShiftEvent("peak", happening.step, happening.onset, happening.reason)
-        for happening in trace.happenings
+        for happening in trace.events
         if happening.kind == "peak"
     ]
-    said = {
+    detected = {
         "this run": tuple(own),
         "relative, replayed": replay(trace.losses, PlateauDetector()),
         "paper, replayed": replay(trace.losses, PlateauDetector(mode="paper")),
         "Cusum, replayed": replay(trace.losses, Cusum()),
     }
-    scores = {name: score(events, truth, steps=seen) for name, events in said.items()}
-    return ShiftSummary(trace, scores, Counter(event.deed for event in trace.happenings))
+    scores = {name: score(events, truth, steps=seen) for name, events in detected.items()}
+    return ShiftSummary(trace, scores, Counter(event.action for event in trace.events))
 
 
 def as_data(trace: StreamTrace) -> dict[str, object]:
-    """The view as a JSON-ready dict."""
+    """Return the plot and its tables as a JSON-ready dict."""
     summary = summarise(trace)
     return {
         "stream": trace.stream,
@@ -67,7 +67,7 @@ def as_data(trace: StreamTrace) -> dict[str, object]:
         "seen": len(trace.losses),
         "contexts": list(trace.contexts),
         "true_shifts": [list(shift) for shift in trace.true_shifts],
-        "events": [asdict(happening) for happening in trace.happenings],
+        "events": [asdict(happening) for happening in trace.events],
         "widths": [{"step": step, "widths": dict(widths)} for step, widths in trace.widths],
         "scores": {
             name: {
@@ -86,18 +86,18 @@ def as_data(trace: StreamTrace) -> dict[str, object]:
 
 
 def render_shifts(trace: StreamTrace, *, ascii: bool = False) -> RenderableType:
-    """The loss with its plateaus, peaks and true shifts, widths below, and scores.
+    """Return a plot of the loss with plateaus, peaks and true shifts, then widths and scores.
 
     Args:
-        trace: Of `read_trace`.
+        trace: Trace from `read_trace`.
         ascii: Use ASCII characters only (names are printed as they are).
     """
-    return _ShiftView(summarise(trace), ascii, symbols(ascii=ascii))
+    return _ShiftPlot(summarise(trace), ascii, symbols(ascii=ascii))
 
 
 @dataclass(frozen=True)
-class _ShiftView:
-    """Lays a summary out for the console it meets."""
+class _ShiftPlot:
+    """A plot and tables that are laid out when they are printed."""
 
     summary: ShiftSummary
     ascii: bool
@@ -109,7 +109,7 @@ class _ShiftView:
             text = Text(f"{_cut(label, self.symbols):>{_LABEL}} ", "dim", no_wrap=True)
             yield text.append(row, style or "not dim")
         yield Text("\n" + self._caption())
-        if self.summary.trace.happenings:
+        if self.summary.trace.events:
             yield Text()
             yield self._events()
         yield Text()
@@ -139,25 +139,25 @@ class _ShiftView:
         return [*found, ("step", plot.axis(steps, columns), "dim")]
 
     def _spans(self, kind: str) -> list[tuple[int, int]]:
-        chosen = [event for event in self.summary.trace.happenings if event.kind == kind]
+        chosen = [event for event in self.summary.trace.events if event.kind == kind]
         if kind == "peak":
             return [(event.step, event.step) for event in chosen]
         return [(event.onset, event.step) for event in chosen]
 
     def _caption(self) -> str:
-        trace, deeds = self.summary.trace, self.summary.deeds
+        trace, actions = self.summary.trace, self.summary.actions
         seen = len(trace.losses)
         so_far = "" if seen >= trace.steps else f" ({seen} so far)"
-        made = ", ".join(f"{count} {deed}" for deed, count in deeds.items())
+        made = ", ".join(f"{count} {action}" for action, count in actions.items())
         contexts = f"{len(trace.contexts)} contexts" if trace.contexts else "no contexts"
         return f"{trace.stream}: {trace.steps} steps{so_far}, {contexts}; {made or 'no events'}."
 
     def _events(self) -> Table:
-        happenings = self.summary.trace.happenings
+        happenings = self.summary.trace.events
         table = self._table()
         for heading in ("step", "began"):
             table.add_column(heading, justify="right", no_wrap=True)
-        for heading in ("event", "deed", "context"):
+        for heading in ("event", "action", "context"):
             table.add_column(heading, overflow="fold")
         hidden = len(happenings) - _LISTED
         shown = happenings if hidden <= 0 else happenings[-_LISTED:]
@@ -195,13 +195,13 @@ class _ShiftView:
         )
 
 
-def _cells(event: Happening, signs: Symbols) -> tuple[str | Text, ...]:
+def _cells(event: StreamEvent, signs: Symbols) -> tuple[str | Text, ...]:
     context = Text(event.context or signs.nothing)
-    return str(event.step), str(event.onset), event.kind, event.deed, context
+    return str(event.step), str(event.onset), event.kind, event.action, context
 
 
 def _cut(label: str, signs: Symbols) -> str:
-    """A label that fits, its end kept: there stands the number."""
+    """Return a label that fits; its end is kept, since it holds the number."""
     if len(label) <= _LABEL:
         return label
     return signs.ellipsis + label[len(label) + len(signs.ellipsis) - _LABEL :]

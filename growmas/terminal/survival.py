@@ -1,6 +1,6 @@
-"""What became of the units born in each task: the view behind `growmas survival`.
+"""Survival of the units born in each task, as `growmas survival` prints it.
 
-`summarise` computes; `as_data` and `render_survival` only write down what it computed.
+`summarise` computes; `as_data` and `render_survival` only format the result.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,8 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import Cohort
-from growmas.terminal.asking import all_tasks, find_group
 from growmas.terminal.folding import fitting, fold, shared_words, title
+from growmas.terminal.lookup import all_tasks, find_group
 from growmas.terminal.symbols import Symbols, symbols
 from growmas.terminal.tables import plain_table, with_notes
 
@@ -24,14 +24,15 @@ _CELL = 4  # a percentage and its level
 
 @dataclass(frozen=True)
 class SurvivalSummary:
-    """What the table shows; T tasks.
+    """Contents of the table; T tasks.
 
     Attributes:
-        tasks: Names.
-        group: Whose units these are; None for those of all groups.
-        cohorts: By birth; those that the network began with first, tasks without births left out.
+        tasks: Names of the tasks.
+        group: Name of the group of the units; None for all groups.
+        cohorts: Cohorts by birth, that which the network began with first; tasks without births
+            are left out.
         alive: [T] units alive at the end of each task.
-        born: [T] units that had been born by then, those that the network began with included.
+        born: [T] units born so far, including those that the network began with.
     """
 
     tasks: tuple[str, ...]
@@ -42,14 +43,14 @@ class SurvivalSummary:
 
 
 def summarise(history: TopologyHistory, *, group: str | None = None) -> SurvivalSummary:
-    """Compute what the table shows, from one state of the file.
+    """Compute the contents of the table, from one state of the file.
 
     Args:
-        history: The history to show.
-        group: Only this group.
+        history: History to read.
+        group: Name of the only group to show; None takes all together.
 
     Raises:
-        HistoryError: If the group is not there, or no task has begun.
+        HistoryError: If the group does not exist, or no task has begun.
     """
     with history.frozen():
         tasks = tuple(task.name for task in all_tasks(history))
@@ -66,7 +67,7 @@ def summarise(history: TopologyHistory, *, group: str | None = None) -> Survival
 
 
 def as_data(summary: SurvivalSummary) -> dict[str, object]:
-    """The table as a JSON-ready dict, with numbers of units instead of percent."""
+    """Return the table as a JSON-ready dict, with numbers of units instead of percent."""
     return {
         "group": summary.group,
         "tasks": list(summary.tasks),
@@ -80,10 +81,10 @@ def as_data(summary: SurvivalSummary) -> dict[str, object]:
 
 
 def render_survival(summary: SurvivalSummary, *, ascii: bool = False) -> RenderableType:
-    """A triangle of cohorts and tasks, in percent, for a rich console; it fits the console.
+    """Return a triangle of cohorts and tasks, in percent, in the width of a rich console.
 
     Args:
-        summary: What to show.
+        summary: Contents to print.
         ascii: Use ASCII characters only (names are printed as they are).
     """
     return _Survival(summary, symbols(ascii=ascii))
@@ -91,7 +92,7 @@ def render_survival(summary: SurvivalSummary, *, ascii: bool = False) -> Rendera
 
 @dataclass(frozen=True)
 class _Survival:
-    """Lays the table out for the console that it meets."""
+    """A table that is laid out when it is printed."""
 
     summary: SurvivalSummary
     symbols: Symbols
@@ -103,7 +104,7 @@ class _Survival:
         yield with_notes(table, self._notes(columns))
 
     def _deaths(self) -> list[float]:
-        """How many units were pruned in each task."""
+        """Return how many units were pruned in each task."""
         born, alive = self.summary.born, self.summary.alive
         dead = [plus - left for plus, left in zip(born, alive, strict=True)]
         return [float(now - before) for before, now in zip([0, *dead], dead, strict=False)]
@@ -127,7 +128,7 @@ class _Survival:
         return table
 
     def _rows(self) -> list[tuple[str, list[int], list[int]]]:
-        """A name, how many had been born and how many live after each task; neighbours joined."""
+        """Return name, units born so far and units alive after each task, per row."""
         tasks = self.summary.tasks
         initial = [each for each in self.summary.cohorts if each.initial]
         later = [each for each in self.summary.cohorts if not each.initial]
@@ -149,7 +150,7 @@ class _Survival:
         if not born:
             return Text("")
         percent = round(100 * alive / born)
-        if percent in (0, 100):  # all and none are said only where it is so
+        if percent in (0, 100):  # printed only where it is exactly none or all
             percent = min(max(percent, int(alive > 0)), 100 - int(alive < born))
         text = Text(f"{percent:>3}")
         return text.append(self.symbols.draw_level(alive / born) if alive else " ", "cyan")

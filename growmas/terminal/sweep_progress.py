@@ -1,18 +1,18 @@
-"""How a sweep goes, as it goes: a live bar in a terminal, and a line per run anywhere."""
+"""Progress of a sweep: a live bar in a terminal, and a line per run anywhere."""
 
 from rich.console import Console
 
+from growmas.sweep.summary import SweepRun
 from growmas.terminal.live_bar import LiveBar
-from growmas.terminal.sweep import SweepRun
 
 
 class SweepProgress(LiveBar):
-    """Observes a sweep and prints; use it as a context manager.
+    """Observer of a sweep that prints; use it as a context manager.
 
     Args:
-        console: Where to print. A console that is no terminal gets plain lines.
+        console: Where to print. A console that is not a terminal gets plain lines.
         runs: Number of runs, the finished ones included.
-        finished: How many were finished before.
+        finished: Number of runs that were finished before.
     """
 
     def __init__(self, console: Console, *, runs: int, finished: int) -> None:
@@ -21,19 +21,21 @@ class SweepProgress(LiveBar):
         self._working: list[str] = []
 
     def begun(self, name: str) -> None:
-        """A run has begun."""
+        """Show a run that has begun."""
         self._working.append(name)
         self._update()
 
     def ended(self, run: SweepRun) -> None:
-        """A run is finished, or failed."""
+        """Print a line for a run that is finished or failed."""
         self._done += 1
         self._working.remove(run.name)
         line = f"{self._done}/{self._runs}  {run.name}  {run.status}"
         if run.result and run.status == "finished":
             accuracy, forgotten = run.result.average_accuracy, run.result.forgetting
             line += f"  accuracy {accuracy:.3f}  forgetting {forgotten:.3f}"
-            line += f"  {run.result.parameters:,} parameters  {run.cpu_seconds:.1f} CPU seconds"
+            line += (
+                f"  {run.result.parameters:,} parameters  {run.result.cpu_seconds:.1f} CPU seconds"
+            )
         if run.message:
             line += f"  {run.message.splitlines()[0]}"
         self.say(line)

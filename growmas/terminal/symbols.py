@@ -1,4 +1,4 @@
-"""The characters of the printed views, in Unicode and in ASCII."""
+"""Characters of printed tables and drawings, in Unicode and in ASCII."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,27 +14,29 @@ class Symbols:
     """One set of characters.
 
     Attributes:
-        minus: Before a number that is taken away.
-        both: For what was added to and taken from.
-        spread: Between a mean and its standard deviation.
-        nothing: In a cell without a value.
-        ellipsis: In place of what is left out.
-        best: After the best of a column.
-        bar: The parts of a bar's last character, from the smallest to a full one.
+        minus: Sign of a number that was removed.
+        both: Mark of a change that added and removed units.
+        spread: Sign between a mean and its standard deviation.
+        nothing: Text of a cell without a value.
+        ellipsis: Sign in place of what is left out.
+        best: Mark of the best value of a column.
+        bar: Last characters of a bar, from the smallest part to a full one.
         spark: Heights in a row of values, from the lowest to the highest.
         shade: Fills of a cell, from empty to full.
-        arrow: From one state to the next.
-        times: Before a factor.
-        line: What goes straight down, in a drawing of lanes.
-        across: What goes sideways.
-        cross: What goes sideways across a line.
-        joins: Where a line leaves to the right; where it comes in from above on the right, the
-            last one and one before it; where it goes down on the right, likewise.
-        node: Where something is.
-        life: Of a unit: born, split from another, alive, frozen, alive now, pruned.
-        rule: The lines of a table: under its head and above its foot.
-        formulas: ACC, BWT and forgetting.
-        participation: The participation ratio of U values v.
+        arrow: Sign from one state to the next.
+        times: Sign before a factor.
+        line: Lane that goes straight down.
+        across: Line that goes sideways.
+        cross: Line that goes sideways across a lane.
+        joins: Lane that branches to the right; lanes that join from above on the right, the last
+            one and one before it; lanes that open downward on the right, the last one and one
+            before it.
+        node: Mark of a node.
+        life: Characters of a lifeline: born, split from another unit, alive, frozen, alive now,
+            pruned.
+        rule: Lines of a table, under its head and above its foot.
+        formulas: Formulas of ACC, BWT and forgetting.
+        participation: Formula of the participation ratio of U values v.
     """
 
     minus: str
@@ -59,17 +61,17 @@ class Symbols:
     participation: str
 
     def draw_bar(self, share: float, width: int) -> str:
-        """A bar of at most `width` characters for a share between 0 and 1."""
+        """Return a bar of at most `width` characters for a share between 0 and 1."""
         steps = round(max(0.0, min(1.0, share)) * width * len(self.bar))
         full, rest = divmod(steps, len(self.bar))
         return self.bar[-1] * full + (self.bar[rest - 1] if rest else "")
 
     def draw_level(self, share: float) -> str:
-        """A character whose height is a share between 0 and 1."""
+        """Return a character whose height is a share between 0 and 1."""
         return self.spark[round((len(self.spark) - 1) * max(0.0, min(1.0, share)))]
 
     def draw_spark(self, values: Sequence[float | None]) -> str:
-        """A character per value, its height the value's share of the largest one."""
+        """Return a character per value, its height the value's share of the largest one."""
         top = max((value for value in values if value is not None), default=0.0)
         return "".join(
             self.nothing if value is None else self.draw_level(value / top if top > 0 else 0.0)
@@ -77,17 +79,17 @@ class Symbols:
         )
 
     def draw_shade(self, share: float) -> str:
-        """The fill for a share between 0 and 1; only 0 is empty."""
+        """Return the fill for a share between 0 and 1; only 0 is empty."""
         last = len(self.shade) - 1
         steps = round(max(0.0, min(1.0, share)) * last)
         return self.shade[max(steps, int(share > 0))]
 
     def signed(self, number: float, form: str = ",") -> str:
-        """A number with + or − before it, whatever it is."""
+        """Return a number with + or − before it, also for 0."""
         return f"{number:{'+' + form}}".replace("-", self.minus)
 
     def percent(self, share: float | None) -> str:
-        """A share in percent with one decimal, or the sign for nothing."""
+        """Return a share in percent with one decimal, or the sign for a missing value."""
         if share is None:
             return self.nothing
         return f"{100 * share:z.1f}".replace("-", self.minus)
@@ -148,5 +150,5 @@ ASCII = Symbols(
 
 
 def symbols(*, ascii: bool) -> Symbols:
-    """The ASCII characters or the Unicode ones."""
+    """Return the ASCII characters or the Unicode ones."""
     return ASCII if ascii else UNICODE

@@ -1,4 +1,4 @@
-"""The one look of all tables: a rule under the head and one above the foot, nothing else."""
+"""Tables in the common style: a line under the head and one above the foot."""
 
 from collections.abc import Iterable
 
@@ -10,11 +10,11 @@ from growmas.terminal.symbols import Symbols
 
 
 def plain_table(signs: Symbols, *, gap: int = 1) -> Table:
-    """An empty table.
+    """Return an empty table.
 
     Args:
-        signs: The characters to draw it with.
-        gap: Blanks between columns, beside the one that rules need.
+        signs: Characters to draw it with.
+        gap: Blanks between columns, in addition to one that the lines need.
     """
     return Table(
         box=signs.rule,
@@ -25,6 +25,6 @@ def plain_table(signs: Symbols, *, gap: int = 1) -> Table:
     )
 
 
-def with_notes(view: RenderableType, notes: Iterable[str]) -> RenderableType:
-    """A view, an empty line, and how to read it, a paragraph for each note."""
-    return Group(view, Text(), *(Text(note, "dim") for note in notes))
+def with_notes(table: RenderableType, notes: Iterable[str]) -> RenderableType:
+    """Return a table, an empty line, and notes on how to read it, a paragraph each."""
+    return Group(table, Text(), *(Text(note, "dim") for note in notes))

@@ -1,6 +1,6 @@
-"""Two tasks of a run side by side: the view behind `growmas diff RUN TASK TASK`.
+"""The difference of two tasks of a run, as `growmas diff RUN TASK TASK` prints it.
 
-`summarise` computes; `as_data` and `render_task_diff` only write down what it computed.
+`summarise` computes; `as_data` and `render_task_diff` only format the result.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,7 +12,7 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import GroupDiff, TopologyDiff
-from growmas.terminal.asking import find_task
+from growmas.terminal.lookup import find_task
 from growmas.terminal.naming import some_units
 from growmas.terminal.numbers import Pair, number_table, pairs
 from growmas.terminal.symbols import Symbols, symbols
@@ -20,25 +20,25 @@ from growmas.terminal.tables import plain_table, with_notes
 
 _NAME_WIDTH = 20
 _BAR_WIDTH = 16
-_MOST_MOVED = 3  # units of a group, those whose share of the importance moved most
+_MOST_MOVED = 3  # units of a group, those whose share of the importance changed most
 _MOST_UNITS = 6  # named in a line
 _MOVED = (
-    "In percent: of the importance before, what units pruned since had; of that after, what units "
-    "born since have; and the kept units whose share changed most."
+    "In percent. Pruned had: their share of the importance before. Born have: their share of the "
+    "importance after. Moved most: the kept units whose share changed most."
 )
 
 
 @dataclass(frozen=True)
 class Move:
-    """How the importance of a group moved from one task to another.
+    """Change of a group's importance from one task to another.
 
     Attributes:
-        before: Summed over its units, after the first task.
-        after: Likewise, after the second.
-        gone: The share of the first that units pruned since had.
-        newborn: The share of the second that units born since have.
-        units: Kept units by id, each with its share of the first and of the second sum; those
-            whose share changed most come first.
+        before: Sum over its units after the first task.
+        after: Sum over its units after the second task.
+        gone: Share of the first sum that units pruned since had.
+        newborn: Share of the second sum that units born since have.
+        units: Id of a kept unit -> its share of the first and of the second sum; those whose
+            share changed most come first.
     """
 
     before: float
@@ -50,12 +50,12 @@ class Move:
 
 @dataclass(frozen=True)
 class TaskDiff:
-    """What the view shows.
+    """Contents of the tables.
 
     Attributes:
         topology: Units kept, born and pruned.
-        moves: Per group, those measured after both tasks.
-        numbers: Sizes and metrics.
+        moves: Change of importance per group, of groups measured after both tasks.
+        numbers: Sizes, then metrics.
         sizes: How many of the numbers are sizes.
     """
 
@@ -66,15 +66,15 @@ class TaskDiff:
 
 
 def summarise(history: TopologyHistory, a: str, b: str) -> TaskDiff:
-    """Compute what the view shows, from one state of the file.
+    """Compute the contents of the tables, from one state of the file.
 
     Args:
-        history: The history to show.
-        a: The first task, by name or index.
-        b: The second task, likewise.
+        history: History to read.
+        a: Name or index of the first task.
+        b: Name or index of the second task.
 
     Raises:
-        HistoryError: If a task is not there.
+        HistoryError: If a task does not exist.
     """
     with history.frozen():
         first, second = find_task(history, a), find_task(history, b)
@@ -99,7 +99,7 @@ def summarise(history: TopologyHistory, a: str, b: str) -> TaskDiff:
 
 
 def as_data(summary: TaskDiff) -> dict[str, object]:
-    """The difference as a JSON-ready dict."""
+    """Return the difference as a JSON-ready dict."""
     diff = summary.topology
     return {
         "before": diff.before,
@@ -117,10 +117,10 @@ def as_data(summary: TaskDiff) -> dict[str, object]:
 
 
 def render_task_diff(summary: TaskDiff, *, ascii: bool = False) -> RenderableType:
-    """Tables of units, importance and numbers, for a rich console.
+    """Return tables of units, importance and numbers, for a rich console.
 
     Args:
-        summary: What to show.
+        summary: Contents to print.
         ascii: Use ASCII characters only (names are printed as they are).
     """
     signs, diff = symbols(ascii=ascii), summary.topology
@@ -184,7 +184,7 @@ def _union(group: GroupDiff) -> int:
 
 
 def _bar(group: GroupDiff, widest: int, signs: Symbols) -> Text:
-    """As `git diff --stat` draws it: kept, then born, then pruned."""
+    """Return a bar as in `git diff --stat`: kept, then born, then pruned units."""
     room = max(1, round(_BAR_WIDTH * _union(group) / widest)) if widest else 0
     text = Text()
     done = 0
@@ -210,7 +210,10 @@ def _notes(diff: TopologyDiff, signs: Symbols) -> list[str]:
         ]
         if parts:
             lines.append(f"{name}: {', '.join(parts)}")
-    return [*lines, f"= kept, + born, {signs.minus} pruned; who was both is left out."]
+    return [
+        *lines,
+        f"= kept, + born, {signs.minus} pruned; units born and pruned in between are left out.",
+    ]
 
 
 def _importance(moves: Mapping[str, Move], signs: Symbols) -> Table:

@@ -1,6 +1,6 @@
-"""How a network changed from task to task: the view behind `growmas show`.
+"""The table of a network from task to task, as `growmas show` prints it.
 
-`summarise` computes; `as_data` and `render_history` only write down what it computed.
+`summarise` computes; `as_data` and `render_history` only format the result.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,31 +14,31 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import GroupRecord, Turnover
-from growmas.terminal.asking import all_tasks
 from growmas.terminal.folding import evenly, fitting, shared_words, title
+from growmas.terminal.lookup import all_tasks
 from growmas.terminal.symbols import Symbols, symbols
 from growmas.terminal.tables import plain_table, with_notes
 
-_NAME_WIDTH = 18  # of a column of group names; longer ones go on in the next line
-_TASK_WIDTH = 10  # of a column of a task at least: of "unfinished"
-_BAR_WIDTH = 5  # of the longest bar
-_SPARK_WIDTH = 9  # of a row of importances
+_NAME_WIDTH = 18  # characters of group names; longer ones are wrapped
+_TASK_WIDTH = 10  # characters per task at least, the length of "unfinished"
+_BAR_WIDTH = 5  # characters of the longest bar
+_SPARK_WIDTH = 9  # characters of a row of importances
 
 
 @dataclass(frozen=True)
 class TopologySummary:
-    """What the table shows; T tasks, and every tuple but `groups` has one entry per task.
+    """Contents of the table; T tasks, and every tuple except `groups` has one entry per task.
 
     Attributes:
-        tasks: Names.
+        tasks: Names of the tasks.
         unfinished: Name of the last task if it has no snapshot yet, else None.
-        groups: The groups with how many units live and ever lived.
+        groups: Groups, with the numbers of units alive and of all units so far.
         turnover: Units before, born, died and after, per group.
-        total: The same, summed over groups.
-        importance: Importance of a group, summed over its units; None where none was written.
-        parameters: Parameter counts; None where none was written.
+        total: Turnover summed over groups.
+        importance: Importance per group, summed over its units; None where it was not measured.
+        parameters: Parameter counts; None where they were not written.
         final_accuracy: Accuracy on each task after the last task measured.
-        mean_accuracy: After each task, the mean accuracy over the tasks so far.
+        mean_accuracy: Mean accuracy over the tasks so far, after each task.
     """
 
     tasks: tuple[str, ...]
@@ -53,7 +53,7 @@ class TopologySummary:
 
 
 def summarise(history: TopologyHistory) -> TopologySummary:
-    """Compute what `render_history` and `as_data` show, from one state of the file.
+    """Compute the contents of the table, from one state of the file.
 
     Raises:
         HistoryError: If no task has begun.
@@ -95,7 +95,7 @@ def summarise(history: TopologyHistory) -> TopologySummary:
 
 
 def as_data(summary: TopologySummary) -> dict[str, object]:
-    """The table as a JSON-ready dict: a list of tasks, each with all its cells."""
+    """Return the table as a JSON-ready dict: a list of tasks, each with all its cells."""
     return {
         "unfinished": summary.unfinished,
         "groups": [asdict(group) for group in summary.groups],
@@ -117,13 +117,13 @@ def as_data(summary: TopologySummary) -> dict[str, object]:
 
 
 def render_history(summary: TopologySummary, *, ascii: bool = False) -> RenderableType:
-    """A table of units per group and task, with parameters and accuracies, for a rich console.
+    """Return a table of units per group and task, with parameters and accuracies.
 
-    It fits the console: where tasks have no room, neighbours in which least changed share a
-    column.
+    It fits the width of a rich console: if there are too many tasks, neighbours in which least
+    changed share a column.
 
     Args:
-        summary: What to show.
+        summary: Contents to print.
         ascii: Use ASCII characters only (names are printed as they are).
     """
     return _TopologyTable(summary, symbols(ascii=ascii))
@@ -131,7 +131,7 @@ def render_history(summary: TopologySummary, *, ascii: bool = False) -> Renderab
 
 @dataclass(frozen=True)
 class _TopologyTable:
-    """Lays a summary out for the console it meets."""
+    """A table that is laid out when it is printed."""
 
     summary: TopologySummary
     symbols: Symbols
@@ -235,7 +235,7 @@ class _TopologyTable:
 
 
 def _then(first: Turnover, second: Turnover) -> Turnover:
-    """Two tasks in a row as one."""
+    """Return the turnover of two successive tasks as one."""
     return Turnover(first.before, first.born + second.born, first.died + second.died, second.width)
 
 

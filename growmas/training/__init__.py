@@ -1,1 +1,1 @@
-"""Learners for sequences of tasks and the numbers that judge them."""
+"""Learners of tasks and of task-free streams, and methods of learning."""

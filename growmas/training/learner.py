@@ -1,4 +1,4 @@
-"""A learner that is told where each task ends."""
+"""Task-aware learner: learns one task after another, with known boundaries."""
 
 import math
 import time
@@ -19,7 +19,7 @@ EVALUATION_BATCH = 1024
 
 @dataclass(frozen=True)
 class EpochDone:
-    """One pass over a task's training data.
+    """Report of one pass over a task's training data.
 
     Attributes:
         index: Of the task.
@@ -37,13 +37,13 @@ class EpochDone:
 
 
 class TaskAwareLearner:
-    """Learns tasks one after another; its method answers them.
+    """Learns tasks one after another; its method predicts.
 
     Attributes:
-        method: What is done about earlier tasks; it holds the network.
+        method: Of learning; it holds the network.
         optimizer: One optimizer for all tasks.
         seconds: Wall time spent learning so far: training, importance and surgery.
-        cpu_seconds: CPU time of the process meanwhile, over all of its threads.
+        cpu_seconds: CPU time of the process during `seconds`, over all threads.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class TaskAwareLearner:
         """Put the parts together.
 
         Args:
-            method: What is done about earlier tasks.
+            method: Of learning.
             optimizer: Over the parameters of the method's network.
             training: Epochs and batch size.
             generator: CPU generator that shuffles the training data and drops inputs.
-            device: Where the network is.
-            task_known: Whether the method is told which task a test sample is of.
+            device: Of the network.
+            task_known: The method is given the task of each test sample.
         """
         self.method = method
         self.optimizer = optimizer
@@ -76,7 +76,7 @@ class TaskAwareLearner:
         self._task_known = task_known
 
     def learn(self, task: Task) -> Iterator[EpochDone]:
-        """Learn `task`; yields after every epoch and is done when the iterator is.
+        """Learn `task`; the iterator yields after every epoch.
 
         Raises:
             RunError: The loss became NaN or infinite.
@@ -96,7 +96,7 @@ class TaskAwareLearner:
             self.method.end_task(task)
 
     def accuracy(self, task: Task) -> float:
-        """Share of the task's test samples answered right."""
+        """Return the share of the task's test samples answered right."""
         model, right = self.method.structure.model, 0
         known = task if self._task_known else None
         mode = model.training
@@ -130,7 +130,7 @@ class TaskAwareLearner:
         return EpochDone(task.index, task.name, epoch, losses / len(lesson), penalties / steps)
 
     def _schedule(self, lesson: Split) -> LRScheduler:
-        """The learning rate over the steps of one lesson, from the start again."""
+        """Begin the schedule of the learning rate over the steps of one lesson."""
         for group in self.optimizer.param_groups:
             group["lr"] = group["initial_lr"] = self._training.learning_rate
         if self._training.schedule == "constant":
@@ -139,7 +139,7 @@ class TaskAwareLearner:
         return CosineAnnealingLR(self.optimizer, steps)
 
     def _thinned(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Inputs after dropout, of the learner's own randomness, which `F.dropout` cannot take."""
+        """Drop inputs by the learner's own generator, which `F.dropout` cannot take."""
         share = self._training.input_dropout
         if not share:
             return inputs
@@ -148,7 +148,7 @@ class TaskAwareLearner:
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        """Add what the block takes to the time spent learning."""
+        """Add the time of the block to the time spent learning."""
         wall, cpu = time.perf_counter(), time.process_time()
         yield
         self.seconds += time.perf_counter() - wall

@@ -1,4 +1,4 @@
-"""The browser driven by Textual's pilot: what a person at the keys would see."""
+"""The browser, driven by Textual's pilot as a user at the keys would."""
 
 import asyncio
 import csv
@@ -24,14 +24,14 @@ from textual.widgets import Input, OptionList, Static
 from growmas.browser.app import Browser
 from growmas.browser.board import MEASURES, read_board
 from growmas.browser.screens import Export, Help
-from growmas.browser.source import Source
+from growmas.browser.watched_run import WatchedRun
 from growmas.history import TopologyHistory, TopologyTracker
 
 NAMES = ["digits 0/1", "digits 2/3", "digits 4/5"]
 
 
 class Recording:
-    """A structure and its tracker, to go on writing while a browser is open."""
+    """A structure and its tracker, which write while a browser is open."""
 
     def __init__(self, path: Path) -> None:
         self.structure = FakeStructure({"fc1": 12, "[b]fc2": 8}, outputs=4)
@@ -43,8 +43,8 @@ class Recording:
         self.structure.begin_task(name)
         if len(self.names) > 1:
             self.structure.edit(grow={"fc1": 4}, reason="growth & why")
-            doomed = self.structure.groups["[b]fc2"].unit_ids[-1:]
-            self.structure.edit(prune={"[b]fc2": list(doomed)}, reason="pruned [red]below")
+            pruned = self.structure.groups["[b]fc2"].unit_ids[-1:]
+            self.structure.edit(prune={"[b]fc2": list(pruned)}, reason="pruned [red]below")
         accuracy = {f"accuracy/{n}": 0.9 + 0.01 * i for i, n in enumerate(self.names)}
         omega = {"fc1": 0.5, "[b]fc2": 0.1}
         self.tracker.snapshot(metrics=accuracy, omega=omega)
@@ -60,14 +60,14 @@ def recording(tmp_path: Path) -> Iterator[Recording]:
 
 
 def drive(
-    sources: list[Source],
+    runs: list[WatchedRun],
     act: Callable[[Browser, Pilot[None]], Awaitable[None]],
     *,
     size: tuple[int, int] = (140, 40),
     poll: float = 60.0,
 ) -> None:
     async def run() -> None:
-        app = Browser(sources, poll=poll)
+        app = Browser(runs, poll=poll)
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             await act(app, pilot)
@@ -76,7 +76,7 @@ def drive(
 
 
 async def until(pilot: Pilot[None], condition: Callable[[], bool]) -> None:
-    """Wait until the browser has looked at the file again."""
+    """Wait until the browser has read the file again."""
     for _ in range(200):
         if condition():
             return
@@ -96,8 +96,8 @@ def grid(app: Browser) -> list[str]:
     return app.grid.render().plain.splitlines()
 
 
-def source(tmp_path: Path, name: str = "run") -> Source:
-    return Source(name, tmp_path / f"{name}.db")
+def watched(tmp_path: Path, name: str = "run") -> WatchedRun:
+    return WatchedRun(name, tmp_path / f"{name}.db")
 
 
 def test_what_is_shown_is_what_the_store_has(recording: Recording, tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_what_is_shown_is_what_the_store_has(recording: Recording, tmp_path: Pat
         assert "growth & why" in detail
         assert "−1 pruned [red]below" in shown(app, "#events")
 
-    drive([source(tmp_path)], act)
+    drive([watched(tmp_path)], act)
 
 
 def test_steps_measures_and_ends(recording: Recording, tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_steps_measures_and_ends(recording: Recording, tmp_path: Path) -> None:
         await pilot.press("end", "right")
         assert app.grid.column == 2
 
-    drive([source(tmp_path)], act)
+    drive([watched(tmp_path)], act)
 
 
 def test_two_marked_tasks_are_compared(recording: Recording, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_two_marked_tasks_are_compared(recording: Recording, tmp_path: Path) -> 
         assert app.grid.marks == ()
         assert app.query_one("#side").border_title == "group"
 
-    drive([source(tmp_path)], act)
+    drive([watched(tmp_path)], act)
 
 
 def test_units_one_after_another_and_by_name(recording: Recording, tmp_path: Path) -> None:
@@ -161,11 +161,11 @@ def test_units_one_after_another_and_by_name(recording: Recording, tmp_path: Pat
         await pilot.press("slash")
         app.query_one("#filter", Input).value = "#99"
         await pilot.press("enter")
-        assert any("never had a unit 99" in note.message for note in app._notifications)
+        assert any("unit 99 does not exist" in note.message for note in app._notifications)
         await pilot.press("escape")
         assert app.query_one("#side").border_title == "group"
 
-    drive([source(tmp_path)], act)
+    drive([watched(tmp_path)], act)
 
 
 def test_groups_are_filtered(recording: Recording, tmp_path: Path) -> None:
@@ -179,7 +179,7 @@ def test_groups_are_filtered(recording: Recording, tmp_path: Path) -> None:
         await pilot.press("escape")
         assert len(app.grid.groups) == 2
 
-    drive([source(tmp_path)], act)
+    drive([watched(tmp_path)], act)
 
 
 def test_a_growing_history_is_followed(recording: Recording, tmp_path: Path) -> None:
@@ -193,10 +193,10 @@ def test_a_growing_history_is_followed(recording: Recording, tmp_path: Path) -> 
         recording.structure.edit(grow={"fc1": 1})
         await until(pilot, lambda: app.grid.board.total[-1].born == 1)
         assert grid(app)[1].split()[-1] == "25"
-        assert app.grid.column == 2  # who looks at the past is left alone
+        assert app.grid.column == 2  # a cursor on an earlier task stays there
         assert "live" in str(app.query_one("#middle").border_title)
 
-    drive([source(tmp_path)], act, poll=0.05)
+    drive([watched(tmp_path)], act, poll=0.05)
 
 
 def test_a_run_that_begins_while_the_browser_is_open(tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_a_run_that_begins_while_the_browser_is_open(tmp_path: Path) -> None:
         assert grid(app)[1].split() == ["fc1", "[12]"]
         recording.tracker.close()
 
-    drive([source(tmp_path)], act, poll=0.05)
+    drive([watched(tmp_path)], act, poll=0.05)
 
 
 def test_a_run_that_is_made_anew_is_opened_anew(recording: Recording, tmp_path: Path) -> None:
@@ -223,7 +223,7 @@ def test_a_run_that_is_made_anew_is_opened_anew(recording: Recording, tmp_path: 
         assert app.grid.board.tasks == ("other",)
         again.tracker.close()
 
-    drive([source(tmp_path)], act)
+    drive([watched(tmp_path)], act)
 
 
 def test_recorded_tasks_are_played(
@@ -241,7 +241,7 @@ def test_recorded_tasks_are_played(
             assert app.grid.column == column
         assert "playing" not in str(app.query_one("#middle").border_subtitle)
 
-    drive([source(tmp_path)], act)
+    drive([watched(tmp_path)], act)
 
 
 @pytest.mark.parametrize("key", ["j", "c", "s"])
@@ -257,7 +257,7 @@ def test_what_is_shown_is_exported(
             await pilot.press(key)
             await pilot.pause()
 
-    drive([source(tmp_path)], act)
+    drive([watched(tmp_path)], act)
     kind = {"j": "json", "c": "csv", "s": "svg"}[key]
     first, second = sorted(tmp_path.glob(f"run-width*.{kind}"), key=lambda path: len(path.name))
     assert first.name == f"run-width.{kind}"
@@ -289,7 +289,7 @@ def test_a_file_that_cannot_be_written_is_told(
         await pilot.pause()
         assert any("No space left" in note.message for note in app._notifications)
 
-    drive([source(tmp_path)], act)
+    drive([watched(tmp_path)], act)
 
 
 def test_runs_side_by_side(recording: Recording, tmp_path: Path) -> None:
@@ -301,10 +301,10 @@ def test_runs_side_by_side(recording: Recording, tmp_path: Path) -> None:
         await pilot.press("r")
         assert grid(app)[1].split() == ["fc1", "[12]"]
         await pilot.press("shift+tab", "up", "enter")
-        assert app.source.name == "run"
+        assert app.watched.name == "run"
         assert app.focused is app.grid
 
-    drive([source(tmp_path), source(tmp_path, "other")], act)
+    drive([watched(tmp_path), watched(tmp_path, "other")], act)
     other.tracker.close()
 
 
@@ -320,7 +320,7 @@ def test_every_size_of_terminal_will_do(
         assert all(len(line) <= max(width, 18) for line in grid(app))
         assert "[" in "".join(grid(app))
 
-    drive([source(tmp_path)], act, size=size)
+    drive([watched(tmp_path)], act, size=size)
 
 
 def test_many_tasks_and_groups_scroll_with_the_cursor(tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_many_tasks_and_groups_scroll_with_the_cursor(tmp_path: Path) -> None:
             assert re.search(rf"layer{row}\.conv.*\[4\]", text)
             assert re.search(rf"\b{column}\b", grid(app)[0])
 
-    drive([source(tmp_path)], act, size=(90, 24))
+    drive([watched(tmp_path)], act, size=(90, 24))
 
 
 def test_a_click_moves_the_cursor(recording: Recording, tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_a_click_moves_the_cursor(recording: Recording, tmp_path: Path) -> None:
         await pilot.click("#grid", offset=(x, 2))
         assert (app.grid.group, app.grid.column) == ("[b]fc2", 1)
 
-    drive([source(tmp_path)], act)
+    drive([watched(tmp_path)], act)
 
 
 def test_the_board_adds_up(recording: Recording, tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ def test_not_a_history_is_said_in_the_browser(tmp_path: Path) -> None:
     async def act(app: Browser, pilot: Pilot[None]) -> None:
         assert "is not a topology history" in shown(app, "#detail")
 
-    drive([source(tmp_path)], act)
+    drive([watched(tmp_path)], act)
 
 
 def test_other_commands_do_not_load_textual() -> None:

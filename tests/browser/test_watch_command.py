@@ -1,4 +1,4 @@
-"""`growmas watch` before the browser opens: every mistake is one message."""
+"""Mistakes of `growmas watch` before the browser opens: each is one message."""
 
 from pathlib import Path
 

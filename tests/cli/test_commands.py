@@ -148,4 +148,4 @@ def test_an_interrupt_is_answered(monkeypatch, capsys, tmp_path):
     with pytest.raises(SystemExit) as end:
         main()
     assert end.value.code == 130
-    assert capsys.readouterr().err.startswith("error: interrupted; what was reported as done is")
+    assert capsys.readouterr().err.startswith("error: interrupted; everything reported as done is")

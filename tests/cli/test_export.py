@@ -62,14 +62,14 @@ def test_without_a_file_it_is_printed(run: Path, capsys: pytest.CaptureFixture[s
         ({"graph": "lineage", "table": "units"}, "say what to export"),
         ({"graph": "network"}, "expected one of architecture, lineage"),
         ({"graph": "architecture", "format": "png"}, "'json', 'graphml', 'dot', 'mermaid'"),
-        ({"graph": "architecture", "task": "c"}, "no task 'c'; did you mean"),
-        ({"graph": "architecture", "group": "fc1"}, "--group means nothing with --graph"),
-        ({"graph": "lineage", "task": "a"}, "--task means nothing with --graph lineage"),
+        ({"graph": "architecture", "task": "c"}, "no task 'c'; it has: a, b"),
+        ({"graph": "architecture", "group": "fc1"}, "--group has no effect with --graph"),
+        ({"graph": "lineage", "task": "a"}, "--task has no effect with --graph lineage"),
         ({"graph": "lineage", "group": "fc"}, "no group 'fc'; did you mean 'fc"),
         ({"table": "unit"}, "expected one of 'units'"),
         ({"table": "units", "format": "xlsx"}, "csv or parquet"),
         ({"table": "units", "format": "parquet"}, "name a file with -o"),
-        ({"table": "units", "task": "a"}, "--task means nothing with --table"),
+        ({"table": "units", "task": "a"}, "--task has no effect with --table"),
     ],
 )
 def test_mistakes_are_one_message(run: Path, options: dict[str, str], message: str) -> None:

@@ -97,7 +97,7 @@ def test_every_fault_of_a_source_is_told():
     with pytest.raises(DataError) as caught:
         Dataset("mine", inputs, torch.full((10,), 2), inputs[:, 0], torch.zeros(9), ("a", "b"))
     assert str(caught.value).splitlines() == [
-        "source 'mine': train inputs must be finite, got NaN or infinity: mend or drop them",
+        "source 'mine': train inputs must be finite, got NaN or infinity: correct or drop them",
         "source 'mine': train labels must lie in 0 … 1, a name for each in classes, got 2 … 2",
         "source 'mine': test inputs must be float32 of shape [N, channels, height, width], "
         "none of them 0, got torch.float32 (10, 4, 4)",

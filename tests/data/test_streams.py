@@ -2,8 +2,7 @@ import hashlib
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from growmas.data import (
     Dataset,
@@ -148,11 +147,11 @@ def test_limit_keeps_the_first_of_each_class(kind):
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        ("split", {"tasks": 3}, "cannot be dealt out to 3 tasks.*must be one of 1, 2, 5, 10"),
+        ("split", {"tasks": 3}, "cannot be divided into 3 tasks.*must be one of 1, 2, 5, 10"),
         ("split", {"tasks": 0}, "at least 1 task, got 0"),
         ("permuted", {"tasks": -1}, "at least 1 task, got -1"),
         ("split", {"scenario": "tsak"}, r"unknown scenario 'tsak'; did you mean \"task\"\?"),
-        ("permuted", {"scenario": "class"}, "no scenario 'class'.*use 'task' or 'domain'"),
+        ("permuted", {"scenario": "class"}, "cannot have scenario 'class'.*use 'task' or 'domain'"),
         ("split", {"limit": 0}, "limit must be at least 1 training sample.*got 0"),
     ],
 )
@@ -197,5 +196,5 @@ def test_sources_that_do_not_go_together():
     with pytest.raises(DataError, match=r"'few', 'colour' differ in channels: \[1, 3\]"):
         sources_stream([few, colour], scenario="task")
     for wrong in ([], [few, few]):
-        with pytest.raises(DataError, match="needs each of them once"):
+        with pytest.raises(DataError, match="takes each source once"):
             sources_stream(wrong, scenario="task")

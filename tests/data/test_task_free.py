@@ -4,9 +4,14 @@ from dataclasses import replace
 import pytest
 import torch
 
-from growmas.data import drifting_stream, load_source, permuted_stream, split_stream
-from growmas.data import task_free_stream as task_free
-from growmas.data.task_free import turned
+from growmas.data import (
+    drifting_stream,
+    load_source,
+    permuted_stream,
+    split_stream,
+    task_free_stream as task_free,
+)
+from growmas.data.task_free import rotated
 from growmas.errors import DataError
 
 
@@ -73,7 +78,7 @@ def test_tasks_come_back_and_without_end():
     assert endless.batch(10_000_007).task == 1
     assert len(list(itertools.islice(endless, 23))) == 23
     assert len(endless.shifts(until=21)) == 4
-    with pytest.raises(DataError, match=r"has no end: say shifts\(until=step\)"):
+    with pytest.raises(DataError, match=r"has no end: call shifts\(until=step\)"):
         endless.shifts()
 
 
@@ -103,8 +108,8 @@ def test_a_drift_turns_the_images_by_and_by():
 
 def test_turning_by_nothing_changes_nothing_also_where_images_are_not_square():
     images = torch.rand(2, 1, 6, 9)
-    assert torch.allclose(turned(images, 0.0), images, atol=1e-6)
-    assert torch.allclose(turned(images, 180.0), images.flip(2, 3), atol=1e-5)
+    assert torch.allclose(rotated(images, 0.0), images, atol=1e-6)
+    assert torch.allclose(rotated(images, 180.0), images.flip(2, 3), atol=1e-5)
 
 
 def test_what_makes_no_stream_is_refused():
@@ -114,5 +119,5 @@ def test_what_makes_no_stream_is_refused():
         task_free(split(), batch_size=0, visits=0)
     with pytest.raises(DataError, match=r"blur must lie in 0 … steps_per_task=10, got 11"):
         task_free(split(), steps_per_task=10, blur=11)
-    with pytest.raises(DataError, match="no step 500"):
+    with pytest.raises(DataError, match="step 500 does not exist"):
         task_free(split()).batch(500)

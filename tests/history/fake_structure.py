@@ -1,4 +1,4 @@
-"""What a tracker asks of a structure, without a network: groups of ids and a chain of layers."""
+"""A structure without a network, for the tracker: groups of ids and a chain of layers."""
 
 from array import array
 from collections.abc import Callable
@@ -63,7 +63,7 @@ class FakeEdit:
 
 @dataclass
 class FakeStructure:
-    """Linear layers in a row, a ReLU behind all but the last: one per group, and a head."""
+    """A chain of linear layers, one per group, each with a ReLU, and a head."""
 
     widths: dict[str, int]
     inputs: int = 8
@@ -120,7 +120,7 @@ class FakeStructure:
         return FakeArchitecture(layers, tuple(operations), edges, parameters, flops)
 
     def consumers(self, omega: dict[str, float]) -> "dict[str, dict[str, array[float]]]":
-        """Each unit's id times its group's omega, all of it due to the next layer."""
+        """Return each unit's id times its group's omega, all of it due to the next layer."""
         readers = dict(pairwise([*self.groups, "head"]))
         return {
             name: {readers[name]: array("d", [unit * scale for unit in self.groups[name].unit_ids])}
@@ -165,9 +165,9 @@ class FakeStructure:
                 name, tuple(unit for unit, _ in alive), tuple(birth for _, birth in alive)
             )
         edit = FakeEdit(self.task, reason, born, died, parents or {}, cause or {}, replaced or {})
-        with ExitStack() as told:
+        with ExitStack() as open_listeners:
             for listener in self.listeners:
-                told.enter_context(listener(edit) or nullcontext())
+                open_listeners.enter_context(listener(edit) or nullcontext())
         return edit
 
     def _bear(self, name: str, count: int) -> tuple[int, ...]:

@@ -1,5 +1,5 @@
-"""What the robustness tests run beside themselves: `write PATH`, which says after every step what
-is done, and `read PATH SECONDS`, which checks what it sees."""
+"""Processes for the robustness tests: `write PATH` prints the number of steps after each one,
+`read PATH SECONDS` checks the history again and again."""
 
 import os
 import sys
@@ -12,7 +12,7 @@ from growmas.history import TopologyHistory, TopologyTracker
 
 
 def write(path: Path) -> None:
-    """Tasks without end: begin, grow and prune, snapshot; a line after each step."""
+    """Begin tasks without end, grow and prune, snapshot; print a line after each step."""
     structure = FakeStructure({"fc1": 60, "fc2": 40})
     done = 0
     with TopologyTracker(structure, path) as tracker:
@@ -20,8 +20,8 @@ def write(path: Path) -> None:
         for task in range(100_000):
             structure.begin_task(f"task {task}")
             done = _say(done)
-            doomed = {name: list(group.unit_ids[:5]) for name, group in structure.groups.items()}
-            structure.edit(grow={"fc1": 5, "fc2": 5}, prune=doomed, reason="swap")
+            pruned = {name: list(group.unit_ids[:5]) for name, group in structure.groups.items()}
+            structure.edit(grow={"fc1": 5, "fc2": 5}, prune=pruned, reason="swap")
             done = _say(done)
             tracker.snapshot(metrics={"accuracy": 0.5}, omega={"fc1": 1.0, "fc2": 2.0})
             done = _say(done)
@@ -33,7 +33,7 @@ def _say(done: int) -> int:
 
 
 def read(path: Path, seconds: float) -> None:
-    """Open, check and close, over and over; prints how often, and how much was written then."""
+    """Open, check and close again and again; print how often, and the number of steps found."""
     end, times, steps = time.monotonic() + seconds, 0, 0
     while time.monotonic() < end:
         with TopologyHistory(path) as history:
@@ -43,7 +43,7 @@ def read(path: Path, seconds: float) -> None:
 
 
 def check(history: TopologyHistory, *, at_least: int) -> int:
-    """Whether what is seen is whole; returns the number of steps written."""
+    """Check that the history is complete; return the number of steps written."""
     with history.frozen():
         steps, tasks = len(history.log()), history.tasks()
         assert steps >= at_least

@@ -1,4 +1,4 @@
-"""Models that somebody else prunes and grows, followed without a `Structure`."""
+"""Models that other code prunes and grows, followed without a `Structure`."""
 
 from pathlib import Path
 
@@ -39,7 +39,7 @@ INPUTS = torch.rand(2, 1, 8, 8)
 
 
 def _prune(model: nn.Module, layer: nn.Module, channels: list[int]) -> None:
-    """As users of torch-pruning do."""
+    """Prune as users of torch-pruning do."""
     graph = tp.DependencyGraph().build_dependency(model, INPUTS)
     cut = (
         tp.prune_linear_out_channels if isinstance(layer, nn.Linear) else tp.prune_conv_out_channels
@@ -48,7 +48,7 @@ def _prune(model: nn.Module, layer: nn.Module, channels: list[int]) -> None:
 
 
 @pytest.mark.parametrize("inputs", [None, INPUTS])
-def test_units_pruned_by_somebody_else_are_found(
+def test_units_pruned_by_other_code_are_found(
     model: Net, path: Path, inputs: torch.Tensor | None
 ) -> None:
     with TopologyTracker.attach(model, path, example_inputs=inputs) as tracker:

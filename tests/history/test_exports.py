@@ -16,7 +16,7 @@ from growmas.history import TopologyHistory, TopologyTracker
 from growmas.history.columns import TABLES, write_csv, write_parquet
 from growmas.history.formats import graph_text
 
-ODD = 'digits "0/1" <b> #2 & \\n'  # whatever a grammar keeps for itself
+ODD = 'digits "0/1" <b> #2 & \\n'  # characters that the grammars reserve
 
 
 @pytest.fixture

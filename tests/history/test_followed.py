@@ -1,4 +1,4 @@
-"""A tracker beside a real structure: what it writes is what the network is."""
+"""A tracker of a real structure: the history agrees with the network."""
 
 from pathlib import Path
 

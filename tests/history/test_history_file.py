@@ -10,6 +10,7 @@ from fake_structure import FakeStructure
 
 from growmas.errors import HistoryError
 from growmas.history import TopologyHistory, TopologyTracker
+from growmas.history.tables import VERSION
 
 KILLED_IN_AN_EDIT = """
 import os, sys
@@ -120,13 +121,22 @@ def test_wrong_files_are_refused(tmp_path: Path) -> None:
             TopologyHistory(tmp_path / name)
 
 
-def test_a_newer_schema_is_refused(path: Path) -> None:
-    TopologyTracker(FakeStructure({"fc1": 4}), path).close()
+@pytest.mark.parametrize(
+    ("version", "remedy"), [(99, "upgrade growmas"), (1, "run the experiment again")]
+)
+def test_another_schema_is_refused(path: Path, version: int, remedy: str) -> None:
+    structure = FakeStructure({"fc1": 4})
+    TopologyTracker(structure, path).close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version = 99")
+    connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
-    with pytest.raises(HistoryError, match=r"schema version 99.*upgrade growmas"):
+    words = f"schema version {version} and this growmas reads version {VERSION}: {remedy}"
+    before = path.read_bytes()
+    with pytest.raises(HistoryError, match=words):
         TopologyHistory(path)
+    with pytest.raises(HistoryError, match=words):
+        TopologyTracker.resume(structure, path)
+    assert path.read_bytes() == before
 
 
 def test_a_damaged_file_is_named(path: Path) -> None:

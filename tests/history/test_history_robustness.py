@@ -1,4 +1,4 @@
-"""Kills, readers beside a writer, full disks, folders that cannot be written."""
+"""Kills, readers during a write, full disks, folders that cannot be written."""
 
 import os
 import random
@@ -51,7 +51,7 @@ def test_a_run_killed_at_any_moment_misses_nothing_it_reported(path: Path, seed:
         writer.kill()
         reported = int([0, *writer.communicate()[0].split()][-1])
     assert writer.returncode == -9
-    with TopologyHistory(path) as history:  # while the WAL of the killed process lies there
+    with TopologyHistory(path) as history:  # with the -wal file of the killed process
         steps = check(history, at_least=reported)
         assert steps <= reported + 1
     _check_file(path)
@@ -93,7 +93,7 @@ def test_a_path_below_a_file_is_refused(path: Path) -> None:
         TopologyTracker(FakeStructure({"fc1": 4}), path / "run.db")
 
 
-AS_NOBODY = """
+AS_ANOTHER_USER = """
 import os, sys
 from fake_structure import FakeStructure
 from growmas.errors import HistoryError
@@ -126,7 +126,7 @@ def test_a_folder_that_cannot_be_written_can_be_read() -> None:
             _line(writer)
             writer.kill()
         Path(folder).chmod(0o555)
-        command = [sys.executable, "-c", textwrap.dedent(AS_NOBODY), folder]
+        command = [sys.executable, "-c", textwrap.dedent(AS_ANOTHER_USER), folder]
         done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, check=False)
         Path(folder).chmod(0o755)
     assert done.returncode == 0, done.stderr

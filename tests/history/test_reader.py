@@ -256,7 +256,7 @@ def test_two_runs_side_by_side(history: TopologyHistory, tmp_path: Path) -> None
     with TopologyTracker(structure, tmp_path / "other.db") as tracker:
         tracker.snapshot("x", omega={"fc1": 1.0})
     with TopologyHistory(tmp_path / "other.db") as other:
-        diff = diff_runs(history, other, first_task="b")
+        diff = diff_runs(history.at("b"), other.at())
     assert (diff.before.task, diff.after.task) == ("b", "x")
     assert list(diff.groups) == ["fc1", "fc2", "fc3"]
     assert diff.groups["fc1"][0] == GroupState(width=6, ever=8, born=4, pruned=2, importance=None)
@@ -284,10 +284,14 @@ def test_unknown_names_get_the_nearest(history: TopologyHistory) -> None:
         history.graph(3)
     with pytest.raises(HistoryError, match="no group 'fc11'; did you mean 'fc1'"):
         history.unit("fc11", 0)
-    with pytest.raises(HistoryError, match="never had a unit 99; the nearest is 7"):
+    with pytest.raises(
+        HistoryError, match=r"unit 99 does not exist in group 'fc1' \(ids so far: 0 to 7\)"
+    ):
         history.unit("fc1", 99)
-    with pytest.raises(HistoryError, match="no group"):
+    with pytest.raises(HistoryError, match="no group 'FC2'; did you mean 'fc2'"):
         history.lifelines("FC2")
+    with pytest.raises(HistoryError, match="no group 'nowhere'; it has: fc1, fc2"):
+        history.group_importance("nowhere")
 
 
 @pytest.mark.parametrize("code", ["TopologyHistory", "TopologyTracker"])

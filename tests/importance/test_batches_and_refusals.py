@@ -8,7 +8,15 @@ import torch
 from cases import CONVNET, MLP, Case
 from torch import Tensor, nn
 
-from growmas import GrowmasError, hebbian_importance, importance_sum, mas_importance
+from growmas import (
+    GrowmasError,
+    accumulate_importance,
+    compare_estimators,
+    distributed_importance,
+    hebbian_importance,
+    importance_sum,
+    mas_importance,
+)
 from growmas.errors import DataError, ImportanceError
 
 DATA = MLP.inputs(10)
@@ -196,9 +204,9 @@ def test_unknown_words_are_refused() -> None:
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (lambda out: out.sum(), r"one scalar per sample, a tensor \[N\]; it gave \(\)"),
-        (lambda out: out, r"it gave \(2, 3\)"),
-        (lambda out: 3.0, "it gave float"),
+        (lambda out: out.sum(), r"one scalar per sample, a tensor \[N\]; it returned \(\)"),
+        (lambda out: out, r"it returned \(2, 3\)"),
+        (lambda out: 3.0, "it returned float"),
         (lambda out: out.sum(0), "2 samples but the output has 3: the first dimension"),
     ],
 )
@@ -223,10 +231,10 @@ class Gives(nn.Module):
     ("change", "message"),
     [
         (lambda y: y.sum(), r"expected tensors \[N, ...\]"),
-        (lambda y: "words", "the model gave str"),
+        (lambda y: "words", "the model returned str"),
         (lambda y: (y, y[:1]), r"\(2, 3\), \(1, 3\) do not agree on the number of samples"),
         (lambda y: y.mT, "2 samples but the output has 3"),
-        (lambda y: y.argmax(1), "the model gave Tensor"),
+        (lambda y: y.argmax(1), "the model returned Tensor"),
     ],
 )
 def test_outputs_must_have_one_row_per_sample(
@@ -331,3 +339,29 @@ def test_a_batch_the_model_does_not_run_on(measure: Any, change: Any) -> None:
         DataError, match=r"batch 1: the model does not run on it \(.*forward=lambda"
     ):
         measure(MLP.model(), [good, change(good)])
+
+
+@pytest.mark.parametrize("forward", [5, "logits", {"head": 0}])
+@pytest.mark.parametrize(
+    "measure",
+    [mas_importance, hebbian_importance, importance_sum, compare_estimators,
+     distributed_importance],
+)  # fmt: skip
+def test_a_forward_that_cannot_be_called_is_refused(measure: Any, forward: Any) -> None:
+    with pytest.raises(GrowmasError, match=r"forward=.* expected a function of \(model, batch\)"):
+        measure(MLP.model(), [DATA], forward=forward)
+
+
+@pytest.mark.parametrize("every", [0, -1, 1.5, "2", True])
+def test_every_must_be_a_number_of_requests(every: Any) -> None:
+    with (
+        pytest.raises(GrowmasError, match=r"every=.*expected a whole number >= 1"),
+        accumulate_importance(MLP.model(), every=every),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("measure", [mas_importance, hebbian_importance, importance_sum])
+def test_a_model_must_be_a_module(measure: Any) -> None:
+    with pytest.raises(GrowmasError, match=r"model=5: expected a torch.nn.Module"):
+        measure(5, [DATA])

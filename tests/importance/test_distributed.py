@@ -5,9 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch import distributed as dist
-from torch import multiprocessing as mp
+from torch import Tensor, distributed as dist, multiprocessing as mp, nn
 
 from growmas import MAS, ImportanceSum, distributed_importance, mas_importance
 from growmas.errors import DataError, ImportanceError

@@ -402,7 +402,7 @@ def test_errors() -> None:
         hebbian_importance(model, [])
     with pytest.raises(DataError, match="batch 1: the model's output is NaN"):
         hebbian_importance(model, [data, data * float("nan")])
-    with pytest.raises(ImportanceError, match=r"activation=\['fc9'\] matches no layer; there are"):
+    with pytest.raises(ImportanceError, match=r"activation=\['fc9'\] does not match any layer"):
         hebbian_importance(model, [data], activation={"fc9": F.relu})
     with pytest.raises(ImportanceError, match="has a rule for local importance"):
         hebbian_importance(

@@ -1,8 +1,7 @@
 """Laws of contexts that hold for any data."""
 
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor
 
 from growmas import GaussianContext
@@ -13,7 +12,7 @@ PER = st.sampled_from(["task", "class"])
 
 
 def samples(seed: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs, tasks and labels; every task has samples of every label."""
+    """Return inputs, tasks and labels; every task has samples of every label."""
     generator = torch.Generator().manual_seed(seed)
     inputs = torch.randn(number, 8, generator=generator, dtype=torch.float64)
     tasks, labels = torch.arange(number) % 3, torch.arange(number) // 3 % 2
@@ -21,7 +20,7 @@ def samples(seed: int, number: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def learnt(per: str, data: tuple[Tensor, Tensor, Tensor], rows: Tensor) -> GaussianContext:
-    """A context that saw some samples, one by one or task by task."""
+    """Return a context that has seen some samples, task by task."""
     context = GaussianContext(5, per)  # type: ignore[arg-type]
     inputs, tasks, labels = (part[rows] for part in data)
     for task in range(3):

@@ -2,8 +2,7 @@
 
 import torch
 from cases import CONVNET, IMPORTANCE, MLP, RESIDUAL_CONV, TWO_HEADS, mlp
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from growmas import MAS, hebbian_importance, mas_importance
@@ -110,7 +109,7 @@ FACTORS = st.floats(0.05, 20)
 @few
 @given(FACTORS, SEEDS)
 def test_inputs_times_c_give_importance_times_c_squared(factor: float, seed: int) -> None:
-    """Prediction: F(cx) = cF(x) without biases, behind ReLUs, so that ‖F‖² goes as c²."""
+    """Prediction: F(cx) = cF(x) with ReLUs and without biases, so ‖F‖² scales with c²."""
     model, data = relu_net(seed), MLP.inputs(5, torch.float64, seed)
     for measure in (mas_importance, hebbian_importance):
         plain, found = measure(model, [data]), measure(model, [factor * data])
@@ -122,7 +121,7 @@ def test_inputs_times_c_give_importance_times_c_squared(factor: float, seed: int
 def test_weights_moved_from_one_layer_to_the_next_take_their_importance_along(
     factor: float, seed: int
 ) -> None:
-    """Prediction: cW₁ and W₂/c are the same function, so that Ω θ stays: Ω₁/c and cΩ₂."""
+    """Prediction: cW₁ and W₂/c give the same function, so Ω θ stays: Ω₁/c and cΩ₂."""
     model, data = relu_net(seed, bias=True), MLP.inputs(5, torch.float64, seed)
     plain = mas_importance(model, [data])
     with torch.no_grad():
@@ -139,7 +138,7 @@ def test_weights_moved_from_one_layer_to_the_next_take_their_importance_along(
 @few
 @given(SEEDS)
 def test_the_same_data_twice_and_data_without_effect(seed: int) -> None:
-    """Predictions: a mean does not count copies; samples that give 0 halve it."""
+    """Predictions: a mean does not change with copies; as many samples with output 0 halve it."""
     model, data = relu_net(seed), MLP.inputs(5, torch.float64, seed)
     plain = mas_importance(model, [data])
     assert close(mas_importance(model, [data, data]), plain)
@@ -177,7 +176,7 @@ class Difference(nn.Module):
 @few
 @given(st.floats(0, 1), SEEDS)
 def test_uses_of_a_weight_are_summed_before_the_absolute_value(gap: float, seed: int) -> None:
-    """Prediction: Wx − W(1−g)x = gWx, g² of the importance of one use; nothing is left at 0."""
+    """Prediction: Wx − W(1−g)x = gWx has g² times the importance of one use; 0 for g = 0."""
     model = Difference(gap).double()
     data = MLP.inputs(5, torch.float64, seed)
     plain = mas_importance(model.layer, [data])["weight"]
@@ -190,7 +189,7 @@ def test_uses_of_a_weight_are_summed_before_the_absolute_value(gap: float, seed:
 def test_a_normalised_penalty_does_not_know_the_scale_of_the_outputs(
     normalize: str, factor: float, seed: int
 ) -> None:
-    """Prediction: Ω goes as c², and so does what it is divided by."""
+    """Prediction: Ω scales with c², and so does the number that it is divided by."""
     data = MLP.inputs(5, torch.float64, seed)
     values = []
     for scale in (1.0, factor):

@@ -9,8 +9,7 @@ import pytest
 import snapshots
 import torch
 from cases import CONCAT, CONVNET, MLP, RESIDUAL_CONV, SURGERY, TIED, Case, tensors
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Generator, Tensor, nn
 
 from growmas import MAS, Plan, Structure
@@ -25,7 +24,7 @@ def pick(generator: Generator, below: int) -> int:
 
 
 def random_plan(structure: Structure, case: Case, generator: Generator, widest: int = 9) -> Plan:
-    """Any units, but one, may go; as many may come as leave the group small."""
+    """Return a random plan that leaves each group at least one unit and at most `widest`."""
     prune: dict[str, list[int]] = {}
     grow: dict[str, int] = {}
     for name, group in structure.groups.items():
@@ -41,7 +40,7 @@ def random_plan(structure: Structure, case: Case, generator: Generator, widest: 
 
 
 def entries(model: nn.Module) -> dict[str, Tensor]:
-    """A number, from 1 up, for every entry of every parameter."""
+    """Return a number, from 1 up, for every entry of every parameter."""
     return {n: torch.arange(1, p.numel() + 1).view(p.shape) for n, p in model.named_parameters()}
 
 
@@ -196,7 +195,7 @@ def test_fresh_weights_are_the_same_in_every_process() -> None:
 @few
 @given(CASES, SEEDS)
 def test_a_tensor_of_ones_own_follows_like_the_parameters(case: Case, seed: int) -> None:
-    """Name every entry of every parameter; after any plans each survivor keeps its name."""
+    """Number every entry of every parameter; each remaining entry keeps its number in any plan."""
     generator = Generator().manual_seed(seed)
     structure = Structure(case.model(), case.inputs(2))
     names = entries(structure.model)

@@ -4,8 +4,7 @@ import pytest
 import snapshots
 import torch
 from cases import CONCAT, CONVNET, MLP, RESIDUAL_CONV
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scenes import managed, network
 
 import growmas as gm

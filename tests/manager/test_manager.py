@@ -85,7 +85,7 @@ def test_prunes_with_statistics_of_all_tasks_unless_told_not_to():
     for name in ("a", "b"):
         manager.begin_task(name)
         edits = manager.end_task(x[i : i + 8] for i in range(0, 32, 8))
-    assert edits[0].shifts.keys() >= {"2.weight", "2.bias", "4.weight", "4.bias"}
+    assert edits[0].corrections.keys() >= {"2.weight", "2.bias", "4.weight", "4.bias"}
     assert manager.statistics.moments["2"].count == 64
     assert manager.statistics.moments["2"].features == structure.groups["0"].width
     for name, parameter in structure.model.named_parameters():

@@ -1,7 +1,6 @@
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from scenes import managed
 
 import growmas as gm
@@ -139,7 +138,7 @@ def test_the_best_of_the_newborn_stay():
     (edit,) = manager.end_task([x])
     assert structure.groups["0"].unit_ids == (*old, *sorted(best.tolist()))
     assert structure.groups["2"].width == 10
-    assert edit.shifts, "reconstructed"
+    assert edit.corrections, "reconstructed"
     assert "0 2 of 6 stay" in edit.reason
     manager.begin_task("c")
     assert structure.groups["0"].width == 18

@@ -4,7 +4,8 @@ from torch import nn
 
 from growmas.config import ConvNetConfig, MLPConfig
 from growmas.errors import ConfigError
-from growmas.models import MLP, ConvNet, build_model
+from growmas.experiment import build_model
+from growmas.models import MLP, ConvNet
 
 IMAGE = (1, 8, 8)
 CONFIGS = {

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from growmas.config import ConvNetConfig, MLPConfig
-from growmas.models import build_model, build_separate
+from growmas.experiment import build_model, build_separate
 
 IMAGE = (1, 8, 8)
 CONFIGS = {

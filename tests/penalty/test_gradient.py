@@ -9,8 +9,7 @@ import pytest
 import reference
 import torch
 from cases import CONVNET, MLP, TWO_HEADS
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from growmas import MAS, Plan, Structure

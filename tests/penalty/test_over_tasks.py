@@ -8,8 +8,7 @@ import pytest
 import snapshots
 import torch
 from cases import MLP, TWO_HEADS
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from torch import Tensor, nn
 
 from growmas import MAS, accumulate_importance, importance_sum, mas_importance

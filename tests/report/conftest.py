@@ -4,7 +4,7 @@ import pytest
 from report_cases import write_history
 
 from growmas.history import TopologyHistory
-from growmas.report import RunFacts, read_facts
+from growmas.report import RunSummary, read_summary
 
 
 @pytest.fixture(scope="session")
@@ -13,6 +13,6 @@ def history_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def facts(history_file: Path) -> RunFacts:
+def facts(history_file: Path) -> RunSummary:
     with TopologyHistory(history_file) as history:
-        return read_facts(history, "run & <one>")
+        return read_summary(history, "run & <one>")

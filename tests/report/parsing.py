@@ -1,4 +1,4 @@
-"""Reading a page back: elements in a tree, as a browser would see them."""
+"""A parser for report pages: a tree of elements, as a browser sees them."""
 
 from dataclasses import dataclass, field
 from html.parser import HTMLParser

@@ -1,4 +1,4 @@
-"""A small history that has everything a report shows, with names that mean mischief."""
+"""A small history with everything that a report shows, and with hostile names."""
 
 import random
 import sys
@@ -15,7 +15,7 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 def write_history(path: Path, *, tasks: int = 4, groups: int = 2) -> Path:
-    """Growth, pruning, a split and a replacement; the last task has no snapshot."""
+    """Write growth, pruning, a split and a replacement; the last task has no snapshot."""
     widths = {HOSTILE if i == 1 else f"fc{i}": 24 + 8 * i for i in range(groups)}
     structure, choice = FakeStructure(widths, outputs=10), random.Random(0)
     names = (NAMES + [f"digits {i}" for i in range(tasks)])[:tasks]
@@ -30,10 +30,10 @@ def write_history(path: Path, *, tasks: int = 4, groups: int = 2) -> Path:
                     reason=f"growth & <b>why</b> {i}",
                 )
                 living = {g: structure.groups[g].unit_ids for g in widths}
-                doomed = {
+                pruned = {
                     g: choice.sample(ids, min(2 + i, len(ids) // 4)) for g, ids in living.items()
                 }
-                structure.edit(prune=doomed, reason="pruned below 0.1")
+                structure.edit(prune=pruned, reason="pruned below 0.1")
             if i < tasks - 1:
                 accuracy = {f"accuracy/{names[j]}": 0.95 - 0.02 * (i - j) for j in range(i + 1)}
                 omega = dict.fromkeys(widths, 0.01 * (i + 1))

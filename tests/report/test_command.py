@@ -1,4 +1,4 @@
-"""`growmas report`, called as the command line calls it."""
+"""The command `growmas report`, called as the command line calls it."""
 
 import json
 import shutil

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from parsing import parse
 
-from growmas.report import RunFacts, write_report
+from growmas.report import RunSummary, write_report
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -65,7 +65,7 @@ def browse(page: Path, profile: Path, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_page_works_without_an_error(facts: RunFacts, tmp_path: Path) -> None:
+def test_the_page_works_without_an_error(facts: RunSummary, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
     write_report([facts, facts], page)
     text = page.read_text(encoding="utf-8")
@@ -86,7 +86,7 @@ def test_the_page_works_without_an_error(facts: RunFacts, tmp_path: Path) -> Non
     assert not errors
 
 
-def test_the_picture_of_the_page_is_not_empty(facts: RunFacts, tmp_path: Path) -> None:
+def test_the_picture_of_the_page_is_not_empty(facts: RunSummary, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     write_report([facts], tmp_path / "page.html")
     picture = tmp_path / "page.png"

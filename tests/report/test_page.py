@@ -11,8 +11,13 @@ from report_cases import HOSTILE, NAMES, write_history
 
 from growmas.errors import HistoryError, RunError
 from growmas.history import TopologyHistory, TopologyTracker
-from growmas.report import RunFacts, read_facts, write_figures, write_report
-from growmas.report import facts as facts_module
+from growmas.report import (
+    RunSummary,
+    read_summary,
+    run_summary as module,
+    write_figures,
+    write_report,
+)
 from growmas.report.page import build_page, run_figures
 from growmas.report.unit_map import map_units
 
@@ -20,7 +25,7 @@ FIGURES = ("widths", "size", "accuracy", "lineage", "importance", "units")
 
 
 @pytest.fixture(scope="module")
-def page(facts: RunFacts) -> Element:
+def page(facts: RunSummary) -> Element:
     return parse(build_page([facts]))
 
 
@@ -55,7 +60,7 @@ def test_widths_on_the_page_are_those_of_the_store(page: Element, history_file: 
     assert seen == len(NAMES) * 3
 
 
-def test_bars_of_widths_have_the_heights_of_the_numbers(facts: RunFacts) -> None:
+def test_bars_of_widths_have_the_heights_of_the_numbers(facts: RunSummary) -> None:
     drawing = run_figures(facts)[0].drawing.render(title="", description="", name="x")
     kept, born = (re.search(rf'class="{style}" d="([^"]+)"', drawing) for style in ("kept", "born"))
     assert kept is not None
@@ -94,7 +99,7 @@ def test_importance_and_survival_are_those_of_the_store(page: Element, history_f
     assert [int(r[3]) for r in rows] == [n for c in cohorts for n in c.alive.values()]
 
 
-def test_every_event_is_on_the_page_with_why(page: Element, facts: RunFacts) -> None:
+def test_every_event_is_on_the_page_with_why(page: Element, facts: RunSummary) -> None:
     rows = page.by_id("events-0").all("tbody")[0].all("tr")
     assert len(rows) == len(facts.events) == 7
     assert "growth & <b>why</b> 1" in rows[0].text
@@ -104,7 +109,7 @@ def test_every_event_is_on_the_page_with_why(page: Element, facts: RunFacts) -> 
     assert "the loss is flat" in rows[-1].text
 
 
-def test_names_cannot_become_markup(page: Element, facts: RunFacts) -> None:
+def test_names_cannot_become_markup(page: Element, facts: RunSummary) -> None:
     assert len(page.all("script")) == 1
     assert not page.all("img")
     assert not page.all("b")[1:]
@@ -115,7 +120,7 @@ def test_names_cannot_become_markup(page: Element, facts: RunFacts) -> None:
         assert ElementTree.fromstring(svg).tag.endswith("svg")
 
 
-def test_the_page_asks_nothing_of_the_network(facts: RunFacts) -> None:
+def test_the_page_asks_nothing_of_the_network(facts: RunSummary) -> None:
     text = build_page([facts])
     assert "default-src 'none'" in text
     links = re.findall(r"""(?:src|href|url\()\s*=?\s*["']?(?!#)([a-z]+:)?//[^"')\s]+""", text)
@@ -127,14 +132,14 @@ def test_tasks_are_told_to_the_script(page: Element) -> None:
     assert json.loads(page.by_id("run-0").attributes["data-tasks"]) == NAMES
 
 
-def test_several_runs_are_compared_and_told_apart(facts: RunFacts) -> None:
+def test_several_runs_are_compared_and_told_apart(facts: RunSummary) -> None:
     text = build_page([facts, facts])
     page = parse(text)
     rows = page.by_id("comparison-of-runs").all("table")[0].table
     assert len(rows) == 2
     assert rows[0][3].startswith(f"{100 * (facts.average_accuracy or 0):.1f}%")
     (template,) = page.all("template")
-    template.children.clear()  # inert: what a saved figure takes along
+    template.children.clear()  # not rendered: styles of a saved figure
     ids = [e.attributes["id"] for e in page.walk() if "id" in e.attributes]
     assert len(ids) == len(set(ids))
     assert "comparison" in ids
@@ -153,7 +158,7 @@ def test_units_map_counts_the_living(history_file: Path) -> None:
         assert row[1] == (pytest.approx(values[first]) if first in values else None)
 
 
-def test_links_count_splits(facts: RunFacts) -> None:
+def test_links_count_splits(facts: RunSummary) -> None:
     (group,) = (group for group in facts.groups if group.name == "fc0")
     assert sum(group.links.values()) == 3
     assert all(how == "split" for _, _, how in group.links)
@@ -166,7 +171,7 @@ def test_a_history_without_measurements_still_gives_a_page(tmp_path: Path) -> No
     with TopologyTracker(structure, tmp_path / "bare.db"):
         structure.begin_task("a")
     with TopologyHistory(tmp_path / "bare.db") as history:
-        page = parse(build_page([read_facts(history, "bare")]))
+        page = parse(build_page([read_summary(history, "bare")]))
     assert "The structure never changed" in page.by_id("events-0").text
     assert page.by_id("widths-0").all("svg")
 
@@ -177,17 +182,17 @@ def test_a_history_without_a_task_is_refused(
     history = TopologyHistory(write_history(tmp_path / "run.db"))
     monkeypatch.setattr(TopologyHistory, "tasks", lambda self: ())
     with history, pytest.raises(HistoryError, match="has no task yet"):
-        read_facts(history, "x")
+        read_summary(history, "x")
 
 
 def test_long_runs_give_modest_pages(tmp_path: Path) -> None:
     with TopologyHistory(write_history(tmp_path / "long.db", tasks=60, groups=8)) as history:
-        facts = read_facts(history, "long")
-    assert len(facts.maps) == facts_module.MAPPED_OF_MANY_TASKS
+        facts = read_summary(history, "long")
+    assert len(facts.maps) == module.MAPPED_OF_MANY_TASKS
     assert len(build_page([facts])) < 1_200_000
 
 
-def test_figures_are_files_of_their_own(facts: RunFacts, tmp_path: Path) -> None:
+def test_figures_are_files_of_their_own(facts: RunSummary, tmp_path: Path) -> None:
     paths = write_figures([facts], tmp_path / "figures")
     assert {path.stem for path in paths} == {*FIGURES}
     for path in paths:
@@ -199,7 +204,7 @@ def test_figures_are_files_of_their_own(facts: RunFacts, tmp_path: Path) -> None
             assert f'id="{name}"' in text
 
 
-def test_png_figures_have_colours(facts: RunFacts, tmp_path: Path) -> None:
+def test_png_figures_have_colours(facts: RunSummary, tmp_path: Path) -> None:
     pytest.importorskip("resvg_py")
     image = pytest.importorskip("PIL.Image")
     paths = write_figures([facts], tmp_path, png=True)
@@ -210,7 +215,7 @@ def test_png_figures_have_colours(facts: RunFacts, tmp_path: Path) -> None:
 
 
 def test_png_without_its_library_is_one_message(
-    facts: RunFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    facts: RunSummary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     with pytest.raises(RunError, match=r"pip install 'growmas\[report\]'"):
@@ -218,7 +223,7 @@ def test_png_without_its_library_is_one_message(
     assert not list(tmp_path.iterdir())
 
 
-def test_nothing_is_overwritten_unasked(facts: RunFacts, tmp_path: Path) -> None:
+def test_nothing_is_overwritten_unasked(facts: RunSummary, tmp_path: Path) -> None:
     target = tmp_path / "page.html"
     target.write_text("mine")
     with pytest.raises(RunError, match=r"page\.html exists: .*--overwrite"):
@@ -228,14 +233,14 @@ def test_nothing_is_overwritten_unasked(facts: RunFacts, tmp_path: Path) -> None
     assert target.read_text(encoding="utf-8").startswith("<!doctype html>")
 
 
-def test_figures_where_a_file_is(facts: RunFacts, tmp_path: Path) -> None:
+def test_figures_where_a_file_is(facts: RunSummary, tmp_path: Path) -> None:
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(RunError, match=r"could not be written: (Not a directory|File exists)"):
         write_figures([facts], tmp_path / "mine")
 
 
 def test_a_full_disk_leaves_what_was_there(
-    facts: RunFacts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    facts: RunSummary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(self: Path, content: bytes) -> int:
         raise OSError(28, "No space left on device")

@@ -6,8 +6,7 @@ import sys
 import numpy as np
 import paper_rule
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 import growmas as gm
 from growmas.errors import ShiftError

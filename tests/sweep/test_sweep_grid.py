@@ -4,8 +4,7 @@ import itertools
 
 import pytest
 import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from growmas.sweep.grid import MOST_RUNS, directory_names, read_grid, split_values
 
@@ -86,7 +85,7 @@ def test_ranges_and_values_mix():
         ("seed=", "override seed=: expected a value before and after every comma, got nothing"),
         ("seed=1,,2", "override seed=1,,2: expected a value before and after every comma"),
         ("seed=5..1", "override seed=5..1: expected a smaller number before a larger one"),
-        ("seed=1,1..2", "override seed=1,1..2: 1 is there twice: leave one out"),
+        ("seed=1,1..2", "override seed=1,1..2: 1 is given twice: leave one out"),
         (f"seed=1..{10**12}", f"expected at most {MOST_RUNS:,} values, got 1..{10**12}"),
     ],
 )
@@ -97,7 +96,7 @@ def test_mistakes_are_told_with_what_was_written(override, message):
 
 def test_a_key_that_is_there_twice_is_a_mistake():
     (mistake,) = read_grid(["seed=1", "seed=2"]).mistakes
-    assert mistake.startswith("override seed=2: seed is there twice: write all of its values")
+    assert mistake.startswith("override seed=2: seed is given twice: write all of its values")
 
 
 def test_too_many_runs_are_refused_before_they_are_counted_out():

@@ -53,7 +53,7 @@ def test_values_that_do_not_go_together_are_told_with_the_runs(tmp_path):
 
 def test_two_ways_to_write_one_experiment_are_a_mistake(tmp_path):
     message = refused(ConfigError, "method.strength=1,1.0", root=tmp_path)
-    assert message == ("strength=1 and strength=1.0 are one and the same experiment: leave one out")
+    assert message == ("strength=1 and strength=1.0 are the same experiment: leave one out")
 
 
 def test_a_sweep_of_nothing_is_refused(tmp_path):
@@ -124,7 +124,7 @@ def test_many_runs_in_the_way_are_not_all_told(tmp_path):
         run.folder.touch()
     message = refused(RunError, "seed=1..9", directory=tmp_path)
     assert len(message.splitlines()) == 6
-    assert message.endswith("and so on, 9 in all")
+    assert message.endswith("and more, 9 in all")
 
 
 def test_a_finished_run_whose_config_is_gone_is_not_taken_for_this_one(begun):

@@ -14,7 +14,7 @@ import pytest
 from growmas.errors import RunError
 from growmas.sweep import plan_sweep, run_sweep
 from growmas.sweep.lock import only_one
-from growmas.terminal.sweep import read_runs
+from growmas.sweep.summary import read_runs
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "digits_smoke.yaml"
@@ -132,7 +132,7 @@ def test_what_had_only_begun_to_begin_is_replaced(tmp_path):
 
 def test_two_sweeps_in_one_folder_are_told_apart(tmp_path, monkeypatch):
     monkeypatch.setattr("growmas.sweep.lock._PATIENCE", 0.0)
-    with only_one(tmp_path), pytest.raises(RunError, match="another sweep is going on in") as error:
+    with only_one(tmp_path), pytest.raises(RunError, match="another sweep uses") as error:
         sweep(tmp_path, "seed=1")
     assert "growmas compare" in str(error.value)
     assert not (tmp_path / "seed=1").exists()
@@ -166,7 +166,7 @@ def test_planning_and_working_never_import_torch(tmp_path):
 
 def test_a_real_run_is_what_it_is_alone(tmp_path, monkeypatch):
     from growmas.config import load_config
-    from growmas.run import run_experiment
+    from growmas.experiment import run_experiment
 
     monkeypatch.undo()
     small = ["stream.tasks=2", "stream.limit=20", "training.epochs=2"]

@@ -41,8 +41,8 @@ def history(tmp_path: Path) -> Iterator[TopologyHistory]:
         for i, name in enumerate(names):
             structure.begin_task(name)
             if i not in (4, 5):
-                doomed = choice.sample(structure.groups["features.0"].unit_ids, 4 + i)
-                structure.edit(grow={"features.0": 16, "fc": 40}, prune={"features.0": doomed})
+                pruned = choice.sample(structure.groups["features.0"].unit_ids, 4 + i)
+                structure.edit(grow={"features.0": 16, "fc": 40}, prune={"features.0": pruned})
             if i < 8:
                 accuracy = {f"accuracy/{names[j]}": 0.95 - 0.01 * (i - j) for j in range(i + 1)}
                 tracker.snapshot(metrics=accuracy)
@@ -52,7 +52,7 @@ def history(tmp_path: Path) -> Iterator[TopologyHistory]:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Histories are written, and times printed, as if every look at the clock took a minute."""
+    """Replace the clock: each reading is a minute after the one before, in UTC."""
     start, minutes = datetime(2026, 3, 1, 20, 0, tzinfo=UTC), count()
     monkeypatch.setattr(
         "growmas.history.store._now",
@@ -67,7 +67,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def lives(tmp_path: Path, clock: None) -> Iterator[TopologyHistory]:
-    """See `write_lives`."""
+    """Return the history of `write_lives`."""
     write_lives(tmp_path / "lives.db")
     with TopologyHistory(tmp_path / "lives.db") as history:
         yield history
@@ -75,7 +75,7 @@ def lives(tmp_path: Path, clock: None) -> Iterator[TopologyHistory]:
 
 @pytest.fixture
 def long(tmp_path: Path, clock: None) -> Iterator[TopologyHistory]:
-    """See `write_long`."""
+    """Return the history of `write_long`."""
     write_long(tmp_path / "long.db")
     with TopologyHistory(tmp_path / "long.db") as history:
         yield history
@@ -83,7 +83,7 @@ def long(tmp_path: Path, clock: None) -> Iterator[TopologyHistory]:
 
 @pytest.fixture
 def residual(tmp_path: Path, clock: None) -> Iterator[TopologyHistory]:
-    """See `write_residual`."""
+    """Return the history of `write_residual`."""
     write_residual(tmp_path / "residual.db")
     with TopologyHistory(tmp_path / "residual.db") as history:
         yield history

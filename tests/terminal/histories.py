@@ -1,4 +1,4 @@
-"""Histories to show, made without a network."""
+"""Histories for the printed tables, written without a network."""
 
 import random
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ NAMES = tuple(f"permutation {i}" for i in range(1, 8))
 
 
 def write_lives(path: Path) -> None:
-    """Seven tasks with all that can happen to a unit; the sixth is quiet, the last unfinished."""
+    """Write seven tasks with all events of units; the sixth has none, the last is unfinished."""
     structure = FakeStructure({"features.0": 12, "blocks.1.mlp.fc1": 9}, outputs=10)
     with TopologyTracker(structure, path) as tracker:
         for index, name in enumerate(NAMES):
@@ -59,15 +59,15 @@ def write_lives(path: Path) -> None:
 
 
 def write_long(path: Path, *, tasks: int = 60) -> None:
-    """Many tasks and units; between task 20 and task 40 nothing changes."""
+    """Write many tasks and units; nothing changes between task 20 and task 40."""
     structure = FakeStructure({"fc1": 40, "fc2": 30})
     choice = random.Random(0)
     with TopologyTracker(structure, path) as tracker:
         for index in range(tasks):
             structure.begin_task(f"task {index}")
             if index and not 20 <= index < 40:
-                doomed = choice.sample(structure.groups["fc1"].unit_ids, 3)
-                structure.edit(grow={"fc1": 5, "fc2": 2}, prune={"fc1": doomed})
+                pruned = choice.sample(structure.groups["fc1"].unit_ids, 3)
+                structure.edit(grow={"fc1": 5, "fc2": 2}, prune={"fc1": pruned})
             tracker.snapshot(
                 metrics={"accuracy": 0.9, f"accuracy/task {index}": 0.9}, omega={"fc1": 1.0}
             )
@@ -78,7 +78,7 @@ class ResidualStructure(FakeStructure):
     """A stem, a block with a skip connection, a concatenation, and a head for each of 4 tasks."""
 
     def architecture(self, *, count_flops: bool = True) -> FakeArchitecture:
-        """The network as it is; FLOPs are twice the parameters."""
+        """Return the current network; FLOPs are twice the parameters."""
         width = self.groups["stem"].width
         shapes: dict[str, tuple[str, FakeGroup | None, int, int]] = {
             "stem": ("Conv2d", self.groups["stem"], 3, width),
@@ -110,7 +110,7 @@ class ResidualStructure(FakeStructure):
 
 
 def write_residual(path: Path) -> None:
-    """One task of `ResidualStructure`."""
+    """Write one task of `ResidualStructure`."""
     structure = ResidualStructure({"stem": 8, "block.conv1": 16})
     with TopologyTracker(structure, path) as tracker:
         tracker.snapshot("only")

@@ -2,7 +2,7 @@ from rich.console import Console, RenderableType
 
 
 def printed(view: RenderableType, width: int) -> str:
-    """What a console of this width shows, without trailing blanks."""
+    """Return the text that a console of this width shows, without trailing blanks."""
     console = Console(width=width, legacy_windows=False, color_system=None)
     with console.capture() as capture:
         console.print(view)

@@ -1,5 +1,4 @@
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from growmas.terminal.flow import MOST_LANES, draw, in_order
 from growmas.terminal.symbols import ASCII, UNICODE, Symbols
@@ -9,14 +8,14 @@ Edges = list[tuple[str, str]]
 
 @st.composite
 def graphs(draw_from: st.DrawFn) -> tuple[list[str], Edges]:
-    """Nodes, sources first, and edges."""
+    """Draw nodes, sources first, and edges."""
     nodes = [f"n{i}" for i in range(draw_from(st.integers(1, 9)))]
     pairs = [(a, b) for i, a in enumerate(nodes) for b in nodes[i + 1 :]]
     return nodes, draw_from(st.lists(st.sampled_from(pairs), unique=True)) if pairs else []
 
 
 def read_back(rows: list, signs: Symbols) -> set[tuple[str, str]]:
-    """The edges that a person sees who follows the lanes down the page."""
+    """Return the edges found by following the lanes down the page."""
     leave, meet_last, meet, part_last, part = signs.joins
     lanes: dict[int, set[str]] = {}
     edges = set()

@@ -1,7 +1,6 @@
 from itertools import pairwise
 
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from growmas.terminal.folding import evenly, fold, shared_words, title
 
@@ -9,7 +8,7 @@ CHANGES = st.lists(st.integers(0, 5), max_size=25)
 
 
 def fold_slowly(changes: list[int], columns: int) -> list[range]:
-    """Look at all neighbours each time."""
+    """Fold by comparing all neighbours in every step."""
     stretches = [range(i, i + 1) for i in range(len(changes))]
     ends = 1 if columns >= 3 else 0
     while len(stretches) > max(columns, 1):

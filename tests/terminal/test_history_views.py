@@ -1,4 +1,4 @@
-"""What the views of a history print: whole, and whether the numbers add up."""
+"""Printed tables of a history: their whole text, and sums of the printed numbers."""
 
 import json
 import re
@@ -275,14 +275,16 @@ def test_a_unit_of_the_last_task_has_no_importance_yet(lives: TopologyHistory) -
 
 def test_a_units_worth_is_that_of_the_store(lives: TopologyHistory) -> None:
     summary = unit.summarise(lives, "features.0", 10)
-    for worth in summary.worths:
+    for worth in summary.measurements:
         values = lives.importance(worth.task)["features.0"]
         assert worth.importance == values[10]
         assert worth.of_mean == pytest.approx(values[10] * len(values) / sum(values.values()))
     assert summary.rank == 1 + sum(value > values[10] for value in values.values())
     text = printed(unit.render_unit(summary, ascii=True), 80)
     shown = re.findall(r"^permutation \d +([\d.]+) ", text, re.M)
-    assert [float(number) for number in shown] == [worth.importance for worth in summary.worths]
+    assert [float(number) for number in shown] == [
+        worth.importance for worth in summary.measurements
+    ]
 
 
 @pytest.mark.parametrize(
@@ -293,7 +295,7 @@ def test_a_units_worth_is_that_of_the_store(lives: TopologyHistory) -> None:
         (lambda h: log.summarise(h, group="feature"), "no group 'feature'; did you mean 'feat"),
         (lambda h: task_diff.summarise(h, "0", "12"), "no task '12'"),
         (lambda h: unit.summarise(h, "features.1", 3), "did you mean 'features.0'"),
-        (lambda h: unit.summarise(h, "features.0", 99), "never had a unit 99; the nearest is 23"),
+        (lambda h: unit.summarise(h, "features.0", 99), "unit 99 does not exist in group"),
         (lambda h: lifelines.summarise(h, group="fc"), "no group 'fc'"),
         (lambda h: survival.summarise(h, group="fc"), "no group 'fc'"),
         (lambda h: network.summarise(h, task="x"), "no task 'x'"),

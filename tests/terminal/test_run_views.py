@@ -6,7 +6,9 @@ import pytest
 from printing import printed
 
 from growmas.errors import RunError
-from growmas.terminal import comparison, runs
+from growmas.runs import RunEntry, RunResult, compare
+from growmas.terminal.comparison import render_comparison
+from growmas.terminal.runs import render_runs
 
 
 def _result(name: str, accuracy: list[list[float]], **changes: object) -> dict[str, Any]:
@@ -22,8 +24,6 @@ def _result(name: str, accuracy: list[list[float]], **changes: object) -> dict[s
         "units": {"fc1": 96, "fc2": 80},
         "seconds": 61.24,
         "status": "finished",
-        "directory": f"runs/2026-03-01-{name}",
-        "started": "2026-03-01 20:40",
     } | changes
 
 
@@ -41,22 +41,35 @@ RESULTS = [
     _result("digits-new", [], status="unfinished", seed=13),
 ]
 
+ENTRIES = [
+    RunEntry(f"runs/2026-03-01-{each['name']}", "2026-03-01 20:40", RunResult.read(each))
+    for each in RESULTS
+]
+
+
+def _compared(results: list[dict[str, Any]] = RESULTS) -> Any:
+    return compare(RunResult.read(each) for each in results)
+
 
 @pytest.mark.parametrize("ascii", [False, True])
 @pytest.mark.parametrize("width", [80, 120])
-@pytest.mark.parametrize("view", [comparison.render_comparison, runs.render_runs])
+@pytest.mark.parametrize("view", ["comparison", "runs"])
 def test_golden(
-    view: Callable[..., Any], width: int, ascii: bool, check_golden: Callable[[str, str], None]
+    view: str, width: int, ascii: bool, check_golden: Callable[[str, str], None]
 ) -> None:
-    text = printed(view(RESULTS, ascii=ascii), width)
+    drawn = (
+        render_comparison(_compared(), ascii=ascii)
+        if view == "comparison"
+        else render_runs(ENTRIES, ascii=ascii)
+    )
+    text = printed(drawn, width)
     assert max(map(len, text.splitlines())) <= width
     assert not ascii or text.isascii()
-    name = view.__name__.removeprefix("render_")
-    check_golden(f"{name}_{width}_{'ascii' if ascii else 'unicode'}", text)
+    check_golden(f"{view}_{width}_{'ascii' if ascii else 'unicode'}", text)
 
 
 def test_only_finished_runs_are_marked() -> None:
-    data = json.loads(json.dumps(comparison.as_data(RESULTS)))
+    data = json.loads(json.dumps(_compared().as_data()))
     best = [run["name"] for run in data["runs"] if run["best_accuracy"]]
     least = [run["name"] for run in data["runs"] if run["least_forgetting"]]
     assert (best, least) == (["digits-mas-grow"], ["digits-deep"])
@@ -65,8 +78,8 @@ def test_only_finished_runs_are_marked() -> None:
 
 
 def test_printed_numbers_are_those_of_the_data() -> None:
-    lines = printed(comparison.render_comparison(RESULTS, ascii=True), 120).splitlines()
-    for run in comparison.summarise(RESULTS).runs[:5]:
+    lines = printed(render_comparison(_compared(), ascii=True), 120).splitlines()
+    for run in _compared().runs[:5]:
         assert run.average_accuracy is not None
         assert run.forgetting is not None
         line = next(line for line in lines if line.startswith(f"{run.name} "))
@@ -76,31 +89,36 @@ def test_printed_numbers_are_those_of_the_data() -> None:
 
 def test_runs_that_print_alike_share_the_mark() -> None:
     alike = [_result("a", [[0.9001]]), _result("b", [[0.9004]]), _result("c", [[0.89]])]
-    assert comparison.summarise(alike).best_accuracy == {0, 1}
+    assert _compared(alike).best_accuracy == {0, 1}
 
 
 @pytest.mark.parametrize("changes", [{"stream": "permuted"}, {"scenario": "class"}])
 def test_runs_of_different_kinds_have_no_winner(changes: dict[str, str]) -> None:
     results = [RESULTS[0], {**RESULTS[1], **changes}]
-    text = printed(comparison.render_comparison(results, ascii=True), 120)
+    text = printed(render_comparison(_compared(results), ascii=True), 120)
     assert "These runs do not compare, nothing is marked" in text
     assert "*" not in text
-    assert comparison.as_data(results)["comparable"] is False
+    assert _compared(results).as_data()["comparable"] is False
 
 
 def test_a_run_alone_wins_nothing() -> None:
-    assert "*" not in printed(comparison.render_comparison(RESULTS[:1], ascii=True), 80)
+    assert "*" not in printed(render_comparison(_compared(RESULTS[:1]), ascii=True), 80)
 
 
 def test_missing_keys_are_all_named() -> None:
     broken = {key: value for key, value in RESULTS[0].items() if key not in ("seed", "units")}
     with pytest.raises(RunError, match="'digits-finetune' lack seed, units"):
-        comparison.as_data([broken])
-    with pytest.raises(RunError, match="without directory"):
-        runs.as_data([{"started": "today"}])
+        RunResult.read(broken)
 
 
 def test_the_list_of_runs_as_data() -> None:
-    entry = json.loads(json.dumps(runs.as_data(RESULTS)))[4]
+    entry = json.loads(json.dumps(ENTRIES[4].as_data()))
     assert (entry["tasks_learnt"], entry["tasks"], entry["status"]) == (2, 3, "unfinished")
     assert entry["directory"] == "runs/2026-03-01-digits-slow"
+
+
+def test_a_run_that_cannot_be_read_is_a_row_with_its_reason() -> None:
+    text = printed(render_runs([RunEntry("runs/x", "", None, "x is damaged"), ENTRIES[0]]), 100)
+    assert "unreadable" in text
+    assert "x is damaged" in text
+    assert "runs/2026-03-01-digits-finetune" in text

@@ -45,7 +45,7 @@ def write_run(folder: Path, *, seen: int = 300, contexts: bool = True) -> Path:
         if step in events:
             kind, onset, deed = events[step]
             line["shift"] = {
-                "kind": kind, "step": step, "onset": onset, "deed": deed, "reason": "said so",
+                "kind": kind, "step": step, "onset": onset, "action": deed, "reason": "said so",
                 "statistics": {}, "thresholds": {},
             }  # fmt: skip
         lines.append(json.dumps(line))
@@ -89,7 +89,7 @@ def test_printed_scores_are_those_of_the_data(tmp_path: Path) -> None:
     assert row is not None
     assert row.groups() == ("2", "2", "2", "100.0", "100.0", "7")
     assert data["losses"] == list(trace.losses)
-    assert [event["deed"] for event in data["events"]] == [
+    assert [event["action"] for event in data["events"]] == [
         "settled", "opened", "settled", "returned",
     ]  # fmt: skip
 

@@ -7,14 +7,9 @@ import pytest
 from printing import printed
 from rich.console import Console
 
-from growmas.terminal.result import RunResult
-from growmas.terminal.sweep import (
-    SweepRun,
-    as_data,
-    render_plan,
-    render_sweep,
-    summarise,
-)
+from growmas.runs import RunResult
+from growmas.sweep.summary import SweepRun, as_data, summarise
+from growmas.terminal.sweep import render_plan, render_sweep
 from growmas.terminal.sweep_progress import SweepProgress
 
 
@@ -36,8 +31,9 @@ def _run(setting: dict[str, str], last: list[float] | None = None, **changes: ob
         "units": {"fc1": 96},
         "seconds": 61.24,
         "status": "finished",
+        "cpu_seconds": 10.0 + last[0],
     } | changes
-    return SweepRun(name, setting, message, RunResult.read(fields), 10.0 + last[0])
+    return SweepRun(name, setting, message, RunResult.read(fields))
 
 
 def _grid(strength: str, prune: str, seed: int) -> dict[str, str]:

@@ -89,7 +89,7 @@ def test_a_history_of_one_task_with_a_name_in_markup(tmp_path: Path) -> None:
 
 
 def _unit_rows(text: str) -> dict[str, list[tuple[int, int, int]]]:
-    """Width, births and deaths in every column, by name of the row."""
+    """Return width, births and deaths in every column, by name of the row."""
     lines = text.splitlines()
     rows = {}
     for name in GROUPS:

@@ -4,11 +4,10 @@ import torch
 from growmas.config import FinetuneConfig, GrowConfig, GrowmasConfig, MASConfig, TrainingConfig
 from growmas.data import load_source, split_stream
 from growmas.errors import RunError
+from growmas.experiment import build_method, build_optimizer
 from growmas.models import MLP
 from growmas.structure import Structure
 from growmas.training.learner import TaskAwareLearner
-from growmas.training.methods import build_method
-from growmas.training.optimizers import build_optimizer
 
 TRAINING = TrainingConfig(epochs=12, batch_size=32, learning_rate=3e-3)
 
@@ -99,5 +98,5 @@ def test_dropped_inputs_are_zero_and_the_others_scaled_up():
 def test_views_without_the_task_are_refused():
     learner, tasks = learner_of(GrowmasConfig(kind="growmas", grow=GrowConfig(units=4)))
     list(learner.learn(tasks[0]))
-    with pytest.raises(RunError, match="without the task they need a context"):
+    with pytest.raises(RunError, match="a context must infer it"):
         learner.method.predict(tasks[0].test.inputs, None)

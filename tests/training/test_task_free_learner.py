@@ -356,7 +356,7 @@ def test_a_stopped_task_free_mas_goes_on_to_the_bit(settings):
 def test_task_free_mas_refuses_numbers_out_of_range():
     with pytest.raises(ShiftError, match="buffer=-1: expected a whole number >= 0"):
         fixed(make_stream(), buffer=-1)
-    with pytest.raises(ShiftError, match="the state lacks buffer"):
+    with pytest.raises(ShiftError, match="the state of the learner lacks buffer"):
         fixed(make_stream()).load_state_dict({})
 
 

@@ -16,11 +16,11 @@ from growmas.preserving import preserving
 from growmas.structure import Plan, Structure, UnitGroup
 from growmas.structure.initialisation.composition import (
     check_calls,
+    composition_of,
     gradients,
     obstacle,
     pair_gradient,
-    site_of,
-    watched,
+    recorded,
 )
 from growmas.structure.units.placement import placements
 
@@ -65,7 +65,7 @@ def candidate_gains(
     model = structure.model
     chosen = structure.groups.values() if groups is None else groups
     fitting = {g.name: g for g in chosen if not obstacle(model, g, "columns")}
-    sites = {name: site_of(model, group) for name, group in fitting.items()}
+    sites = {name: composition_of(model, group) for name, group in fitting.items()}
     matrices: dict[str, Tensor] = {}
     columns = {
         name: [place.tensor for place in placements(model, group, ["in"])]
@@ -76,7 +76,7 @@ def candidate_gains(
         with preserving(model), torch.enable_grad():
             for parameter in model.parameters():
                 parameter.requires_grad_(True)
-            with watched(sites.values()) as (seen, given):
+            with recorded(sites.values()) as (seen, given):
                 value = _scalar(loss(model, batch))
                 check_calls(sites, seen, given)
             outputs = {layer: calls[0] for layer, calls in given.items()}
@@ -205,7 +205,7 @@ def _best(
 
 def _row_length(structure: Structure, group: UnitGroup) -> float:
     """Mean norm of the rows that make the units."""
-    producer = site_of(structure.model, group).producer
+    producer = composition_of(structure.model, group).producer
     return float(producer.weight.detach().double().flatten(1).norm(dim=1).mean())
 
 

@@ -15,7 +15,7 @@ from growmas.manager.plans import cause_of, merged
 from growmas.manager.situation import Moment, Policy, Situation, Trial
 from growmas.penalty import MAS
 from growmas.structure import Plan
-from growmas.structure.inspection.dry_run import tried
+from growmas.structure.inspection.dry_run import measure_with_plan
 
 EARLIER = "earlier"
 
@@ -149,7 +149,7 @@ class GrowByNeed(Policy):
 
 def _loss_with(situation: Situation, trial: Trial, plan: Plan) -> float:
     """The loss that the trial reaches with a plan carried out."""
-    loss = tried(
+    loss = measure_with_plan(
         situation.structure,
         merged(situation.planned, plan),
         lambda: trial_loss(situation.mas, trial),

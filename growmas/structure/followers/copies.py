@@ -1,4 +1,4 @@
-"""Copies of the model, such as moving averages of its weights, follow it through an edit."""
+"""Copies of the model as followers, such as moving averages of its weights."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from growmas.structure.units.edit import Edit
-from growmas.structure.units.resized import in_place_of
+from growmas.structure.units.resized import resized
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +17,7 @@ class CopyInside:
 
     Attributes:
         module: The copy.
-        problem: Why it is no copy, or nothing.
+        problem: Reason why it is not a copy; empty if it is.
     """
 
     module: nn.Module
@@ -40,7 +40,7 @@ def copy_in(follower: nn.Module, model: nn.Module) -> CopyInside:
     wrong = sorted(n for n in {*ours, *theirs} if ours.get(n) != theirs.get(n))
     return CopyInside(
         candidates[-1],
-        f"{type(follower).__name__} cannot follow: it is no copy of the model, "
+        f"{type(follower).__name__} cannot follow: it is not a copy of the model, "
         f"{', '.join(map(repr, wrong[:5]))} differ in name or shape",
     )
 
@@ -49,7 +49,7 @@ def follow_copy(module: nn.Module, edit: Edit, model: nn.Module) -> Callable[[],
     """Resize a copy as the model was resized; fresh entries take the model's values.
 
     Returns:
-        How to undo it.
+        A function that undoes it.
     """
     undo: list[tuple[nn.Module, str, Any]] = []
     ours = _tensors(model)
@@ -57,9 +57,9 @@ def follow_copy(module: nn.Module, edit: Edit, model: nn.Module) -> Callable[[],
         for path, size in edit.sizes.items():
             _set(module, path, size, undo)
         for old, paths in _places(module):
-            changed = [path for path in paths if path in edit.changes or path in edit.shifts]
+            changed = [path for path in paths if path in edit.changes or path in edit.corrections]
             if changed:
-                new = _successor(changed[0], old, edit, ours)
+                new = _resized(changed[0], old, edit, ours)
                 for path in paths:
                     _set(module, path, new, undo)
     except BaseException:
@@ -68,10 +68,10 @@ def follow_copy(module: nn.Module, edit: Edit, model: nn.Module) -> Callable[[],
     return lambda: _restore(undo)
 
 
-def _successor(name: str, old: Tensor, edit: Edit, ours: dict[str, Tensor]) -> Tensor:
+def _resized(name: str, old: Tensor, edit: Edit, ours: dict[str, Tensor]) -> Tensor:
     fresh = ours[name].detach().to(old.device)
     new = edit.reindex(name, old.detach(), fresh=fresh, nature="value")
-    return in_place_of(old, new, lambda tensor: edit.reindex(name, tensor))
+    return resized(old, new, lambda tensor: edit.reindex(name, tensor))
 
 
 def _set(module: nn.Module, path: str, value: Any, undo: list[tuple[nn.Module, str, Any]]) -> None:
@@ -87,7 +87,7 @@ def _restore(undo: list[tuple[nn.Module, str, Any]]) -> None:
 
 
 def _places(module: nn.Module) -> list[tuple[Tensor, list[str]]]:
-    """Every tensor of a module, with all its names, ties included."""
+    """Return every tensor of a module, with all its names, ties included."""
     found: dict[int, tuple[Tensor, list[str]]] = {}
     for named in (
         module.named_parameters(remove_duplicate=False),

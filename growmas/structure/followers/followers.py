@@ -1,4 +1,4 @@
-"""Whatever is shaped like a parameter follows the network through an edit."""
+"""Followers: objects with tensors of parameters' shapes, which every edit re-indexes too."""
 
 import copy
 from collections.abc import Callable, Iterable
@@ -17,38 +17,38 @@ from growmas.structure.units.edit import Edit
 
 @runtime_checkable
 class Follower(Protocol):
-    """Anything that re-indexes what it holds when the network is edited."""
+    """An object that re-indexes its tensors when the network is edited."""
 
     def follow(self, edit: Edit) -> None:
-        """Re-index with `edit.reindex(name, tensor)`; bind new tensors, change none in place."""
+        """Re-index with `edit.reindex(name, tensor)`; bind new tensors, do not change old ones."""
         ...
 
 
 def as_followers(followers: Any) -> tuple[object, ...]:
-    """The followers given, as a tuple.
+    """Return the followers as a tuple.
 
     Raises:
-        SurgeryError: One object stands where several are expected.
+        SurgeryError: A single object is given instead of several.
     """
     if isinstance(followers, Iterable) and not isinstance(followers, nn.Module):
         return tuple(followers)
     raise SurgeryError(
-        f"followers= expects several, got one {type(followers).__name__}: write it in brackets, "
+        f"followers= expects a list, got one {type(followers).__name__}: write it in brackets, "
         "followers=[...]"
     )
 
 
 def check_followers(followers: Iterable[object], model: nn.Module) -> None:
-    """Refuse what cannot follow, before anything is changed.
+    """Refuse objects that cannot follow, before anything is changed.
 
     Args:
         followers: `Follower` objects; torch optimizers; copies of the model, averaged
             (`torch.optim.swa_utils.AveragedModel`) or plain; learning-rate schedulers and
-            `GradScaler`s, which hold nothing of a parameter's shape.
+            `GradScaler`s, which have no tensor of a parameter's shape.
         model: The network.
 
     Raises:
-        SurgeryError: Names every follower that cannot.
+        SurgeryError: Names every object that cannot follow, with the reason.
     """
     problems = [problem for problem in (_problem(f, model) for f in followers) if problem]
     if problems:
@@ -56,7 +56,7 @@ def check_followers(followers: Iterable[object], model: nn.Module) -> None:
 
 
 def _problem(follower: object, model: nn.Module) -> str:
-    """Why something cannot follow, or nothing."""
+    """Return the reason why an object cannot follow; empty if it can."""
     if isinstance(follower, Follower | LRScheduler):
         return ""
     if isinstance(follower, Optimizer):
@@ -75,14 +75,14 @@ def _scaler_problem(scaler: GradScaler) -> str:
     stages = [state["stage"] for state in scaler._per_optimizer_states.values()]
     if OptState.UNSCALED in stages:
         return (
-            "GradScaler is between unscale_(optimizer) and step(optimizer), with a verdict on "
-            "gradients that surgery replaces: operate before unscale_ or after update()"
+            "GradScaler is between unscale_(optimizer) and step(optimizer): it has checked "
+            "gradients that surgery replaces; operate before unscale_ or after update()"
         )
     return ""
 
 
 def follow(followers: Iterable[object], edit: Edit, model: nn.Module) -> None:
-    """Let every follower take the edit over; if one fails, all are as they were before."""
+    """Let every follower follow the edit; if one fails, all are as they were before."""
     undo: list[Callable[[], None]] = []
     try:
         for follower in followers:
@@ -100,7 +100,11 @@ def follow(followers: Iterable[object], edit: Edit, model: nn.Module) -> None:
 
 
 def _remember(follower: Follower) -> Callable[[], None]:
-    """Attributes as they are, containers copied one level deep; none where there is no dict."""
+    """Return a function that restores the attributes of a follower as they are now.
+
+    Containers are copied one level deep, which is enough because followers bind new tensors. An
+    object without `__dict__` is not restored.
+    """
     attributes = getattr(follower, "__dict__", {})
     kept = {
         name: copy.copy(value) if isinstance(value, dict | list | set) else value

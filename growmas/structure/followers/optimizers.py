@@ -1,4 +1,4 @@
-"""Optimizers follow an edit: their groups are re-pointed in place and their state re-indexed."""
+"""Optimizers as followers: new parameters in their groups, and re-indexed state."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ ADAFACTOR = getattr(torch.optim, "Adafactor", ())  # torch >= 2.5
 
 
 def refusal(optimizer: Optimizer) -> str:
-    """Why an optimizer cannot follow, or nothing."""
+    """Return the reason why an optimizer cannot follow; empty if it can."""
     if isinstance(optimizer, LBFGS):
         return (
             "LBFGS keeps its state as one flat vector and cannot follow surgery; "
@@ -24,13 +24,15 @@ def refusal(optimizer: Optimizer) -> str:
 
 
 def follow_optimizer(optimizer: Optimizer, edit: Edit) -> Callable[[], None]:
-    """Put new parameters in the places of old ones and re-index the state shaped like them.
+    """Replace old parameters by new ones and re-index the state that has their shape.
+
+    The optimizer object and its groups stay the same, changed in place.
 
     Returns:
-        How to undo it.
+        A function that undoes it.
 
     Raises:
-        SurgeryError: It keeps state of a shape nobody told growmas how to re-index.
+        SurgeryError: The optimizer has state of a shape that growmas cannot re-index.
     """
     lists = [group["params"] for group in optimizer.param_groups]
     states = dict(optimizer.state)
@@ -62,7 +64,7 @@ def follow_optimizer(optimizer: Optimizer, edit: Edit) -> Callable[[], None]:
 def _moved(
     optimizer: Optimizer, group: dict[str, Any], edit: Edit, name: str, key: str, value: Any
 ) -> Any:
-    """One entry of a parameter's state, after the edit."""
+    """Return one entry of a parameter's state as it is after the edit."""
     old, new = edit.swapped[name]
     if isinstance(optimizer, ADAFACTOR) and key in ("row_var", "col_var"):
         return _factor(edit, name, key, value)
@@ -71,7 +73,7 @@ def _moved(
     if value.shape != old.shape:
         raise SurgeryError(
             f"{type(optimizer).__name__} keeps {key!r} of shape {tuple(value.shape)} for "
-            f"{name!r} of shape {tuple(old.shape)}, and growmas does not know how that follows; "
+            f"{name!r} of shape {tuple(old.shape)}, which growmas cannot re-index; "
             "make a new optimizer afterwards"
         )
     if isinstance(optimizer, ASGD) and key == "ax":  # an average of the parameter itself
@@ -80,7 +82,7 @@ def _moved(
 
 
 def _fresh(optimizer: Optimizer, group: dict[str, Any], key: str) -> float:
-    """What the optimizer itself would start that state with."""
+    """Return the value with which the optimizer itself would start that state."""
     if isinstance(optimizer, Rprop) and key == "step_size":
         return float(group["lr"])
     if isinstance(optimizer, Adagrad) and key == "sum":
@@ -89,9 +91,10 @@ def _fresh(optimizer: Optimizer, group: dict[str, Any], key: str) -> float:
 
 
 def _factor(edit: Edit, name: str, key: str, value: Tensor) -> Tensor:
-    """Adafactor's row or column factor, which has length 1 on the axis it is averaged over.
+    """Return Adafactor's row or column factor, which has length 1 on the axis of its average.
 
-    Fresh entries start at the mean of the others, since zeros would scale the updates of all.
+    Fresh entries start at the mean of the others, because zeros would scale the updates of all
+    entries: Adafactor divides by the mean of the row factor.
     """
     averaged = value.dim() - 1 if key == "row_var" else value.dim() - 2
     changes = tuple(change for change in edit.changes[name] if change.dim != averaged)

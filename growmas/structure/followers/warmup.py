@@ -1,4 +1,4 @@
-"""The first moves of fresh entries under Adam."""
+"""Warm-up of fresh entries under Adam."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,19 +12,19 @@ from growmas.structure.units.edit import Edit
 
 
 class Warmup:
-    """Let fresh entries start under Adam as if the optimizer were new to them.
+    """Make Adam update fresh entries as it updates the entries of a new parameter.
 
     Adam corrects the bias of its moments by one `step` for the whole tensor. Entries that are
     born late have empty moments but no correction left: under a steady gradient they first move
-    3 × lr, and up to 7 × lr some ten steps later. This multiplies their update at the t-th step
-    of their own, s steps after the tensor's, by
+    by 3 × lr, and up to 7 × lr some ten steps later. This follower multiplies the update of an
+    entry at the t-th step since its birth, the s-th of the tensor, by
 
         √(1 − β₂ᵗ) / (1 − β₁ᵗ) · (1 − β₁ˢ) / √(1 − β₂ˢ),
 
-    which is what Adam does for a new parameter (Kingma and Ba, 2015, Algorithm 1, up to eps), and
-    tends to 1. Old entries are not touched.
+    which gives the update of a new parameter (Kingma and Ba, 2015, Algorithm 1, up to eps), and
+    tends to 1. Old entries are not changed.
 
-    Pass it among the followers next to the optimizer; `close` ends it.
+    Pass it in `followers` together with the optimizer; `close` ends it.
 
     Example:
         >>> import torch, growmas
@@ -44,12 +44,12 @@ class Warmup:
             optimizer: Adam or AdamW.
 
         Raises:
-            SurgeryError: Another optimizer.
+            SurgeryError: The optimizer is not Adam or AdamW.
         """
         if not isinstance(optimizer, Adam | AdamW):
             raise SurgeryError(
-                f"Warmup is for Adam and AdamW, not {type(optimizer).__name__}, whose first steps "
-                "do not hang on a step count shared by the whole tensor in that way"
+                f"Warmup is for Adam and AdamW, got {type(optimizer).__name__}, whose first steps "
+                "do not depend in that way on a step count for the whole tensor"
             )
         self.model = model
         self.optimizer = optimizer
@@ -78,11 +78,11 @@ class Warmup:
             handle.remove()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """Parameter name -> the step at which each entry was born, 0 for the first ones."""
+        """Return parameter name -> the step at which each entry was born, 0 for the first ones."""
         return dict(self.born)
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.born = dict(state)
 
     def _step(self, parameter: nn.Parameter) -> int:
@@ -108,7 +108,7 @@ class Warmup:
 
 
 def _own_correction(step: int, born: Tensor, beta1: Any, beta2: Any) -> Tensor:
-    """The factor of the class docstring, for every entry."""
+    """Return the factor of the class docstring for every entry."""
     own = (step - born).clamp(min=1).double()
     shared = (1 - beta1**step) / (1 - beta2**step) ** 0.5
     factor: Tensor = (1 - beta2**own).sqrt() / (1 - beta1**own) * shared

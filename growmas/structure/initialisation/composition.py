@@ -1,4 +1,4 @@
-"""What two layers do together to a loss: the gradient of their composition."""
+"""Compositions of a producer and its consumers, and the gradient of a loss at them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,25 +17,31 @@ from growmas.structure.units.placement import Placement, placements
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
-    """The layer that makes a group's units, and those that read them: all Linear or all Conv2d."""
+class Composition:
+    """The producer of a group's units and their consumers: all Linear, or all Conv2d."""
 
     producer: Any
     consumers: tuple[Any, ...]
 
 
 def obstacle(model: nn.Module, group: UnitGroup, zero: str) -> str:
-    """Why GradMax is not defined for a group, or nothing."""
+    """Return the reason why GradMax is not defined for a group; empty if it is.
+
+    Args:
+        model: The network.
+        group: The group.
+        zero: The side of fresh units that starts at zero, "columns" or "rows".
+    """
     if group.residual:
         return "its units pass norms over all channels"
-    makers = _layers(placements(model, group, ["out"]))
-    readers = _layers(placements(model, group, ["in"]))
-    if len(makers) != 1:
-        return f"{len(makers)} layers give its units"
-    kind = type(next(iter(makers.values())))
-    for layer, module in {**makers, **readers}.items():
+    producers = _layers(placements(model, group, ["out"]))
+    consumers = _layers(placements(model, group, ["in"]))
+    if len(producers) != 1:
+        return f"{len(producers)} layers give its units"
+    kind = type(next(iter(producers.values())))
+    for layer, module in {**producers, **consumers}.items():
         if kind not in (nn.Linear, nn.Conv2d) or getattr(module, "groups", 1) != 1:
-            return f"it touches {layer!r}, a {type(module).__name__}"
+            return f"it changes {layer!r}, a {type(module).__name__}"
         if type(module) is not kind:
             return f"{layer!r}, a {type(module).__name__}, reads a {kind.__name__}"
         if getattr(module, "padding_mode", "zeros") != "zeros":
@@ -48,10 +54,10 @@ def obstacle(model: nn.Module, group: UnitGroup, zero: str) -> str:
     return ""
 
 
-def site_of(model: nn.Module, group: UnitGroup) -> Site:
-    """The layers of a group for which GradMax is defined."""
+def composition_of(model: nn.Module, group: UnitGroup) -> Composition:
+    """Return the layers of a group for which GradMax is defined."""
     producer = next(iter(_layers(placements(model, group, ["out"])).values()))
-    return Site(producer, tuple(_layers(placements(model, group, ["in"])).values()))
+    return Composition(producer, tuple(_layers(placements(model, group, ["in"])).values()))
 
 
 def _layers(places: Iterable[Placement]) -> dict[str, Any]:
@@ -63,8 +69,8 @@ Calls = dict[nn.Module, list[Tensor]]
 
 
 @contextmanager
-def watched(sites: Iterable[Site]) -> Iterator[tuple[Calls, Calls]]:
-    """What producers read, and what consumers give out, in every call."""
+def recorded(compositions: Iterable[Composition]) -> Iterator[tuple[Calls, Calls]]:
+    """Record the inputs of producers and the outputs of consumers in every call."""
     seen: Calls = {}
     given: Calls = {}
 
@@ -73,11 +79,11 @@ def watched(sites: Iterable[Site]) -> Iterator[tuple[Calls, Calls]]:
 
     def giving(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
         given.setdefault(module, []).append(output)
-        return output.clone()  # what follows may write to its input
+        return output.clone()  # the next layer may write to its input
 
-    sites = list(sites)
-    producers = {site.producer for site in sites}
-    consumers = {consumer for site in sites for consumer in site.consumers}
+    compositions = list(compositions)
+    producers = {composition.producer for composition in compositions}
+    consumers = {consumer for composition in compositions for consumer in composition.consumers}
     handles = [producer.register_forward_pre_hook(reading) for producer in producers]
     handles += [consumer.register_forward_hook(giving) for consumer in consumers]
     try:
@@ -87,42 +93,42 @@ def watched(sites: Iterable[Site]) -> Iterator[tuple[Calls, Calls]]:
             handle.remove()
 
 
-def check_calls(sites: Mapping[str, Site], seen: Calls, given: Calls) -> None:
-    """Refuse layers that run more than once a batch.
+def check_calls(compositions: Mapping[str, Composition], seen: Calls, given: Calls) -> None:
+    """Refuse layers that run more than once for a batch.
 
     Raises:
         PlanError: Names the group.
     """
-    for name, site in sites.items():
-        if len(seen.get(site.producer, ())) != 1 or any(
-            len(given.get(consumer, ())) > 1 for consumer in site.consumers
+    for name, composition in compositions.items():
+        if len(seen.get(composition.producer, ())) != 1 or any(
+            len(given.get(consumer, ())) > 1 for consumer in composition.consumers
         ):
             raise PlanError(
-                f"GradMax: the loss must run the layer of {name!r} once, and each of its readers "
-                "at most once, a batch; use init='zero_out' there"
+                f"GradMax: for a batch, the loss must run the layer of {name!r} once and each of "
+                "its consumers at most once; use init='zero_out' there"
             )
 
 
 def gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Gradients of the loss; zero for what it does not use, such as the heads of other tasks."""
+    """Return the gradients of the loss; zero for tensors that it does not use (other heads)."""
     found = torch.autograd.grad(loss, tensors, allow_unused=True)
     return [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]
 
 
 def pair_gradient(producer: Any, x: Tensor, consumer: Any, delta: Tensor | None) -> Tensor:
-    """M of one producer and one consumer, [entries of a column, entries of a row], float64.
+    """Return M of one producer and one consumer, [entries of a column, entries of a row], float64.
 
-    Entry (c, r): the gradient that weight c of a fresh column would get from a fresh unit whose
-    row is one at r and zero elsewhere, with nothing in between.
+    Entry (c, r) is the gradient that weight c of a fresh column would get from a fresh unit whose
+    row is one at r and zero elsewhere, without an activation in between.
 
     Args:
         producer: Linear or Conv2d.
-        x: What it reads, [N, ...].
-        consumer: A layer of the same type that reads it.
-        delta: The gradient at what the consumer gives; None where the loss does not use it.
+        x: Its input, [N, ...].
+        consumer: A layer of the same type that reads its output.
+        delta: The gradient at the output of the consumer; None if the loss does not use it.
 
     Raises:
-        PlanError: Feature maps are resized on the way.
+        PlanError: Feature maps are resized between the two layers.
     """
     column, row = consumer.weight[:, 0].numel(), producer.weight[0].numel()
     if delta is None:

@@ -1,4 +1,4 @@
-"""Fresh units that can learn fastest (GradMax, Evci et al., ICLR 2022, arXiv 2201.05125)."""
+"""GradMax: fresh units with the largest gradient (Evci et al., ICLR 2022, arXiv 2201.05125)."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ from growmas.errors import PlanError, SurgeryError
 from growmas.preserving import preserving
 from growmas.structure.initialisation.composition import (
     check_calls,
+    composition_of,
     gradients,
     obstacle,
     pair_gradient,
-    site_of,
-    watched,
+    recorded,
 )
 from growmas.structure.initialisation.newborns import Fill, Lineage, Newborns
 from growmas.structure.units.placement import Placement, placements
@@ -26,22 +26,23 @@ Loss = Callable[[nn.Module, Any], Tensor]
 
 
 class GradMax:
-    """Start fresh units where the gradient of their new weights is as large as it can be.
+    """Initialise fresh units such that the gradient of their new weights is as large as possible.
 
-    With x what the producer reads and δ the gradient at what the consumers give out, the gradient
-    of a fresh unit is governed by M = Σ δ xᵀ over the batches; for convolutions by the gradient
-    of the composed kernel. One side of a fresh unit is zero, which keeps the function; the other
-    is a top singular vector of M, as long as the mean of its like in the network.
+    With x the input of the producer and δ the gradient at the output of the consumers, the
+    gradient of a fresh unit depends on M = Σ δ xᵀ over the batches; for convolutions, on the
+    gradient of the composed kernel. One side of a fresh unit is zero, which keeps the function;
+    the other is a top singular vector of M, with the mean length of such vectors in the network.
 
-    - `zero="columns"` (the default): what the producer computes for fresh unit j is ±v_j, the
-      right singular vector, with the better sign by measurement. Maximal for a linear activation,
-      and alive behind every activation.
-    - `zero="rows"`, the paper's rule: consumers read u_j, the left singular vector. Maximal, up to
-      the factor f'(0), for every activation with f(0) = 0; but behind a ReLU, whose slope at 0 is
-      0 in torch, such a unit is dead for ever, and then it is refused.
+    - `zero="columns"` (the default): the row of fresh unit j is ±v_j, the right singular vector;
+      both signs are measured and the better one is taken. The gradient is maximal for a linear
+      activation, and not zero for any activation.
+    - `zero="rows"`, as in the paper: the column of fresh unit j is u_j, the left singular vector.
+      The gradient is maximal, up to the factor f'(0), for every activation with f(0) = 0. But
+      before a ReLU, whose slope at 0 is 0 in torch, such a unit would be dead for ever, so it is
+      refused.
 
     Units beyond the rank of M start as with "zero_out"; biases start at zero. The gradient is that
-    of the network in eval mode, as the plan leaves it.
+    of the network in eval mode, after the rest of the plan.
 
     Example:
         >>> import torch, growmas
@@ -57,36 +58,36 @@ class GradMax:
     def __init__(
         self, batches: Iterable[Any], loss: Loss, *, zero: Literal["columns", "rows"] = "columns"
     ) -> None:
-        """Say what is to be learnt.
+        """Set the loss to be learnt.
 
         Args:
-            batches: A few batches, kept.
+            batches: A few batches; they are kept.
             loss: (model, batch) -> scalar, as in training.
             zero: The side that starts at zero.
 
         Raises:
-            PlanError: No batches, or another word for `zero`.
+            PlanError: There is no batch, or `zero` is another word.
         """
         if zero not in ("columns", "rows"):
             raise PlanError(f"zero={zero!r}: expected 'columns' or 'rows'")
         self.batches = tuple(batches)
         if not self.batches:
-            raise PlanError("GradMax needs at least one batch")
+            raise PlanError("GradMax needs at least one batch, got none")
         self.loss = loss
         self.zero = zero
 
     def prepare(self, structure: StructureLike, plan: Plan) -> Fill:
-        """Refuse groups without two layers to compose; the rest is measured after the cut.
+        """Refuse groups whose layers do not compose; the gradient is measured after the cut.
 
         Raises:
-            PlanError: Some group is not a Linear read by Linears or a Conv2d read by Conv2ds.
+            PlanError: A group is not a Linear read by Linears or a Conv2d read by Conv2ds.
         """
         problems = []
         for name in plan.added:
             group = structure.groups[name]
             problem = obstacle(structure.model, group, self.zero)
             if not problem and len(plan.removed.get(name, ())) >= group.width:
-                problem = "no unit of it stays"
+                problem = "the plan removes all its units"
             problems += [f"{name!r}: {problem}"] if problem else []
         if problems:
             raise PlanError(
@@ -95,7 +96,10 @@ class GradMax:
         return self._fill
 
     def _fill(self, newborns: Newborns) -> Lineage:
-        """Nothing reads a fresh unit yet, so the new network can be measured as if it were old."""
+        """Write the fresh entries.
+
+        All columns of fresh units are still zero, so the new network has the gradients of the old.
+        """
         counts = {}
         for name, matrix in self._matrices(newborns).items():
             left, values, right = torch.linalg.svd(matrix, full_matrices=False)
@@ -113,35 +117,40 @@ class GradMax:
         return Lineage()
 
     def _matrices(self, newborns: Newborns) -> dict[str, Tensor]:
-        """M of every group, [entries of all consumers' columns, entries of a row], float64."""
+        """Return M of every group, [entries of all consumers' columns, entries of a row]."""
         model = newborns.model
-        sites = {name: site_of(model, newborns.groups[name]) for name in newborns.born}
+        compositions = {
+            name: composition_of(model, newborns.groups[name]) for name in newborns.born
+        }
         found: dict[str, Tensor] = {}
         for batch in self.batches:
-            with _ready(model), watched(sites.values()) as (seen, given):
+            with _measurable(model), recorded(compositions.values()) as (seen, given):
                 loss = self.loss(model, batch)
-                check_calls(sites, seen, given)
+                check_calls(compositions, seen, given)
                 outputs = [calls[0] for calls in given.values()]
                 deltas = dict(zip(given, gradients(loss, outputs), strict=True))
-            for name, site in sites.items():
-                x = seen[site.producer][0]
+            for name, composition in compositions.items():
+                x = seen[composition.producer][0]
                 matrix = torch.cat(
-                    [pair_gradient(site.producer, x, c, deltas.get(c)) for c in site.consumers]
+                    [
+                        pair_gradient(composition.producer, x, c, deltas.get(c))
+                        for c in composition.consumers
+                    ]
                 )
                 found[name] = found[name] + matrix if name in found else matrix
         return {
-            name: matrix * _old_entries(newborns, sites[name].producer).to(matrix)
+            name: matrix * _old_entries(newborns, compositions[name].producer).to(matrix)
             for name, matrix in found.items()
         }
 
     def _gradient_norms(self, newborns: Newborns, name: str, role: Literal["in", "out"]) -> Tensor:
-        """Squared norm of the gradient of each fresh unit's columns or rows, [k]."""
+        """Return [k], the squared norm of the gradient of each fresh unit's columns or rows."""
         places = list(placements(newborns.model, newborns.groups[name], [role]))
         fresh = newborns.indices(name)
         tensors = [place.tensor for place in places]
         sums = [torch.zeros_like(tensor) for tensor in tensors]
         for batch in self.batches:
-            with _ready(newborns.model):
+            with _measurable(newborns.model):
                 parts = gradients(self.loss(newborns.model, batch), tensors)
             sums = [a + b for a, b in zip(sums, parts, strict=True)]
         total = torch.zeros(len(fresh), dtype=torch.float64)
@@ -152,16 +161,17 @@ class GradMax:
         return total
 
     def _choose_signs(self, newborns: Newborns) -> None:
-        """Turn rows round where that gives their columns more gradient; all tried at once."""
+        """Negate rows if that gives their columns a larger gradient; all are tried at once."""
         names = list(newborns.born)
         before = {name: self._gradient_norms(newborns, name, "in") for name in names}
         for name in names:
-            _turn_rows(newborns, name, torch.ones_like(before[name], dtype=torch.bool))
+            _negate_rows(newborns, name, torch.ones_like(before[name], dtype=torch.bool))
         after = {name: self._gradient_norms(newborns, name, "in") for name in names}
         for name in names:
-            _turn_rows(newborns, name, after[name] < before[name])
+            _negate_rows(newborns, name, after[name] < before[name])
 
     def _check_alive(self, newborns: Newborns, counts: Mapping[str, int]) -> None:
+        """Refuse fresh units whose rows get no gradient."""
         dead = [
             name
             for name, count in counts.items()
@@ -176,7 +186,7 @@ class GradMax:
 
 
 def _old_entries(newborns: Newborns, producer: nn.Module) -> Tensor:
-    """[entries of a row]: 0 where it would read fresh units of another group, 1 elsewhere."""
+    """Return [entries of a row]: 0 where it would read fresh units of another group, else 1."""
     weight = producer.get_parameter("weight")
     mask = torch.ones(weight.shape[1:])
     for name in newborns.born:
@@ -188,8 +198,8 @@ def _old_entries(newborns: Newborns, producer: nn.Module) -> Tensor:
 
 
 @contextmanager
-def _ready(model: nn.Module) -> Iterator[None]:
-    """Eval mode, and a gradient for every parameter, without a trace."""
+def _measurable(model: nn.Module) -> Iterator[None]:
+    """Set eval mode and a gradient for every parameter while the context lasts."""
     with preserving(model), torch.enable_grad():
         for parameter in model.parameters():
             parameter.requires_grad_(True)
@@ -197,7 +207,7 @@ def _ready(model: nn.Module) -> Iterator[None]:
 
 
 def _write_rows(newborns: Newborns, name: str, rows: Tensor) -> None:
-    """The first fresh rows as given, [n, entries], as long as the old ones are; biases zero."""
+    """Set the first fresh rows to `rows`, [n, entries], with the length of old ones; biases 0."""
     fresh = newborns.indices(name)
     for place in placements(newborns.model, newborns.groups[name], ["out"]):
         where = place.positions[fresh, 0].to(place.tensor.device)
@@ -209,7 +219,7 @@ def _write_rows(newborns: Newborns, name: str, rows: Tensor) -> None:
 
 
 def _write_columns(newborns: Newborns, name: str, columns: Tensor) -> None:
-    """The first fresh rows zero, and their columns as given, [n, entries], as long as old ones."""
+    """Set the first fresh rows to 0 and their columns to `columns`, with the length of old ones."""
     group, fresh = newborns.groups[name], newborns.indices(name)
     for place in placements(newborns.model, group, ["out"]):
         where = place.positions[fresh, 0][: len(columns)].to(place.tensor.device)
@@ -225,17 +235,17 @@ def _write_columns(newborns: Newborns, name: str, columns: Tensor) -> None:
 
 
 def _mean_length(place: Placement, fresh: int) -> Tensor:
-    """Mean norm of the old units' entries along the axis."""
+    """Return the mean norm of the old units' entries along the axis."""
     old = place.positions[:-fresh, 0].to(place.tensor.device)
     along = place.tensor.detach().movedim(place.axis.dim, 0)[old]
     mean: Tensor = along.double().flatten(1).norm(dim=1).mean()
     return mean
 
 
-def _turn_rows(newborns: Newborns, name: str, which: Tensor) -> None:
-    fresh = [i for i, turn in zip(newborns.indices(name), which.tolist(), strict=True) if turn]
+def _negate_rows(newborns: Newborns, name: str, chosen: Tensor) -> None:
+    fresh = [i for i, turn in zip(newborns.indices(name), chosen.tolist(), strict=True) if turn]
     with torch.no_grad():
         for place in placements(newborns.model, newborns.groups[name], ["out"]):
             where = place.positions[fresh, 0].to(place.tensor.device)
-            turned = -place.tensor.index_select(place.axis.dim, where)
-            place.tensor.index_copy_(place.axis.dim, where, turned)
+            negated = -place.tensor.index_select(place.axis.dim, where)
+            place.tensor.index_copy_(place.axis.dim, where, negated)

@@ -1,48 +1,53 @@
-"""What a fresh unit starts as.
+"""Initialisation of fresh units, and the default: random rows and zero columns.
 
-The default is random rows and zero columns: rows random and consumers' columns zero leave the
-function unchanged, columns get gradient at once and rows a step later. The other way round, a
-unit behind a ReLU would be dead for ever. Other ways to start are objects with a method
-`prepare`: `Split`, `GradMax`, or one of your own.
+Random rows and zero columns of the consumers leave the function unchanged; columns get a gradient
+at once, and rows a step later. The other way round, with zero rows, a unit before a ReLU would be
+dead for ever. Other initialisations are objects with a method `prepare`: `SplitUnits`, `GradMax`,
+or one of your own.
 """
 
 import math
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from growmas.errors import PlanError
 from growmas.structure.initialisation.newborns import Fill, Initialisation, Lineage
-from growmas.structure.initialisation.split import Split
+from growmas.structure.initialisation.split import SplitUnits
 from growmas.structure.units.edit import AxisChange, write_fresh
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.structure_like import StructureLike
 
 
 class ZeroOut:
-    """Random rows and zero columns, which is how tensors come out of the cut."""
+    """Random rows and zero columns, as `fill_fresh` leaves them."""
 
     def prepare(self, structure: StructureLike, plan: Plan) -> Fill:
-        """Nothing to look at, nothing to add."""
+        """Return a function that changes nothing."""
         return lambda newborns: Lineage()
 
 
-INITS: Mapping[str, type[ZeroOut] | type[Split]] = {"zero_out": ZeroOut, "split": Split}
+Init = Literal["zero_out", "split"]
+"""Words for an initialisation."""
+
+INITS: Mapping[str, type[ZeroOut] | type[SplitUnits]] = {"zero_out": ZeroOut, "split": SplitUnits}
 
 
-def initialisation(init: str | Initialisation) -> Initialisation:
-    """The way to start that a word stands for; an object stands for itself.
+def initialisation(init: Init | Initialisation) -> Initialisation:
+    """Return the initialisation that a word stands for; an object comes back as it is.
 
     Raises:
-        PlanError: An unknown word, or an object without a method `prepare`.
+        PlanError: The word is unknown, or the object has no method `prepare`.
     """
-    if isinstance(init, str) and init in INITS:
-        return INITS[init]()
-    if not isinstance(init, type) and isinstance(init, Initialisation):
-        return init
+    given: object = init
+    if isinstance(given, str) and given in INITS:
+        return INITS[given]()
+    if not isinstance(given, type) and isinstance(given, Initialisation):
+        return given
     raise PlanError(
-        f"init={init!r} is not known: give {', '.join(map(repr, INITS))}, Split(...), "
+        f"init={init!r} is not known: give {', '.join(map(repr, INITS))}, SplitUnits(...), "
         "GradMax(batches, loss), or an object with a method prepare(structure, plan)"
     )
 
@@ -55,8 +60,9 @@ def fill_fresh(
 ) -> None:
     """Initialise the fresh entries of tensors that were re-indexed.
 
-    Rows get the layer's own default, U(−1/√fan_in, 1/√fan_in), for weights and biases; norms
-    their neutral constants; columns zero, last, so that they win where both meet.
+    Rows get the layer's own default, U(−1/√fan_in, 1/√fan_in), for weights and biases; norms get
+    their neutral constants; columns get zero, last, so that an entry in a fresh row and a fresh
+    column is zero.
 
     Args:
         modules: Qualified name -> module, with the new tensors in place.
@@ -85,18 +91,18 @@ def _fill(
         shape[change.dim] = sum(run.length for run in change.fresh_runs)
         rows = uniform(shape, _fan_in(layer, tensor, change.dim), generator)
         padding = getattr(layer, "padding_idx", None)
-        if isinstance(padding, int) and change.dim == 1:  # what stands for nothing stays zero
+        if isinstance(padding, int) and change.dim == 1:  # the embedding of padding stays zero
             rows[padding] = 0.0
         write_fresh(tensor, change, rows)
 
 
 def uniform(shape: list[int], fan_in: int, generator: torch.Generator | None) -> Tensor:
-    """Drawn from U(−1/√fan_in, 1/√fan_in), in float64 on the CPU."""
+    """Draw from U(−1/√fan_in, 1/√fan_in), in float64 on the CPU."""
     drawn = torch.empty(shape, dtype=torch.float64).uniform_(-1, 1, generator=generator)
     return drawn.div_(math.sqrt(fan_in))
 
 
 def _fan_in(layer: nn.Module, tensor: Tensor, dim: int) -> int:
-    """Entries of one row; a bias has those of the layer's first weight."""
+    """Return the number of entries of a row; for a bias, of a row of the layer's first weight."""
     weights = [p for p in (tensor, *layer.parameters(recurse=False)) if p.dim() > 1]
     return weights[0].numel() // tensor.shape[dim] if weights else 1

@@ -1,4 +1,4 @@
-"""Fresh units, and what a way for them to start must offer."""
+"""Newborns: the fresh units of an edit, and the protocol of an initialisation for them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,9 +16,11 @@ from growmas.structure.units.plan import Plan
 class Newborns:
     """The fresh units of an edit that is being made; their rows are random, their columns zero.
 
+    An initialisation gets them, and writes their entries of the tensors in place.
+
     Attributes:
         model: The network, with its new tensors in place.
-        groups: Every group as it is after the edit.
+        groups: Group name -> the group as it is after the edit.
         born: Group name -> ids of the fresh units.
         generator: Randomness, on the CPU; None takes torch's own.
     """
@@ -29,17 +31,18 @@ class Newborns:
     generator: torch.Generator | None
 
     def indices(self, group: str) -> list[int]:
-        """Where the fresh units of a group stand in its `unit_ids`."""
+        """Return the indices of a group's fresh units in its `unit_ids`."""
         return self.groups[group].indices(self.born.get(group, ()))
 
 
 @dataclass(frozen=True, eq=False)
 class Lineage:
-    """What fresh units were made of.
+    """The origin of fresh units, which an initialisation returns; empty for units without parents.
 
     Attributes:
-        parents: Group name -> {new unit: the unit it was split from}.
-        transfers: Qualified parameter or buffer name -> entries derived from others.
+        parents: Group name -> {new unit: the unit it was split from}; they go into the history.
+        transfers: Qualified parameter or buffer name -> entries derived from others; importance
+            and anchors are derived alike.
     """
 
     parents: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
@@ -47,17 +50,40 @@ class Lineage:
 
 
 Fill = Callable[[Newborns], Lineage]
-"""Writes the fresh entries of the tensors in place; what it writes must keep the function."""
+"""Function that writes fresh entries of the tensors in place, so that the function stays."""
 
 
 @runtime_checkable
 class Initialisation(Protocol):
-    """A way for fresh units to start."""
+    """An initialisation of fresh units: any object with this method, given as `init`.
+
+    Example:
+        >>> import torch, growmas
+        >>> from growmas.structure import Lineage
+        >>> class ZeroRows:
+        ...     def prepare(self, structure, plan):
+        ...         def fill(newborns):
+        ...             for group in newborns.born:  # here simply the rows of the layer itself
+        ...                 weight = newborns.model.get_submodule(group).weight
+        ...                 with torch.no_grad():
+        ...                     weight[newborns.indices(group)] = 0.0
+        ...             return Lineage()
+        ...         return fill
+        >>> net = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Linear(3, 2))
+        >>> structure = growmas.Structure(net, torch.rand(5, 4))
+        >>> _ = structure.apply(growmas.Plan(grow={"0": 1}), init=ZeroRows())
+        >>> net[0].weight[3].tolist()
+        [0.0, 0.0, 0.0, 0.0]
+    """
 
     def prepare(self, structure: Any, plan: Plan) -> Fill:
-        """Look at the network before the edit; returns what fills the fresh entries after it.
+        """Look at the network before the edit, and return the function that fills fresh entries.
+
+        Args:
+            structure: The `Structure` before the edit.
+            plan: The plan.
 
         Raises:
-            PlanError: The units of the plan cannot start that way.
+            PlanError: The units of the plan cannot be initialised in that way.
         """
         ...

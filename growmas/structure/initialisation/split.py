@@ -1,4 +1,4 @@
-"""Fresh units as twins of living ones (Net2Net, Chen, Goodfellow and Shlens, arXiv 1511.05641)."""
+"""Splitting: fresh units as twins of others (Net2Net, Chen et al., arXiv 1511.05641)."""
 
 from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
@@ -18,20 +18,21 @@ Parents = Mapping[str, Mapping[int, int]]
 """Group name -> {new unit: the unit it is split from}."""
 
 
-class Split:
-    """Start fresh units as twins: the parent's rows, and an equal share of its columns.
+class SplitUnits:
+    """Initialise fresh units as twins: the parent's rows, and an equal share of its columns.
 
-    A parent with k twins keeps 1/(k+1) of what its consumers read from it, each twin gets the
-    same, and norms are copied with their statistics, so the function stays. What `MAS` holds is
+    A parent with k twins keeps 1/(k+1) of its columns in every consumer, each twin gets the same,
+    and norms are copied with their statistics, so the function stays. The importance in `MAS` is
     split alike: every twin has the parent's importance for its columns and 1/(k+1) of it for its
     rows, as a measurement would find. Parents are written to the history.
 
     Example:
         >>> import torch, growmas
+        >>> from growmas.structure.initialisation.split import SplitUnits
         >>> net = torch.nn.Sequential(
         ...     torch.nn.Linear(4, 3), torch.nn.ReLU(), torch.nn.Linear(3, 2))
         >>> structure = growmas.Structure(net, torch.rand(5, 4))
-        >>> split = growmas.Split(parents={"0": [2, 2]})
+        >>> split = SplitUnits(parents={"0": [2, 2]})
         >>> structure.apply(growmas.Plan(grow={"0": 2}), init=split).parents
         {'0': {3: 2, 4: 2}}
     """
@@ -43,16 +44,16 @@ class Split:
         saliency: Mapping[str, Tensor] | None = None,
         noise: float = 0.01,
     ) -> None:
-        """Say whom to split.
+        """Set which units to split.
 
         Args:
             parents: Group name -> one living unit for each fresh one; repeat a unit to split it
-                more than once. For groups not named, the most salient units are split in turn.
+                more than once. In groups not named, the most salient units are split in turn.
             saliency: Group name -> [U], such as `structure.saliency(mas.omega)`. None takes the
                 sum of squares of the weights that read a unit.
-            noise: Twins that were exactly equal would stay so for ever. Their columns differ by
-                normal noise of that size relative to the parent's, which sums to zero over
-                them, so the function stays. 0 for none.
+            noise: Size of the normal noise by which the columns of twins differ, relative to the
+                parent's. Without it (0), equal twins would stay equal for ever. The noise sums to
+                zero over the twins, so the function stays.
         """
         self.parents = dict(parents or {})
         self.saliency = saliency
@@ -62,12 +63,12 @@ class Split:
         """Choose the parents.
 
         Raises:
-            PlanError: A parent is unknown, gone or about to go, or there are too many or too few.
+            PlanError: A parent does not exist or is removed, or the numbers do not match.
         """
         problems = _parent_problems(self.parents, structure.groups, plan)
         problems += [
-            f"{name!r} passes norms over all channels, where fresh units start by a rule of their "
-            "own: grow it in another plan, with init='zero_out'"
+            f"{name!r} passes norms over all channels, where fresh units have an initialisation of "
+            "their own: grow it in another plan, with init='zero_out'"
             for name in plan.added
             if structure.groups[name].residual
         ]
@@ -94,31 +95,31 @@ class Split:
         if saliency is None:
             parameters = structure.model.named_parameters()
             saliency = structure.saliency({n: torch.ones_like(p) for n, p in parameters})
-        group, doomed = structure.groups[name], plan.removed.get(name, ())
+        group, removed = structure.groups[name], plan.removed.get(name, ())
         if name not in saliency or len(saliency[name]) != group.width:
             raise PlanError(
                 f"cannot split: saliency of {name!r}: expected {group.width} numbers, "
                 f"got {len(saliency[name]) if name in saliency else 'none'}"
             )
         order = saliency[name].argsort(descending=True, stable=True).tolist()
-        units = [group.unit_ids[i] for i in order if group.unit_ids[i] not in doomed]
+        units = [group.unit_ids[i] for i in order if group.unit_ids[i] not in removed]
         if not units:
-            raise PlanError(f"cannot split: no unit of {name!r} stays")
+            raise PlanError(f"cannot split: the plan removes all units of {name!r}")
         return list(islice(cycle(units), plan.added[name]))
 
 
 def twin_transfers(
     model: nn.Module, groups: Mapping[str, UnitGroup], parents: Parents
 ) -> dict[str, tuple[AxisTransfer, ...]]:
-    """Where the entries of parents and twins come from, for every tensor.
+    """Return the entries of parents and twins as transfers: tensor name -> transfers.
 
     Args:
         model: The network after the edit.
         groups: The groups after the edit.
-        parents: Who was split.
+        parents: Group name -> {new unit: the unit it is split from}.
 
     Raises:
-        SurgeryError: A tied tensor would be split in two ways.
+        SurgeryError: The uses of a tied tensor would be split differently.
     """
     names = {
         id(tensor): name
@@ -153,7 +154,7 @@ def twin_transfers(
 def write_twins(
     newborns: Newborns, transfers: Mapping[str, tuple[AxisTransfer, ...]], noise: float
 ) -> None:
-    """Write parents' and twins' entries into the network's tensors."""
+    """Write the entries of parents and twins into the network's tensors."""
     model = newborns.model
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     with torch.no_grad():
@@ -162,13 +163,13 @@ def write_twins(
         for name, along in transfers.items():
             for transfer in along if noise else ():
                 if bool((transfer.value != 1).any()):
-                    _set_apart(tensors[name], transfer, noise, newborns.generator)
+                    _add_noise(tensors[name], transfer, noise, newborns.generator)
 
 
-def _set_apart(
+def _add_noise(
     tensor: Tensor, transfer: AxisTransfer, noise: float, generator: torch.Generator | None
 ) -> None:
-    """Add noise to twins' columns that sums to zero over each parent's family."""
+    """Add noise to the columns of twins; it sums to zero over each parent and its twins."""
     to, of = transfer.to.to(tensor.device), transfer.of.to(tensor.device)
     columns = tensor.index_select(transfer.dim, to).movedim(transfer.dim, 0)
     drawn = torch.randn(columns.shape, generator=generator, dtype=torch.float64)
@@ -190,10 +191,14 @@ def _parent_problems(
         if len(units) != count:
             problems.append(f"{name!r} grows by {count} units but has {len(units)} parents")
         living = groups[name].unit_ids if name in groups else ()
-        doomed = plan.removed.get(name, ())
+        removed = plan.removed.get(name, ())
         for unit in dict.fromkeys(units):
             if unit not in living:
-                problems.append(f"{name!r} has no unit {unit}")
-            elif unit in doomed:
+                problems.append(f"{name!r} has no unit {unit!r}")
+            elif unit in removed:
                 problems.append(f"unit {unit} of {name!r} is removed by the same plan")
     return problems
+
+
+Split = SplitUnits
+"""The former name of `SplitUnits`; `growmas.data.Split` is a part of a data set."""

@@ -1,4 +1,4 @@
-"""What a plan would do, tried on the network and taken back."""
+"""Dry runs: a plan is carried out on the network, measured, and rolled back."""
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -29,13 +29,13 @@ Metrics = Mapping[str, Callable[[nn.Module], float]]
 
 @dataclass(frozen=True)
 class Outcome:
-    """A network, compared with what it is before the plan.
+    """A network with a plan, compared with the network before.
 
     Attributes:
         parameters: Number of parameters.
         largest_change: Largest absolute change of an output; 0 for the network as it is.
         relative_change: Mean absolute change of the outputs over their mean absolute value.
-        metrics: What the caller's functions gave.
+        metrics: Values of the caller's functions.
     """
 
     parameters: int
@@ -46,13 +46,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class DryRun:
-    """What a plan would do; printing it gives a table.
+    """Outcomes of a plan that was tried and rolled back; printing it gives a table.
 
     Attributes:
         plan: The plan.
         before: The network as it is.
         after: The network with the plan carried out.
-        reconstructed: The same, reconstructed; None if that was not asked for.
+        reconstructed: The same with reconstruction; None if that was not asked for.
     """
 
     plan: Plan
@@ -61,7 +61,7 @@ class DryRun:
     reconstructed: Outcome | None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The table; in ASCII where the console has nothing else."""
+        """Yield the table, in ASCII if the console has nothing else."""
         rule = box.ASCII if options.ascii_only else box.SIMPLE_HEAD
         table = Table(box=rule, title=self.plan.reason or None, title_justify="left")
         table.add_column("network")
@@ -78,61 +78,61 @@ class DryRun:
         yield table
 
     def __str__(self) -> str:
-        """The table as text."""
+        """Return the table as text."""
         return printed(self)
 
 
-class _TakenBack(Exception):
-    """Ends a rehearsal; the transaction does the rest."""
+class _RollBack(Exception):
+    """Ends a dry run: the transaction undoes an edit that raises."""
 
 
-class _Witness:
-    """The last follower of an edit that is not to be: looks at the network, then fails."""
+class _Measurement:
+    """The last follower of an edit that shall not last: it measures the network, then raises."""
 
-    def __init__(self, look: Callable[[], None]) -> None:
-        self._look = look
+    def __init__(self, measure: Callable[[], None]) -> None:
+        self._measure = measure
 
     def follow(self, edit: Edit) -> None:
-        self._look()
-        raise _TakenBack
+        self._measure()
+        raise _RollBack
 
 
-def tried(
+def measure_with_plan(
     structure: StructureLike,
     plan: Plan,
-    look: Callable[[], T],
+    measure: Callable[[], T],
     *,
     followers: Iterable[object] = (),
     options: Mapping[str, Any] | None = None,
 ) -> T:
-    """What `look()` gives once the plan is carried out; the plan is taken back afterwards.
+    """Return `measure()` of the network with a plan carried out, and roll the plan back.
 
     Args:
         structure: The structure; exactly as before afterwards.
         plan: The plan; an empty one changes nothing.
-        look: Called when the edit is made, verified, reconstructed and followed.
-        followers: Follow the edit, and are as before afterwards.
+        measure: Called when the edit is made, verified, reconstructed and followed.
+        followers: Objects that follow the edit, and are as before afterwards.
         options: Further arguments of `Structure.apply`.
     """
     if not plan:
-        return look()
-    seen: list[T] = []
-    witness = _Witness(lambda: seen.append(look()))
-    with suppress(_TakenBack):
-        structure.apply(plan, followers=[*followers, witness], **(options or {}))
-    return seen[0]
+        return measure()
+    found: list[T] = []
+    measurement = _Measurement(lambda: found.append(measure()))
+    with suppress(_RollBack):
+        structure.apply(plan, followers=[*followers, measurement], **(options or {}))
+    return found[0]
 
 
-class Judge:
-    """Compares a network that was changed with what it was.
+class Baseline:
+    """The outputs of a network before a change, with which those after it are compared.
 
     Args:
         structure: The network, as it is now.
-        run: Gives the outputs to compare.
+        run: Returns the outputs to compare.
         metrics: Name -> function of the model.
 
     Raises:
-        PlanError: The metrics are no functions by name.
+        PlanError: The metrics are not functions by name.
     """
 
     def __init__(
@@ -145,10 +145,10 @@ class Judge:
         self._expected = run()
 
     def outcome(self) -> Outcome:
-        """The network at this moment.
+        """Compare the network as it is at the time of the call with the one before.
 
         Raises:
-            PlanError: A metric gives no number.
+            PlanError: A metric does not return a number.
         """
         model = self._structure.model
         with preserving(model):
@@ -157,7 +157,7 @@ class Judge:
         return Outcome(self._structure.parameters, *changes, values)
 
 
-def rehearse(
+def dry_run(
     structure: StructureLike,
     plan: Plan,
     run: Callable[[], list[Tensor]],
@@ -165,22 +165,24 @@ def rehearse(
     reconstruct: Iterable[Any] | ActivationStatistics | None,
     options: Mapping[str, Any],
 ) -> DryRun:
-    """Carry the plan out once, and once more with reconstruction, each time taken back.
+    """Carry the plan out once, and once more with reconstruction, rolled back each time.
 
     Args:
         structure: The structure; exactly as before afterwards.
         plan: The plan.
-        run: Gives the outputs to compare.
+        run: Returns the outputs to compare.
         metrics: Name -> function of the model.
-        reconstruct: See `Structure.apply`.
+        reconstruct: Batches or statistics for `Structure.apply`; None for no reconstruction.
         options: Further arguments of `Structure.apply`.
     """
-    judge = Judge(structure, run, metrics)
+    baseline = Baseline(structure, run, metrics)
 
     def outcome(source: Iterable[Any] | ActivationStatistics | None) -> Outcome:
-        return tried(structure, plan, judge.outcome, options={**options, "reconstruct": source})
+        return measure_with_plan(
+            structure, plan, baseline.outcome, options={**options, "reconstruct": source}
+        )
 
-    before = judge.outcome()
+    before = baseline.outcome()
     if reconstruct is not None and not isinstance(reconstruct, ActivationStatistics):
         reconstruct = list(reconstruct)
     repaired = outcome(reconstruct) if reconstruct is not None else None
@@ -190,21 +192,21 @@ def rehearse(
 def outputs_on(
     model: nn.Module, batches: Iterable[Any], forward: Forward | None
 ) -> Callable[[], list[Tensor]]:
-    """How to get the model's outputs on batches, in eval mode and without a trace.
+    """Return a function that gives the model's outputs on batches, in eval mode.
 
     Raises:
         DataError: There is no batch.
     """
-    held = list(batches)
-    if not held:
-        raise DataError("batches= holds no batch: give at least one, or None for example inputs")
+    kept = list(batches)
+    if not kept:
+        raise DataError("batches= has no batch: give at least one, or None for example inputs")
 
     def run() -> list[Tensor]:
         device = next(model.parameters()).device
         with preserving(model), torch.no_grad():
             return [
                 output
-                for batch in held
+                for batch in kept
                 for output in float_tensors(
                     (forward or default_forward)(model, to_device(batch, device))
                 )
@@ -229,7 +231,7 @@ def _number(name: str, value: Any) -> float:
 
 
 def _changes(expected: list[Tensor], found: list[Tensor]) -> tuple[float, float]:
-    """Largest absolute and mean relative change."""
+    """Return the largest absolute and the mean relative change."""
     off = [(new - old).abs() for new, old in zip(found, expected, strict=True)]
     size = sum(float(old.abs().sum()) for old in expected)
     largest = max((float(t.max()) for t in off if t.numel()), default=0.0)

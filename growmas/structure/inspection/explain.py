@@ -1,4 +1,4 @@
-"""What a plan would do, in numbers, and those numbers as a table."""
+"""Explanations of plans: the effect on widths, parameters and FLOPs, as numbers and a table."""
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
@@ -12,12 +12,10 @@ from rich import box
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult, RichCast
 from rich.table import Table
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from growmas.errors import SurgeryError
-from growmas.preserving import preserving
-from growmas.structure.analysis.architecture import unfused
-from growmas.structure.surgery.tensor_swap import cut, reordering
+from growmas.structure.analysis.architecture import layer_flops
+from growmas.structure.surgery.tensor_swap import reordering, swap_tensors
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
@@ -25,16 +23,16 @@ from growmas.structure.units.plan import Plan
 
 @dataclass(frozen=True)
 class GroupEffect:
-    """What a plan does to one group.
+    """The effect of a plan on one group.
 
     Attributes:
-        name: Of the group.
-        kind: What its units are.
+        name: Name of the group.
+        kind: Name of its units, in the plural.
         width: Number of units before and after.
-        dropped: Ids of the units that go.
+        dropped: Ids of the units that are removed.
         added: Number of fresh units.
-        parameters: Change of the network's parameters, on top of the groups before this one.
-        flops: Change of the network's FLOPs, likewise.
+        parameters: Change of the network's parameters, after the groups before this one.
+        flops: Change of the network's FLOPs, after the groups before this one.
     """
 
     name: str
@@ -48,11 +46,11 @@ class GroupEffect:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs.
+    """The cost of a network.
 
     Attributes:
         parameters: Number of parameters.
-        flops: Of one forward pass of the structure's example inputs, see `Explanation`.
+        flops: FLOPs of one forward pass of the structure's example inputs, see `Explanation`.
         units: Number of living units, over all groups.
     """
 
@@ -63,18 +61,19 @@ class Cost:
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a plan would do; printing it gives a table.
+    """The effect that a plan would have; printing it gives a table.
 
-    Each group's change is counted on top of those before it, so that the groups add up to the
-    whole; that of groups tied to each other with the last of them. FLOPs are those of one forward
-    pass of the structure's example inputs, as `torch.utils.flop_counter` counts them: two for a
-    multiplication and addition, in matrix products, convolutions and attention only.
+    Each group's change is counted after those before it, so that the groups add up to the whole;
+    the changes of groups that are tied to each other are counted with the last of them. FLOPs are
+    those of one forward pass of the structure's example inputs, as `torch.utils.flop_counter`
+    counts them: two for a multiplication and addition, in matrix products, convolutions and
+    attention only.
 
     Attributes:
-        groups: In the order of the plan.
-        parameters: Of the whole network, before and after.
-        flops: Of the whole network, before and after.
-        reason: The plan's.
+        groups: Effects on the groups, in the order of the plan.
+        parameters: Parameters of the whole network, before and after.
+        flops: FLOPs of the whole network, before and after.
+        reason: The reason in the plan.
     """
 
     groups: tuple[GroupEffect, ...]
@@ -83,16 +82,16 @@ class Explanation:
     reason: str
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The table; in ASCII where the console has nothing else."""
+        """Yield the table, in ASCII if the console has nothing else."""
         yield _table(self, _ASCII if options.ascii_only else _UNICODE)
 
     def __str__(self) -> str:
-        """The table as text."""
+        """Return the table as text."""
         return printed(self)
 
 
 def printed(view: RichCast | ConsoleRenderable) -> str:
-    """What rich would print, as text 100 columns wide without colours."""
+    """Return what rich would print, as text 100 columns wide without colours."""
     console = Console(width=100, color_system=None, file=StringIO())
     with console.capture() as capture:
         console.print(view)
@@ -108,8 +107,8 @@ def explain(
     """Carry out `plan` group by group on a copy of the model, and count.
 
     Args:
-        model: The network; it is not touched.
-        run: One forward pass.
+        model: The network; it is not changed.
+        run: Runs one forward pass.
         groups: Its groups.
         plan: A plan that fits.
 
@@ -125,7 +124,7 @@ def explain(
         except SurgeryError:
             if name == touched[-1]:
                 raise
-            size = sizes[-1]  # tied to a group that comes later
+            size = sizes[-1]  # tied to a later group: try again together with it
         else:
             waiting = []
         sizes.append(size)
@@ -151,11 +150,11 @@ def cost_after(
     groups: Mapping[str, UnitGroup],
     plan: Plan,
 ) -> Cost:
-    """What the network would cost, counted on a copy of the model.
+    """Return the cost that the network would have, counted on a copy of the model.
 
     Args:
-        model: The network; it is not touched.
-        run: One forward pass.
+        model: The network; it is not changed.
+        run: Runs one forward pass.
         groups: Its groups.
         plan: A plan that fits.
 
@@ -177,14 +176,14 @@ def _step(
     groups: Mapping[str, UnitGroup],
     plan: Plan,
 ) -> tuple[dict[str, UnitGroup], tuple[int, int]]:
-    """Carry out a part of the plan: the groups after it, and what `_size` says."""
+    """Carry out a part of the plan; return the groups after it, and `_size`."""
     inventory = Inventory(trial)
     new = reordering(inventory, groups, plan, 0)
-    incision = cut(inventory, groups.values(), new.sources, torch.Generator())
+    swap = swap_tensors(inventory, groups.values(), new.sources, torch.Generator())
     try:
         return new.groups, _size(trial, run)
     except Exception as error:
-        incision.undo()
+        swap.undo()
         raise SurgeryError(
             f"after changing {', '.join(plan.groups)} the forward pass fails ({error}); layers "
             "that are tied must change together"
@@ -192,7 +191,7 @@ def _step(
 
 
 def _part(plan: Plan, names: list[str]) -> Plan:
-    """What a plan does to some groups."""
+    """Return the part of a plan that concerns some groups."""
     return Plan(
         prune={name: ids for name, ids in plan.removed.items() if name in names},
         grow={name: count for name, count in plan.added.items() if name in names},
@@ -200,10 +199,8 @@ def _part(plan: Plan, names: list[str]) -> Plan:
 
 
 def _size(model: nn.Module, run: Callable[[nn.Module], Any]) -> tuple[int, int]:
-    """Parameters, and FLOPs of a forward pass."""
-    with preserving(model), unfused(), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        run(model)
-    return sum(p.numel() for p in model.parameters()), int(counter.get_total_flops())
+    """Return the number of parameters, and the FLOPs of one forward pass."""
+    return sum(p.numel() for p in model.parameters()), layer_flops(model, run)[""]
 
 
 @dataclass(frozen=True)
@@ -253,7 +250,7 @@ def _change(number: int, symbols: _Symbols) -> str:
 
 
 def _listed(units: tuple[int, ...], symbols: _Symbols) -> str:
-    """Ids as runs, "3-7, 12": the first few, and how many there are."""
+    """Return ids in words: their number, and the first few as runs, "6: 3-7, 12"."""
     if not units:
         return symbols.nothing
     runs = [f"{a}-{b}" if b > a else f"{a}" for a, b in _runs(units)]
@@ -262,7 +259,7 @@ def _listed(units: tuple[int, ...], symbols: _Symbols) -> str:
 
 
 def _runs(units: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """First and last of every run of consecutive ids."""
+    """Yield the first and last id of every run of consecutive ids."""
     first = last = units[0]
     for unit in units[1:]:
         if unit != last + 1:

@@ -1,7 +1,7 @@
-"""How much a unit matters, from the importance of its weights."""
+"""Saliency: the importance of units, from the importance of their weights."""
 
 from collections.abc import Iterator, Mapping
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -11,13 +11,22 @@ from growmas.structure.layers.axes import Role
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.placement import placements
 
-CRITERIA = ("penalty", "sum", "taylor")
-WHICH: dict[str, tuple[Role, ...]] = {
-    "out": ("in",),
+Criterion = Literal["penalty", "sum", "taylor"]
+"""Term that is summed over the weights of a unit, see `unit_saliency`."""
+
+Which = Literal["out", "in", "both"]
+"""Weights of a unit that count: those that read it, those that make it, or both."""
+
+Scale = Literal["mean", "max", "rank"]
+"""Common scale of the saliencies of a group, see `unit_saliency`."""
+
+CRITERIA: tuple[Criterion, ...] = get_args(Criterion)
+WHICH: dict[Which, tuple[Role, ...]] = {
+    "out": ("in",),  # weights that read a unit's output are inputs ("in") of its consumers
     "in": ("out", "norm"),
     "both": get_args(Role),
 }
-NORMALIZE = (None, "mean", "max", "rank")
+NORMALIZE: tuple[Scale | None, ...] = (None, *get_args(Scale))
 
 
 def unit_saliency(
@@ -25,33 +34,34 @@ def unit_saliency(
     groups: Mapping[str, UnitGroup],
     omega: Mapping[str, Tensor],
     *,
-    criterion: str = "penalty",
-    which: str = "out",
-    normalize: str | None = None,
+    criterion: Criterion = "penalty",
+    which: Which = "out",
+    normalize: Scale | None = None,
     across: bool = False,
 ) -> dict[str, Tensor]:
-    """Saliency of every unit: group name -> [U], in the order of `unit_ids`.
+    """Return the saliency of every unit: group name -> [U], in the order of `unit_ids`.
 
     Args:
         model: The network.
         groups: Its groups.
-        omega: Parameter name -> Ω; a parameter that is missing counts nothing.
-        criterion: A sum over the unit's weights. "penalty", Σ Ω θ²: what the MAS penalty charges
-            (at λ = 1) for setting them to zero, so that the regulariser and the pruner share one
-            objective. "sum", Σ Ω. "taylor", Σ Ω |θ − θ̄|, centred: θ̄ is the mean of the same
-            weight over the units of the group. As Ω = E|∂g/∂θ|, it bounds E|Δg| to first order
-            when the unit is made like the average one. (The signed first-order term of Molchanov
-            et al., CVPR 2019, cannot be had from Ω, which has no signs.)
+        omega: Parameter name -> Ω; a parameter that is missing counts as zero.
+        criterion: A sum over the unit's weights. "penalty", Σ Ω θ²: the MAS penalty (at λ = 1) for
+            setting them to zero, so that the regulariser and the pruner share one objective.
+            "sum", Σ Ω. "taylor", Σ Ω |θ − θ̄|, centred: θ̄ is the mean of the same weight over the
+            units of the group. As Ω = E|∂g/∂θ|, it bounds E|Δg| to first order when the unit is
+            made like the average one. (The signed first-order term of Molchanov et al., CVPR
+            2019, cannot be computed from Ω, which has no signs.)
         which: "out": the weights that read the unit; "in": those that make it, with its bias and
             the constants of its norms; "both".
-        normalize: What a group's saliencies are divided by, so that groups can be compared: their
-            "mean" or their "max"; "rank" puts the share of units not above, (0, 1], in their
-            place, ties sharing theirs; None leaves them. Zeros stay zeros.
-        across: The mean, maximum or rank is that of all units of all groups together.
+        normalize: The scale of a group's saliencies, so that groups can be compared: they are
+            divided by their "mean" or their "max"; "rank" replaces them by the share of units
+            that are not above, in (0, 1], the same for ties; None leaves them. Divided zeros
+            stay zeros.
+        across: True takes the mean, maximum or rank over all units of all groups together.
 
     Raises:
-        PenaltyError: An unknown word, importance of another shape than its parameter, or none
-            for any weight of a group.
+        PenaltyError: Ω is not given by parameter name, has another shape than its parameter, or
+            is missing for all weights of a group; or a word is unknown.
     """
     check_word("criterion", criterion, CRITERIA)
     check_word("which", which, tuple(WHICH))
@@ -69,13 +79,14 @@ def unit_saliency(
 def consumer_saliency(
     model: nn.Module, groups: Mapping[str, UnitGroup], omega: Mapping[str, Tensor]
 ) -> dict[str, dict[str, Tensor]]:
-    """The "penalty" saliency of every unit by the layers that read it.
+    """Return the "penalty" saliency of every unit, divided among the layers that read it.
 
-    Group name -> layer -> [U], Σ Ω θ² over that layer's weights that read the unit. The layers of
-    a group add up to its saliency.
+    Returns:
+        Group name -> layer -> [U], Σ Ω θ² over that layer's weights that read the unit. The layers
+        of a group add up to its saliency.
 
     Raises:
-        PenaltyError: See `unit_saliency`.
+        PenaltyError: Ω does not fit, as in `unit_saliency`.
     """
     found: dict[str, dict[str, Tensor]] = {}
     for name, parts in _by_group(model, groups, omega, "penalty", WHICH["out"]):
@@ -86,14 +97,14 @@ def consumer_saliency(
 
 
 def weight_saliency(
-    weight: Tensor, omega: Tensor, criterion: str, dim: int, positions: Tensor
+    weight: Tensor, omega: Tensor, criterion: Criterion, dim: int, positions: Tensor
 ) -> Tensor:
-    """Saliency of units by one tensor, [U].
+    """Return [U], the part of one tensor in the saliency of units.
 
     Args:
         weight: The tensor.
         omega: Its Ω.
-        criterion: See `unit_saliency`.
+        criterion: The term that is summed, as in `unit_saliency`.
         dim: The axis along which the units lie.
         positions: [U, m] int64, the entries of each unit along it.
     """
@@ -114,16 +125,17 @@ def _by_group(
     model: nn.Module,
     groups: Mapping[str, UnitGroup],
     omega: Mapping[str, Tensor],
-    criterion: str,
+    criterion: Criterion,
     roles: tuple[Role, ...],
 ) -> Iterator[tuple[str, list[tuple[str, Tensor]]]]:
-    """Group name, and what each tensor that Ω is known of adds to it, with the tensor's layer."""
+    """Yield each group's name, and the saliencies that tensors with Ω add, with their layers."""
+    check_omega(omega)
     names = {id(p): name for name, p in model.named_parameters()}
     for name, group in groups.items():
         parts = list(_parts(model, group, omega, names, criterion, roles))
         if not parts:
             layers = ", ".join(p.layer for p in placements(model, group, roles))
-            raise PenaltyError(f"omega holds nothing for the weights of {name!r} in {layers}")
+            raise PenaltyError(f"omega has no entry for the weights of {name!r} in {layers}")
         yield name, parts
 
 
@@ -132,7 +144,7 @@ def _parts(
     group: UnitGroup,
     omega: Mapping[str, Tensor],
     names: Mapping[int, str],
-    criterion: str,
+    criterion: Criterion,
     roles: tuple[Role, ...],
 ) -> Iterator[tuple[str, Tensor]]:
     for place in placements(model, group, roles):
@@ -145,6 +157,19 @@ def _parts(
                     place.tensor, omega[name], criterion, place.axis.dim, place.positions
                 ),
             )
+
+
+def check_omega(omega: object) -> None:
+    """Refuse importance that is not given by parameter name.
+
+    Raises:
+        PenaltyError: Says what was given.
+    """
+    if not isinstance(omega, Mapping):
+        raise PenaltyError(
+            f"omega is a {type(omega).__name__}: expected importance by parameter name, such as "
+            "mas.omega or mas_importance(model, batches)"
+        )
 
 
 def check_shape(name: str, omega: Tensor, weight: Tensor) -> None:
@@ -161,8 +186,8 @@ def check_shape(name: str, omega: Tensor, weight: Tensor) -> None:
         )
 
 
-def normalized(saliency: Tensor, normalize: str | None) -> Tensor:
-    """Saliencies on a common scale; see `unit_saliency`."""
+def normalized(saliency: Tensor, normalize: Scale | None) -> Tensor:
+    """Return saliencies on a common scale, as `unit_saliency` describes."""
     if normalize is None:
         return saliency
     if normalize == "rank":
@@ -175,7 +200,11 @@ def normalized(saliency: Tensor, normalize: str | None) -> Tensor:
 
 
 def check_word(key: str, word: object, known: tuple[object, ...]) -> None:
-    """Refuse a setting that is not one of those known."""
+    """Refuse a word that is not one of those known.
+
+    Raises:
+        PenaltyError: Lists the known words.
+    """
     if word not in known:
         names = ", ".join(map(repr, known))
         raise PenaltyError(f"{key}={word!r} is not known: give one of {names}")

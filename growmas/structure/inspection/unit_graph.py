@@ -1,4 +1,4 @@
-"""Units as a graph, for networks small enough to be looked at unit by unit."""
+"""Unit graph: units as nodes, for networks small enough to be drawn unit by unit."""
 
 from collections.abc import Mapping
 
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from growmas.errors import HistoryError
 from growmas.structure.inspection.saliency import check_shape
+from growmas.structure.layers.axes import Role
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.placement import Placement, placements
 from growmas.structure.units.structure_like import StructureLike
@@ -23,28 +24,28 @@ def unit_graph(
     threshold: float = 0.1,
     most: int = 2000,
 ) -> "nx.DiGraph[UnitNode]":
-    """Units as nodes, and what passes between them as edges.
+    """Return a graph of units as nodes and weights between them as edges.
 
-    Nodes are (group, id), and (layer, channel) for the outputs of layers that are no units; they
-    carry `group`, `unit`, `birth` (index of the task) and, with Ω, `importance`. An edge leads
-    from a unit to every unit, or output, of a layer that reads it; its `weight` is Σ |θ| over the
-    weights between the two, or Σ Ω where Ω is given. Grouped convolutions are left out.
+    Nodes are (group, id), and (layer, channel) for outputs of layers that are not units; they
+    have `group`, `unit`, `birth` (index of the task) and, with Ω, `importance`. An edge leads from
+    a unit to every unit, or output, of a layer that reads it; its `weight` is Σ |θ| over the
+    weights between the two, or Σ Ω if Ω is given. Grouped convolutions are left out.
 
     Args:
-        structure: The units.
+        structure: The structure with the units.
         omega: Parameter name -> Ω.
         threshold: Edges below this share of the layer's strongest are left out, 0 to 1.
-        most: Largest number of units that is drawn.
+        most: Largest number of units for which a graph is made.
 
     Raises:
         HistoryError: There are more units, or the threshold is out of range.
-        PenaltyError: Ω is of another shape than its parameter.
+        PenaltyError: Ω is not given by parameter name, or has another shape than its parameter.
     """
     units = sum(group.width for group in structure.groups.values())
     if units > most:
         raise HistoryError(
-            f"{units:,} units do not make a graph to look at: pass most={units} to have it all the "
-            "same, or look at structure.architecture()"
+            f"{units:,} units are too many for a readable graph: pass most={units} to get it "
+            "anyway, or use structure.architecture()"
         )
     if not 0 <= threshold <= 1:
         raise HistoryError(f"threshold={threshold!r}: expected a share from 0 to 1")
@@ -72,14 +73,14 @@ def _add_edges(
     threshold: float,
 ) -> None:
     names = {id(p): name for name, p in structure.model.named_parameters()}
-    makers = _by_tensor(structure, "out")
-    for tensor, readers in _by_tensor(structure, "in").items():
-        for group, place in readers:
+    producers = _by_tensor(structure, "out")
+    for tensor, consumers in _by_tensor(structure, "in").items():
+        for group, place in consumers:
             name = names.get(tensor)
             if name is None or getattr(place.module, "groups", 1) > 1:
                 continue
             values = _strength(name, place.tensor, omega)
-            for nodes, between in _between(values, place, makers.get(tensor, [])):
+            for nodes, between in _between(values, place, producers.get(tensor, [])):
                 limit = max(threshold * float(between.max()), torch.finfo(torch.float32).tiny)
                 for i, j in (between >= limit).nonzero().tolist():
                     if nodes[j] not in graph:
@@ -88,11 +89,11 @@ def _add_edges(
                     graph.add_edge(source, nodes[j], weight=float(between[i, j]))
 
 
-def _by_tensor(structure: StructureLike, role: str) -> dict[int, Side]:
-    """The groups that hold one side of each weight, by the tensor's id."""
+def _by_tensor(structure: StructureLike, role: Role) -> dict[int, Side]:
+    """Return the groups on one side of each weight, by the tensor's id."""
     found: dict[int, Side] = {}
     for group in structure.groups.values():
-        for place in placements(structure.model, group, (role,)):  # type: ignore[arg-type]
+        for place in placements(structure.model, group, (role,)):
             if place.tensor.dim() > 1:
                 found.setdefault(id(place.tensor), []).append((group, place))
     return found
@@ -108,29 +109,29 @@ def _strength(name: str, weight: Tensor, omega: Mapping[str, Tensor] | None) -> 
 
 
 def _between(
-    values: Tensor, reader: Placement, makers: Side
+    values: Tensor, consumer: Placement, producers: Side
 ) -> list[tuple[list[UnitNode], Tensor]]:
-    """The nodes a layer gives, and [U in, U out] what passes to them."""
-    read = reader.axis.dim
-    if makers:
+    """Return the nodes that a layer gives, and [U in, U out], the strength of the edges to them."""
+    read = consumer.axis.dim
+    if producers:
         return [
             (
                 [(group.name, unit) for unit in group.unit_ids],
-                _summed(values, reader, place.axis.dim, place.positions),
+                _summed(values, consumer, place.axis.dim, place.positions),
             )
-            for group, place in makers
+            for group, place in producers
         ]
-    out = next((a.dim for a in reader.axes.out if a.tensor == reader.axis.tensor), 1 - read)
+    out = next((a.dim for a in consumer.axes.out if a.tensor == consumer.axis.tensor), 1 - read)
     every = torch.arange(values.shape[out]).unsqueeze(1)
-    nodes = [(reader.layer, channel) for channel in range(len(every))]
-    return [(nodes, _summed(values, reader, out, every))]
+    nodes = [(consumer.layer, channel) for channel in range(len(every))]
+    return [(nodes, _summed(values, consumer, out, every))]
 
 
-def _summed(values: Tensor, reader: Placement, out: int, positions: Tensor) -> Tensor:
-    """[U in, U out] sums over the entries that units hold on both sides, and over kernels."""
-    sums = _gathered(values, reader.axis.dim, reader.positions)
+def _summed(values: Tensor, consumer: Placement, out: int, positions: Tensor) -> Tensor:
+    """Return [U in, U out], sums over the entries of units on both sides, and over kernels."""
+    sums = _gathered(values, consumer.axis.dim, consumer.positions)
     sums = _gathered(sums, out, positions)
-    sums = sums.movedim((reader.axis.dim, out), (0, 1))
+    sums = sums.movedim((consumer.axis.dim, out), (0, 1))
     return sums.reshape(*sums.shape[:2], -1).sum(2)
 
 

@@ -1,1 +1,8 @@
-"""Layer types: which axis of which tensor carries their channels."""
+"""Layer types: along which axes of which tensors their channels lie.
+
+- `axes`: `LayerAxes`, `TensorAxis`, `Size`, `Normalisation`; `register_layer`, `axes_of`
+- `norms`: `register_norm`, for norms over all channels
+- `layouts`: `Layout`, `Span`, `register_layout`, for units that the graph does not show
+- `attention`: `register_attention`, for the heads of attention modules
+- `torch_layers`, `huggingface`: register the layers of torch and transformers; import to have them
+"""

@@ -22,17 +22,17 @@ def register_attention(
     """Make units of the heads of attention modules of exactly that type.
 
     A new head leaves the function as it was, because the columns that read it are zero. The
-    module must take the number of heads, and whatever follows from it, from its attributes or
-    from the shapes of its layers.
+    module must take the number of heads, and everything that depends on it, from its attributes
+    or from the shapes of its layers.
 
     Args:
         module: The class, or "module.ClassName" for a package that need not be installed.
-        project: The layers that give q, k and v, by their names below the module. A layer that
-            gives several of them, one behind the other, comes with their number: {"qkv": 3}.
-        output: The layer that reads all heads, one behind the other.
-        heads: The attribute with the number of heads, or a function that tells it from the
-            module. With grouped queries a unit is one key and value head with all its queries,
-            so it is the number of key and value heads.
+        project: The layers that give q, k and v, by their names below the module. For a layer
+            that gives several of them, one after the other, give their number too: {"qkv": 3}.
+        output: The layer that reads all heads, one after the other.
+        heads: The attribute with the number of heads, or a function from the module to it. With
+            grouped queries a unit is one key and value head with all its queries, so give the
+            number of key and value heads.
         sizes: Further attributes that change with the number.
         core: Name of the module below that holds those attributes; "" is the module itself.
 
@@ -77,19 +77,19 @@ def attention_layout(
     core: str = "",
     own: Sequence[TensorAxis] = (),
 ) -> Layout:
-    """The heads of one attention module; see `register_attention`.
+    """Return the layout of the heads of one attention module.
 
     Args:
         attention: The module.
-        project: See there.
-        output: See there.
-        heads: See there.
-        sizes: See there.
-        core: See there.
+        project: The layers that give q, k and v, as for `register_attention`.
+        output: The layer that reads all heads, one after the other.
+        heads: The attribute with the number of heads, or a function from the module to it.
+        sizes: Further attributes that change with the number.
+        core: Name of the module below that holds those attributes; "" is the module itself.
         own: Axes of parameters of the core with one entry for each head.
 
     Raises:
-        SurgeryError: A layer's width is no multiple of the number of heads.
+        SurgeryError: A layer's width is not a multiple of the number of heads.
     """
     parts = project if isinstance(project, Mapping) else dict.fromkeys(project, 1)
     if isinstance(heads, str):
@@ -107,14 +107,15 @@ def attention_layout(
 
 
 def _share(attention: nn.Module, name: str, side: Side, parts: int) -> int:
+    """Return the number of channels of one of `parts` equal parts of a layer's side."""
     layer = attention.get_submodule(name)
     axes = axes_of(layer)
     if axes is None:
-        raise SurgeryError(f"heads cannot be laid out over {name!r}: {why_fixed(layer)}")
+        raise SurgeryError(f"cannot divide {name!r} into heads: {why_fixed(layer)}")
     size, rest = divmod(axes.channels(layer, side), parts)
     if rest:
         raise SurgeryError(
-            f"heads cannot be laid out over {name!r}: expected a multiple of {parts} channels on "
+            f"cannot divide {name!r} into heads: expected a multiple of {parts} channels on "
             f"side {side!r}, got {axes.channels(layer, side)}"
         )
     return size

@@ -1,7 +1,36 @@
-"""Which axis of which tensor carries a layer's channels: one short entry per layer type.
+"""Layer axes: along which axis of which tensor the channels of a layer lie.
 
-A layer has two sides: "out", the channels it gives, and "in", the channels it reads. A layer that
-keeps channels apart, such as a norm or a depthwise convolution, has only the first.
+A layer has two sides: "out", the channels that it gives, and "in", the channels that it reads. A
+layer that keeps its channels apart, such as a norm or a depthwise convolution, has only "out".
+
+A worked example. In this network the unit 1 of the first layer is row 1 of `0.weight`, entry 1 of
+`0.bias`, and column 1 of `2.weight`, which reads it:
+
+    >>> from torch import nn
+    >>> import growmas.structure.layers.torch_layers  # registers the layers of torch
+    >>> net = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    >>> for axis in (*axes_of(net[0]).out, *axes_of(net[2]).into):
+    ...     print(axis.tensor, axis.dim, axis.role)
+    weight 0 out
+    bias 0 out
+    weight 1 in
+
+To remove unit 1 and add a fresh one, the channels 0 1 2 become 0 2 −1. That order, `source`, holds
+for the channels of the layer. Mostly it holds for the axis of a tensor too; where it does not,
+`TensorAxis.source` translates. An LSTM with 3 hidden units has the rows of its four gates one
+block after the other, so that each unit has a row in every block:
+
+    >>> rows = axes_of(nn.LSTM(4, 3)).out[0]
+    >>> rows.blocks, rows.source(torch.tensor([0, 2, -1]), length=3).tolist()
+    (4, [0, 2, -1, 3, 5, -1, 6, 8, -1, 9, 11, -1])
+
+A convolution with G groups has weights for the channels of one group only, because each group of
+its input channels is read by its own filters: the axis has 1/G of the entries, and the group's
+units are chosen so that the same places go in every group.
+
+    >>> columns = axes_of(nn.Conv2d(6, 4, 3, groups=2)).into[0]
+    >>> columns.shared, columns.source(torch.tensor([0, 2, -1, 3, 5, -1]), length=6).tolist()
+    (2, [0, 2, -1])
 """
 
 from collections.abc import Callable
@@ -25,12 +54,12 @@ class TensorAxis:
     Attributes:
         tensor: Name of the parameter or buffer in the layer; it may be absent (bias=False).
         dim: The axis.
-        role: What a fresh entry is: "out" a producer's row (initialised), "in" a consumer's
-            column (zero), "norm" a constant.
+        role: Start of a fresh entry: "out", a row of a producer, is initialised; "in", a column
+            of a consumer, is zero; "norm" is a constant.
         fresh: The constant for role "norm".
-        blocks: How often the channels follow each other on the axis (the gates of an LSTM: 4).
-        shared: In how many equal parts of the channels the axis is shared (the input channels
-            of a convolution with G groups: G); a unit then holds the same place in every part.
+        blocks: Number of copies of the channels, one after the other, on the axis (LSTM gates: 4).
+        shared: Number of equal parts of the channels that share the axis (the input channels of a
+            convolution with G groups: G); a unit then holds the same place in every part.
     """
 
     tensor: str
@@ -41,13 +70,14 @@ class TensorAxis:
     shared: int = 1
 
     def source(self, source: Tensor, length: int) -> Tensor:
-        """From the new order of the channels to that of this axis.
+        """Translate a new order of the channels into the new order of this axis.
 
         Args:
             source: [new channels], old channel or −1.
             length: Number of old channels.
         """
         if self.shared > 1:
+            # All parts move alike, so the first of them gives the order of the axis.
             return source[: len(source) // self.shared]
         if self.blocks == 1:
             return source
@@ -56,13 +86,15 @@ class TensorAxis:
         return torch.where(repeated < 0, repeated, repeated + offsets)
 
     def positions(self, channels: Tensor, length: int) -> Tensor:
-        """Where channels [..., m] lie on this axis, [..., m'].
+        """Return the entries of this axis that channels [..., m] hold, as [..., m'].
 
         Args:
             channels: Channel numbers.
             length: Number of channels of the side.
         """
         if self.shared > 1:
+            # A unit holds the same places in every part, and the axis has one part: the first 1/G
+            # of the unit's channels say which, whatever part they lie in.
             part = length // self.shared
             return channels[..., : channels.shape[-1] // self.shared] % part
         if self.blocks == 1:
@@ -72,7 +104,7 @@ class TensorAxis:
 
 @dataclass(frozen=True)
 class Size:
-    """One attribute of a layer that says how many channels there are.
+    """An attribute of a layer that depends on its number of channels.
 
     Attributes:
         name: The attribute.
@@ -85,7 +117,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """Says that a layer norms every position over all its channels: γ · (x − x̄) / √(v + ε) + β.
+    """A norm of every position over all its channels: γ · (x − x̄) / √(v + ε) + β.
 
     Attributes:
         centred: True for a LayerNorm; False for an RMSNorm, where x̄ = 0 and v is the mean square.
@@ -107,22 +139,22 @@ class LayerAxes:
         into: Axes along which the input channels lie.
         out_size: Attributes that hold the number of output channels.
         in_size: Attributes that hold the number of input channels.
-        out_tie: Channels of the output that are cut into equal runs stay together in them, as
-            in GroupNorm: the run's length. 1 where channels are free.
-        out_parts: The output falls into that many equal parts that stay equal (grouped
-            convolution).
+        out_tie: Length of the runs of output channels that must stay together, as the channels of
+            one group of a GroupNorm do; 1 where channels are free.
+        out_parts: Number of equal parts of the output that stay equal (grouped convolution).
         in_parts: The same for the input.
-        unit: What one output channel is called.
+        unit: Name of the output channels as units, in the plural.
         length: (layer, side) -> number of channels; by default the first size of the side.
         along: The axis of the output along which its channels lie. By default it is the last;
-            for a layer that keeps channels apart, the one along which they came.
-        spread: How many channels a layer gives for each that it reads, where it keeps channels
+            for a layer that keeps channels apart, the axis along which they came.
+        spread: Number of output channels for each input channel, where the layer keeps channels
             apart (a depthwise convolution with a multiplier).
-        no_shrink: Why output channels cannot be removed without changing the function of the
-            others, or nothing.
-        no_grow: Why none can be added without changing the function, or nothing.
-        norm: For a norm over all channels: which. Its channels can then be added where all that
-            happens to them before and behind is known, `no_grow` notwithstanding.
+        no_shrink: Reason why output channels cannot be removed without changing the function of the
+            others; empty if they can.
+        no_grow: Reason why channels cannot be added without changing the function; empty if they
+            can.
+        norm: The norm over all channels that the layer is, or None. Such a norm can grow, in spite
+            of `no_grow`, where everything that happens to its channels before and after is known.
     """
 
     out: tuple[TensorAxis, ...]
@@ -141,27 +173,27 @@ class LayerAxes:
     norm: Normalisation | None = None
 
     def side(self, side: Side) -> tuple[TensorAxis, ...]:
-        """Return the axes of that side."""
+        """Return the axes of one side."""
         return self.into if side == "in" else self.out
 
     def sizes(self, side: Side) -> tuple[Size, ...]:
-        """Return the attributes of that side."""
+        """Return the attributes of one side."""
         return self.in_size if side == "in" else self.out_size
 
     def channels(self, module: nn.Module, side: Side) -> int:
-        """How many channels the layer has on that side."""
+        """Return the number of channels that `module` has on one side."""
         if self.length is not None:
             return self.length(module, side)
         return int(getattr(module, self.sizes(side)[0].name))
 
     @property
     def produces(self) -> bool:
-        """Whether the layer makes channels of its own, so that units can be named after it."""
+        """True if the layer makes channels of its own, so that units can be named after it."""
         return any(axis.role == "out" for axis in self.out)
 
 
 Axes = LayerAxes | str | Callable[[Any], LayerAxes | str]
-"""The axes of a layer type, or how to tell them from the layer; text: why it cannot be resized."""
+"""Axes of a layer type, or a function from a layer to them; text says why it cannot be resized."""
 
 LAYERS: dict[type[nn.Module] | str, Axes] = {}
 
@@ -202,13 +234,13 @@ def registered_class(layer: type[nn.Module]) -> type | None:
 
 
 def axes_of(module: nn.Module) -> LayerAxes | None:
-    """Return the axes of a layer, or None where it cannot be resized."""
+    """Return the axes of a layer, or None if it cannot be resized."""
     axes = _registered(module)
     return axes if isinstance(axes, LayerAxes) else None
 
 
 def why_fixed(module: nn.Module) -> str:
-    """Return why a layer without axes cannot be resized."""
+    """Return the reason why a layer without axes cannot be resized."""
     axes = _registered(module)
     if isinstance(axes, str):
         return axes
@@ -249,5 +281,5 @@ def _short_name(kind: type | None) -> str:
 
 
 def qualified_name(kind: type) -> str:
-    """Return the name of a class in the registries, for which it need not be imported."""
+    """Return "module.ClassName", which names a class in the registries without importing it."""
     return f"{kind.__module__}.{kind.__qualname__}"

@@ -1,4 +1,4 @@
-"""Layer types and attention modules of Hugging Face transformers, by name: it is never imported."""
+"""Layers and attention modules of Hugging Face transformers, by name: it is never imported."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -45,7 +45,7 @@ for _name in (
 
 
 def convnext_norm(module: Any) -> LayerAxes:
-    """A layer norm over the last axis, or over the channels of images."""
+    """Return the axes of a layer norm over the last axis, or over the channels of images."""
     return norm_axes(
         centred=True,
         sizes=(Size("normalized_shape", lambda m, n: (n,)),),
@@ -91,7 +91,7 @@ for _name in (
     "mistral.modeling_mistral.Mistral",
     "qwen2.modeling_qwen2.Qwen2",
 ):
-    register_attention(  # the number of heads is told from the shapes alone
+    register_attention(  # the number of heads follows from the shapes alone
         f"{MODELS}.{_name}Attention",
         project=["q_proj", "k_proj", "v_proj"],
         output="o_proj",
@@ -109,7 +109,7 @@ for _name in ("MultiHeadSelfAttention", "DistilBertSdpaAttention"):
 
 
 def gpt2_heads(attention: Any) -> Sequence[Layout]:
-    """Fused q, k and v; only k and v where they come from an encoder."""
+    """Return the layout of GPT-2: q, k and v fused; only k and v if they come from an encoder."""
     return (
         attention_layout(
             attention,
@@ -125,7 +125,7 @@ register_layout(f"{MODELS}.gpt2.modeling_gpt2.GPT2Attention", gpt2_heads)
 
 
 def swin_heads(attention: Any) -> Sequence[Layout]:
-    """Every head has a column in the table of relative positions."""
+    """Return the layout of Swin: every head has a column in the table of relative positions."""
     return (
         attention_layout(
             attention,
@@ -143,9 +143,10 @@ register_layout(f"{MODELS}.swin.modeling_swin.SwinAttention", swin_heads)
 
 
 def t5_heads(stack: Any) -> Sequence[Layout]:
-    """The first block's relative positions, one column for each head, serve all blocks.
+    """Return the layouts of T5: one for self-attention, one for cross-attention.
 
-    So head i of every block is one unit, self-attention and cross-attention each by themselves.
+    The relative positions of the first block, one column for each head, serve all blocks. So head
+    i of all blocks is one unit.
     """
     layouts = []
     for place, (name, attention) in enumerate(

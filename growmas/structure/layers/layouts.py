@@ -1,4 +1,4 @@
-"""Explicit layouts: units that an analysis of the graph cannot see, such as attention heads."""
+"""Explicit layouts of units that an analysis of the graph cannot find, such as attention heads."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from growmas.structure.layers.axes import LayerAxes, Side, qualified_name
 
 @dataclass(frozen=True)
 class Span:
-    """Where the units of a layout lie on one side of one layer.
+    """The positions of a layout's units on one side of one layer.
 
-    The side is made of blocks, one after the other; each block holds all units in order. A layer
+    The side consists of blocks, one after the other; each block holds all units in order. A layer
     that gives q, k and v at once has three blocks, each with one head size for every head.
 
     Attributes:
         layer: The layer, by its name below the module; "" is the module itself.
         side: "out", the channels it gives, or "in", the channels it reads.
-        blocks: How many positions a unit holds in each block.
-        axes: Axes of the layer, where its type is not registered: those of a parameter of the
+        blocks: Number of positions that a unit holds in each block.
+        axes: Axes of the layer if its type is not registered: the axes of a parameter of the
             module itself, or only its sizes.
     """
 
@@ -32,7 +32,11 @@ class Span:
     axes: LayerAxes | None = None
 
     def positions(self, units: int) -> Tensor:
-        """[U, m] positions of each unit, for U units."""
+        """Return [U, m], the positions of each of U units.
+
+        >>> Span("qkv", "out", (2, 2, 2)).positions(3).tolist()
+        [[0, 1, 6, 7, 12, 13], [2, 3, 8, 9, 14, 15], [4, 5, 10, 11, 16, 17]]
+        """
         parts, start = [], 0
         for size in self.blocks:
             parts.append(torch.arange(start, start + units * size).view(units, size))
@@ -45,12 +49,12 @@ class Layout:
     """A group of units inside one module, as its code lays them out.
 
     Attributes:
-        name: What follows the module's name in the group's name, such as "heads".
-        kind: What the units are called.
-        units: How many there are.
-        spans: Where they lie; every side that changes with them.
-        no_shrink: Why units cannot be removed, or nothing.
-        no_grow: Why none can be added, or nothing.
+        name: The part after the module's name in the group's name, such as "heads".
+        kind: Name of the units, in the plural, such as "attention heads".
+        units: Number of units.
+        spans: Their positions, for every layer side that changes with them.
+        no_shrink: Reason why units cannot be removed; empty if they can.
+        no_grow: Reason why units cannot be added; empty if they can.
     """
 
     name: str
@@ -61,20 +65,20 @@ class Layout:
     no_grow: str = ""
 
 
-Rule = Callable[[Any], Sequence[Layout]]
-"""Module -> its layouts; none where the rule does not apply to this instance."""
+LayoutRule = Callable[[Any], Sequence[Layout]]
+"""Function from a module to its layouts; empty if the rule does not apply to this instance."""
 
-LAYOUTS: dict[type[nn.Module] | str, Rule] = {}
+LAYOUTS: dict[type[nn.Module] | str, LayoutRule] = {}
 
 
-def register_layout(module: type[nn.Module] | str, rule: Rule) -> None:
-    """Say how modules of exactly that type lay out their units.
+def register_layout(module: type[nn.Module] | str, rule: LayoutRule) -> None:
+    """Register how modules of exactly that type lay out their units.
 
-    The sides a layout names are its own: the analysis of the graph makes no group of them.
+    The sides that a layout names belong to it: the analysis of the graph makes no group of them.
 
     Args:
         module: The class, or "module.ClassName" for a package that need not be installed.
-        rule: From an instance to its layouts.
+        rule: Function from an instance to its layouts.
     """
     LAYOUTS[module] = rule
 

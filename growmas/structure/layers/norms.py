@@ -1,4 +1,4 @@
-"""Norms over all channels, told by a few attributes; modules of one's own can be registered."""
+"""Norms over all channels, described by a few attributes; custom modules can be registered."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,11 +19,11 @@ def register_norm(
     bias: str = "bias",
     sizes: Sequence[Size] = (),
 ) -> None:
-    """Let norms of exactly that type be widened with the stream they norm.
+    """Let norms of exactly that type be widened with the residual path that they normalise.
 
     Args:
         layer: The class, or "module.ClassName" for a package that need not be installed.
-        centred: Whether the mean is taken off (LayerNorm) or not (RMSNorm).
+        centred: True if the mean is subtracted (LayerNorm), False if not (RMSNorm).
         eps: The attribute ε in γ · (x − x̄) / √(v + ε) + β.
         gain: The parameter γ, one number for each channel along the last axis of the input.
         bias: The parameter β; it may be absent.
@@ -60,15 +60,15 @@ def norm_axes(
     length: Callable[[Any], int] | None = None,
     along: int = -1,
 ) -> LayerAxes:
-    """The axes of a norm over all channels; see `register_norm`.
+    """Return the axes of a norm over all channels.
 
     Args:
-        centred: See there.
-        eps: See there.
-        gain: See there.
-        bias: See there.
-        sizes: See there.
-        length: Tells the number of channels where there may be no gain.
+        centred: True if the mean is subtracted (LayerNorm), False if not (RMSNorm).
+        eps: The attribute ε in γ · (x − x̄) / √(v + ε) + β.
+        gain: The parameter γ, one number for each channel.
+        bias: The parameter β; it may be absent.
+        sizes: Attributes that hold the number of channels.
+        length: Function from the module to its number of channels, if there may be no gain.
         along: The axis of the input along which the channels lie.
     """
     width = length or (lambda module: len(getattr(module, gain)))

@@ -1,4 +1,4 @@
-"""The layer types of torch: their axes, registered in `axes.LAYERS`."""
+"""Layer types of torch, whose axes are registered in `axes.LAYERS`."""
 
 from dataclasses import replace
 from typing import Any
@@ -54,6 +54,7 @@ def convolution(module: Any) -> LayerAxes:
             along=-1 - len(module.kernel_size),
             spread=times,
         )
+    # The channels of all groups share the axis of the input (of the output if transposed).
     narrow = {"shared": groups} if groups > 1 else {}
     return LayerAxes(
         out=(TensorAxis("weight", out_dim, "out", **(narrow if transposed else {})), _BIAS),
@@ -89,9 +90,12 @@ for _norm in (
 
 
 def group_norm(module: Any) -> LayerAxes:
-    """Statistics are shared within a norm group: only whole groups come and go."""
+    """Return the axes of a GroupNorm.
+
+    The channels of a norm group share their statistics, so only whole groups come and go.
+    """
     size = module.num_channels // module.num_groups
-    alone = "it is one single norm group, so every channel moves the statistics of all"
+    alone = "it is one single norm group, so every channel changes the statistics of all"
     return LayerAxes(
         out=_AFFINE,
         out_size=(Size("num_channels"), Size("num_groups", lambda m, n: n // size)),
@@ -106,7 +110,7 @@ register_layer(nn.GroupNorm, group_norm)
 
 
 def layer_norm(module: Any) -> LayerAxes:
-    """A norm over all channels; where it runs over other axes too, nothing can be added."""
+    """Return the axes of a norm over all channels; over other axes too, it cannot grow."""
     axes = norm_axes(
         centred=isinstance(module, nn.LayerNorm),
         sizes=(Size("normalized_shape", lambda m, n: (*m.normalized_shape[:-1], n)),),
@@ -120,7 +124,7 @@ register_layer(nn.RMSNorm, layer_norm)
 
 
 def prelu(module: Any) -> LayerAxes:
-    """One slope for each channel, or one for all, which then has nothing to follow."""
+    """Return the axes of a PReLU: one slope for each channel, or one for all, which stays."""
     if module.num_parameters == 1:
         return LayerAxes(out=(), length=lambda m, side: 1)
     return LayerAxes(
@@ -132,11 +136,11 @@ register_layer(nn.PReLU, prelu)
 
 
 def recurrent(module: Any) -> LayerAxes | str:
-    """Hidden units of an RNN, GRU or LSTM: one row in every gate of every layer."""
+    """Return the axes of an RNN, GRU or LSTM: a unit has a row in every gate of every layer."""
     if module.bidirectional:
         return "both directions of a bidirectional RNN share one hidden size"
     if module.proj_size:
-        return "an LSTM with projections gives other channels than its hidden units"
+        return "an LSTM with projections gives channels that are not its hidden units"
     gates, out = GATES[module.mode], []
     for layer in range(module.num_layers):
         for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
@@ -159,7 +163,10 @@ for _recurrent in (nn.RNN, nn.GRU, nn.LSTM):
 
 
 def recurrent_cell(module: Any) -> LayerAxes:
-    """One step of an RNN, GRU or LSTM; a state that it is given beside its input is refused."""
+    """Return the axes of one step of an RNN, GRU or LSTM.
+
+    The analysis refuses a cell that is called with a hidden state as well as an input.
+    """
     gates = len(module.weight_hh) // module.hidden_size
     rows = [
         TensorAxis(name, 0, "out", blocks=gates)
@@ -181,5 +188,5 @@ for _cell in (nn.RNNCell, nn.GRUCell, nn.LSTMCell):
 register_layer(
     nn.MultiheadAttention,
     "nn.MultiheadAttention ties the width of all heads to that of its input; write q, k, v and "
-    "output projections as layers of their own, and register_attention makes units of heads",
+    "output projections as separate layers, and use register_attention to make units of heads",
 )

@@ -1,8 +1,18 @@
-"""Layers that read units, each seen as one matrix product per row: y = W x + b.
+"""Consumers: layers that read units, each seen as one matrix product per row, y = W x + b.
 
-A row is one sample at one position. G blocks (a grouped convolution's, 1 usually), R rows,
-F features per row and block, O outputs per block. A convolution's features are its channels times
-the taps of its kernel, so that borders, strides and padding are what the layer really sees.
+A row is one sample at one position. There are G blocks (the groups of a grouped convolution, else
+1), R rows, F features per row and block, and O outputs per block. The features of a convolution are
+its channels times the taps of its kernel, as a sliding window gives them, so that borders, strides
+and padding count as in the layer itself.
+
+    >>> conv = nn.Conv2d(3, 5, 2, bias=False)
+    >>> consumer, images = Consumer("conv", conv, "conv.weight", 1), torch.rand(4, 3, 6, 6)
+    >>> (rows,) = consumer.rows(images)
+    >>> rows.shape, consumer.matrix(conv.weight).shape  # 4 · 5 · 5 positions, 3 · 2 · 2 features
+    (torch.Size([1, 100, 12]), torch.Size([1, 5, 12]))
+    >>> product = rows @ consumer.matrix(conv.weight).mT
+    >>> torch.allclose(product, consumer.outputs(conv(images)), atol=1e-6)
+    True
 """
 
 from collections import Counter
@@ -27,7 +37,7 @@ _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True, eq=False)
-class Reader:
+class Consumer:
     """A layer that reads units.
 
     Attributes:
@@ -35,7 +45,7 @@ class Reader:
         module: The layer.
         weight: Qualified name of its weight, as `named_parameters` gives it.
         dim: Axis of the weight that carries the units.
-        problem: Why it cannot be refitted, or nothing.
+        problem: Reason why it cannot be refitted; empty if it can.
     """
 
     layer: str
@@ -46,27 +56,27 @@ class Reader:
 
     @property
     def blocks(self) -> int:
-        """G."""
+        """Number of blocks, G."""
         return int(getattr(self.module, "groups", 1))
 
     @property
     def taps(self) -> int:
-        """Features per channel: the size of the kernel."""
+        """Number of features per channel: the taps of the kernel."""
         return prod(getattr(self.module, "kernel_size", ()))
 
     @property
     def features(self) -> int:
-        """F."""
+        """Number of features per row and block, F."""
         return int(self.module.weight.shape[self.dim]) * self.taps
 
     def of_channels(self, channels: Tensor) -> Tensor:
-        """The features of channels [n], [n · taps]; those of a missing channel, −1, are −1."""
+        """Return the features [n · taps] of channels [n]; those of a fresh channel, −1, are −1."""
         taps = torch.arange(self.taps, device=channels.device)
         features = channels[:, None] * self.taps + taps
         return torch.where(channels[:, None] < 0, -1, features).flatten()
 
     def rows(self, seen: Tensor) -> Iterator[Tensor]:
-        """An input of the layer as [G, R, F], in chunks of bounded size."""
+        """Yield an input of the layer as [G, R, F], in chunks of bounded size."""
         if not isinstance(self.module, _CONVOLUTIONS):
             yield from torch.split(
                 seen.reshape(1, -1, self.features), _rows_at_once(self.features), 1
@@ -77,7 +87,7 @@ class Reader:
             yield self._patches(part)
 
     def outputs(self, given: Tensor) -> Tensor:
-        """An output of the layer as [G, R, O]."""
+        """Return an output of the layer as [G, R, O]."""
         if not isinstance(self.module, _CONVOLUTIONS):
             return given.reshape(1, -1, given.shape[-1])
         given = given if given.dim() == self.module.weight.dim() else given[None]
@@ -85,17 +95,18 @@ class Reader:
         return maps.permute(1, 0, 3, 2).flatten(1, 2)
 
     def matrix(self, weight: Tensor) -> Tensor:
-        """A weight of the layer as [G, O, F]."""
+        """Return a weight of the layer as [G, O, F]."""
         if self.dim == 0:
             return weight.T[None]
         return weight.reshape(self.blocks, weight.shape[0] // self.blocks, -1)
 
     def weight_of(self, matrix: Tensor) -> Tensor:
-        """The inverse of `matrix`."""
+        """Return [G, O, F] as a weight of the layer: the inverse of `matrix`."""
         weight: Tensor = self.module.weight
         return matrix[0].T if self.dim == 0 else matrix.reshape(weight.shape)
 
     def _patches(self, seen: Tensor) -> Tensor:
+        """Return [G, R, F], what each window of a convolution sees; `F.unfold` is for 2d only."""
         conv, spatial = self.module, seen.dim() - 2
         mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
         maps = F.pad(seen, conv._reversed_padding_repeated_twice, mode=mode)
@@ -109,36 +120,37 @@ class Reader:
         return patches
 
 
-def readers(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str, list[Reader]]:
-    """Every layer that reads units of a group: group name -> its readers."""
+def consumers_of(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str, list[Consumer]]:
+    """Return the layers that read units of each group: group name -> its consumers."""
     if not groups:
         return {}
     slots = list(model.named_parameters(remove_duplicate=False))
     names = {id(parameter): name for name, parameter in reversed(slots)}
     places = Counter(id(parameter) for _, parameter in slots)
     tied = {name for name, parameter in slots if places[id(parameter)] > 1}
-    found: dict[str, list[Reader]] = {}
+    found: dict[str, list[Consumer]] = {}
     for group in groups.values():
-        by_layer: dict[str, Reader] = {}
+        by_layer: dict[str, Consumer] = {}
         for place in placements(model, group, ["in"]):
-            reader = Reader(place.layer, place.module, names[id(place.tensor)], place.axis.dim)
-            by_layer[place.layer] = replace(reader, problem=_problem(reader, tied))
+            consumer = Consumer(place.layer, place.module, names[id(place.tensor)], place.axis.dim)
+            by_layer[place.layer] = replace(consumer, problem=_problem(consumer, tied))
         found[group.name] = list(by_layer.values())
     return found
 
 
 def _rows_at_once(size: int) -> int:
-    """How many rows or samples of that many numbers are looked at together: 64 MiB of them."""
+    """Return how many rows of `size` float32 numbers fit into 64 MiB, at least 1."""
     return max(1, 2**24 // max(1, size))
 
 
-def _problem(reader: Reader, tied: set[str]) -> str:
-    kind = type(reader.module)
+def _problem(consumer: Consumer, tied: set[str]) -> str:
+    """Return the reason why a consumer cannot be refitted; empty if it can."""
+    kind = type(consumer.module)
     if kind not in _CONVOLUTIONS and qualified_name(kind) not in _LINEAR:
         return f"a {kind.__name__} is not a matrix product per position"
-    shared = sorted({f"{reader.layer}.{name}" for name in ("weight", "bias")} & tied)
+    shared = sorted({f"{consumer.layer}.{name}" for name in ("weight", "bias")} & tied)
     if shared:
         return f"{shared[0]!r} is tied to another layer"
-    if reader.features > MAX_FEATURES:
-        return f"it reads {reader.features} features, more than {MAX_FEATURES}"
+    if consumer.features > MAX_FEATURES:
+        return f"it reads {consumer.features} features, more than {MAX_FEATURES}"
     return ""

@@ -1,20 +1,35 @@
-"""What removed units did is folded into the layers that read them, by least squares.
+"""Reconstruction: the effect of removed units is folded into their consumers by least squares.
 
-A layer that reads units computes y = W x + b. Without the units in D it keeps the columns K, and
-what it lost, r = W_D x_D, is predicted from what it still sees: the ridge regression
+A layer that reads units computes y = W x + b. Without the units in D it keeps the columns K. What
+it lost, r = W_D x_D, is predicted from what it still sees by the ridge regression
 
     Δ = (C_KK + ρ·tr(C_KK)/|K| · I)⁻¹ C_Kr,    W_K ← W_K + Δᵀ,    b ← b + r̄ − Δᵀ x̄_K,
 
-with C the covariances over samples and positions of unlabelled data, and ρ small unless there are
-few rows for what is fitted. It is the refitting of He, Zhang and Sun (ICCV 2017, §3.1), on a
-convolution's patches, each tap with coefficients of its own, and on every pixel where a `Linear`
-reads a flattened feature map: coefficients shared by taps or pixels lost 13 points more (conv
-net, mnist5k, 80% gone). A layer without bias is given none: its moments are then about zero.
+with C the covariances over samples and positions of unlabelled data, and ρ = 10⁻⁵ + 0.1 (|K|/R)²:
+small, unless there are few rows R for the |K| coefficients. It is the refitting of He, Zhang and
+Sun (ICCV 2017, §3.1), on a convolution's patches, each tap with coefficients of its own, and on
+every pixel if a `Linear` reads a flattened feature map: coefficients shared by taps or pixels lost
+13 points more (conv net, mnist5k, 80% removed). A layer without bias gets none: its moments are
+then taken about zero.
 
-Given batches, readers are refitted one after another in the order of the forward pass, each on
-what it sees once those before it have been, towards what it gave in the network before the edit;
-errors do not add up through the layers. Given `ActivationStatistics`, all are fitted at once to
-what they saw when the statistics were taken.
+A worked example. Unit 1 is always twice unit 0, so the layer that reads 10 · u₀ + 1 · u₁ computes
+the same as 12 · u₀. Without unit 1, reconstruction adds the missing 2:
+
+    >>> import growmas
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Linear(1, 2, bias=False), nn.Linear(2, 1, bias=False))
+    >>> with torch.no_grad():
+    ...     net[0].weight[:] = torch.tensor([[1.0], [2.0]])
+    ...     net[1].weight[:] = torch.tensor([[10.0, 1.0]])
+    >>> structure = growmas.Structure(net, torch.rand(4, 1))
+    >>> edit = structure.apply(growmas.Plan(prune={"0": [1]}), reconstruct=[torch.rand(1000, 1)])
+    >>> round(net[1].weight.item(), 2), round(edit.corrections["1.weight"].item(), 2)
+    (12.0, 2.0)
+
+**From batches**, consumers are refitted one after another in the order of the forward pass: each on
+what it sees after those before it were refitted, towards what it gave in the network before the
+edit. So errors do not add up through the layers. **From `ActivationStatistics`**, all are fitted at
+once to what they saw when the statistics were taken.
 """
 
 import copy
@@ -30,36 +45,36 @@ from growmas.batches import Forward, data_that_fits, default_forward
 from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.moments import Moments
 from growmas.preserving import preserving
-from growmas.structure.reconstruction.consumers import Reader, readers
+from growmas.structure.reconstruction.consumers import Consumer, consumers_of
 from growmas.structure.reconstruction.statistics import (
     ActivationStatistics,
     check_finite,
+    recorded,
     usable,
-    watched,
 )
 from growmas.structure.units.edit import AxisChange, reindexed
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.structure_like import StructureLike
 
 RIDGE = (1e-5, 0.1)
-"""ρ = first + second × (|K| / rows)², with rows samples × positions."""
+"""Coefficients of ρ = first + second × (|K| / R)², with R = samples × positions."""
 
 Changes = Mapping[str, tuple[AxisChange, ...]]
 
 
-class Repair:
-    """The reconstruction that goes with one edit: prepared before the cut, folded in after it.
+class Reconstruction:
+    """The reconstruction of one edit: prepared before the cut, folded in after it.
 
     Args:
         structure: The structure before the edit.
-        plan: What will be removed.
+        plan: The plan, which says what will be removed.
         source: Statistics, batches, or None for no reconstruction.
         forward: (model, batch) -> output, for another kind of batch.
 
     Raises:
-        SurgeryError: A reader of a removed unit cannot be refitted.
+        SurgeryError: A consumer of a removed unit cannot be refitted.
         DataError: The statistics are of another width.
-        PlanError: The plan widens a stream that norms read, as well.
+        PlanError: The plan also widens a residual path that norms read.
     """
 
     def __init__(
@@ -73,27 +88,27 @@ class Repair:
         if source is not None and plan.removed and wide:
             raise PlanError(
                 f"reconstruct= cannot be combined with growing {', '.join(map(repr, wide))}, whose "
-                "fresh units follow the layers that reconstruction changes: make it two plans"
+                "fresh units are computed from rows that reconstruction changes: make it two plans"
             )
         self._model = structure.model
         self._edges = structure.edges()
         self._forward = forward or default_forward
         self._was: dict[str, tuple[Tensor, Tensor]] = {}
         shrinking = {name: structure.groups[name] for name in plan.removed}
-        self._groups = readers(self._model, shrinking if source is not None else {})
-        self._readers = {r.layer: r for group in self._groups.values() for r in group}
-        _check_refittable(self._readers.values())
-        self._weights = {n: r.module.weight.detach() for n, r in self._readers.items()}
+        self._groups = consumers_of(self._model, shrinking if source is not None else {})
+        self._consumers = {each.layer: each for group in self._groups.values() for each in group}
+        _check_refittable(self._consumers.values())
+        self._weights = {n: each.module.weight.detach() for n, each in self._consumers.items()}
         self._known: Mapping[str, Moments] | None = None
         if isinstance(source, ActivationStatistics):
             source.check_current()
             self._known = source.moments
-        elif source is not None and self._readers:
+        elif source is not None and self._consumers:
             self._batches = list(source) if isinstance(source, Iterator) else source
             self._before = copy.deepcopy(self._model).eval()
 
     def fold(self, changes: Changes) -> dict[str, Tensor]:
-        """Refit the readers of the network after the cut.
+        """Refit the consumers of the network after the cut.
 
         Args:
             changes: Qualified parameter name -> changes of its axes, as cut.
@@ -102,17 +117,17 @@ class Repair:
             Qualified parameter name -> what was added to it, of its shape after the cut.
 
         Raises:
-            DataError: No data, bad data, or no statistics for any reader of a group.
+            DataError: No data, bad data, or no statistics for any consumer of a group.
         """
-        if not self._readers:
+        if not self._consumers:
             return {}
         if self._known is None:
             refitted = self._fit_in_turn(changes)
         else:
             refitted = self._fit_at_once(self._known, changes)
         for name, group in self._groups.items():
-            if not refitted.intersection(reader.layer for reader in group):
-                layers = ", ".join(repr(reader.layer) for reader in group)
+            if not refitted.intersection(consumer.layer for consumer in group):
+                layers = ", ".join(repr(consumer.layer) for consumer in group)
                 raise DataError(
                     f"no sample reached {layers}, which read {name!r}: reconstruct= needs at "
                     "least one batch with one sample that goes through one of them"
@@ -127,124 +142,132 @@ class Repair:
                 tensor.copy_(was)
 
     def _fit_at_once(self, known: Mapping[str, Moments], changes: Changes) -> set[str]:
-        """Fit every reader to what removed units gave it when the statistics were taken."""
-        seen = {name for name in self._readers if name in known and known[name].count}
+        """Fit every consumer to what removed units gave it when the statistics were taken."""
+        seen = {name for name in self._consumers if name in known and known[name].count}
         for name in seen:
-            reader, source = self._readers[name], _source(self._readers[name], changes)
+            consumer, source = self._consumers[name], _source(self._consumers[name], changes)
             kept = source[source >= 0]
-            others = tuple(c for c in changes[reader.weight] if c.dim != reader.dim)
-            matrix = reader.matrix(reindexed(self._weights[name], others)).double()
-            matrix = matrix.index_fill(2, kept, 0.0)
-            self._fold(reader, source, known[name].with_products(matrix), kept)
+            # Only rows are re-indexed: the columns are those of the statistics, removed ones too.
+            others = tuple(c for c in changes[consumer.weight] if c.dim != consumer.dim)
+            matrix = consumer.matrix(reindexed(self._weights[name], others)).double()
+            matrix = matrix.index_fill(2, kept, 0.0)  # W_D
+            self._fold(consumer, source, known[name].with_products(matrix), kept)
         return seen
 
     def _fit_in_turn(self, changes: Changes) -> set[str]:
-        """Fit the readers one after another to what they gave before the edit."""
+        """Fit the consumers one after another to what they gave before the edit."""
         seen = set()
         for stage in self._stages():
-            moments = self._residuals(stage, changes)
+            moments = self._missing_moments(stage, changes)
             check_finite(moments)
             for name, found in moments.items():
-                source = _source(self._readers[name], changes)
+                source = _source(self._consumers[name], changes)
                 kept = (source >= 0).nonzero().squeeze(1)
-                self._fold(self._readers[name], source, found, kept)
+                self._fold(self._consumers[name], source, found, kept)
                 seen.add(name)
         return seen
 
     def _stages(self) -> Iterator[list[str]]:
-        """Readers in the order of the forward pass; those of a stage do not read each other."""
+        """Yield consumers in the order of the forward pass; those of one stage are independent."""
         graph = nx.DiGraph(self._edges)
-        graph.add_nodes_from(self._readers)
-        below = {name: nx.descendants(graph, name) for name in self._readers}
-        left = list(self._readers)
+        graph.add_nodes_from(self._consumers)
+        below = {name: nx.descendants(graph, name) for name in self._consumers}
+        left = list(self._consumers)
         while left:
             later = set().union(*(below[name] for name in left))
+            # In a cycle (a recurrent network) every consumer is after another: take them together.
             stage = [name for name in left if name not in later] or left
             yield stage
             left = [name for name in left if name not in stage]
 
-    def _residuals(self, stage: list[str], changes: Changes) -> dict[str, Moments]:
-        """Moments of what each reader sees now, with what its output lacks to what it was."""
+    def _missing_moments(self, stage: list[str], changes: Changes) -> dict[str, Moments]:
+        """Return the moments of what each consumer sees now and of what its output misses."""
         found: dict[str, Moments] = {}
-        now = {name: self._readers[name].module for name in stage}
+        now = {name: self._consumers[name].module for name in stage}
         was = {name: self._before.get_submodule(name) for name in stage}
-        with preserving(self._model), torch.no_grad(), watched(now) as calls, watched(was) as old:
+        with preserving(self._model), torch.no_grad(), recorded(now) as calls, recorded(was) as old:
             for batch in usable(self._batches, self._model):
                 with data_that_fits():
                     self._forward(self._before, batch)
                 self._forward(self._model, batch)
                 for name in stage:
-                    reader = self._readers[name]
+                    consumer = self._consumers[name]
                     for (seen, given), (_, wanted) in zip(calls[name], old[name], strict=True):
-                        lacking = reader.outputs(_lacking(reader, given, wanted, changes))
-                        for part in _joint_moments(reader, seen, lacking):
+                        missing = consumer.outputs(_missing(consumer, given, wanted, changes))
+                        for part in _joint_moments(consumer, seen, missing):
                             found[name] = found[name] + part if name in found else part
                     calls[name].clear()
                     old[name].clear()
         return found
 
-    def _fold(self, reader: Reader, source: Tensor, moments: Moments, kept: Tensor) -> None:
-        """Add Δ to the reader's kept columns, and what is left of the mean to its bias.
+    def _fold(self, consumer: Consumer, source: Tensor, moments: Moments, kept: Tensor) -> None:
+        """Add Δ to the kept columns of a consumer, and r̄ − Δᵀ x̄_K to its bias.
 
         Args:
-            reader: The reader, after the cut.
-            source: [F], old feature at each of its features.
+            consumer: The consumer, after the cut.
+            source: [F], old feature at each of its features, −1 for a fresh one.
             moments: Of features and of what the output lacks.
-            kept: Where the kept features lie in the moments.
+            kept: Indices of the kept features in the moments.
         """
-        weight, bias = reader.module.weight, reader.module.bias
+        weight, bias = consumer.module.weight, consumer.module.bias
         seen = moments.to(weight.device)
         delta = ridge_solution(seen if bias is not None else seen.about_zero(), kept)
         matrix = delta.new_zeros(len(delta), delta.shape[-1], len(source))
         matrix[..., source >= 0] = delta.mT
-        self._add(reader.weight, weight, reader.weight_of(matrix))
+        self._add(consumer.weight, weight, consumer.weight_of(matrix))
         if bias is not None:
             explained = (delta.mT @ seen.mean[:, kept, None]).squeeze(-1)
-            shift = seen.mean[:, seen.features :] - explained
-            self._add(f"{reader.layer}.bias", bias, shift.flatten())
+            unexplained = seen.mean[:, seen.features :] - explained
+            self._add(f"{consumer.layer}.bias", bias, unexplained.flatten())
 
-    def _add(self, name: str, tensor: Tensor, shift: Tensor) -> None:
+    def _add(self, name: str, tensor: Tensor, correction: Tensor) -> None:
         self._was[name] = (tensor, tensor.detach().clone())
         with torch.no_grad():
-            tensor += shift.to(tensor)
+            tensor += correction.to(tensor)
 
 
 def ridge_solution(moments: Moments, kept: Tensor) -> Tensor:
-    """Δ of the ridge regression of r on the kept features, [G, |K|, O], for every block."""
+    """Return Δ of the ridge regression of r on the kept features, [G, |K|, O].
+
+    Args:
+        moments: Of all features and of r as their targets.
+        kept: Indices of the kept features, K.
+    """
     rows = moments.scatter[:, kept]
     gram, target = rows[..., kept], rows[..., moments.features :]
     ridge = RIDGE[0] + RIDGE[1] * (len(kept) / moments.count) ** 2
     level = ridge * gram.diagonal(dim1=1, dim2=2).mean(1)
-    level = torch.where(level > 0, level, 1.0)
+    level = torch.where(level > 0, level, 1.0)  # features that are constant
     identity = torch.eye(len(kept), dtype=gram.dtype, device=gram.device)
     solution: Tensor = torch.linalg.solve(gram + level[:, None, None] * identity, target)
     return solution
 
 
-def _joint_moments(reader: Reader, seen: Tensor, lacking: Tensor) -> Iterator[Moments]:
-    """Moments of features and targets of one call, chunk by chunk."""
+def _joint_moments(consumer: Consumer, seen: Tensor, missing: Tensor) -> Iterator[Moments]:
+    """Yield the moments of features and targets of one call, chunk by chunk."""
     start = 0
-    for rows in reader.rows(seen):
+    for rows in consumer.rows(seen):
         stop = start + rows.shape[1]
-        yield Moments.of(torch.cat([rows, lacking[:, start:stop]], dim=-1), reader.features)
+        yield Moments.of(torch.cat([rows, missing[:, start:stop]], dim=-1), consumer.features)
         start = stop
 
 
-def _lacking(reader: Reader, given: Tensor, old: Tensor, changes: Changes) -> Tensor:
-    """What the output lacks to what it was, of the channels it has now; fresh ones nothing."""
-    axis = given.dim() - reader.module.weight.dim() + 1
-    others = (c for c in changes[reader.weight] if c.dim != reader.dim)
+def _missing(consumer: Consumer, given: Tensor, old: Tensor, changes: Changes) -> Tensor:
+    """Return the difference of each output channel to what it was; 0 for fresh channels."""
+    axis = given.dim() - consumer.module.weight.dim() + 1
+    others = (c for c in changes[consumer.weight] if c.dim != consumer.dim)
     along = tuple(replace(change, dim=axis) for change in others)
     return reindexed(old, along, fresh=given) - given
 
 
-def _source(reader: Reader, changes: Changes) -> Tensor:
-    """Old feature at each of the reader's features, −1 for a fresh one."""
-    (along,) = (c.source for c in changes[reader.weight] if c.dim == reader.dim)
-    return reader.of_channels(along).to(reader.module.weight.device)
+def _source(consumer: Consumer, changes: Changes) -> Tensor:
+    """Return the old feature at each feature of a consumer, −1 for a fresh one."""
+    (along,) = (c.source for c in changes[consumer.weight] if c.dim == consumer.dim)
+    return consumer.of_channels(along).to(consumer.module.weight.device)
 
 
-def _check_refittable(found: Iterable[Reader]) -> None:
+def _check_refittable(found: Iterable[Consumer]) -> None:
+    """Refuse consumers that cannot be refitted, with the reason of each."""
     problems = [f"{r.layer!r} ({r.problem})" for r in found if r.problem]
     if problems:
         raise SurgeryError(

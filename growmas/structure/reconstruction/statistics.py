@@ -1,4 +1,4 @@
-"""Mean and covariance of what layers see, added up batch by batch: no data is stored."""
+"""Activation statistics: mean and covariance of the inputs of layers, without stored data."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,17 +12,18 @@ from growmas.batches import Forward, batch_size, default_forward, to_device
 from growmas.errors import DataError, PlanError
 from growmas.moments import Moments
 from growmas.preserving import preserving
-from growmas.structure.reconstruction.consumers import readers
+from growmas.structure.reconstruction.consumers import consumers_of
 from growmas.structure.units.edit import AxisChange, Edit, reindexed
 from growmas.structure.units.structure_like import StructureLike
+from growmas.suggestion import suggestion
 
 Calls = list[tuple[Tensor, Tensor]]
-"""What a layer saw and gave, call by call."""
+"""Input and output of a layer, call by call."""
 
 
 @contextmanager
-def watched(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Calls]]:
-    """Note input and output of every call of the layers; empty the lists when they are used."""
+def recorded(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Calls]]:
+    """Record input and output of every call of the layers; the caller empties the lists."""
     calls: dict[str, Calls] = {name: [] for name in layers}
 
     def listener(name: str) -> Callable[..., None]:
@@ -46,22 +47,23 @@ def watched(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Calls]]:
 
 
 def usable(batches: Iterable[Any], model: nn.Module) -> Iterator[Any]:
-    """The batches that are not empty, on the device of the model."""
+    """Yield the batches that are not empty, on the device of the model."""
     device = next(model.parameters()).device
     return (to_device(batch, device) for batch in batches if batch_size(batch) != 0)
 
 
 class ActivationStatistics:
-    """Mean and covariance of what the readers of units see, over as many tasks as there are.
+    """Mean and covariance of the inputs of consumers of units, over any number of tasks.
 
-    What `Structure.apply(plan, reconstruct=statistics)` needs to predict removed units from kept
-    ones, F × F float64 numbers for a layer that reads F features (a convolution: channels × taps
-    of its kernel); no data is stored. Layers that cannot be refitted are left out, see `skipped`.
+    `Structure.apply(plan, reconstruct=statistics)` uses them to predict removed units from kept
+    ones. They take F × F float64 numbers for a layer that reads F features (a convolution:
+    channels × taps of its kernel); no data is stored. Layers that cannot be refitted are left
+    out, see `skipped`.
 
-    Call `update` at the end of every task, before the network is grown again. A unit born later
-    counts as zero in what was seen before, which is what `Structure.view` of an earlier task
-    makes of it: one fit then serves all views. Statistics are of the network at the time; they
-    grow stale as its lower layers learn on.
+    Call `update` at the end of every task, before the network is grown again. In what was seen
+    before its birth a unit counts as zero, as in `Structure.view` of an earlier task: so one fit
+    serves all views. Statistics describe the network at the time of `update`; they become
+    outdated as its lower layers go on learning.
 
     Example:
         >>> import torch, growmas
@@ -80,44 +82,44 @@ class ActivationStatistics:
     """
 
     def __init__(self, structure: StructureLike, *, groups: Iterable[str] | None = None) -> None:
-        """Prepare for the readers of some groups, by default of all whose units can be removed.
+        """Prepare for the consumers of some groups, by default of all whose units can be removed.
 
         Raises:
-            PlanError: No group of that name.
+            PlanError: There is no group of that name.
         """
         prunable = [name for name, group in structure.groups.items() if group.can_shrink]
         chosen = tuple(prunable if groups is None else groups)
         unknown = [name for name in chosen if name not in structure.groups]
         if unknown:
-            known = ", ".join(structure.groups)
-            raise PlanError(f"groups={unknown}: no such group; there are {known}")
-        found = readers(structure.model, {name: structure.groups[name] for name in chosen})
-        everyone = {reader.layer: reader for group in found.values() for reader in group}
-        self.skipped = {name: r.problem for name, r in everyone.items() if r.problem}
-        self._readers = {name: r for name, r in everyone.items() if not r.problem}
+            hint = suggestion(unknown[0], structure.groups, "group")
+            raise PlanError(f"groups={list(chosen)}: no group {unknown[0]!r}; {hint}")
+        found = consumers_of(structure.model, {name: structure.groups[name] for name in chosen})
+        everyone = {consumer.layer: consumer for group in found.values() for consumer in group}
+        self.skipped = {name: each.problem for name, each in everyone.items() if each.problem}
+        self._consumers = {name: each for name, each in everyone.items() if not each.problem}
         self._model = structure.model
-        self.moments = {n: Moments.none(r.blocks, r.features) for n, r in self._readers.items()}
+        self.moments = self._no_moments()
 
     def update(self, batches: Iterable[Any], *, forward: Forward | None = None) -> None:
-        """Take in data; the model is measured in eval mode and left bit-identical.
+        """Add data; the model is measured in eval mode and left bit-identical.
 
         Args:
             batches: Unlabelled data, see `mas_importance`.
             forward: (model, batch) -> output, for another kind of batch or to choose a head.
 
         Raises:
-            DataError: No sample, or an input of a layer is NaN or infinite; the statistics are
-                then as they were.
+            DataError: There is no sample, or an input of a layer is NaN or infinite; the
+                statistics are then as they were.
         """
-        found = {n: Moments.none(r.blocks, r.features) for n, r in self._readers.items()}
-        layers = {name: reader.module for name, reader in self._readers.items()}
-        with preserving(self._model), torch.no_grad(), watched(layers) as calls:
+        found = self._no_moments()
+        layers = {name: consumer.module for name, consumer in self._consumers.items()}
+        with preserving(self._model), torch.no_grad(), recorded(layers) as calls:
             for batch in usable(batches, self._model):
                 (forward or default_forward)(self._model, batch)
-                for name, reader in self._readers.items():
+                for name, consumer in self._consumers.items():
                     for seen, _ in calls[name]:
-                        for rows in reader.rows(seen):
-                            found[name] += Moments.of(rows, reader.features)
+                        for rows in consumer.rows(seen):
+                            found[name] += Moments.of(rows, consumer.features)
                     calls[name].clear()
         check_finite(found)
         if found and not any(held.count for held in found.values()):
@@ -128,36 +130,36 @@ class ActivationStatistics:
         self._merge(found)
 
     def merge(self, other: "ActivationStatistics") -> None:
-        """Add what other statistics of the same network gathered, in another process say.
+        """Add other statistics of the same network, for instance those of another process.
 
         Raises:
-            DataError: They are of other layers or widths.
+            DataError: The statistics are of other layers or widths.
         """
         self._check_fit(other.moments, "the other statistics")
         self._merge(other.moments)
 
     def follow(self, edit: Edit) -> None:
-        """Re-index as `edit` did the layers' weights; a fresh unit was never seen: zero."""
+        """Re-index as `edit` re-indexed the layers' weights; a fresh unit counts as always zero."""
         moments = dict(self.moments)
-        for name, reader in self._readers.items():
-            for change in edit.changes.get(reader.weight, ()):
-                if change.dim == reader.dim:
-                    source = reader.of_channels(change.source)
+        for name, consumer in self._consumers.items():
+            for change in edit.changes.get(consumer.weight, ()):
+                if change.dim == consumer.dim:
+                    source = consumer.of_channels(change.source)
                     moments[name] = _reindexed(moments[name], source)
         self.moments = moments
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values, by layer."""
+        """Return tensors and plain values by layer."""
         return {
             name: {"count": held.count, "mean": held.mean, "scatter": held.scatter}
             for name, held in self.moments.items()
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave.
+        """Restore what `state_dict` returned.
 
         Raises:
-            DataError: It is of other layers or widths; nothing is taken over then.
+            DataError: The state is of other layers or widths; nothing is restored then.
         """
         loaded = {
             name: Moments(int(held["count"]), held["mean"], held["scatter"])
@@ -170,18 +172,24 @@ class ActivationStatistics:
         """Refuse statistics that did not follow an edit.
 
         Raises:
-            DataError: Names the layers whose width is another by now.
+            DataError: Names the layers whose width has changed since.
         """
         wrong = [
-            f"{name!r} ({self.moments[name].features} features seen, {r.features} now)"
-            for name, r in self._readers.items()
-            if self.moments[name].features != r.features
+            f"{name!r} ({self.moments[name].features} features seen, {consumer.features} now)"
+            for name, consumer in self._consumers.items()
+            if self.moments[name].features != consumer.features
         ]
         if wrong:
             raise DataError(
-                f"the statistics are of another width: {', '.join(wrong)}; pass them among "
+                f"the statistics are of another width: {', '.join(wrong)}; pass them in "
                 "followers= of every structure.apply"
             )
+
+    def _no_moments(self) -> dict[str, Moments]:
+        return {
+            name: Moments.none(consumer.blocks, consumer.features)
+            for name, consumer in self._consumers.items()
+        }
 
     def _merge(self, found: Mapping[str, Moments]) -> None:
         self.moments = {name: held + found[name] for name, held in self.moments.items()}
@@ -196,7 +204,7 @@ class ActivationStatistics:
 
 
 def _reindexed(moments: Moments, source: Tensor) -> Moments:
-    """The features in a new order: `source[new] = old`, −1 for one that was always zero."""
+    """Return moments with the features in a new order, −1 for a feature that was always zero."""
     rows, columns = (AxisChange(dim, source, "in", 0.0) for dim in (1, 2))
     return replace(
         moments,

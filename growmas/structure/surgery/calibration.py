@@ -1,4 +1,4 @@
-"""Running statistics of fresh BatchNorm channels, taken from data."""
+"""Calibration: running statistics of fresh BatchNorm channels from data."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -23,7 +23,7 @@ class _Moments:
         self.squares = torch.zeros_like(self.mean)
 
     def add(self, seen: Tensor) -> None:
-        """Merge what a norm saw, [N, channels, ...] (Chan et al. 1983, Eq. 2.1)."""
+        """Merge an input of the norm, [N, channels, ...] (Chan et al. 1983, Eq. 2.1)."""
         values = seen.detach().index_select(1, self.fresh).movedim(1, 0).flatten(1).double()
         count = values.shape[1]
         mean = values.mean(1)
@@ -40,13 +40,13 @@ def calibrate_fresh(
     batches: Iterable[Any],
     forward: Forward | None = None,
 ) -> None:
-    """Give fresh BatchNorm channels the mean and variance that they have on data.
+    """Set the running mean and variance of fresh BatchNorm channels to those on data.
 
-    The mean and the unbiased variance over all samples and positions, in eval mode. Old channels
-    are not touched. A channel that never varies keeps variance 1.
+    Mean and unbiased variance are taken over all samples and positions, in eval mode. Old
+    channels are not changed. A channel that is constant keeps variance 1.
 
     Args:
-        model: The network after the cut; nothing reads its fresh channels yet.
+        model: The network with its tensors swapped; its fresh channels have no effect yet.
         changes: Qualified buffer name -> axis changes.
         batches: Unlabelled data, see `mas_importance`.
         forward: (model, batch) -> output, for batches of another kind.

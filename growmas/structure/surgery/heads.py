@@ -1,6 +1,7 @@
-"""One shared head that grows: a layer whose outputs are classes gets rows for new ones."""
+"""Heads that all tasks share: a layer whose outputs are classes gets rows for new classes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,30 +10,31 @@ from torch import Tensor, nn
 
 from growmas.errors import PlanError, SurgeryError
 from growmas.structure.layers.axes import LayerAxes, axes_of, why_fixed
-from growmas.structure.surgery.tensor_swap import cut, reordering
+from growmas.structure.surgery.tensor_swap import TensorSwap
+from growmas.structure.surgery.transaction import Site, carry_out
 from growmas.structure.surgery.verification import TOLERANCE
 from growmas.structure.units.edit import Edit
 from growmas.structure.units.groups import Member, UnitGroup
 from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
-from growmas.structure.units.structure_like import StructureLike
-from growmas.structure.views.overrides import Place, StandIn
+from growmas.structure.units.reindexing import Reindexing
+from growmas.structure.views.overrides import Override, Place
 
 INITS = ("zero", "uniform")
 
 
 def head_of(model: nn.Module, layer: str, groups: Mapping[str, UnitGroup]) -> UnitGroup:
-    """The classes of a head as a group of units of their own, all there from the first task on.
+    """Return the classes of a head as a group of units, all born in the first task.
 
     Raises:
-        PlanError: It is no layer that could be a head; the message says why.
+        PlanError: The layer cannot be a head; the message says why.
     """
     try:
         module = model.get_submodule(layer)
     except AttributeError as error:
         last = [n for n, m in model.named_modules() if isinstance(m, nn.Linear)][-1:]
-        hint = f"; did you mean {last[0]!r}?" if last else ""
-        raise PlanError(f"no layer {layer!r} in the model{hint}") from error
+        hint = f"; its last Linear is {last[0]!r}" if last else ""
+        raise PlanError(f"layer {layer!r} does not exist in the model{hint}") from error
     axes = axes_of(module)
     owner = next((g.name for g in groups.values() if (layer, "out") in _sides(g)), None)
     problem = ""
@@ -52,28 +54,30 @@ def head_of(model: nn.Module, layer: str, groups: Mapping[str, UnitGroup]) -> Un
 
 
 def plan_of(layer: str, classes: int) -> Plan:
-    """The plan that adds classes to a head.
+    """Return the plan that adds classes to a head.
 
     Raises:
-        PlanError: Not a number of classes.
+        PlanError: `classes` is not a positive integer.
     """
     if type(classes) is not int or classes < 1:
-        raise PlanError(f"classes={classes!r}: expected how many to add to {layer!r}, at least 1")
+        raise PlanError(
+            f"classes={classes!r}: expected the number of classes to add to {layer!r}, 1 or more"
+        )
     reason = f"{classes} {'classes' if classes > 1 else 'class'} added to {layer!r}"
     return Plan(grow={layer: classes}, reason=reason)
 
 
 @dataclass(frozen=True, eq=False)
-class Start:
-    """How fresh rows of a head start; see `Structure.grow_head`.
+class HeadStart:
+    """Start values of a head's fresh rows.
 
     Attributes:
-        init: "zero" or "uniform".
-        bias: That of fresh rows; None leaves it to `init`.
+        init: "zero", or "uniform" for the layer's own default.
+        bias: The bias of fresh rows; None leaves it to `init`.
         generator: Randomness, on the CPU; None takes torch's own.
 
     Raises:
-        PlanError: An unknown word, or no number.
+        PlanError: An unknown word, or a bias that is not a number.
     """
 
     init: str
@@ -81,67 +85,45 @@ class Start:
     generator: torch.Generator | None
 
     def __post_init__(self) -> None:
-        """Refuse what is not known."""
+        """Refuse unknown words and biases that are not numbers."""
         if self.init not in INITS:
             known = ", ".join(map(repr, INITS))
-            raise PlanError(f"init={self.init!r} is not known: give {known}")
+            raise PlanError(f"init={self.init!r} is not known: expected {known}")
         bias: object = self.bias
         if bias is not None and (isinstance(bias, bool) or not isinstance(bias, int | float)):
-            raise PlanError(f"bias={bias!r}: expected a number, or None for that of `init`")
+            raise PlanError(
+                f"bias={bias!r}: expected a number, or None for the bias that init= gives"
+            )
 
 
-def widen_head(
-    structure: StructureLike,
-    head: UnitGroup,
-    plan: Plan,
-    start: Start,
-    inventory: Inventory,
-    *,
-    outputs: Callable[[], Sequence[Tensor]] | None,
-    settle: Callable[[str, UnitGroup | None], None],
-    tell: Callable[[Edit], None],
-) -> Edit:
-    """Put fresh rows behind the last of a head: all of it, or nothing.
+def widen_head(head: UnitGroup, plan: Plan, start: HeadStart, site: Site) -> Edit:
+    """Append fresh rows to a head: all of it, or nothing.
 
     Args:
-        structure: The structure.
-        head: The classes there are.
-        plan: How many are added.
-        start: What their rows are.
-        inventory: Of the model; out of date afterwards.
-        outputs: Gives the outputs on the example inputs; None leaves out the verification.
-        settle: Gives the structure the head as it is by then; None for one that never grew.
-        tell: Lets followers and listeners take the edit over.
+        head: The classes of the head as they are.
+        plan: How many classes are added.
+        start: Values of the fresh rows.
+        site: The network; its groups are the heads that have grown, and this one.
 
     Raises:
-        SurgeryError: Old logits would not stay, or somebody cannot follow.
+        SurgeryError: Old logits would not stay, or a follower cannot follow.
     """
     classes = plan.grow[head.name]
-    expected = [] if outputs is None else outputs()
-    known = structure.heads.get(head.name)
-    new = reordering(inventory, {head.name: head}, plan, structure.task)
-    drawn = (start.generator or torch.default_generator).get_state()
-    # zeros draw no random numbers of anybody's
-    drawing = torch.Generator() if start.init == "zero" else start.generator
-    incision = cut(inventory, [head], new.sources, drawing)
-    try:
-        _fill_rows(structure.model, head, classes, start)
-        if outputs is not None:
-            check_head(expected, outputs, head.name, classes)
-        settle(head.name, new.groups[head.name])
-        changes, swapped, sizes = incision.changes, incision.swapped, incision.sizes
-        edit = Edit(plan, structure.task, changes, {}, {}, {}, swapped, sizes)
-        tell(edit)
-    except BaseException:
-        incision.undo()
-        settle(head.name, known)
-        (start.generator or torch.default_generator).set_state(drawn)
-        raise
-    return edit
+    expected = [] if site.outputs is None else site.outputs()
+    # zero rows draw from a generator of their own: torch's random state stays as it is
+    generator = torch.Generator() if start.init == "zero" else start.generator
+
+    def finish(new: Reindexing, swap: TensorSwap, undo: ExitStack) -> Edit:
+        _fill_rows(site.model, head, classes, start)
+        if site.outputs is not None:
+            check_head(expected, site.outputs, head.name, classes)
+        return Edit(plan, site.task, swap.changes, {}, {}, {}, swap.swapped, swap.sizes)
+
+    return carry_out(site, plan, generator, finish)
 
 
 @torch.no_grad()
-def _fill_rows(model: nn.Module, head: UnitGroup, classes: int, start: Start) -> None:
+def _fill_rows(model: nn.Module, head: UnitGroup, classes: int, start: HeadStart) -> None:
     module = model.get_submodule(head.name)
     for axis in head.members[0].axes.out:
         tensor = getattr(module, axis.tensor, None)
@@ -157,13 +139,13 @@ def _fill_rows(model: nn.Module, head: UnitGroup, classes: int, start: Start) ->
 def check_head(
     expected: Sequence[Tensor], run: Callable[[], Sequence[Tensor]], layer: str, classes: int
 ) -> None:
-    """Compare what the outputs had before a head grew with what it was.
+    """Check that a head that grew gives the old logits, and more of them.
 
     Args:
         expected: Outputs of the network before.
-        run: Gives the outputs of the network now.
+        run: Returns the outputs of the network now.
         layer: The head.
-        classes: How many rows it got.
+        classes: Number of rows that were added.
 
     Raises:
         SurgeryError: The forward pass fails, old logits move beyond rounding, or no output is
@@ -180,7 +162,9 @@ def check_head(
         ) from error
     pairs = [_as_before(old, new, classes) for old, new in zip(expected, found, strict=False)]
     if len(found) != len(expected) or not any(wider for _, wider in pairs):
-        raise SurgeryError(f"{more} no output of the model is wider, so it is no head; {undone}")
+        raise SurgeryError(
+            f"{more} no output of the model is wider, so {layer!r} is not a head; {undone}"
+        )
     for old, (new, _) in zip(expected, pairs, strict=True):
         if new.shape != old.shape:
             raise SurgeryError(
@@ -196,15 +180,18 @@ def check_head(
 
 
 def _as_before(old: Tensor, new: Tensor, classes: int) -> tuple[Tensor, bool]:
-    """What of an output was there before, and whether there is more now."""
+    """Return the part of an output that existed before, and True if there is more now."""
     dims = range(old.dim() if old.dim() == new.dim() else 0)
     wider = [dim for dim in dims if new.shape[dim] == old.shape[dim] + classes]
     return (new.narrow(wider[0], 0, old.shape[wider[0]]), True) if wider else (new, False)
 
 
-def narrowed(heads: Mapping[str, UnitGroup], task: int) -> dict[Place, StandIn]:
-    """Let heads have the classes alone that they had at a task; gradients reach their rows."""
-    found: dict[Place, StandIn] = {}
+def narrowed(heads: Mapping[str, UnitGroup], task: int) -> dict[Place, Override]:
+    """Return overrides that reduce heads to the classes they had at a task.
+
+    Gradients reach the rows that remain.
+    """
+    found: dict[Place, Override] = {}
     for layer, head in heads.items():
         count = sum(birth <= task for birth in head.births)
         for axis in head.members[0].axes.out if count < head.width else ():
@@ -212,7 +199,7 @@ def narrowed(heads: Mapping[str, UnitGroup], task: int) -> dict[Place, StandIn]:
     return found
 
 
-def _first(dim: int, count: int) -> StandIn:
+def _first(dim: int, count: int) -> Override:
     def stand_in(tensor: Any) -> Any:
         return None if tensor is None else tensor.narrow(dim, 0, min(count, tensor.shape[dim]))
 

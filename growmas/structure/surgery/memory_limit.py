@@ -1,4 +1,4 @@
-"""Whether what a plan adds has room on this machine, asked before anything is allocated."""
+"""The memory that a plan needs, compared with the machine's before anything is allocated."""
 
 import os
 from collections.abc import Mapping
@@ -11,14 +11,14 @@ from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.plan import Plan
 
 UNIT = 200
-"""Bytes that the numbering of one unit takes at least, beside its tensors: ids and positions."""
+"""Least number of bytes for the ids and positions of one unit, not counting its tensors."""
 
 
-def check_room(model: nn.Module, groups: Mapping[str, UnitGroup], plan: Plan) -> None:
-    """Refuse a plan whose grown tensors alone would fill more than the whole memory.
+def check_memory(model: nn.Module, groups: Mapping[str, UnitGroup], plan: Plan) -> None:
+    """Refuse a plan whose grown tensors alone would need more than the whole memory.
 
-    A bound and no forecast: gradients, optimizers and activations come on top. It is there so that
-    a slip of the keyboard is a message and not a machine that hangs.
+    This is a lower bound: gradients, optimizer state and activations come on top. It turns a typing
+    error (8000000 units) into a message.
 
     Args:
         model: The network as it is.
@@ -26,26 +26,26 @@ def check_room(model: nn.Module, groups: Mapping[str, UnitGroup], plan: Plan) ->
         plan: A plan that fits them.
 
     Raises:
-        PlanError: Says how much the plan would take, and how much there is.
+        PlanError: Names the memory that the plan needs and the memory that exists.
     """
     added = plan.added
     if not added:
         return
     new, on = _grown_bytes(model, groups, plan)
     new += UNIT * sum(added.values())
-    room = _memory(on)
-    if room is not None and new > room:
+    available = _memory(on)
+    if available is not None and new > available:
         units = ", ".join(f"{count:,} units to {name!r}" for name, count in added.items())
         raise PlanError(
             f"adding {units} would take at least {new / 2**30:,.0f} GiB, more than the "
-            f"{room / 2**30:,.0f} GiB that {on} has: grow by fewer"
+            f"{available / 2**30:,.0f} GiB that {on} has: grow by fewer"
         )
 
 
 def _grown_bytes(
     model: nn.Module, groups: Mapping[str, UnitGroup], plan: Plan
 ) -> tuple[int, torch.device]:
-    """Bytes of every tensor that changes, as it would be, and the device of the largest."""
+    """Return the bytes of all changing tensors after the plan, and the device of the largest."""
     tensors: dict[int, Tensor] = {}
     factors: dict[int, dict[int, float]] = {}  # a tensor may grow along both its axes
     for name, count in plan.added.items():
@@ -70,7 +70,7 @@ def _grown_bytes(
 
 
 def _memory(device: torch.device) -> int | None:
-    """Bytes that a device has in all; None where that cannot be told."""
+    """Return the total bytes of a device, or None if that is not known."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[1]
     try:

@@ -1,4 +1,4 @@
-"""What a structure is beside its tensors, as a checkpoint holds it."""
+"""The state of a structure for a checkpoint: everything but the model's tensors."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from growmas.errors import SurgeryError
-from growmas.structure.surgery.tensor_swap import Incision, cut, side_lengths
+from growmas.structure.surgery.tensor_swap import TensorSwap, side_lengths, swap_tensors
 from growmas.structure.surgery.widening import norm_settings
 from growmas.structure.units.groups import UnitGroup, group_state
 from growmas.structure.units.inventory import Inventory
@@ -19,7 +19,7 @@ def structure_state(
     groups: Mapping[str, UnitGroup],
     heads: Mapping[str, UnitGroup],
 ) -> dict[str, Any]:
-    """Tasks, groups, heads, ids, sizes and settings of norms, as tensors and JSON values."""
+    """Return tasks, groups, heads, ids, sizes and settings of norms, as tensors and JSON values."""
     lengths = side_lengths(Inventory(model), [*groups.values(), *heads.values()])
     return {
         "tasks": list(tasks),
@@ -31,32 +31,34 @@ def structure_state(
 
 
 def check_is_state(state: Mapping[str, Any]) -> None:
-    """Refuse what is no state of a structure.
+    """Refuse a state that `structure_state` did not make.
 
     Raises:
-        SurgeryError: Names what it lacks.
+        SurgeryError: Names the missing keys.
     """
     missing = [key for key in ("tasks", "groups", "sizes") if key not in state]
     if missing:
         raise SurgeryError(
-            f"the state lacks {', '.join(map(repr, missing))}: expected what "
-            "Structure.state_dict() gave"
+            f"the state lacks {', '.join(map(repr, missing))}: expected the result of "
+            "Structure.state_dict()"
         )
 
 
-def resize(model: nn.Module, groups: Mapping[str, UnitGroup], state: Mapping[str, Any]) -> Incision:
+def resize(
+    model: nn.Module, groups: Mapping[str, UnitGroup], state: Mapping[str, Any]
+) -> TensorSwap:
     """Give the layers of the groups the sizes and settings that `structure_state` recorded.
 
-    Every tensor is replaced by one of the recorded shape, whose values mean nothing.
+    Every tensor is replaced by one of the recorded shape with arbitrary values.
     """
     inventory = Inventory(model)
     sources = {
         at: torch.full((state["sizes"][f"{at[0]}.{at[1]}"],), -1)
         for at in side_lengths(inventory, groups.values())
     }
-    # no random numbers of anybody's
-    incision = cut(inventory, groups.values(), sources, torch.Generator())
+    # a generator of its own, so that torch's random state stays as it is
+    swap = swap_tensors(inventory, groups.values(), sources, torch.Generator())
     for path, value in state.get("norms", {}).items():
         layer, _, attribute = path.rpartition(".")
         setattr(model.get_submodule(layer), attribute, value)
-    return incision
+    return swap

@@ -1,4 +1,16 @@
-"""The change itself: new tensors into the model, and back out again if anything is wrong."""
+"""The swap of a model's tensors for re-indexed ones, which can be undone exactly.
+
+Take `nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))`, remove unit 1 of group "0" and
+add one. The new order of the three units is [0, 2, −1], −1 for the fresh one, and so
+
+    0.weight [3, 4]  axis 0 by [0, 2, -1]    the fresh row is random
+    0.bias   [3]     axis 0 by [0, 2, -1]    the fresh entry is random
+    2.weight [2, 3]  axis 1 by [0, 2, -1]    the fresh column is zero
+
+Each becomes a new `Parameter` in the same place; `TensorSwap` holds both, and undoing puts the old
+object back. `nn.Parameter.data` is not assigned: torch refuses that while an autograd graph
+is alive, and a pending loss must survive the edit.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,11 +27,11 @@ from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Inventory, Slot, put
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.reindexing import LayerSide, Reindexing, reindexing
-from growmas.structure.units.resized import in_place_of
+from growmas.structure.units.resized import resized
 
 
 def side_lengths(inventory: Inventory, groups: Iterable[UnitGroup]) -> dict[LayerSide, int]:
-    """Number of channels on every layer side that a group occupies."""
+    """Count the channels on every layer side that a group occupies."""
     return {
         (member.layer, member.side): member.axes.channels(
             inventory.modules[member.layer], member.side
@@ -32,7 +44,7 @@ def side_lengths(inventory: Inventory, groups: Iterable[UnitGroup]) -> dict[Laye
 def reordering(
     inventory: Inventory, groups: Mapping[str, UnitGroup], plan: Plan, task: int
 ) -> Reindexing:
-    """The order of units and channels after a plan that fits; see `reindexing`."""
+    """Return the order of units and channels after a plan that fits, see `reindexing`."""
     lengths = side_lengths(inventory, [groups[name] for name in plan.groups])
     simple = Plan(prune=plan.removed, grow=plan.added)
     return reindexing(groups, simple, lengths, task)
@@ -41,7 +53,7 @@ def reordering(
 def tensor_changes(
     inventory: Inventory, sources: Mapping[LayerSide, Tensor], axes: Mapping[LayerSide, LayerAxes]
 ) -> dict[str, tuple[AxisChange, ...]]:
-    """The axis changes of every parameter and buffer, by qualified name.
+    """Return the axis changes of every parameter and buffer, by qualified name.
 
     Raises:
         SurgeryError: Tied layers would need different orders of the same axis.
@@ -67,21 +79,21 @@ def tensor_changes(
                     f"{name!r} is tied, and its uses would need different orders on axis "
                     f"{axis.dim}; untie it first"
                 )
-            if change.role == "in":  # with tied weights the consumer's zeros win
+            if change.role == "in":  # of tied weights, the consumer's zeros win
                 found[name][axis.dim] = change
     return {name: tuple(by_dim.values()) for name, by_dim in found.items()}
 
 
 @dataclass
-class Incision:
-    """New tensors and sizes put into a model, and what they replaced.
+class TensorSwap:
+    """New tensors and sizes in a model, and those they replaced.
 
     Attributes:
         changes: Qualified parameter or buffer name -> changes of its axes.
         swapped: Qualified parameter name -> the old parameter and the one in its place.
         sizes: Qualified attribute -> its new value, for every attribute that was set.
-        tensors: Every place that got another tensor, and the tensor that was there.
-        attributes: Every attribute that got another value, and the value that was there.
+        tensors: Every place that got another tensor, with the tensor it held before.
+        attributes: Every attribute that got another value, with the value it had before.
     """
 
     changes: Mapping[str, tuple[AxisChange, ...]]
@@ -91,32 +103,31 @@ class Incision:
     attributes: list[tuple[Slot, Any]] = field(default_factory=list)
 
     def set_attribute(self, layer: str, module: nn.Module, attribute: str, value: Any) -> None:
-        """Give an attribute of a layer another value, which `undo` takes back."""
+        """Set an attribute of a layer to a value that `undo` takes back."""
         self.attributes.append(((module, attribute), getattr(module, attribute)))
         self.sizes[".".join(filter(None, [layer, attribute]))] = value
         setattr(module, attribute, value)
 
     def undo(self) -> None:
-        """Put the old objects back: the model is exactly what it was."""
+        """Put the old objects back, so that the model is exactly what it was."""
         for (module, attribute), value in reversed(self.attributes):
             setattr(module, attribute, value)
         for slot, tensor in self.tensors:
             put(slot, tensor)
 
 
-def cut(
+def swap_tensors(
     inventory: Inventory,
     groups: Iterable[UnitGroup],
     sources: Mapping[LayerSide, Tensor],
     generator: torch.Generator | None,
-) -> Incision:
-    """Swap every tensor that changes for a re-indexed one; fresh entries are initialised.
+) -> TensorSwap:
+    """Swap every tensor that changes for a re-indexed one, and initialise its fresh entries.
 
-    Parameters become new `Parameter` objects, so that a graph that is still alive is not
-    disturbed and undoing is exact; gradients are re-indexed with them.
+    Gradients are re-indexed with their parameters.
 
     Args:
-        inventory: Of the model as it is; it is out of date afterwards.
+        inventory: Of the model as it is; out of date after the call.
         groups: All groups of the model.
         sources: The new order of the channels of every layer side that changes.
         generator: Randomness of fresh rows, on the CPU; None takes torch's own.
@@ -129,30 +140,30 @@ def cut(
     }
     changes = tensor_changes(inventory, sources, axes)
     _check_no_hooks({name: inventory.tensors[name] for name in changes})
-    incision = Incision(changes)
+    swap = TensorSwap(changes)
     try:
         for layer, attribute, size in _new_sizes(inventory, sources, axes):
-            incision.set_attribute(layer, inventory.modules[layer], attribute, size)
+            swap.set_attribute(layer, inventory.modules[layer], attribute, size)
         fresh = {}
         for name, change in changes.items():
             old = inventory.tensors[name]
             new = fresh[name] = _successor(old, change)
             if isinstance(old, nn.Parameter) and isinstance(new, nn.Parameter):
-                incision.swapped[name] = (old, new)
+                swap.swapped[name] = (old, new)
             for slot in inventory.slots[name]:
-                incision.tensors.append((slot, old))
+                swap.tensors.append((slot, old))
                 put(slot, new)
         fill_fresh(inventory.modules, fresh, changes, generator)
     except BaseException:
-        incision.undo()
+        swap.undo()
         raise
-    return incision
+    return swap
 
 
 def _new_sizes(
     inventory: Inventory, sources: Mapping[LayerSide, Tensor], axes: Mapping[LayerSide, LayerAxes]
 ) -> list[tuple[str, str, Any]]:
-    """Layer, attribute and new value of every attribute that says how many channels there are."""
+    """List layer, attribute and new value of every attribute that holds a number of channels."""
     return [
         (
             layer,
@@ -166,7 +177,7 @@ def _new_sizes(
 
 def _successor(old: Tensor, changes: tuple[AxisChange, ...]) -> Tensor:
     new = gathered(old.detach(), changes)  # `fill_fresh` writes the rest
-    return in_place_of(old, new, lambda tensor: reindexed(tensor, changes))
+    return resized(old, new, lambda tensor: reindexed(tensor, changes))
 
 
 def _check_no_hooks(tensors: Mapping[str, Tensor]) -> None:

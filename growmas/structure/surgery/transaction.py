@@ -1,166 +1,131 @@
-"""An edit as a transaction: all of it, or nothing."""
+"""The transaction that every edit of a network runs in: all of it happens, or nothing.
 
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+    look    reorder axes on paper: which old position stands at which new one
+    swap    put re-indexed tensors into the model
+    finish  fill the fresh entries, verify the outputs, write down the `Edit`
+    settle  give the structure its new groups
+    tell    followers re-index what they hold, then listeners hear of the edit
+
+An exception at any step, a follower's or a listener's too, undoes the steps before it in reverse
+order: tensors, groups, followers and random numbers are as they were, bit for bit.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from growmas.batches import Forward
-from growmas.errors import SurgeryError
-from growmas.structure.followers.followers import check_followers, follow
-from growmas.structure.initialisation.initialisation import initialisation
-from growmas.structure.initialisation.newborns import Initialisation, Newborns
-from growmas.structure.reconstruction.reconstruction import Repair
-from growmas.structure.reconstruction.statistics import ActivationStatistics
-from growmas.structure.surgery.calibration import calibrate_fresh
-from growmas.structure.surgery.tensor_swap import cut, reordering
-from growmas.structure.surgery.verification import check_outputs
-from growmas.structure.surgery.widening import widen
+from growmas.structure.followers.followers import follow
+from growmas.structure.surgery.tensor_swap import TensorSwap, reordering, swap_tensors
 from growmas.structure.units.edit import Edit
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
-from growmas.structure.units.structure_like import StructureLike
-from growmas.structure.views.overrides import silenced
+from growmas.structure.units.reindexing import Reindexing
 
 Listener = Callable[[Edit], AbstractContextManager[Any] | None]
 
+Finish = Callable[[Reindexing, TensorSwap, ExitStack], Edit]
+"""Fills and verifies the swapped tensors, and returns what was done.
+
+What it changes besides those tensors goes on the stack, as callbacks that take it back.
+"""
+
+Settle = Callable[[dict[str, UnitGroup]], Callable[[], None]]
+"""Gives the structure its groups after an edit; returns a function that takes them back."""
+
 
 @dataclass(frozen=True, eq=False)
-class Request:
-    """What `Structure.apply` was asked for; see there."""
+class Site:
+    """The network that an edit changes, and everything that hears of the edit.
 
-    plan: Plan
+    Attributes:
+        model: The network.
+        inventory: Of the model as it is; out of date after the edit.
+        groups: Group name -> group, as they are.
+        task: Index of the current task.
+        outputs: Returns the outputs on the example inputs; None leaves the verification out.
+        settle: Gives the structure new groups; returns a function that takes them back.
+        followers: Re-index what they hold.
+        listeners: Hear of the edit last.
+    """
+
+    model: nn.Module
+    inventory: Inventory
+    groups: Mapping[str, UnitGroup]
+    task: int
+    outputs: Callable[[], list[Tensor]] | None
+    settle: Settle
     followers: tuple[object, ...]
-    init: str | Initialisation
-    calibrate: Iterable[Any] | None
-    calibrate_forward: Forward | None
-    reconstruct: Iterable[Any] | ActivationStatistics | None
-    reconstruct_forward: Forward | None
-    generator: torch.Generator | None
-    verify: bool
-
-    @property
-    def all_followers(self) -> tuple[object, ...]:
-        """The followers, and the statistics to reconstruct from, which follow by themselves."""
-        statistics = self.reconstruct
-        if isinstance(statistics, ActivationStatistics) and statistics not in self.followers:
-            return (*self.followers, statistics)
-        return self.followers
+    listeners: tuple[Listener, ...]
 
 
-def carry_out(
-    structure: StructureLike,
-    request: Request,
-    inventory: Inventory,
-    outputs: Callable[[], list[Tensor]],
-    settle: Callable[[dict[str, UnitGroup]], None],
-    listeners: Sequence[Listener],
-) -> Edit:
-    """Make an edit: look, cut, fill, verify, repair, follow, tell; or leave everything as it was.
+def carry_out(site: Site, plan: Plan, generator: torch.Generator | None, finish: Finish) -> Edit:
+    """Carry a plan out, or leave everything as it was.
 
     Args:
-        structure: The structure.
-        request: What to do; the plan fits.
-        inventory: Of the model; out of date afterwards.
-        outputs: Gives the outputs on the example inputs.
-        settle: Gives the structure its new groups.
-        listeners: Are told last.
+        site: The network; the plan fits its groups.
+        plan: The plan.
+        generator: Randomness of fresh rows, on the CPU; None takes torch's own.
+        finish: Fills, verifies and describes.
 
     Raises:
-        GrowmasError: See `Structure.apply`.
+        SurgeryError: A parameter has hooks, the verification failed, or a follower cannot follow.
     """
-    model, old_groups, plan = structure.model, dict(structure.groups), request.plan
-    followers, generator = request.all_followers, request.generator
-    check_followers(followers, model)
-    fill = initialisation(request.init).prepare(structure, plan)
-    repair = Repair(structure, plan, request.reconstruct, request.reconstruct_forward)
-    expected = _expected(structure, plan, outputs) if request.verify else []
-    new = reordering(inventory, old_groups, plan, structure.task)
-    drawn = (generator or torch.default_generator).get_state()
-    incision = cut(inventory, old_groups.values(), new.sources, generator)
-    try:
-        widening = widen(model, new.groups, new.born, incision, generator)
-        lineage = fill(Newborns(model, new.groups, new.born, generator))
-        widening.write_rows(model)  # of the columns just filled, too
-        if request.calibrate is not None:
-            alone = {n: c for n, c in incision.changes.items() if n not in lineage.transfers}
-            calibrate_fresh(model, alone, request.calibrate, request.calibrate_forward)
-        if request.verify:
-            widened = any(old_groups[name].residual for name in plan.added)
-            check_outputs(expected, outputs, plan, in_float32=widened)
-        settle(new.groups)
-        edit = Edit(
-            plan,
-            structure.task,
-            incision.changes,
-            new.born,
-            new.died,
-            lineage.parents,
-            incision.swapped,
-            incision.sizes,
-            transfers={**lineage.transfers, **widening.transfers},
-            shifts=repair.fold(incision.changes),
-            means=widening.means,
-        )
-        tell(followers, listeners, edit, model)
-    except BaseException:
-        repair.undo()
-        incision.undo()
-        settle(old_groups)
-        (generator or torch.default_generator).set_state(drawn)
-        raise
+    new = reordering(site.inventory, site.groups, plan, site.task)
+    with undoing(generator) as undo:
+        swap = swap_tensors(site.inventory, site.groups.values(), new.sources, generator)
+        undo.callback(swap.undo)
+        edit = finish(new, swap, undo)
+        undo.callback(site.settle(new.groups))
+        tell(site, edit)
     return edit
 
 
-def tell(
-    followers: Iterable[object], listeners: Iterable[Listener], edit: Edit, model: nn.Module
-) -> None:
+@contextmanager
+def undoing(generator: torch.Generator | None) -> Iterator[ExitStack]:
+    """Run the callbacks of the stack, last first, if the block raises; else drop them.
+
+    The state of the generator (None: torch's own) is put back as well.
+    """
+    generator = generator or torch.default_generator
+    with ExitStack() as undo:
+        undo.callback(generator.set_state, generator.get_state())
+        yield undo
+        undo.pop_all()
+
+
+def tell(site: Site, edit: Edit) -> None:
     """Let followers take an edit over, then listeners; if one fails, all are as they were."""
-    with ExitStack() as told:
-        follow([*followers, *(_Listening(each, told) for each in listeners)], edit, model)
+    with ExitStack() as pending:
+        listeners = (_AsFollower(listener, pending) for listener in site.listeners)
+        follow((*site.followers, *listeners), edit, site.model)
 
 
-def _expected(
-    structure: StructureLike, plan: Plan, outputs: Callable[[], list[Tensor]]
-) -> list[Tensor]:
-    """The outputs of the network with the doomed units silenced."""
-    doomed = {name: set(ids) for name, ids in plan.removed.items()}
-    with silenced(structure.model, structure.groups.values(), doomed):
-        try:
-            return outputs()
-        except (RuntimeError, ValueError, TypeError) as error:
-            raise SurgeryError(
-                f"the network does not run on the structure's example inputs any more ({error}); "
-                "nothing was changed. Give the network back the dtype and device it had, or make "
-                "a new Structure"
-            ) from error
+class _AsFollower:
+    """A listener as the last of the followers, so that it is part of the transaction."""
 
-
-class _Listening:
-    """Lets a listener be the last of the followers, inside the transaction."""
-
-    def __init__(self, listener: Listener, told: ExitStack) -> None:
+    def __init__(self, listener: Listener, pending: ExitStack) -> None:
         self._listener = listener
-        self._told = told
-
-    def follow(self, edit: Edit) -> None:
-        pending = self._listener(edit)
-        if isinstance(pending, AbstractContextManager):
-            self._told.enter_context(_Heard(pending))
-
-
-class _Heard:
-    """A listener's context manager, which cannot hide that the edit was undone."""
-
-    def __init__(self, pending: AbstractContextManager[Any]) -> None:
         self._pending = pending
 
+    def follow(self, edit: Edit) -> None:
+        context = self._listener(edit)
+        if isinstance(context, AbstractContextManager):
+            self._pending.enter_context(_NotSuppressing(context))
+
+
+class _NotSuppressing:
+    """A listener's context manager, which may not swallow the exception that undid the edit."""
+
+    def __init__(self, context: AbstractContextManager[Any]) -> None:
+        self._context = context
+
     def __enter__(self) -> None:
-        self._pending.__enter__()
+        self._context.__enter__()
 
     def __exit__(self, *error: Any) -> None:
-        self._pending.__exit__(*error)
+        self._context.__exit__(*error)

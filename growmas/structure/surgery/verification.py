@@ -1,4 +1,4 @@
-"""The check that makes a wrong analysis harmless: an edit must do what it says to the output."""
+"""Verification of edits by their outputs, which makes a wrong analysis harmless."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -20,13 +20,13 @@ def check_outputs(
     *,
     in_float32: bool = False,
 ) -> None:
-    """Compare the outputs of the edited network with what they should be.
+    """Compare the outputs of the edited network with the expected ones.
 
     Args:
-        expected: Outputs of the old network with the doomed units silenced.
-        run: Gives the outputs of the new network.
-        plan: What was changed, for the message.
-        in_float32: Float64 outputs may be off by what float32 rounds: norms of common
+        expected: Outputs of the old network with the removed units masked.
+        run: Returns the outputs of the new network.
+        plan: The plan, for the message.
+        in_float32: Allow float64 outputs to be off by float32 rounding: norms of common
             transformers compute in float32 whatever their input.
 
     Raises:
@@ -43,7 +43,7 @@ def check_outputs(
         ) from error
     if not any(t.numel() for t in expected):
         raise SurgeryError(
-            f"the example inputs hold no sample, so changing {changed} cannot be verified; "
+            f"the example inputs have no sample, so changing {changed} cannot be verified; "
             f"{undone}. Make the Structure with a few real samples, or pass verify=False"
         )
     if [t.shape for t in found] != [t.shape for t in expected]:
@@ -55,7 +55,7 @@ def check_outputs(
         if not math.isfinite(largest):
             raise SurgeryError(
                 f"the output on the example inputs is NaN or infinite before changing {changed}, "
-                f"so the change cannot be verified; {undone}. Mend the parameters or the example "
+                f"so the change cannot be verified; {undone}. Repair the parameters or the example "
                 "inputs, or pass verify=False"
             )
         precision = torch.float32 if in_float32 and old.dtype == torch.float64 else old.dtype

@@ -1,6 +1,7 @@
-"""Wider streams through norms, without a change of the function (LEMON, arXiv 2310.07999, §4).
+"""Widening of a residual stream through its norms (LEMON, arXiv 2310.07999, §4).
 
-A stream x of width d, summed up from what linear layers give, is read only behind norms,
+The function stays the same. A residual stream x of width d is a sum of outputs of linear layers,
+and is read only through norms,
 
     y = γ · (x − x̄) / √(v + ε) + β.
 
@@ -8,18 +9,18 @@ Give it k fresh channels that are, at every position, the mean of the d others (
 (RMSNorm, where x̄ = 0 and v is the mean square): the mean stays, the variance becomes v · d/(d + k),
 and a fresh channel of y is zero, whatever reads it. So, with c = √(d/(d + k)),
 
-- fresh rows of everything that gives the stream are the mean of the others, or zero;
+- fresh rows of every layer that adds to the stream are the mean of the other rows, or zero;
 - γ ← c γ for the old channels and ε ← c² ε leave y as it was; fresh ones have γ = 1 and β = 0;
-- columns that read fresh channels are random: they pass gradients on to the rows at once, and get
-  gradients themselves when the rows have moved. A matrix whose columns are another layer's rows
-  (tied embeddings) keeps the rows; what only such a matrix reads starts a step later.
+- columns that read fresh channels are random: they pass gradients to the rows from the first step,
+  and get gradients themselves once the rows have moved. If a matrix's columns are another layer's
+  rows (tied embeddings), the rule for rows applies, and fresh channels start to learn a step later.
 
-Ω and anchors move with γ: θ* ← c θ* and Ω ← Ω/c², so that the penalty charges the same for the same
-change of the function. Measured anew, Ω of γ would be Ω/c, since MAS adds up absolute gradients and
-not squares. All other gradients, and with them Ω, are as they were, but for those of rows before a
-LayerNorm: a row's held its part of the mean's, which is the fresh rows' now.
+Ω and anchors move with γ: θ* ← c θ* and Ω ← Ω/c², so that the same change of the function costs
+the same penalty. Measured again, Ω of γ would be Ω/c, since MAS sums absolute gradients, not
+squares. All other gradients, and with them Ω, stay the same, except those of rows before a
+LayerNorm: part of such a gradient came through the mean, and fresh rows now take a share of it.
 
-Dropout on the stream itself keeps the function of eval mode only.
+With dropout on the stream itself, the function is kept in eval mode only.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -32,7 +33,7 @@ from torch import nn
 from growmas.errors import SurgeryError
 from growmas.structure.initialisation.initialisation import uniform
 from growmas.structure.layers.axes import Normalisation
-from growmas.structure.surgery.tensor_swap import Incision
+from growmas.structure.surgery.tensor_swap import TensorSwap
 from growmas.structure.units.edit import AxisMean, AxisTransfer, transferred, with_means
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.placement import Placement, placements
@@ -40,10 +41,10 @@ from growmas.structure.units.placement import Placement, placements
 
 @dataclass(frozen=True, eq=False)
 class Widening:
-    """What the fresh channels of streams were made of.
+    """Derivation of the fresh channels of residual streams from the old ones.
 
     Attributes:
-        transfers: Qualified parameter name -> how gains were scaled.
+        transfers: Qualified parameter name -> scaling of the gains.
         means: Qualified parameter name -> fresh rows, the means of others.
     """
 
@@ -52,7 +53,7 @@ class Widening:
 
     @torch.no_grad()
     def write_rows(self, model: nn.Module) -> None:
-        """Make fresh rows the means of the others as they are now."""
+        """Set fresh rows to the means of the others as they are now."""
         if not self.means:
             return
         tensors = dict(model.named_parameters())
@@ -64,16 +65,16 @@ def widen(
     model: nn.Module,
     groups: Mapping[str, UnitGroup],
     born: Mapping[str, tuple[int, ...]],
-    incision: Incision,
+    swap: TensorSwap,
     generator: torch.Generator | None,
 ) -> Widening:
-    """Give fresh channels of streams their rows and columns, and norms their gains and ε.
+    """Set the rows and columns of fresh residual channels, and the gains and ε of norms.
 
     Args:
-        model: The network after the cut.
+        model: The network with its tensors swapped.
         groups: The groups after the edit.
         born: Group name -> ids of the fresh units.
-        incision: The cut; it takes back what is done here too.
+        swap: The swap; its `undo` takes back the changes of ε.
         generator: Randomness of the columns, on the CPU; None takes torch's own.
 
     Raises:
@@ -92,24 +93,24 @@ def widen(
         old = sorted({*range(group.width)} - {*fresh})
         share = len(old) / group.width
         for layer, module, axes in _norms(model, [group]):
-            _scale_eps(layer, module, axes, share, incision)
+            _scale_eps(layer, module, axes, share, swap)
             gain = names[id(getattr(module, axes.gain))]
             transfers[gain] = (_scaled(group, layer, old, share),)
         for place in placements(model, group, ["out"]):
             rows = place.positions[fresh], place.positions[old if group.residual == "mean" else []]
             along = means.setdefault(names[id(place.tensor)], {})
             along.setdefault(place.axis.dim, AxisMean(place.axis.dim, *rows))
-        readers = [
+        consumers = [
             place
             for place in placements(model, group, ["in"])
             if place.axis.dim not in means.get(names[id(place.tensor)], {})
         ]
-        if group.residual == "zero" and not readers:
+        if group.residual == "zero" and not consumers:
             raise SurgeryError(
-                f"fresh units of {name!r} would be dead: they start at zero, and all that reads "
-                "them is tied to what gives them; untie it first"
+                f"fresh units of {name!r} would never learn: they start at zero, and every layer "
+                "that reads them is tied to a layer that produces them; untie these weights first"
             )
-        for place in readers:
+        for place in consumers:
             _write_columns(place, fresh, generator)
     widening = Widening(transfers, {n: tuple(along.values()) for n, along in means.items()})
     tensors = dict(model.named_parameters())
@@ -121,7 +122,7 @@ def widen(
 
 
 def norm_settings(model: nn.Module, groups: Iterable[UnitGroup]) -> dict[str, Any]:
-    """Qualified attribute -> value, of every ε that widening changes."""
+    """Return qualified attribute -> value, for every ε that widening changes."""
     return {
         ".".join(filter(None, [layer, axes.eps])): getattr(module, axes.eps)
         for layer, module, axes in _norms(model, groups)
@@ -138,16 +139,16 @@ def _norms(
 
 
 def _scale_eps(
-    layer: str, module: nn.Module, axes: Normalisation, share: float, incision: Incision
+    layer: str, module: nn.Module, axes: Normalisation, share: float, swap: TensorSwap
 ) -> None:
     eps = getattr(module, axes.eps)
-    if eps is None:  # torch's RMSNorm: that of the input's type
+    if eps is None:  # torch's RMSNorm takes the machine epsilon of its input
         eps = torch.finfo(getattr(module, axes.gain).dtype).eps
-    incision.set_attribute(layer, module, axes.eps, eps * share)
+    swap.set_attribute(layer, module, axes.eps, eps * share)
 
 
 def _scaled(group: UnitGroup, layer: str, old: list[int], share: float) -> AxisTransfer:
-    """γ ← c γ and, so that the penalty stays, Ω ← Ω/c²."""
+    """Return the transfer γ ← c γ and Ω ← Ω/c², which keeps the penalty."""
     (positions,) = (m.positions for m in group.members if m.layer == layer and m.side == "out")
     where = positions[old].flatten()
     one = torch.ones(len(where), dtype=torch.float64)
@@ -156,7 +157,7 @@ def _scaled(group: UnitGroup, layer: str, old: list[int], share: float) -> AxisT
 
 @torch.no_grad()
 def _write_columns(place: Placement, fresh: list[int], generator: torch.Generator | None) -> None:
-    """Random columns, of the size of the layer's default for its rows."""
+    """Draw random columns, scaled as the layer's default initialisation of its rows."""
     tensor, dim = place.tensor, place.axis.dim
     where = place.positions[fresh].flatten().to(tensor.device)
     rows = [a.dim for a in place.axes.out if a.tensor == place.axis.tensor and a.dim != dim]

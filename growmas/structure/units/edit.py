@@ -1,4 +1,32 @@
-"""What was changed: every tensor's axes, re-indexed."""
+"""Edits: the record of what surgery changed, and the means to change other tensors alike.
+
+Growing and pruning are one operation: each axis of each tensor that carries a unit gets a new
+order, `source[new position] = old position`, with −1 for a fresh entry. A worked example: unit 1 of
+the first layer goes, and one unit comes.
+
+    >>> import growmas
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> structure = growmas.Structure(net, torch.rand(4, 2))
+    >>> edit = structure.apply(growmas.Plan(prune={"0": [1]}, grow={"0": 1}))
+    >>> for name, changes in edit.changes.items():
+    ...     print(name, [(change.dim, change.source.tolist()) for change in changes])
+    0.weight [(0, [0, 2, -1])]
+    0.bias [(0, [0, 2, -1])]
+    2.weight [(1, [0, 2, -1])]
+
+Anything of a parameter's shape follows through `Edit.reindex`, here the importance of `2.weight`:
+
+    >>> edit.reindex("2.weight", torch.tensor([[10.0, 11.0, 12.0]]))
+    tensor([[10., 12.,  0.]])
+
+Copying is fast where entries that were neighbours still are, so a source is cut into runs:
+
+    >>> change = edit.changes["2.weight"][0]
+    >>> change.runs
+    (Run(new=0, old=0, length=1), Run(new=1, old=2, length=1))
+    >>> change.fresh_runs
+    (Run(new=2, old=-1, length=1),)
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,16 +43,16 @@ from growmas.structure.layers.axes import Role
 from growmas.structure.units.plan import Plan
 
 _BLOCKS = 8
-"""Copying a block costs some 5 µs, whatever its size."""
+"""Largest number of blocks that are copied one by one; each costs some 5 µs, whatever its size."""
 
 
 class Run(NamedTuple):
     """Consecutive entries of an axis that were consecutive before, too.
 
     Attributes:
-        new: Where they start.
-        old: Where they started; −1 for fresh entries.
-        length: How many there are.
+        new: Position of the first one now.
+        old: Position of the first one before; −1 for fresh entries.
+        length: Number of entries.
     """
 
     new: int
@@ -39,7 +67,7 @@ class AxisChange:
     Attributes:
         dim: The axis.
         source: [new length] int64.
-        role: What a fresh entry is, see `TensorAxis`.
+        role: Start of a fresh entry, see `TensorAxis`.
         constant: Value of a fresh entry of role "norm".
     """
 
@@ -55,12 +83,12 @@ class AxisChange:
 
     @cached_property
     def runs(self) -> tuple[Run, ...]:
-        """The runs of consecutive entries that stay together."""
+        """Runs of surviving entries that stay together."""
         return tuple(run for run in self._all_runs if run.old >= 0)
 
     @cached_property
     def fresh_runs(self) -> tuple[Run, ...]:
-        """The runs of fresh entries."""
+        """Runs of fresh entries."""
         return tuple(run for run in self._all_runs if run.old < 0)
 
     @cached_property
@@ -68,6 +96,8 @@ class AxisChange:
         source = self.source.numpy()
         if not len(source):
             return ()
+        # An entry continues the run of the one before it if both are fresh, or if it is the old
+        # neighbour of a surviving one. (−1 and 0 are neighbours too, hence `~fresh`.)
         step, fresh = source[1:] - source[:-1], source < 0
         together = np.where(fresh[1:], fresh[:-1], (step == 1) & ~fresh[:-1])
         starts = [0, *((~together).nonzero()[0] + 1).tolist()]
@@ -80,15 +110,15 @@ class AxisChange:
 
 
 Nature = Literal["state", "value", "importance"]
-"""What a tensor of a parameter's shape is: per-entry state, values of the parameter, or Ω."""
+"""The nature of a tensor of a parameter's shape: state per entry, values of the parameter, or Ω."""
 
 
 @dataclass(frozen=True, eq=False)
 class AxisTransfer:
     """Entries along one axis that an edit derived from others, such as twins from a parent.
 
-    Afterwards the entries at `to` are those that stood at `of`, times a factor. The importance
-    of a weight moves against its value: a weight scaled down passes less gradient on.
+    Afterwards the entries at `to` are those that stood at `of`, times a factor. Importance has
+    factors of its own: a column that is scaled down passes less gradient on to the rows before it.
 
     Attributes:
         dim: The axis.
@@ -112,7 +142,8 @@ class AxisMean:
     Attributes:
         dim: The axis.
         to: [k, m] int64, positions of the fresh entries after the edit.
-        of: [U, m] int64, positions after the edit; column by column their mean. Of none it is 0.
+        of: [U, m] int64, positions after the edit, whose mean is taken column by column; the mean
+            of no units (U = 0) is 0.
     """
 
     dim: int
@@ -125,8 +156,8 @@ class Edit:
     """A change of the network that has been made.
 
     Attributes:
-        plan: What was asked for.
-        task: Index of the task during which it happened.
+        plan: The plan that was carried out.
+        task: Index of the task during which it was carried out.
         changes: Qualified parameter or buffer name -> changes of its axes.
         born: Group name -> ids of the new units.
         died: Group name -> ids of the units removed.
@@ -134,7 +165,7 @@ class Edit:
         swapped: Qualified parameter name -> the old parameter and the one in its place.
         sizes: Qualified attribute of a module, such as "fc1.out_features" -> its new value.
         transfers: Qualified parameter or buffer name -> entries derived from others.
-        shifts: Qualified parameter name -> what reconstruction added to it, of its new shape.
+        corrections: Qualified parameter name -> what reconstruction added to it, of its new shape.
         means: Qualified parameter name -> fresh entries that are the mean of others.
     """
 
@@ -147,7 +178,7 @@ class Edit:
     swapped: Mapping[str, tuple[nn.Parameter, nn.Parameter]]
     sizes: Mapping[str, Any] = field(default_factory=dict)
     transfers: Mapping[str, tuple[AxisTransfer, ...]] = field(default_factory=dict)
-    shifts: Mapping[str, Tensor] = field(default_factory=dict)
+    corrections: Mapping[str, Tensor] = field(default_factory=dict)
     means: Mapping[str, tuple[AxisMean, ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -160,12 +191,12 @@ class Edit:
 
     @property
     def reason(self) -> str:
-        """Why, as the plan says."""
+        """The plan's reason, in a few words."""
         return self.plan.reason
 
     @property
     def cause(self) -> Mapping[str, Any]:
-        """Why, for programs, as the plan says."""
+        """The plan's cause, JSON values for programs."""
         return self.plan.cause
 
     @property
@@ -190,19 +221,19 @@ class Edit:
         *,
         nature: Nature = "state",
     ) -> Tensor:
-        """Do to `tensor` what was done to the parameter or buffer `name`.
+        """Re-index `tensor` as the parameter or buffer `name` was re-indexed.
 
-        Entries that survive are bit-identical, save for values and importance where the edit
-        derived entries from others (`transfers`; splitting a unit does, and widening a norm).
+        Entries that survive are bit-identical, except values and importance where the edit derived
+        entries from others (`transfers`): splitting a unit does so, and widening a norm.
 
         Args:
-            name: Qualified name; a name that was not touched gives the tensor back as it is.
+            name: Qualified name; for a name that did not change, the tensor comes back as it is.
             tensor: Anything of the old parameter's shape: Ω, an anchor, an optimizer's state.
-            fresh: What stands at fresh entries: a number, or a tensor of the new shape.
-            nature: "value" for copies of the parameter (anchors, averages) and "importance" for
-                Ω take part in `transfers`; values also in `means`, so that an average computes
-                what it did, and in `shifts`, so that an anchor does not pull back what
-                reconstruction changed; "state" is only re-indexed.
+            fresh: Value of fresh entries: a number, or a tensor of the new shape.
+            nature: "state" is only re-indexed. "value", for copies of the parameter (anchors,
+                averages), and "importance", for Ω, take part in `transfers`. Values take part
+                in `means` too, so that an average computes the same as before, and in
+                `corrections`, so that an anchor does not pull back what reconstruction changed.
         """
         result = reindexed(tensor, self.changes.get(name, ()), fresh)
         if nature == "state":
@@ -210,15 +241,21 @@ class Edit:
         result = transferred(result, self.transfers.get(name, ()), nature)
         if nature == "value":
             result = with_means(result, self.means.get(name, ()))
-        if nature == "value" and name in self.shifts:
-            return result + self.shifts[name].to(result)
+        if nature == "value" and name in self.corrections:
+            return result + self.corrections[name].to(result)
         return result
 
 
 def reindexed(
     tensor: Tensor, changes: tuple[AxisChange, ...], fresh: Tensor | float = 0.0
 ) -> Tensor:
-    """`tensor` with its axes re-indexed; see `Edit.reindex`. The memory format is kept."""
+    """Return `tensor` with its axes re-indexed, in the same memory format.
+
+    Args:
+        tensor: A tensor of the old shape.
+        changes: The changes of its axes.
+        fresh: Value of fresh entries: a number, or a tensor of the new shape.
+    """
     if tensor.is_sparse:  # the gradient of an embedding
         return reindexed(tensor.to_dense(), changes, fresh).to_sparse(tensor.sparse_dim())
     result = gathered(tensor, changes)
@@ -232,10 +269,10 @@ def reindexed(
 
 
 def gathered(tensor: Tensor, changes: tuple[AxisChange, ...]) -> Tensor:
-    """The entries that survive, in their new places; fresh entries hold anything.
+    """Return the entries that survive, in their new places; fresh entries are undefined.
 
-    A few long runs of entries, which is what growing leaves, are copied as blocks over all axes at
-    once; many short ones entry by entry, axis after axis.
+    A few long runs of entries, which growing leaves, are copied as blocks over all axes at once;
+    many short ones entry by entry, axis after axis.
     """
     if not changes:
         return tensor
@@ -267,7 +304,7 @@ def write_fresh(tensor: Tensor, change: AxisChange, value: Tensor | float) -> No
     Args:
         tensor: The tensor, of its new shape.
         change: The change of the axis.
-        value: A number, or the entries, as many along the axis as there are fresh ones.
+        value: A number, or a tensor that has along the axis the fresh entries only.
     """
     if len(change.fresh_runs) > _BLOCKS:
         where = change.fresh.to(tensor.device)
@@ -293,7 +330,7 @@ def _is_channels_last(tensor: Tensor) -> bool:
 def transferred(
     tensor: Tensor, transfers: tuple[AxisTransfer, ...], nature: Literal["value", "importance"]
 ) -> Tensor:
-    """`tensor` with entries derived from others; see `AxisTransfer`."""
+    """Return `tensor` with the entries that transfers derive from others."""
     for transfer in transfers:
         factor = transfer.value if nature == "value" else transfer.importance
         shape = [-1 if dim == transfer.dim else 1 for dim in range(tensor.dim())]
@@ -304,7 +341,8 @@ def transferred(
 
 
 def with_means(tensor: Tensor, means: tuple[AxisMean, ...]) -> Tensor:
-    """`tensor` with fresh entries that are the means of others; see `AxisMean`."""
+    """Return `tensor` with the fresh entries that are the means of others."""
+    # MPS has no float64.
     precise = torch.float32 if tensor.device.type == "mps" else torch.float64
     for mean in means:
         (count, held), dim = mean.of.shape, mean.dim

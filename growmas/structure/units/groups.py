@@ -1,4 +1,4 @@
-"""Units that live and die together, and the positions they hold in the layers."""
+"""Groups of units: ids, births, and the positions that the units hold in the layers."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -9,9 +9,10 @@ from torch import Tensor
 
 from growmas.errors import PlanError, SurgeryError
 from growmas.structure.layers.axes import LayerAxes, Side
+from growmas.suggestion import suggestion
 
 Residual = Literal["", "mean", "zero"]
-"""How a fresh channel of a residual stream starts: the mean of the others, or zero."""
+"""Start of a fresh channel of a residual path: the mean of the others, or zero."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,9 +25,9 @@ class Member:
         positions: [U, m] int64, the m positions of each unit on that side; for a flattened
             feature map m is the number of pixels.
         runs: Lengths of the runs of consecutive positions that make up a unit's m positions; a
-            fresh unit gets a copy of each behind it.
-        axes: The layer's axes as they were found; a layer that was cut to one channel could no
-            longer be told apart from another kind.
+            copy of each run, behind it, makes a fresh unit.
+        axes: The layer's axes, kept from the analysis: a layer that is pruned to one channel may
+            look like a layer of another kind (a depthwise convolution like a plain one).
     """
 
     layer: str
@@ -38,20 +39,20 @@ class Member:
 
 @dataclass(frozen=True, eq=False)
 class UnitGroup:
-    """Units of one width: the layers that give them and those that read them.
+    """Units that are added and removed together in all layers that give and read them.
 
     Attributes:
         name: Qualified name of the first layer that gives the units.
-        kind: What its units are: "neurons", "channels", "features", "attention heads" and so on.
-        unit_ids: [U] ids, given at birth and never used again, in the order of positions.
+        kind: Name of its units, in the plural: "neurons", "channels", "attention heads" and so on.
+        unit_ids: [U] ids, given at birth and never reused, in the order of positions.
         births: [U] index of the task in which each unit was born.
         members: The layer sides the units occupy.
-        next_id: The id the next unit will get.
-        no_shrink: Why units cannot be removed, or nothing.
-        no_grow: Why units cannot be added without changing the function, or nothing.
-        residual: For units that pass norms over all channels, what fresh ones are before the norms:
-            the "mean" of the others (LayerNorm) or "zero" (RMSNorm); nothing for others. Such
-            units cannot be left out again, see `growmas.structure.surgery.widening`.
+        next_id: The id that the next unit will get.
+        no_shrink: Reason why units cannot be removed; empty if they can.
+        no_grow: Reason why units cannot be added without changing the function; empty if they can.
+        residual: For units that pass norms over all channels, the value of fresh ones before the
+            norms: the "mean" of the others (LayerNorm) or "zero" (RMSNorm); empty for other
+            units. Such units cannot be left out again, see `growmas.structure.surgery.widening`.
     """
 
     name: str
@@ -77,17 +78,17 @@ class UnitGroup:
 
     @property
     def can_shrink(self) -> bool:
-        """Whether units can be removed."""
+        """True if units can be removed."""
         return not self.no_shrink
 
     @property
     def can_grow(self) -> bool:
-        """Whether units can be added without changing the function."""
+        """True if units can be added without changing the function."""
         return not self.no_grow
 
     @property
     def abilities(self) -> str:
-        """How the group can change, in words."""
+        """Ways in which the group can change, in words."""
         can = ["shrinks"] * self.can_shrink + ["grows"] * self.can_grow
         return " and ".join(can) or "cannot change"
 
@@ -96,40 +97,47 @@ class UnitGroup:
         """Names of the layers whose tensors change with the group, each once."""
         return tuple(dict.fromkeys(member.layer for member in self.members))
 
-    def indices(self, ids: "tuple[int, ...] | list[int]") -> list[int]:
-        """Where the units of these ids stand in `unit_ids`."""
+    def indices(self, ids: Sequence[int]) -> list[int]:
+        """Return the indices in `unit_ids` of the units with these ids."""
         where = {unit: index for index, unit in enumerate(self.unit_ids)}
         return [where[unit] for unit in ids]
 
     def mask(self, ids: Collection[int]) -> Tensor:
-        """[U] bool, true for the units of these ids."""
+        """Return [U] bool, true for the units with these ids."""
         if not ids:
             return torch.zeros(self.width, dtype=torch.bool)
         return torch.tensor([unit in ids for unit in self.unit_ids])
 
 
 def task_index(tasks: Sequence[str], task: int | str) -> int:
-    """The index of a task given by index or name; 0 is there before any was begun.
+    """Return the index of a task that is given by index or name.
+
+    Before the first task is begun there is one already, with the index 0 and no name.
 
     Raises:
-        PlanError: No such task.
+        PlanError: There is no such task.
     """
-    if isinstance(task, str):
-        if task not in tasks:
-            known = ", ".join(map(repr, tasks)) or "none was begun"
-            raise PlanError(f"no task {task!r}; tasks begun: {known}")
+    if isinstance(task, str) and task in tasks:
         return tasks.index(task)
     last = max(0, len(tasks) - 1)
-    if type(task) is not int or not 0 <= task <= last:
-        raise PlanError(f"no task {task}; the tasks begun so far are 0 to {last}")
-    return task
+    if type(task) is int and 0 <= task <= last:
+        return task
+    if not tasks:
+        hint = "no task has been begun: call structure.begin_task(name) first"
+    elif isinstance(task, str):
+        hint = suggestion(task, tasks, "task")
+    elif last:
+        hint = f"the tasks begun so far are 0 to {last}"
+    else:
+        hint = f"the only task begun so far is 0, {tasks[0]!r}"
+    raise PlanError(f"no task {task!r}; {hint}")
 
 
 def younger_units(groups: Mapping[str, UnitGroup], task: int) -> dict[str, set[int]]:
-    """Group name -> ids of the units born after a task, which its view leaves out.
+    """Return the units born after a task, which its view leaves out: group name -> ids.
 
     Raises:
-        PlanError: Some of them pass norms over all channels, and cannot be left out.
+        PlanError: Some of them pass norms over all channels and cannot be left out.
     """
     younger = {
         group.name: {u for u, b in zip(group.unit_ids, group.births, strict=True) if b > task}
@@ -138,15 +146,15 @@ def younger_units(groups: Mapping[str, UnitGroup], task: int) -> dict[str, set[i
     held = [name for name, units in younger.items() if units and groups[name].residual]
     if held:
         raise PlanError(
-            f"the network as of task {task} is gone: since then {', '.join(map(repr, held))} "
+            f"there is no view of task {task} any more: since then {', '.join(map(repr, held))} "
             "grew, whose units pass norms over all channels; they are part of the statistics "
-            "and cannot be left out. Views are for growth of groups that can shrink"
+            "and cannot be left out. For views of earlier tasks, grow groups that can shrink"
         )
     return younger
 
 
 def group_state(group: UnitGroup) -> dict[str, Any]:
-    """What of a group changes over its life, as tensors and JSON values."""
+    """Return the part of a group that edits change, as tensors and JSON values."""
     return {
         "kind": group.kind,
         "unit_ids": list(group.unit_ids),
@@ -159,7 +167,11 @@ def group_state(group: UnitGroup) -> dict[str, Any]:
 def restored_groups(
     groups: Mapping[str, UnitGroup], states: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, UnitGroup]:
-    """The groups of a fresh model, taken to the recorded states.
+    """Return the groups of a fresh model with the units that `states` recorded.
+
+    Args:
+        groups: The groups of the fresh model.
+        states: Group name -> what `group_state` gave.
 
     Raises:
         SurgeryError: Names or layers are not the same.
@@ -170,7 +182,7 @@ def restored_groups(
         names = {*layers, *recorded}
         differing = sorted(name for name in names if layers.get(name) != recorded.get(name))
         raise SurgeryError(
-            f"the state is of another architecture: groups {', '.join(differing)} differ"
+            f"the state is of another architecture: groups {', '.join(map(repr, differing))} differ"
         )
     return {
         name: replace(

@@ -1,4 +1,4 @@
-"""Where a model keeps its tensors, found in one walk over its modules."""
+"""Inventory of a model: its modules and tensors, found in one walk over them."""
 
 from collections.abc import Mapping
 
@@ -9,36 +9,36 @@ Slot = tuple[nn.Module, str]
 
 
 def tensor_at(slot: Slot) -> Tensor:
-    """The tensor in a place."""
+    """Return the tensor in a slot."""
     module, attribute = slot
     held = module._buffers if attribute in module._buffers else module._parameters
     return held[attribute]  # type: ignore[return-value]
 
 
 def put(slot: Slot, tensor: Tensor | None) -> None:
-    """Put a tensor in a place, past the checks of `nn.Module`."""
+    """Put a tensor into a slot, without the checks of `nn.Module`."""
     module, attribute = slot
     if attribute in module._buffers:
         module._buffers[attribute] = tensor
     else:
         module._parameters[attribute] = tensor  # type: ignore[assignment]
-    if isinstance(module, nn.RNNBase):  # which keeps a list of its weights besides
+    if isinstance(module, nn.RNNBase):  # it also keeps a list of its weights
         module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
 
 
 class Inventory:
     """The modules and tensors of a model, as they are now.
 
-    The walk costs as much as the rest of a small edit of a large network, so it is made once an
-    edit, and over the dictionaries themselves. Order and names are those of `named_modules`,
-    `named_parameters` and `named_buffers`.
+    The walk costs as much as the rest of a small edit of a large network. So it is made once for
+    each edit, and over the modules' own dictionaries instead of torch's generators. Order and
+    names are those of `named_modules`, `named_parameters` and `named_buffers`.
 
     Attributes:
         modules: Qualified name -> module; a module with several names under its first.
         tensors: Qualified name -> parameter or buffer, tied ones once, as in `named_parameters`.
         names: The id of a tensor -> its name.
-        slots: The name of a tensor -> every place that holds it, ties included.
-        compiled: Whether `module.compile()` was called on any module.
+        slots: The name of a tensor -> every slot that holds it, ties included.
+        compiled: True if `module.compile()` was called on any module.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -1,4 +1,4 @@
-"""What a layer is at the moment."""
+"""Layer descriptions: widths and sizes of the layers of a model, as they are now."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ class LayerInfo:
         name: Qualified name.
         kind: Class name.
         group: The group its output channels belong to, None for a layer of fixed width.
-        in_width: Input channels, None where the layer does not say.
-        out_width: Output channels, None where the layer does not say.
-        parameters: Number of parameters of its own.
-        flops: Of one forward pass of the structure's example inputs; None if not counted.
+        in_width: Input channels; None if the type of the layer is not registered.
+        out_width: Output channels; None if the type of the layer is not registered.
+        parameters: Number of parameters of its own, without those of submodules.
+        flops: FLOPs of one forward pass of the structure's example inputs; None if not counted.
     """
 
     name: str
@@ -33,16 +33,17 @@ class LayerInfo:
 
 
 def layer_info(name: str, module: nn.Module, group: str | None) -> LayerInfo:
-    """The layer of that name, whose output channels belong to `group`."""
+    """Return the description of a layer whose output channels belong to `group`."""
     axes = axes_of(module)
     out = axes.channels(module, "out") if axes else None
+    # A layer that keeps its channels apart has no side "in": it reads as many as it gives.
     read = axes.channels(module, "in") if axes and axes.into else out
     own = sum(p.numel() for p in module.parameters(recurse=False))
     return LayerInfo(name, type(module).__name__, group, read, out, own)
 
 
 def layer_infos(model: nn.Module, groups: Mapping[str, UnitGroup]) -> tuple[LayerInfo, ...]:
-    """Every layer with parameters, in the model's order."""
+    """Return the description of every layer with parameters, in the model's order."""
     owner = {
         m.layer: group.name for group in groups.values() for m in group.members if m.side == "out"
     }

@@ -1,4 +1,4 @@
-"""Where a group's units lie in the tensors of a model."""
+"""Placements: the entries that a group's units hold in the tensors of a model."""
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Placement:
 
     @property
     def tensor(self) -> Tensor:
-        """The parameter or buffer as it is now."""
+        """The parameter or buffer, as it is now."""
         tensor: Tensor = getattr(self.module, self.axis.tensor)
         return tensor
 
@@ -41,14 +41,14 @@ def placements(
     *,
     modules: Mapping[str, nn.Module] | None = None,
 ) -> Iterator[Placement]:
-    """Every axis of every tensor that moves with the group.
+    """Yield every axis of every tensor that changes with the group.
 
     Args:
         model: The network.
         group: The group.
         roles: "out" for the rows that make the units, "in" for the columns that read them,
             "norm" for the constants between.
-        modules: Qualified name -> module of the model, to be faster than by asking for each.
+        modules: Qualified name -> module of the model, if known; it saves looking up each.
     """
     for member in group.members:
         layer = member.layer

@@ -1,18 +1,18 @@
-"""What is to be changed: a plan is data, made before anything happens."""
+"""Plans: which units to remove and how many to add, as data that can be checked and stored."""
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from difflib import get_close_matches
 from typing import Any, Protocol, TypeVar
 
 from growmas.errors import PlanError
 from growmas.structure.units.groups import UnitGroup
+from growmas.suggestion import suggestion
 
 FORMAT = 1
 
 AT_THE_OUTPUT = "it reaches the output of the network"
-"""Why the last layers are no groups: a plan may not change the shape of the answer."""
+"""Reason why the last layers are not groups: a plan may not change the shape of the output."""
 
 
 T = TypeVar("T")
@@ -20,10 +20,10 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class Explains(Protocol[T_co]):
-    """A `Structure`, as far as `Plan.explain` asks it."""
+    """An object that can explain a plan, as a `Structure` can."""
 
     def explain(self, plan: "Plan") -> T_co:
-        """Return what `plan` would do."""
+        """Return the effects that `plan` would have."""
         ...
 
 
@@ -31,18 +31,18 @@ class Explains(Protocol[T_co]):
 class Plan:
     """Units to remove, by id, and numbers of units to add, by group.
 
-    A plan may do everything at once, also in the same group. Ids are never used again, so a plan
-    made for units that are gone by now is refused. `Structure.plan` makes one that is refused
-    after any other change of its groups as well.
+    A plan may prune, grow and replace at once, also in the same group. Ids are never reused, so a
+    plan for units that have been removed since is refused. A plan made by `Structure.plan` is
+    refused after any other change of its groups too.
 
     Attributes:
         prune: Group name -> ids of the units to remove.
-        grow: Group name -> how many fresh units to add.
-        replace: Group name -> ids of units that give their place to as many fresh ones, at
-            constant width. The fresh units have ids of their own: see `Edit.replaced_units`.
-        reason: Why, in a few words; it goes into the history.
-        cause: The same for programs: JSON values by name, for a policy's plan "policy",
-            "statistic", "value" and "threshold"; it goes into the history.
+        grow: Group name -> number of fresh units to add.
+        replace: Group name -> ids of units to replace by as many fresh ones, so that the width
+            stays. The fresh units have ids of their own: see `Edit.replaced_units`.
+        reason: The reason in a few words; it goes into the history.
+        cause: The reason for programs, JSON values by name; the plan of a policy has "policy",
+            "statistic", "value" and "threshold". It goes into the history.
         fingerprint: Group name -> ids of its living units when the plan was made; None for a
             plan that is checked by its own ids alone.
     """
@@ -55,7 +55,7 @@ class Plan:
     cause: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Hold plain integers, so that equal plans are equal and can be written as JSON."""
+        """Convert numbers to plain integers, so that plans can be compared and written as JSON."""
         for name in ("prune", "grow", "replace"):
             if not isinstance(getattr(self, name), Mapping):
                 raise PlanError(
@@ -72,12 +72,12 @@ class Plan:
         object.__setattr__(self, "cause", _plain_json(self.cause))
 
     def __bool__(self) -> bool:
-        """Whether the plan changes anything."""
+        """Return True if the plan changes anything."""
         return any(self.prune.values()) or any(self.grow.values()) or any(self.replace.values())
 
     @property
     def removed(self) -> dict[str, tuple[int, ...]]:
-        """Group name -> ids of all units that go, pruned and replaced."""
+        """Group name -> ids of all units that are removed, pruned and replaced ones."""
         return {
             name: (*self.prune.get(name, ()), *self.replace.get(name, ()))
             for name in dict.fromkeys([*self.prune, *self.replace])
@@ -95,7 +95,7 @@ class Plan:
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Names of the groups the plan speaks of."""
+        """Names of the groups in the plan."""
         return tuple(dict.fromkeys([*self.prune, *self.grow, *self.replace]))
 
     def check(self, groups: Mapping[str, UnitGroup], fixed: Mapping[str, str]) -> None:
@@ -121,21 +121,21 @@ class Plan:
             raise PlanError("the plan does not fit the network: " + "; ".join(problems))
 
     def explain(self, structure: Explains[T]) -> T:
-        """Return `structure.explain(self)`: the change of widths, parameters and FLOPs.
+        """Return the change of widths, parameters and FLOPs, as `structure.explain` counts it.
 
         Raises:
-            PlanError: The plan does not fit the network.
+            PlanError: The plan does not fit the network; every problem is listed.
         """
         return structure.explain(self)
 
     def to_json(self) -> str:
-        """The plan as JSON text; `Plan.from_json` gives an equal plan back."""
+        """Return the plan as JSON text, from which `Plan.from_json` makes an equal plan."""
         content = {part.name: getattr(self, part.name) for part in fields(self)}
         return json.dumps({"growmas_plan": FORMAT, **content})
 
     @classmethod
     def from_json(cls, text: str) -> "Plan":
-        """The plan that `to_json` wrote.
+        """Return the plan that `to_json` wrote.
 
         Raises:
             PlanError: The text is not a plan; every problem is listed.
@@ -143,17 +143,17 @@ class Plan:
         try:
             content = json.loads(text)
         except json.JSONDecodeError as error:
-            raise PlanError(f"not a plan, not even JSON: {error}") from error
+            raise PlanError(f"expected what Plan.to_json wrote, got no JSON: {error}") from error
         problems = _content_problems(content)
         if problems:
-            raise PlanError("not a plan that Plan.to_json wrote: " + "; ".join(problems))
+            raise PlanError("expected what Plan.to_json wrote: " + "; ".join(problems))
         return cls(
             **{part.name: content[part.name] for part in fields(cls) if part.name in content}
         )
 
 
 def _plain(number: Any) -> Any:
-    """An `int` where a number is one in numpy's or torch's clothes; else what it was."""
+    """Return an integer of numpy or torch as an `int`, anything else as it is."""
     try:
         return number if isinstance(number, bool) else number.__index__()
     except (AttributeError, TypeError, ValueError):
@@ -161,10 +161,10 @@ def _plain(number: Any) -> Any:
 
 
 def _plain_json(cause: Any) -> Any:
-    """JSON values as they come back from JSON.
+    """Return JSON values as they come back from JSON: tuples as lists, keys as text.
 
     Raises:
-        PlanError: They are none.
+        PlanError: They are not JSON values by name.
     """
     try:
         plain = json.loads(json.dumps(cause, allow_nan=False))
@@ -183,17 +183,17 @@ def _plain_ids(action: str, group: str, ids: Any) -> tuple[Any, ...]:
 
 
 def check_is_plan(plan: Any) -> None:
-    """Refuse what is no plan.
+    """Refuse anything that is not a plan.
 
     Raises:
-        PlanError: It is something else.
+        PlanError: Says what it is.
     """
     if not isinstance(plan, Plan):
         raise PlanError(f"expected a Plan, got {plan!r:.80}: write Plan(prune=..., grow=...)")
 
 
 def unknown_group(name: str, groups: Mapping[str, UnitGroup], fixed: Mapping[str, str]) -> str:
-    """What is wrong with a name that is none of the groups', with the nearest one."""
+    """Return the error message for a name that is not among the groups."""
     if name in fixed:
         hint = (
             f"; classes are added with structure.grow_head({name!r}, ...)"
@@ -201,9 +201,7 @@ def unknown_group(name: str, groups: Mapping[str, UnitGroup], fixed: Mapping[str
             else ""
         )
         return f"group {name!r} cannot change: {fixed[name]}{hint}"
-    near = get_close_matches(name, groups, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(groups) or 'none'}"
-    return f"no group {name!r}; {hint}"
+    return f"no group {name!r}; {suggestion(name, groups, 'group')}"
 
 
 def _group_problems(plan: Plan, group: UnitGroup) -> list[str]:
@@ -216,14 +214,16 @@ def _group_problems(plan: Plan, group: UnitGroup) -> list[str]:
         problems += _id_problems(action, group, ids.get(name, ()))
     both = [unit for unit in plan.replace.get(name, ()) if unit in plan.prune.get(name, ())]
     if both:
-        problems.append(f"{name!r}: {_ids(both)} both to prune and to replace; name them once")
+        problems.append(f"{name!r}: {_ids(both)} in prune and in replace; name each unit once")
     removed, added = plan.removed.get(name, ()), plan.added.get(name, 0)
     if removed and group.no_shrink:
         problems.append(f"{name!r} cannot shrink: {group.no_shrink}")
     if added and group.no_grow:
         problems.append(f"{name!r} cannot grow: {group.no_grow}")
     if not problems and len(removed) >= group.width and not added:
-        problems.append(f"prune {name!r}: all {group.width} units would go; leave at least one")
+        problems.append(
+            f"prune {name!r}: all {group.width} units would be removed; leave at least one"
+        )
     return problems
 
 
@@ -239,19 +239,20 @@ def _staleness(plan: Plan, group: UnitGroup) -> list[str]:
         return []
     return [
         f"the plan is stale: since it was made {group.name!r} has {' and '.join(changes)}; "
-        "make it anew with structure.plan(...)"
+        "make a new plan with structure.plan(...)"
     ]
 
 
 def _id_problems(action: str, group: UnitGroup, ids: Sequence[Any]) -> list[str]:
     living, name = set(group.unit_ids), group.name
-    unborn = [unit for unit in ids if type(unit) is not int or not 0 <= unit < group.next_id]
-    born = [unit for unit in ids if unit not in unborn]
-    dead = [unit for unit in born if unit not in living]
-    problems = [f"{action} {name!r}: no unit {unit!r} was ever born" for unit in unborn]
+    unknown = [unit for unit in ids if type(unit) is not int or not 0 <= unit < group.next_id]
+    known = [unit for unit in ids if unit not in unknown]
+    dead = [unit for unit in known if unit not in living]
+    ids_so_far = f"(ids so far: 0 to {group.next_id - 1})"
+    problems = [f"{action} {name!r}: unit {unit!r} does not exist {ids_so_far}" for unit in unknown]
     if dead:
-        problems.append(f"{action} {name!r}: already gone: {', '.join(map(str, dead))}")
-    if len(set(born)) < len(born):
+        problems.append(f"{action} {name!r}: {_ids(dead)} already removed")
+    if len(set(known)) < len(known):
         problems.append(f"{action} {name!r}: a unit is named twice")
     return problems
 

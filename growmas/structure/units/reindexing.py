@@ -1,4 +1,32 @@
-"""From a plan to the new order of every axis it touches."""
+"""Re-indexing: from a plan to the new order of every layer side that it changes.
+
+A worked example. A convolution gives three channels of 2 × 2 pixels, which a Linear reads
+flattened, so unit 1 is channel 1 of the convolution and the features 4 to 7 of the Linear. It is to
+be removed, and one unit added:
+
+    >>> import growmas
+    >>> from torch import nn
+    >>> net = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Flatten(), nn.Linear(12, 2))
+    >>> groups = growmas.Structure(net, torch.rand(5, 1, 4, 4)).groups
+    >>> plan = Plan(prune={"0": [1]}, grow={"0": 1})
+    >>> new = reindexing(groups, plan, {("0", "out"): 3, ("2", "in"): 12}, task=4)
+
+The result is the old position at each new one, −1 for fresh entries, and the group afterwards:
+
+    >>> new.sources["0", "out"].tolist()
+    [0, 2, -1]
+    >>> new.sources["2", "in"].tolist()
+    [0, 1, 2, 3, 8, 9, 10, 11, -1, -1, -1, -1]
+    >>> new.groups["0"].unit_ids, new.groups["0"].births
+    ((0, 2, 3), (0, 0, 4))
+
+Fresh units need positions on every side without knowledge of what the layers do. The last unit of
+the group is the template: each run of consecutive positions that it holds is copied once for each
+fresh unit, right behind the run itself. Above, the template holds one run, the features 8 to 11, so
+its copies stand behind feature 11. A head of a fused q, k, v layer holds three runs, one in each
+third of the layer; copies behind each of them leave q, k and v in three equal parts. The same rule
+covers rows, concatenations and residual sums.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -40,29 +68,27 @@ def reindexing(
 ) -> Reindexing:
     """Drop the plan's units and put its fresh ones behind the last unit of their group.
 
-    The last unit is the template: after every run of consecutive positions it holds on an axis,
-    one copy of that run is inserted for each fresh unit. That one rule covers rows, flattened
-    feature maps, concatenations and residual sums.
-
     Args:
         groups: The groups as they are.
-        plan: A plan that fits them.
+        plan: A plan that fits them, without `replace`.
         lengths: Length of every layer side that the plan's groups occupy.
         task: Index of the task in which the fresh units are born.
     """
     pruned = {name: set(ids) for name, ids in plan.prune.items() if ids}
     grown = {name: count for name, count in plan.grow.items() if count}
     touched = {name: groups[name] for name in groups if name in pruned or name in grown}
-    orders: dict[LayerSide, _AxisOrder] = {}
+    orders: dict[LayerSide, _SideOrder] = {}
     for name, group in touched.items():
-        doomed = group.mask(pruned.get(name, ()))
+        removed = group.mask(pruned.get(name, ()))
         for member in group.members:
             at = (member.layer, member.side)
-            order = orders.setdefault(at, _AxisOrder(lengths[at]))
+            order = orders.setdefault(at, _SideOrder(lengths[at]))
             if name in pruned:
-                order.drop(member.positions[doomed])
+                order.drop(member.positions[removed])
             if name in grown:
                 order.insert_after(name, member, grown[name])
+    # A group that the plan does not name moves too if it shares a side with one that it names, as
+    # the parts of a concatenation do.
     moved = {
         name: _moved(group, pruned.get(name, set()), grown.get(name, 0), task, orders)
         for name, group in groups.items()
@@ -76,8 +102,12 @@ def reindexing(
     )
 
 
-class _AxisOrder:
-    """The new order of one axis: old positions, and tokens from `length` up for fresh ones.
+class _SideOrder:
+    """The new order of one layer side, collected group by group.
+
+    Old entries are known by their old positions, 0 to `length` − 1. Fresh entries have no old
+    position, so each gets a token from `length` up; by its token it is found again when the
+    positions of the fresh units are asked for.
 
     In numpy, whose operations on a few hundred numbers take a tenth of the time of torch's.
     """
@@ -100,6 +130,7 @@ class _AxisOrder:
         first = self.length + self.fresh
         self.first_token[group] = first
         self.fresh += count * width
+        # Row j has the tokens of fresh unit j, in the order of the template's positions.
         tokens = np.arange(first, first + count * width).reshape(count, width)
         stop = 0
         for length in member.runs:
@@ -110,10 +141,13 @@ class _AxisOrder:
 
     @cached_property
     def order(self) -> Indices:
-        """Old positions and tokens as they stand afterwards."""
+        """Old positions and tokens, in the new order."""
         kept = self.kept.nonzero()[0]
         if not self.tokens:
             return kept
+        # Sort by the old position that an entry is, or stands behind. The sort is stable, so the
+        # old entry comes first and its copies follow. A template that is dropped itself still
+        # says where its copies stand.
         everything, keys = np.concatenate([kept, *self.tokens]), np.concatenate([kept, *self.after])
         order: Indices = everything[np.argsort(keys, kind="stable")]
         return order
@@ -136,10 +170,10 @@ def _moved(
     pruned: set[int],
     grown: int,
     task: int,
-    orders: Mapping[LayerSide, _AxisOrder],
+    orders: Mapping[LayerSide, _SideOrder],
 ) -> UnitGroup:
-    """The group after the edit: survivors first, in their order, then the fresh units."""
-    doomed = group.mask(pruned).numpy()
+    """Return the group after the edit: survivors first, in their order, then the fresh units."""
+    removed = group.mask(pruned).numpy()
     members = []
     for member in group.members:
         order = orders.get((member.layer, member.side))
@@ -147,7 +181,7 @@ def _moved(
             members.append(member)
             continue
         width = member.positions.shape[1]
-        old = order.inverse[member.positions.numpy()[~doomed]]
+        old = order.inverse[member.positions.numpy()[~removed]]
         first = order.first_token.get(group.name, 0)
         new = order.inverse[first : first + grown * width].reshape(grown, width)
         positions = torch.from_numpy(np.concatenate([old, new]))
@@ -155,10 +189,10 @@ def _moved(
     return replace(
         group,
         unit_ids=(
-            *compress(group.unit_ids, ~doomed),
+            *compress(group.unit_ids, ~removed),
             *range(group.next_id, group.next_id + grown),
         ),
-        births=(*compress(group.births, ~doomed), *(task,) * grown),
+        births=(*compress(group.births, ~removed), *(task,) * grown),
         members=tuple(members),
         next_id=group.next_id + grown,
     )

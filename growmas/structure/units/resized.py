@@ -1,4 +1,4 @@
-"""A tensor of another shape in the place of a parameter or buffer, like it in all else."""
+"""Resized tensors: a tensor of another shape that replaces a parameter or buffer."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,15 @@ import torch
 from torch import Tensor, nn
 
 
-def in_place_of(old: Tensor, values: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
-    """What takes the place of `old`: its class, whether it is trained, gradient and attributes.
+def resized(old: Tensor, values: Tensor, move: Callable[[Tensor], Tensor]) -> Tensor:
+    """Return a tensor with new values that is like `old` in everything else.
+
+    Its class, `requires_grad`, gradient and attributes are those of `old`.
 
     Args:
         old: The parameter or buffer.
-        values: What it becomes.
-        move: Re-indexes a tensor of its old shape: the gradient, and attributes of that shape.
+        values: The new values, of the new shape.
+        move: Re-indexes a tensor of the old shape: the gradient, and attributes of that shape.
     """
     new = values
     if isinstance(old, nn.Parameter):
@@ -28,7 +30,10 @@ def in_place_of(old: Tensor, values: Tensor, move: Callable[[Tensor], Tensor]) -
 
 
 def _parameter(old: nn.Parameter, values: Tensor) -> nn.Parameter:
-    """A parameter of the same class; classes of one's own are not called, as in `deepcopy`."""
+    """Return a parameter of the same class.
+
+    As in `deepcopy`, the constructor of a subclass is not called: its arguments are unknown.
+    """
     if type(old) is nn.Parameter:
         return nn.Parameter(values, requires_grad=old.requires_grad)
     made: nn.Parameter = torch.Tensor._make_subclass(type(old), values, old.requires_grad)

@@ -1,4 +1,4 @@
-"""The part of a `Structure` that the modules below it read."""
+"""Protocol for the part of a `Structure` that the modules below it use."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -9,10 +9,10 @@ from growmas.structure.units.groups import UnitGroup
 
 
 class StructureLike(Protocol):
-    """What surgery, initialisation, reconstruction and inspection need of a `Structure`.
+    """A `Structure`, as surgery, initialisation, reconstruction and inspection see it.
 
-    They are typed on this protocol and not on the class, so that imports only run downward: the
-    class imports them.
+    They are typed on this protocol and not on the class, because the class imports them and
+    imports only run downward.
     """
 
     @property
@@ -25,7 +25,7 @@ class StructureLike(Protocol):
 
     @property
     def heads(self) -> Mapping[str, UnitGroup]:
-        """Layer name -> its classes, for every head that has grown."""
+        """Layer name -> the classes of the head, for every head that has grown."""
 
     @property
     def task(self) -> int:
@@ -36,10 +36,10 @@ class StructureLike(Protocol):
         """Number of parameters of the model."""
 
     def edges(self) -> tuple[tuple[str, str], ...]:
-        """Data flow from layer to layer, by qualified name."""
+        """Return the data flow from layer to layer, by qualified name."""
 
     def saliency(self, omega: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Group name -> [U], the importance of every unit."""
+        """Return the importance of every unit: group name -> [U]."""
 
     def apply(self, plan: Any, *, followers: Any = ...) -> Any:
-        """Carry out a plan."""
+        """Carry out `plan`."""

@@ -1,1 +1,6 @@
-"""The network as of an earlier task: other tensors are read while it runs."""
+"""Views: the network as of an earlier task, which reads other tensors while it runs.
+
+- `overrides`: `overridden`, `unit_masks`, `masked`; other tensors in place of a model's own
+- `task_norms`: `TaskNorms`, the values of norms at the end of each task
+- `held`: `Views`, the views that are in use at the moment
+"""

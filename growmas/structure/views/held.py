@@ -1,4 +1,4 @@
-"""The views of a structure that are held at the moment."""
+"""Held views: the views of a structure that are in use at the moment."""
 
 import threading
 from collections.abc import Iterator
@@ -8,19 +8,18 @@ from growmas.errors import SurgeryError
 
 
 class Views:
-    """Views nest; the network is then as of the earliest of them."""
+    """The views that are held; they nest, and the network is then as of the earliest of them."""
 
     def __init__(self) -> None:
-        """None is held."""
         self._held: list[tuple[int, int]] = []  # thread and task
 
     def __bool__(self) -> bool:
-        """Whether any is held."""
+        """Return True if a view is held."""
         return bool(self._held)
 
     @property
     def earliest(self) -> int:
-        """Index of the earliest task of which a view is held."""
+        """Index of the earliest task whose view is held."""
         owner = self._held[0][0]
         return min(task for thread, task in self._held if thread == owner)
 
@@ -29,14 +28,14 @@ class Views:
         """Hold a view of a task while the context lasts.
 
         Raises:
-            SurgeryError: Another thread holds one.
+            SurgeryError: Another thread holds a view.
         """
         mine = (threading.get_ident(), task)
         self._held.append(mine)  # atomic, so that of two threads one comes first
         if self._held[0][0] != mine[0]:
             self._held.remove(mine)
             raise SurgeryError(
-                "another thread holds a view of this model, which changes it for the duration: "
+                "another thread holds a view of this model, and a view changes the model: "
                 "run the model inside that view, or give each thread a network of its own with "
                 "structure.extract(task)"
             )
@@ -46,7 +45,7 @@ class Views:
             self._held.remove(mine)
 
     def check_none(self) -> None:
-        """Refuse what cannot be done inside a view.
+        """Refuse an operation that is not possible inside a view.
 
         Raises:
             SurgeryError: A view is held.

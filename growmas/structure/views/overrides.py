@@ -1,4 +1,28 @@
-"""Tensors that stand in for a model's own while it runs; nothing of the model is written."""
+"""Overrides: other tensors that a model reads while it runs; the model itself is not written to.
+
+A worked example. Between calls, and for everything that looks at parameters (importance, anchors,
+optimizers, `state_dict`), the model has its own tensors. Only while it runs, the override is there:
+
+    >>> net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1, bias=False))
+    >>> own = net[1].weight
+    >>> with overridden(net, {("1", "weight"): lambda weight: 0 * weight}):
+    ...     print(bool(net(torch.rand(4, 2)).any()), net[1].weight is own)
+    False True
+
+A view is made of such overrides: `unit_masks` gives copies of the weights that read younger units,
+with the columns of those units at zero.
+
+    >>> import growmas
+    >>> groups = growmas.Structure(net, torch.rand(4, 2)).groups.values()
+    >>> masks = unit_masks(net, groups, {"0": {2}})
+    >>> {place: mask(torch.ones(1, 3)).tolist() for place, mask in masks.items()}
+    {('1', 'weight'): [[1.0, 1.0, 0.0]]}
+
+How it works: each layer with an override, and each module that holds one, gets an instance
+attribute `forward` that puts the overrides in place, calls the `forward` of before, and restores
+the model's own tensors. The holders are wrapped too because a module may read a weight of a
+submodule without calling it. Calls nest: a counter tells the outermost one, which does the work.
+"""
 
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,37 +39,37 @@ from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Slot, put, tensor_at
 from growmas.structure.units.placement import placements
 
-StandIn = Callable[[Tensor], Tensor]
-"""From the tensor in its place to the one that stands in for it; the same for none."""
+Override = Callable[[Tensor], Tensor]
+"""Function from the model's own tensor to the one that is read instead."""
 
 Place = tuple[str, str]
 """Qualified name of a layer, and the name of one of its tensors."""
 
 
 @contextmanager
-def standing_in(model: nn.Module, makers: Mapping[Place, StandIn]) -> Iterator[None]:
-    """Let other tensors be read in place of a model's own while the context lasts.
+def overridden(model: nn.Module, overrides: Mapping[Place, Override]) -> Iterator[None]:
+    """Let the model read other tensors than its own while the context lasts.
 
-    While a layer, or a module that holds one, runs its `forward`, the stand-ins are in place;
-    between calls the model's own tensors are, for importance, anchors, optimizers and
-    `state_dict`. Contexts nest: a stand-in of the outer one is made from that of the inner one.
+    Overrides are in place while a layer, or a module that holds one, runs its `forward`; between
+    calls the model has its own tensors. Contexts nest: an override of the outer context is made
+    from that of the inner one.
 
     Several threads may run the model meanwhile, if all of them take gradients or none does.
     """
     modules = modules_of(model)
-    calls = _Calls({(modules[layer], tensor): make for (layer, tensor), make in makers.items()})
-    names = {name for layer in {layer for layer, _ in makers} for name in _above(layer)}
-    paths = dict.fromkeys(modules[name] for name in names)
-    before = {module: vars(module).get("forward") for module in paths}
-    masked = [make for make in makers.values() if isinstance(make, Masked)]
+    calls = _Calls({(modules[layer], name): make for (layer, name), make in overrides.items()})
+    names = {name for layer in {layer for layer, _ in overrides} for name in _holders(layer)}
+    wrapped = dict.fromkeys(modules[name] for name in names)
+    before = {module: vars(module).get("forward") for module in wrapped}
+    masks = [override for override in overrides.values() if isinstance(override, MaskedWeight)]
 
-    def stepped(*_: Any) -> None:
-        for make in masked:
-            make.drop()
+    def after_step(*_: Any) -> None:
+        for mask in masks:
+            mask.drop()
 
-    steps = register_optimizer_step_post_hook(stepped)
+    steps = register_optimizer_step_post_hook(after_step)
     try:
-        for module in paths:
+        for module in wrapped:
             module.__dict__["forward"] = _Forward(calls, module)
         yield
     finally:
@@ -58,21 +82,21 @@ def standing_in(model: nn.Module, makers: Mapping[Place, StandIn]) -> Iterator[N
 
 
 def modules_of(model: nn.Module) -> dict[str, nn.Module]:
-    """Qualified name -> module, a module with several names under each."""
+    """Return the modules by qualified name; a module with several names is under each."""
     return dict(model.named_modules(remove_duplicate=False))
 
 
-def _above(layer: str) -> Iterator[str]:
-    """Names of a layer and of all modules that hold it, the model's own, "", among them."""
+def _holders(layer: str) -> Iterator[str]:
+    """Yield the names of a layer and of all modules that hold it, from the model, "", down."""
     parts = layer.split(".")
     return (".".join(parts[:length]) for length in range(len(parts) + 1))
 
 
 class _Calls:
-    """Puts stand-ins in place while any of the wrapped calls runs."""
+    """Puts overrides in place while at least one of the wrapped calls runs."""
 
-    def __init__(self, makers: Mapping[Slot, StandIn]) -> None:
-        self.makers = makers
+    def __init__(self, overrides: Mapping[Slot, Override]) -> None:
+        self.overrides = overrides
         self.running = 0
         self.own: dict[Slot, Tensor] = {}
         self.lock = Lock()
@@ -80,10 +104,10 @@ class _Calls:
     def enter(self) -> None:
         with self.lock:
             if not self.running:
-                self.own = {slot: tensor_at(slot) for slot in self.makers}
+                self.own = {slot: tensor_at(slot) for slot in self.overrides}
                 try:
-                    for slot, make in self.makers.items():
-                        put(slot, make(self.own[slot]))
+                    for slot, override in self.overrides.items():
+                        put(slot, override(self.own[slot]))
                 except BaseException:
                     self.restore()
                     raise
@@ -102,7 +126,7 @@ class _Calls:
 
 
 class _Forward:
-    """A module's `forward` with stand-ins in place; copies of the module get the one it had."""
+    """A module's `forward` with the overrides in place."""
 
     def __init__(self, calls: _Calls, module: nn.Module) -> None:
         self.calls = calls
@@ -116,6 +140,9 @@ class _Forward:
         finally:
             self.calls.leave()
 
+    # A copy of the model, by deepcopy or pickle, must not put overrides into the original: copies
+    # get the `forward` of before. That is bound to the module, so `deepcopy` must find the module's
+    # copy in `memo`; it does not if a class has a `__deepcopy__` that does not note it there.
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         if id(self.module) not in memo:
             raise SurgeryError(
@@ -124,20 +151,20 @@ class _Forward:
         return copy.deepcopy(self.call, memo)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _itself, (self.call,)
+        return _same, (self.call,)
 
 
-def _itself(call: Callable[..., Any]) -> Callable[..., Any]:
+def _same(call: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-class Masked:
-    """Copies of a weight with some of its entries at zero, through which gradients flow to it.
+class MaskedWeight:
+    """An override: a copy of a weight with some entries at zero, through which gradients flow.
 
-    Where no gradient is taken, the copy is kept for the next call, until the parameter is another
-    or was changed in place. Changes through `.data` are not seen by torch's version counter, so
-    a call that takes gradients, as training does before such a change, drops the copy too. Nor
-    are those of fused optimizers seen: every step of an optimizer drops it.
+    Without gradients, the copy is kept for the next call until the parameter is another object or
+    was changed in place. Torch's version counter does not see changes through `.data`, so a call
+    that takes gradients, which training makes before such a change, drops the copy too. It does
+    not see those of fused optimizers either, so every step of an optimizer drops the copy.
     """
 
     def __init__(self) -> None:
@@ -145,16 +172,16 @@ class Masked:
         self._made: tuple[Tensor, tuple[Any, ...], Tensor] | None = None
 
     def add(self, dim: int, positions: Tensor) -> None:
-        """Put the entries at `positions` along axis `dim` to zero as well."""
+        """Set the entries at `positions` along axis `dim` to zero as well."""
         self.positions.setdefault(dim, []).append(positions)
 
     def drop(self) -> None:
-        """Make the copy anew at the next call."""
+        """Make a new copy at the next call."""
         self._made = None
 
     def __call__(self, weight: Tensor) -> Tensor:
-        """The masked copy."""
-        if not _is_still(weight):
+        """Return the masked copy of `weight`."""
+        if not _can_be_kept(weight):
             self._made = None
             return self._copy(weight)
         state = (weight._version, weight.data_ptr(), torch.is_inference_mode_enabled())
@@ -170,8 +197,11 @@ class Masked:
         return weight
 
 
-def _is_still(weight: Tensor) -> bool:
-    """Whether no gradient is taken with respect to it, and torch counts the changes of it."""
+def _can_be_kept(weight: Tensor) -> bool:
+    """Return True if no gradient is taken through the copy and torch counts changes of the weight.
+
+    Only copies of parameters are kept, not of what an override of an inner context gives.
+    """
     return (
         isinstance(weight, nn.Parameter)
         and not (weight.requires_grad and torch.is_grad_enabled())
@@ -180,26 +210,32 @@ def _is_still(weight: Tensor) -> bool:
     )
 
 
-def silencing(
+def unit_masks(
     model: nn.Module, groups: Iterable[UnitGroup], units: Mapping[str, set[int]]
-) -> dict[Place, StandIn]:
-    """Leave units out of the forward pass: the columns of their consumers read as zero."""
-    masks: dict[Place, Masked] = {}
+) -> dict[Place, Override]:
+    """Return overrides that mask units: the columns of their consumers read as zero.
+
+    Args:
+        model: The network.
+        groups: Its groups.
+        units: Group name -> ids of the units to leave out.
+    """
+    masks: dict[Place, MaskedWeight] = {}
     modules = modules_of(model)
     for group in groups:
         if not units.get(group.name):
             continue
-        doomed = [i for i, unit in enumerate(group.unit_ids) if unit in units[group.name]]
+        masked_out = [i for i, unit in enumerate(group.unit_ids) if unit in units[group.name]]
         for place in placements(model, group, ["in"], modules=modules):
-            masked = masks.setdefault((place.layer, place.axis.tensor), Masked())
-            masked.add(place.axis.dim, place.positions[doomed].flatten())
+            mask = masks.setdefault((place.layer, place.axis.tensor), MaskedWeight())
+            mask.add(place.axis.dim, place.positions[masked_out].flatten())
     return dict(masks)
 
 
 @contextmanager
-def silenced(
+def masked(
     model: nn.Module, groups: Iterable[UnitGroup], units: Mapping[str, set[int]]
 ) -> Iterator[None]:
-    """Leave units out while the context lasts; see `standing_in`."""
-    with standing_in(model, silencing(model, groups, units)):
+    """Leave units out of the forward pass while the context lasts, as `unit_masks` does."""
+    with overridden(model, unit_masks(model, groups, units)):
         yield

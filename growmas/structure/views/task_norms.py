@@ -1,4 +1,4 @@
-"""How norms stood at the end of each task, so that old tasks are normalised as they were then."""
+"""Norms of tasks: their values at the end of each task, by which its view normalises."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -8,31 +8,31 @@ from torch import Tensor, nn
 from growmas.errors import SurgeryError
 from growmas.structure.units.edit import AxisChange, Edit, reindexed
 from growmas.structure.units.inventory import Inventory
-from growmas.structure.views.overrides import Place, StandIn
+from growmas.structure.views.overrides import Override, Place
 
 STATISTICS = ("running_mean", "running_var")
 AFFINE = ("weight", "bias")
 
 
-class NormMemory:
-    """Running statistics of norms as tasks left them, and weight and bias where asked.
+class TaskNorms:
+    """Running statistics of norms at the end of each task, and their weight and bias if asked.
 
-    Norms are modules with buffers `running_mean` and `running_var`, such as BatchNorm. Follows
-    every edit of its structure by itself: what is remembered is re-indexed as the norms are, and
-    entries of units that were not there take the norm's values of today, which no view of a task
-    before them shows.
+    Norms are modules with buffers `running_mean` and `running_var`, such as BatchNorm. The values
+    follow every edit of the structure: they are re-indexed as the norms are. The entries of units
+    that were born later take the current values of the norm; no view of an earlier task shows
+    them.
 
     Attributes:
         tasks: Index of a task -> {qualified name of a norm's tensor: its values then}.
     """
 
     def __init__(self, model: nn.Module) -> None:
-        """Remember nothing yet of the norms of `model`."""
+        """Start without any values of the norms of `model`."""
         self._model = model
         self.tasks: dict[int, dict[str, Tensor]] = {}
 
     def remember(self, task: int, *, affine: bool = False) -> None:
-        """Keep what the norms hold now, in place of what was kept for the task before.
+        """Keep the current values of the norms for a task, instead of earlier ones for that task.
 
         Args:
             task: Its index.
@@ -50,25 +50,25 @@ class NormMemory:
         self.tasks = {**self.tasks, task: kept} if kept else self.tasks
 
     def forget(self, task: int) -> None:
-        """Let the norms of a task's view be those of today again."""
+        """Let the view of a task use the current values of the norms again."""
         self.tasks = {index: kept for index, kept in self.tasks.items() if index != task}
 
-    def stand_ins(self, task: int, holds: Callable[[], bool]) -> dict[Place, StandIn]:
-        """What the norms of a task's view read in place of their own tensors.
+    def overrides(self, task: int, holds: Callable[[], bool]) -> dict[Place, Override]:
+        """Return the tensors that the norms read in the view of a task, as overrides.
 
-        A norm in train mode reads its own: it normalises by the batch, and its own running
-        statistics move, as without a view.
+        A norm in train mode reads its own: it normalises by the batch and updates its own running
+        statistics, as without a view.
 
         Args:
             task: Its index.
-            holds: Whether this view is the one whose norms count, where views are nested.
+            holds: True if this view is the one whose norms count, when views are nested.
         """
         kept = self.tasks.get(task)
         if not kept:
             return {}
         names = Inventory(self._model).names
 
-        def reading(norm: nn.Module, then: Tensor) -> StandIn:
+        def reading(norm: nn.Module, then: Tensor) -> Override:
             return lambda now: now if norm.training or not holds() else then.to(now)
 
         return {
@@ -82,19 +82,19 @@ class NormMemory:
     def write(
         self, task: int, model: nn.Module, changes: Mapping[str, tuple[AxisChange, ...]]
     ) -> None:
-        """Put what is kept of a task into a copy of the model.
+        """Write the norms of a task into a copy of the model.
 
         Args:
             task: Its index.
             model: The copy, whose axes have been changed.
-            changes: How, by tensor.
+            changes: Qualified parameter or buffer name -> changes of its axes.
         """
         tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
         for name, kept in self.tasks.get(task, {}).items():
             tensors[name].copy_(reindexed(kept, changes.get(name, ())))
 
     def follow(self, edit: Edit) -> None:
-        """Re-index what is kept as `edit` did the norms."""
+        """Re-index the values as `edit` re-indexed the norms."""
         now = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
         self.tasks = {
             task: {
@@ -107,14 +107,14 @@ class NormMemory:
         }
 
     def state_dict(self) -> dict[int, dict[str, Tensor]]:
-        """Index of a task -> {name of a tensor: its values then}."""
+        """Return the values: index of a task -> {name of a tensor: its values then}."""
         return {task: dict(kept) for task, kept in self.tasks.items()}
 
     def load_state_dict(self, state: Mapping[int, Mapping[str, Tensor]]) -> None:
-        """Take over what `state_dict` gave, once the model has the widths of then.
+        """Restore what `state_dict` returned, after the model has the widths of that time.
 
         Raises:
-            SurgeryError: Names or shapes are not those of the model's norms; nothing is taken over.
+            SurgeryError: Names or shapes are not those of the model's norms; nothing is restored.
         """
         tensors = Inventory(self._model).tensors
         wrong = sorted(
@@ -125,14 +125,14 @@ class NormMemory:
         )
         if wrong:
             raise SurgeryError(
-                f"the norms remembered are not those of this model: {', '.join(map(repr, wrong))} "
+                f"the state has norms of another model: {', '.join(map(repr, wrong))} "
                 "differ in name or shape"
             )
         self.tasks = {int(task): dict(kept) for task, kept in state.items()}
 
 
 def _norms(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """Modules that have running statistics, by qualified name."""
+    """Yield the modules that have running statistics, with their qualified names."""
     for name, module in model.named_modules():
         if all(module._buffers.get(attribute) is not None for attribute in STATISTICS):
             yield name, module

@@ -1,6 +1,5 @@
-"""What is done about earlier tasks: nothing, a penalty, growth; and what that is compared with."""
+"""Methods of learning tasks one after another: no protection, a penalty, growth, and baselines."""
 
-from growmas.training.methods.build import build_method
 from growmas.training.methods.method import Method
 
-__all__ = ["Method", "build_method"]
+__all__ = ["Method"]

@@ -1,4 +1,4 @@
-"""No network at all, for comparison."""
+"""Baseline without a network: Gaussians of the classes."""
 
 from torch import Tensor
 
@@ -9,7 +9,7 @@ from growmas.training.methods.method import IMPORTANCE_BATCH, Method
 
 
 class GaussianClasses(Method):
-    """The Gaussians of a context, one for every class of every task, answer by themselves.
+    """Predicts by the Gaussians of a context, one for every class of every task.
 
     The network is never trained.
     """
@@ -22,20 +22,20 @@ class GaussianClasses(Method):
 
     @property
     def parameters(self) -> int:
-        """None; the numbers of the Gaussians are the context's."""
+        """Always 0; the numbers of the Gaussians belong to the context."""
         return 0
 
     def lesson(self, task: Task) -> Split | None:
-        """Nothing to train."""
+        """Return None: there is nothing to train."""
         return None
 
     def end_task(self, task: Task) -> None:
-        """Take in the mean and the covariance of the task's classes."""
+        """Update the context with the mean and the covariance of the task's classes."""
         for inputs, labels in batches(task.train, IMPORTANCE_BATCH):
             self.context.update(task.name, inputs, labels)
 
     def predict(self, inputs: Tensor, task: Task | None) -> Tensor:
-        """The likeliest label, over all tasks' classes that have it where the task is not known."""
+        """Return the likeliest label, over the classes of all tasks where the task is unknown."""
         scores = self.context.class_scores(inputs)
         found = scores.new_full((len(scores), self._width), -float("inf"))
         for column, (name, label) in zip(scores.unbind(1), self.context.components, strict=True):

@@ -1,21 +1,23 @@
-"""The method this package is about."""
+"""The method of this package: a penalty, and a network that grows and prunes itself."""
 
 import itertools
+from typing import Any
 
 import torch.nn.functional as F
+from torch import Tensor, nn
 
 from growmas.data import Stream, Task, batches
 from growmas.manager import OvergrowSelect, StructuralManager
 from growmas.training.methods.method import IMPORTANCE_BATCH, inputs_of, through
-from growmas.training.methods.trial import TrialRun
 from growmas.training.methods.viewed import Answering, Viewed
+from growmas.training.trial import Trials
 
 MEASURED_BATCHES = 4
-"""Batches that policies measure the new task on."""
+"""Batches on which policies measure the new task."""
 
 
 class Growmas(Viewed):
-    """The MAS penalty on a network that grows and prunes itself; old tasks see their views."""
+    """The MAS penalty on a network that grows and prunes itself; views answer old tasks."""
 
     manager: StructuralManager
 
@@ -25,7 +27,7 @@ class Growmas(Viewed):
         *,
         stream: Stream,
         answering: Answering,
-        trial: TrialRun | None = None,
+        trials: Trials | None = None,
         select: tuple[OvergrowSelect, int] | None = None,
     ) -> None:
         """Put the parts together.
@@ -34,27 +36,32 @@ class Growmas(Viewed):
             manager: Structure, penalty and policies.
             stream: See `Viewed`, also for `answering`.
             answering: The context, and how it and the views answer together.
-            trial: A short training run, for `GrowByNeed`.
+            trials: Short training runs on a copy, for `GrowByNeed`.
             select: The policy that chooses among overgrown units, and after how many epochs.
         """
         super().__init__(manager.structure, manager.mas, stream=stream, answering=answering)
         self.manager = manager
-        self._trial = trial
+        self._trials = trials
         self._select = select
 
     def begin_task(self, task: Task) -> None:
         """Grow, unless it is the first task."""
         few = list(itertools.islice(batches(task.train, IMPORTANCE_BATCH), MEASURED_BATCHES))
+
+        def loss(model: nn.Module, batch: Any) -> Tensor:
+            place = next(model.parameters()).device
+            return F.cross_entropy(model(batch[0].to(place), task.head), batch[1].to(place))
+
         self.manager.begin_task(
             task.name,
             few,
             forward=lambda model, batch: model(batch[0], task.head),
-            loss=lambda model, batch: F.cross_entropy(model(batch[0], task.head), batch[1]),
-            trial=self._trial.on(task) if self._trial else None,
+            loss=loss,
+            trial=self._trials.on_task(task, loss) if self._trials else None,
         )
 
     def epoch_done(self, task: Task, epoch: int) -> None:
-        """Choose among overgrown units when it is time."""
+        """Choose among overgrown units after the epoch for it."""
         if self._select and self._select[1] == epoch and task.index:
             policy, _ = self._select
             self.manager.step(inputs_of(task), forward=through(task.head), only=policy)

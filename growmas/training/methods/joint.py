@@ -1,4 +1,4 @@
-"""All tasks at once: what learning one after another is measured against."""
+"""Baseline that learns all tasks at once."""
 
 import torch
 import torch.nn.functional as F
@@ -10,10 +10,10 @@ from growmas.training.methods.method import Method
 
 
 class Joint(Method):
-    """All tasks are learnt together when the first one comes, in as many epochs as each has.
+    """Learns all tasks together when the first one begins, in as many epochs as each has.
 
-    That is as many steps in all as methods take that learn one task after another. Later tasks
-    bring nothing to learn, so that every row of the accuracy matrix is of the same network.
+    The number of steps in all is that of methods that learn one task after another. Later tasks
+    add nothing to learn, so every row of the accuracy matrix is of the same network.
     """
 
     def __init__(self, structure: Structure, stream: Stream) -> None:
@@ -23,12 +23,12 @@ class Joint(Method):
         self._lesson: Split | None = _together(stream, (sizes.cumsum(0) - sizes).tolist())
 
     def lesson(self, task: Task) -> Split | None:
-        """The samples of all tasks, labelled by the place of their output among all heads'."""
+        """Return the samples of all tasks, labelled by the position of their output in all."""
         lesson, self._lesson = self._lesson, None
         return lesson
 
     def loss(self, inputs: Tensor, labels: Tensor, task: Task) -> Tensor:
-        """Cross entropy of each sample over the outputs of its own head."""
+        """Return the cross entropy of each sample over the outputs of its own head."""
         outputs = self.structure.model(inputs)
         logits = torch.cat(outputs, 1) if isinstance(outputs, tuple) else outputs
         heads = self._heads.to(labels.device)

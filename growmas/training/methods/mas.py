@@ -1,4 +1,4 @@
-"""The penalty alone."""
+"""The MAS penalty on a network of fixed size."""
 
 from growmas.data import Task
 from growmas.penalty import MAS
@@ -7,7 +7,7 @@ from growmas.training.methods.method import Method, inputs_of, through
 
 
 class FixedMAS(Method):
-    """A network of fixed size under the MAS penalty."""
+    """Learns with the MAS penalty, without growth."""
 
     def __init__(self, structure: Structure, mas: MAS) -> None:
         super().__init__(structure, mas)

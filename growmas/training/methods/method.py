@@ -1,4 +1,4 @@
-"""What every method does, which by itself is plain fine-tuning."""
+"""Base class of methods, which by itself is plain fine-tuning."""
 
 import torch
 import torch.nn.functional as F
@@ -15,16 +15,16 @@ IMPORTANCE_BATCH = 256
 
 
 class Method:
-    """Learn each task with nothing done for the earlier ones: plain fine-tuning.
+    """Learns each task without protecting earlier ones: plain fine-tuning.
 
-    A learner asks it for the samples of a lesson and for the loss of a batch, and at the end for
+    A learner asks it for the samples of a lesson, for the loss of each batch, and at the end for
     labels. N samples.
 
     Attributes:
         structure: The units of the network that learns.
         mas: Importance over tasks, None where the method has none.
-        context: What names the task of a sample, None where the method has none.
-        manager: What grows and prunes the network, None where the method has none.
+        context: Infers the task of a sample; None where the method has none.
+        manager: Grows and prunes the network; None where the method has none.
     """
 
     manager: StructuralManager | None = None
@@ -42,38 +42,38 @@ class Method:
         return self.structure.parameters
 
     def begin_task(self, task: Task) -> None:
-        """Called before a task is learnt."""
+        """Prepare for a task, before it is learnt."""
         self.structure.begin_task(task.name)
 
     def lesson(self, task: Task) -> Split | None:
-        """The samples to learn now that `task` has come; None if there is nothing to train."""
+        """Return the samples to learn for `task`; None if there is nothing to train."""
         return task.train
 
     def loss(self, inputs: Tensor, labels: Tensor, task: Task) -> Tensor:
-        """Mean loss of a batch of the lesson, a scalar."""
+        """Return the mean loss of a batch of the lesson, a scalar."""
         return F.cross_entropy(self.structure.model(inputs, task.head), labels)
 
     def penalty_grad_(self) -> Tensor:
-        """Add the gradient of λ Σ Ω (θ − θ*)², if there is one, to the task's; its value."""
+        """Add the gradient of λ Σ Ω (θ − θ*)² to the task's, and return the penalty's value."""
         return self.mas.penalty_grad_() if self.mas else torch.zeros(())
 
     def epoch_done(self, task: Task, epoch: int) -> None:
-        """Called after every pass over the lesson, counted from 1."""
+        """Act after a pass over the lesson, counted from 1."""
 
     def end_task(self, task: Task) -> None:
-        """Called after a task was learnt, with its training data at hand."""
+        """Finish a task that was learnt, with its training data."""
 
     def predict(self, inputs: Tensor, task: Task | None) -> Tensor:
-        """Labels [N] of samples: of `task`, or of nobody knows which where that is None."""
+        """Predict labels [N] for samples of `task`; None where the task is unknown."""
         logits: Tensor = self.structure.model(inputs, task.head if task else 0)
         return logits.argmax(1)
 
 
 def inputs_of(task: Task) -> list[Tensor]:
-    """The training inputs of a task in batches."""
+    """Return the training inputs of a task in batches."""
     return [inputs for inputs, _ in batches(task.train, IMPORTANCE_BATCH)]
 
 
 def through(head: int) -> Forward:
-    """A batch's way through the model to one head."""
+    """Return the forward function of one head."""
     return lambda model, inputs: model(inputs, head)

@@ -1,10 +1,10 @@
-"""A network for each task, for comparison."""
+"""Baseline with a separate network for each task."""
 
 from growmas.training.methods.viewed import Viewed
 
 
 class Separate(Viewed):
-    """Each task has a network of its own, which no other task changes: nothing is shared.
+    """Learns each task with a network of its own, which no other task changes.
 
-    The structure is of a `SeparateNetworks`, in which a head is a whole network.
+    The structure belongs to a `SeparateNetworks`, in which a head is a whole network.
     """

@@ -1,4 +1,4 @@
-"""Methods that have an answer for each task."""
+"""Methods that answer each task by the network as of that task."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -23,14 +23,14 @@ from growmas.training.methods.method import IMPORTANCE_BATCH, Method
 
 @dataclass(frozen=True)
 class Answering:
-    """What a context has to say in the answers of views.
+    """Rule by which a context and the views answer together.
 
     Attributes:
-        context: What names the task of a sample.
+        context: Infers the task of a sample.
         combine: "none" takes the view of the likeliest task; "tasks" weighs all views by how
-            likely their tasks are; "classes" multiplies them with what a `GaussianContext` per
-            class says of the classes as well.
-        temperature: Of what it says of the classes, see `GaussianContext.class_answers`.
+            likely their tasks are; "classes" also multiplies them with the class
+            probabilities of a `GaussianContext` per class.
+        temperature: Of these class probabilities, see `GaussianContext.class_answers`.
     """
 
     context: Context | None = None
@@ -39,10 +39,10 @@ class Answering:
 
 
 class Viewed(Method):
-    """Each task is answered by the network as of the task, through a head of its own.
+    """Answers each task by the network as of the task, through a head of its own.
 
-    Where nobody names the task, the context does: the view of the likeliest task answers, or all
-    views do, each weighed by how likely its task is.
+    Where the task is unknown, the context infers it: the view of the likeliest task answers, or
+    all views do, each weighted by the probability of its task.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Viewed(Method):
         Args:
             structure: The units of the network.
             mas: Importance over tasks.
-            stream: Its tasks have a head each; `labels` say what their outputs mean.
+            stream: Its tasks have a head each; `labels` gives the label of each output.
             answering: The context, and how it and the views answer together.
         """
         super().__init__(structure, mas, answering.context)
@@ -67,16 +67,16 @@ class Viewed(Method):
         self._answering = answering
 
     def end_task(self, task: Task) -> None:
-        """Show the context the task's training data."""
+        """Update the context with the task's training data."""
         if self.context is not None:
             for inputs, labels in batches(task.train, IMPORTANCE_BATCH):
                 self.context.update(task.name, inputs, labels)
 
     def predict(self, inputs: Tensor, task: Task | None) -> Tensor:
-        """Labels by the network as of the task: units born later are left out.
+        """Predict labels by the network as of the task: units born later are left out.
 
         Raises:
-            RunError: Neither the task is known nor a context there.
+            RunError: The task is unknown, and there is no context.
         """
         if task is not None:
             with self.structure.view(task.name):
@@ -84,13 +84,13 @@ class Viewed(Method):
             return self._with_expert(logits, inputs, task).argmax(1)
         if self.context is None:
             raise RunError(
-                "views are of tasks: without the task they need a context, such as method.context="
+                "the task is unknown, so a context must infer it: set method.context, such as "
                 "{kind: gaussian, per: task}"
             )
         return self._unnamed(inputs, self.context).to(inputs.device)
 
     def _with_expert(self, logits: Tensor, inputs: Tensor, task: Task) -> Tensor:
-        """A view's logits, times what the context says of the classes where it has a say."""
+        """Multiply a view's answer by the context's class probabilities, if it has any."""
         experts = self._experts(inputs)
         if experts is None or self.context is None:
             return logits
@@ -98,14 +98,14 @@ class Viewed(Method):
         return logits.log_softmax(1) + of_classes
 
     def _experts(self, inputs: Tensor) -> Answers | None:
-        """What the context says of the classes of each task."""
+        """Return the context's class probabilities for each task, if it is to give them."""
         how = self._answering
         if how.combine == "classes" and isinstance(how.context, GaussianContext):
             return how.context.class_answers(inputs, temperature=how.temperature)
         return None
 
     def _unnamed(self, inputs: Tensor, context: Context) -> Tensor:
-        """Labels of samples of nobody knows which task."""
+        """Predict labels for samples whose task is unknown."""
         heads = [self._heads[str(task)] for task in context.tasks]
         labels = [self._labels[head] for head in heads]
 
@@ -126,7 +126,7 @@ class Viewed(Method):
 
 
 def _looked_up(labels: list[tuple[int, ...]], tasks: Tensor, outputs: Tensor) -> Tensor:
-    """The label of each sample's output of its task's head."""
+    """Return the label of each sample's output of its task's head."""
     widest = max(map(len, labels))
     table = torch.tensor([[*numbers, *[0] * (widest - len(numbers))] for numbers in labels])
     return table.to(outputs.device)[tasks, outputs]

@@ -1,4 +1,4 @@
-"""Learning from a stream in which nobody says where a task ends."""
+"""Learners of streams without task boundaries."""
 
 from growmas.training.task_free.fixed import TaskFreeMAS
 from growmas.training.task_free.learner import TaskFreeLearner

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from growmas.errors import ShiftError
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
+from growmas.training.task_free.checks import check_complete, check_numbers
 from growmas.training.task_free.recent import buffers_kept
 from growmas.training.task_free.records import Shift, StepDone
 
@@ -18,7 +18,7 @@ Function = str | Callable[[Any], Tensor]
 
 
 def norm(output: Tensor) -> Tensor:
-    """‖F(x)‖₂ of each sample, [N, C] -> [N]: what the released code of task-free MAS measures."""
+    """Return ‖F(x)‖₂ of each sample, [N, C] -> [N], as the released code of task-free MAS does."""
     norms: Tensor = torch.linalg.vector_norm(output.flatten(1), dim=1)
     return norms
 
@@ -35,7 +35,7 @@ class TaskFreeMAS:
 
     and θ* ← θ. Without a buffer it is measured on the batch at hand.
 
-    Three things can be had otherwise than as published: importance of the squared norm
+    Three things can differ from the paper: importance of the squared norm
     (function="squared_norm"), on the last batches, unlabelled, instead of on the buffer
     (`recent`), and each plateau's importance scaled alike (`normalize`). With strength 0 it is
     online replay of the hardest samples, without a buffer plain fine-tuning.
@@ -44,7 +44,7 @@ class TaskFreeMAS:
         model: The network.
         mas: Importance over plateaus.
         buffer: Inputs and labels of the hardest samples; None before the first batch.
-        step: How many batches were learnt.
+        step: Number of batches learnt.
     """
 
     def __init__(
@@ -75,15 +75,9 @@ class TaskFreeMAS:
 
         Raises:
             ShiftError: A number is out of range.
-            PenaltyError: Whatever `MAS` refuses.
+            PenaltyError: A setting that `MAS` refuses.
         """
-        for name, number, least in (
-            ("buffer", buffer, 0),
-            ("steps", steps, 1),
-            ("recent", recent, 0),
-        ):
-            if type(number) is not int or number < least:
-                raise ShiftError(f"{name}={number!r}: expected a whole number >= {least}")
+        check_numbers(buffer=(buffer, 0), steps=(steps, 1), recent=(recent, 0))
         self.model = model
         self.mas = MAS(model, strength=strength, accumulate="mean", normalize=normalize)
         self.detector = PlateauDetector(mode="paper") if detector is None else detector
@@ -97,7 +91,7 @@ class TaskFreeMAS:
         self._recent: list[Tensor] = []
 
     def learn(self, inputs: Tensor, labels: Tensor) -> StepDone:
-        """Learn one batch; what happened comes back.
+        """Learn one batch, and return what happened.
 
         Args:
             inputs: [N, ...].
@@ -129,10 +123,10 @@ class TaskFreeMAS:
             self.mas.consolidate(self._measured_on(inputs[:size]), function=self._function)
             self.mas.measured = self.mas.measured[-1:]  # plateaus may be without end
         self.step += 1
-        return StepDone(self.step - 1, first, "", None if event is None else _made_of(event))
+        return StepDone(self.step - 1, first, "", None if event is None else _shift_of(event))
 
     def predict(self, inputs: Tensor) -> Tensor:
-        """The output in eval mode, [N, C]."""
+        """Return the output in eval mode, [N, C]."""
         mode = self.model.training
         self.model.eval()
         with torch.no_grad():
@@ -141,7 +135,7 @@ class TaskFreeMAS:
         return output
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the settings: tensors and JSON values."""
+        """Return everything but the settings, as tensors and JSON values."""
         return {
             "model": dict(self.model.state_dict()),
             "optimizer": self._optimizer.state_dict(),
@@ -153,14 +147,12 @@ class TaskFreeMAS:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken, to the bit.
+        """Continue where `state_dict` was taken, to the bit.
 
         Raises:
             ShiftError: Something is missing.
         """
-        missing = sorted(self.state_dict().keys() - state.keys())
-        if missing:
-            raise ShiftError(f"the state lacks {', '.join(missing)}")
+        check_complete(state, self.state_dict())
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
         self.mas.load_state_dict(state["mas"])
@@ -180,5 +172,5 @@ class TaskFreeMAS:
         return [inputs]
 
 
-def _made_of(event: ShiftEvent) -> Shift:
+def _shift_of(event: ShiftEvent) -> Shift:
     return Shift(event, "settled" if event.kind == "plateau" else "noticed", "", event.reason)

@@ -1,15 +1,13 @@
-"""A learner that nobody tells where a task ends: a stream of batches in, answers at any time."""
+"""A learner without task boundaries: a stream of batches in, answers at any time."""
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from growmas.batches import Forward, cut, default_forward
 from growmas.contexts import GaussianContext, answer_by_context
 from growmas.contexts.answering import TaskForward
 from growmas.errors import ShiftError
@@ -20,20 +18,19 @@ from growmas.manager.manager import Norms
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
 from growmas.structure import Structure
+from growmas.training.task_free.checks import check_complete, check_numbers
+from growmas.training.task_free.memory import StreamMemory
+from growmas.training.task_free.outputs import ContextOutputs
 from growmas.training.task_free.recent import Recent, Rewind, Seen, buffers_kept
-from growmas.training.task_free.records import Deed, Shift, StepDone
-from growmas.training.task_free.state import learner_state, restore_learner
-from growmas.training.task_free.trial import STEPS, trial_on
+from growmas.training.task_free.recognition import recognise, update_context
+from growmas.training.task_free.records import Action, Shift, StepDone
+from growmas.training.trial import STEPS, Trials
 
 HOLD = 10
 """Steps after which a batch is taken into the statistics of its context, if no shift came."""
 
 TOGETHER = 5
 """Steps from one update of the statistics to the next: a few batches at once cost less."""
-
-NEAR = 0.3
-"""How near its usual loss a known context must come to be taken for the one that came back: the
-share of the way from there to the loss that gave the shift away."""
 
 
 class TaskFreeLearner:
@@ -71,10 +68,10 @@ class TaskFreeLearner:
         optimizer: Follows the network.
         mas: Importance over contexts.
         manager: Grows and prunes.
-        detector: Tells plateaus and peaks.
-        context: Knows the inputs of each context.
+        detector: Detects plateaus and peaks.
+        context: Statistics of the inputs of each context.
         tracker: Gets snapshots.
-        step: How many batches were learnt.
+        memory: Recent batches, earlier states, and the usual loss of each context.
     """
 
     def __init__(
@@ -123,15 +120,13 @@ class TaskFreeLearner:
         Raises:
             ShiftError: A number is out of range, or a task has been begun.
         """
-        for name, number, least in (
-            ("contexts", contexts, 1),
-            ("steps", steps, 1),
-            ("recent", recent, HOLD + TOGETHER),
-            ("samples", samples, 1),
-            ("trial", trial, 1),
-        ):
-            if type(number) is not int or number < least:
-                raise ShiftError(f"{name}={number!r}: expected a whole number >= {least}")
+        check_numbers(
+            contexts=(contexts, 1),
+            steps=(steps, 1),
+            recent=(recent, HOLD + TOGETHER),
+            samples=(samples, 1),
+            trial=(trial, 1),
+        )
         if structure.tasks:
             raise ShiftError(
                 f"the structure has begun {structure.tasks[-1]!r}: a task-free learner names its "
@@ -142,27 +137,24 @@ class TaskFreeLearner:
         self.mas = MAS(structure.model) if mas is None else mas
         self.detector = PlateauDetector() if detector is None else detector
         self.context = GaussianContext() if context is None else context
-        self.step = 0
-        self._before = MAS(structure.model, strength=self.mas.strength)
+        self.memory = StreamMemory(
+            before=MAS(structure.model, strength=self.mas.strength),
+            recent=Recent(recent),
+            rewind=Rewind(structure.model),
+        )
         self._policies = (grow, prune, budget)
         self._norms = norms
         self.manager = self._new_manager()
         self.tracker = tracker
         tries = any(isinstance(policy, GrowByNeed) for policy in several("grow", grow))
-        self._trial_steps = trial if tries else 0
-        self._loss = loss
-        self._forward = forward
+        self._trials = Trials(optimizer, steps=trial) if tries else None
+        self._outputs = ContextOutputs(structure, forward, loss)
         self._most = contexts
         self._steps = steps
         self._samples = samples
-        self._recent = Recent(recent)
-        self._rewind = Rewind(structure.model)
-        self._current = -1
-        self._settled = False
-        self._levels: list[float] = []
 
     def _new_manager(self) -> StructuralManager:
-        """For the network as wide as it is now."""
+        """Make a manager of the network as wide as it is now."""
         grow, prune, budget = self._policies
         return StructuralManager(
             self.structure,
@@ -171,33 +163,38 @@ class TaskFreeLearner:
             grow=grow,
             prune=prune,
             budget=budget,
-            followers=[self._before],
+            followers=[self.memory.before],
             norms=self._norms,
         )
 
     @property
+    def step(self) -> int:
+        """Number of batches learnt."""
+        return self.memory.step
+
+    @property
     def current(self) -> str:
         """Name of the context that is being learnt; "" before the first batch."""
-        return self.structure.tasks[self._current] if self._current >= 0 else ""
+        return self.structure.tasks[self.memory.current] if self.memory.current >= 0 else ""
 
     def learn(self, inputs: Any, labels: Any) -> StepDone:
-        """Learn one batch; what happened comes back.
+        """Learn one batch, and return what happened.
 
         Args:
-            inputs: N samples, what `forward` or the model and the context take.
-            labels: What `loss` takes.
+            inputs: N samples, as `forward` or the model and the context take them.
+            labels: As `loss` takes them.
 
         Raises:
             ShiftError: The loss became NaN or infinite; the network was not updated.
-            GrowmasError: Whatever the parts refuse.
         """
-        if self._current < 0:
+        memory = self.memory
+        if memory.current < 0:
             self._open([(inputs, labels)])
-        self._rewind.keep(self.step)
+        memory.rewind.keep(memory.step)
         model = self.structure.model.train()
         with buffers_kept(model):
-            with self._view():
-                loss = self._loss(self._output(model, inputs), labels)
+            with self._outputs.view(memory.current):
+                loss = self._outputs.loss(model, inputs, labels, memory.current)
             first = float(loss.detach())
             event = self.detector.update(first)
         shift = None
@@ -206,16 +203,16 @@ class TaskFreeLearner:
             self._train(inputs, labels)
         else:
             self._train(inputs, labels, loss)
-        self._recent.add(Seen(self.step, inputs, labels, first))
-        if self.step % TOGETHER == 0:
-            self._take_in(self._recent.before(self.step - HOLD + 1))
+        memory.recent.add(Seen(memory.step, inputs, labels, first))
+        if memory.step % TOGETHER == 0:
+            self._take_in(memory.recent.before(memory.step - HOLD + 1))
         if event is not None and event.kind == "plateau":
             shift = self._plateau(event)
-        self.step += 1
-        return StepDone(self.step - 1, first, self.current, shift)
+        memory.step += 1
+        return StepDone(memory.step - 1, first, self.current, shift)
 
     def predict(self, inputs: Any, *, together: bool = False) -> Tensor:
-        """The output for inputs of nobody knows which context, [N, C].
+        """Return the output for inputs whose context is unknown, [N, C].
 
         The likeliest context's view answers each sample; the model is left bit-identical.
 
@@ -224,83 +221,125 @@ class TaskFreeLearner:
             together: All come from one context.
 
         Raises:
-            ShiftError: Nothing has been learnt yet.
+            ShiftError: No batch has been learnt yet.
         """
-        if self._current < 0:
-            raise ShiftError("predict before learn: nothing has been learnt yet")
+        if self.memory.current < 0:
+            raise ShiftError("predict before learn: no batch has been learnt yet")
         if not self.context.tasks:
-            self._take_in(list(self._recent))
+            self._take_in(list(self.memory.recent))
         return answer_by_context(
             self.structure, self.context, inputs, forward=self._of_context, together=together
         ).logits
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything there is, network, optimizer and parts included: tensors and JSON values.
+        """Return everything as tensors and JSON values, network, optimizer and parts included.
 
-        What only torch's global random state feeds, such as dropout, goes on differently.
+        Torch's global random state is left out.
         """
-        return learner_state(self)
+        generator = self.structure.generator
+        return {
+            "model": dict(self.structure.model.state_dict()),
+            "structure": self.structure.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "mas": self.mas.state_dict(),
+            "manager": self.manager.state_dict(),
+            "detector": self.detector.state_dict(),
+            "context": self.context.state_dict(),
+            "generator": None if generator is None else generator.get_state(),
+            **self.memory.state_dict(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken, to the bit.
+        """Continue where `state_dict` was taken, to the bit.
 
         Load into a learner made in the same way, from a network at its first widths.
 
         Raises:
-            GrowmasError: Whatever does not fit.
+            GrowmasError: Something is missing or does not fit.
         """
-        restore_learner(self, state)
+        check_complete(state, self.state_dict())
+        replaced = self.structure.load_state_dict(state["structure"])
+        self.structure.model.load_state_dict(state["model"])
+        for group in self.optimizer.param_groups:
+            group["params"] = [replaced.get(p, p) for p in group["params"]]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.mas.load_state_dict(state["mas"])
+        self.memory.load_state_dict(state)
+        self.manager = self._new_manager()
+        self.manager.load_state_dict(state["manager"])
+        self.detector.load_state_dict(state["detector"])
+        self.context.load_state_dict(state["context"])
+        if state["generator"] is not None and self.structure.generator is not None:
+            self.structure.generator.set_state(state["generator"])
 
     # What events lead to
 
     def _plateau(self, event: ShiftEvent) -> Shift:
-        if self._settled:
+        if self.memory.settled:
             return Shift(event, "known", self.current, event.reason)
-        self._settle(list(self._recent))
-        self._rewind.forget()
+        self._settle(list(self.memory.recent))
+        self.memory.rewind.forget()
         return Shift(event, "settled", self.current, event.reason)
 
     def _peak(self, event: ShiftEvent, inputs: Any, labels: Any, loss: float) -> Shift:
-        old = self._recent.before(event.onset)
-        new = [*self._recent.since(event.onset), Seen(self.step, inputs, labels, loss)]
+        old = self.memory.recent.before(event.onset)
+        new = [*self.memory.recent.since(event.onset), Seen(self.memory.step, inputs, labels, loss)]
         self._take_in(old)
         if old:
-            self._levels[self._current] = statistics.median(seen.loss for seen in old)
-        self._rewind.back_to(event.onset)
-        likeliest, known = self._recognised(new)
-        if known == self._current:
-            self._recent.keep(old)
+            self.memory.levels[self.memory.current] = statistics.median(seen.loss for seen in old)
+        self.memory.rewind.back_to(event.onset)
+        likeliest, known = recognise(
+            new,
+            tasks=self.structure.tasks,
+            context=self.context,
+            outputs=self._outputs,
+            memory=self.memory,
+        )
+        if known == self.memory.current:
+            self.memory.recent.keep(old)
             self._learn_again(new)
             return Shift(event, "stayed", self.current, f"{event.reason}; its view still answers")
         self._leave(old)
-        self._recent.keep([])
-        self._rewind.forget()
-        deed: Deed
+        self.memory.recent.keep([])
+        self.memory.rewind.forget()
+        action: Action
         if known is not None:
-            deed, self._current, self._settled = "returned", known, True
+            action = "returned"
+            self.memory.enter(known, settled=True)
         elif len(self.structure.tasks) < self._most:
-            deed = "opened"
+            action = "opened"
             self._open([(seen.inputs, seen.labels) for seen in new])
         else:
-            deed, self._current, self._settled = "full", likeliest, True
+            action = "full"
+            self.memory.enter(likeliest, settled=True)
         self._learn_again(new)
-        return Shift(event, deed, self.current, event.reason)
+        return Shift(event, action, self.current, event.reason)
 
     def _open(self, batches: Sequence[tuple[Any, Any]]) -> None:
         """Begin a context, and grow for it."""
         number = len(self.structure.tasks)
-        name = f"context {number + 1}" + (f", step {self.step}" if number else "")
-        self._current, self._settled = number, False
-        self._levels.append(float("inf"))
-        steps, loss = self._trial_steps, self._batch_loss
-        trial = trial_on(batches, loss, self.optimizer, steps) if steps else None
-        self.manager.begin_task(name, batches, forward=self._of_batch, loss=loss, trial=trial)
+        name = f"context {number + 1}" + (f", step {self.memory.step}" if number else "")
+        self.memory.enter(number, settled=False)
+        self.memory.levels.append(float("inf"))
+
+        def loss(model: nn.Module, batch: Any) -> Tensor:
+            return self._outputs.loss(model, batch[0], batch[1], number)
+
+        self.manager.begin_task(
+            name,
+            batches,
+            forward=lambda model, batch: self._outputs.output(model, batch[0], number),
+            loss=loss,
+            trial=self._trials.on_batches(batches, loss) if self._trials else None,
+        )
 
     def _settle(self, seen: Sequence[Seen]) -> None:
         """Consolidate on the last batches, prune, and take a snapshot."""
-        self._before.load_state_dict(self.mas.state_dict())
-        self.manager.end_task([s.inputs for s in seen], forward=self._of_inputs)
-        self._settled = True
+        self.memory.before.load_state_dict(self.mas.state_dict())
+        self.manager.end_task(
+            [s.inputs for s in seen], forward=self._outputs.forward(self.memory.current)
+        )
+        self.memory.settled = True
         self._snapshot()
 
     def _snapshot(self) -> None:
@@ -308,48 +347,37 @@ class TaskFreeLearner:
             self.tracker.snapshot(omega=self.mas.omega)
 
     def _leave(self, old: Sequence[Seen]) -> None:
-        """Have the importance of a context that was new be that of its end."""
-        newest = self._current == len(self.structure.tasks) - 1
+        """Give a context that was new the importance measured at its end."""
+        newest = self.memory.current == len(self.structure.tasks) - 1
         if not old or not newest:
             return
-        if not self._settled:
+        if not self.memory.settled:
             self._settle(old)
-        elif self._before.tasks < self.mas.tasks:
-            self.mas.load_state_dict(self._before.state_dict())
-            self.mas.consolidate([s.inputs for s in old], forward=self._of_inputs)
+        elif self.memory.before.tasks < self.mas.tasks:
+            self.mas.load_state_dict(self.memory.before.state_dict())
+            forward = self._outputs.forward(self.memory.current)
+            self.mas.consolidate([s.inputs for s in old], forward=forward)
             if self._norms is not None:
                 self.structure.remember_norms(affine=self._norms == "affine")
             self._snapshot()
-        self._before.load_state_dict(self.mas.state_dict())
-
-    def _recognised(self, new: Sequence[Seen]) -> tuple[int, int | None]:
-        """The likeliest context by the inputs, and whether its loss says so too."""
-        known = self.context.tasks
-        if not known:
-            return self._current, None
-        scores = torch.stack([self.context.scores(seen.inputs).sum(0) for seen in new]).sum(0)
-        likeliest = self.structure.tasks.index(str(known[int(scores.argmax())]))
-        usual, noticed = self._levels[likeliest], statistics.mean(seen.loss for seen in new)
-        now = statistics.mean(self._loss_of(seen, likeliest) for seen in new)
-        near = now <= usual + NEAR * (noticed - usual)
-        return likeliest, likeliest if near else None
+        self.memory.before.load_state_dict(self.mas.state_dict())
 
     # Learning
 
     def _learn_again(self, seen: Sequence[Seen]) -> None:
-        """The batches since a peak began, but for the last, in the context they belong to."""
+        """Learn the batches since a peak began, except for the last, in their own context."""
         for one in seen[:-1]:
             self._train(one.inputs, one.labels)
-            self._recent.add(Seen(one.step, one.inputs, one.labels, one.loss, one.taken))
-        self._take_in(self._recent.since(seen[0].step))
+            self.memory.recent.add(Seen(one.step, one.inputs, one.labels, one.loss, one.taken))
+        self._take_in(self.memory.recent.since(seen[0].step))
 
     def _train(self, inputs: Any, labels: Any, loss: Tensor | None = None) -> None:
-        """The gradient steps on one batch; the first loss may be there already."""
+        """Take the gradient steps on one batch; the first loss may be given."""
         model = self.structure.model.train()
         for _ in range(self._steps):
             if loss is None:
-                with self._view():
-                    loss = self._loss(self._output(model, inputs), labels)
+                with self._outputs.view(self.memory.current):
+                    loss = self._outputs.loss(model, inputs, labels, self.memory.current)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             self._penalty.penalty_grad_()
@@ -358,52 +386,15 @@ class TaskFreeLearner:
 
     @property
     def _penalty(self) -> MAS:
-        """That of the contexts before, while a new one is learnt; else that of all."""
-        newest = self._current == len(self.structure.tasks) - 1
-        return self._before if newest and self._settled else self.mas
+        """The penalty of the contexts before, while a new one is learnt; else of all."""
+        newest = self.memory.current == len(self.structure.tasks) - 1
+        return self.memory.before if newest and self.memory.settled else self.mas
 
     def _take_in(self, seen: Sequence[Seen]) -> None:
-        """Show the current context what belongs to it, as far as it has not seen it."""
-        fresh = [one for one in seen if not one.taken]
-        parts = [cut(one.inputs, 0, self._samples) for one in fresh]
-        if parts and all(isinstance(part, Tensor) for part in parts):
-            parts = [torch.cat(parts)]
-        for part in parts:
-            self.context.update(self.current, part)
-        for one in fresh:
-            one.taken = True
-
-    def _view(self) -> AbstractContextManager[object]:
-        """The network as of the current context."""
-        newest = self._current == len(self.structure.tasks) - 1
-        return nullcontext() if newest else self.structure.view(self._current)
-
-    def _loss_of(self, seen: Seen, position: int) -> float:
-        model = self.structure.model
-        model.eval()
-        with torch.no_grad(), self.structure.view(position):
-            outputs = self._output(model, seen.inputs, position)
-            return float(self._loss(outputs, seen.labels))
-
-    def _output(self, model: nn.Module, inputs: Any, position: int | None = None) -> Tensor:
-        if self._forward is not None:
-            return self._forward(model, inputs, self._current if position is None else position)
-        output: Tensor = default_forward(model, inputs)
-        return output
+        """Update the statistics of the current context with batches it has not seen."""
+        update_context(self.context, self.current, seen, samples=self._samples)
 
     def _of_context(self, model: nn.Module, inputs: Any, position: int) -> Tensor:
-        """The output for a position among the tasks that the context has seen."""
+        """Return the output for a position among the tasks that the context has seen."""
         task = self.structure.tasks.index(str(self.context.tasks[position]))
-        return self._output(model, inputs, task)
-
-    @property
-    def _of_inputs(self) -> Forward:
-        return lambda model, inputs: self._output(model, inputs)
-
-    @property
-    def _of_batch(self) -> Forward:
-        return lambda model, batch: self._output(model, batch[0])
-
-    @property
-    def _batch_loss(self) -> Callable[[nn.Module, Any], Tensor]:
-        return lambda model, batch: self._loss(self._output(model, batch[0]), batch[1])
+        return self._outputs.output(model, inputs, task)

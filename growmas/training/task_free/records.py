@@ -1,32 +1,37 @@
-"""What a task-free learner reports, step by step."""
+"""Reports of a task-free learner, step by step."""
 
 from dataclasses import dataclass
 from typing import Literal
 
 from growmas.shift import ShiftEvent
 
-Deed = Literal["settled", "known", "opened", "returned", "stayed", "full", "noticed"]
+Action = Literal["settled", "known", "opened", "returned", "stayed", "full", "noticed"]
 
 
 @dataclass(frozen=True)
 class Shift:
-    """What was made of an event.
+    """An event of the loss, and what the learner did about it.
 
     Attributes:
-        event: What the detector said.
-        deed: After a plateau, "settled": importance was consolidated and the network pruned;
+        event: As the detector reported it.
+        action: After a plateau, "settled": importance was consolidated and the network pruned;
             "known": nothing, the context had been settled before. After a peak, "opened": a new
-            context; "returned": one seen before; "stayed": the current one answers as well as
-            ever, a false alarm; "full": there is no room for a new context, the likeliest goes
-            on; "noticed": the learner has no contexts.
+            context; "returned": one seen before; "stayed": the current one still answers well, a
+            false alarm; "full": there is no room for a new context, the likeliest one is learnt;
+            "noticed": the learner has no contexts.
         context: Name of the context from now on; "" where there are none.
         reason: In words.
     """
 
     event: ShiftEvent
-    deed: Deed
+    action: Action
     context: str
     reason: str
+
+    @property
+    def deed(self) -> Action:
+        """The action, by its former name."""
+        return self.action
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,103 @@
+"""The public names of growmas. `growmas.lazy` reads this file; see `growmas.__doc__`."""
+
+from growmas.checkpoint import load as load, load_manager as load_manager, save as save
+from growmas.contexts import (
+    UNKNOWN as UNKNOWN,
+    Answer as Answer,
+    Context as Context,
+    EnergyContext as EnergyContext,
+    EntropyContext as EntropyContext,
+    GaussianContext as GaussianContext,
+    RandomFilters as RandomFilters,
+    answer_by_context as answer_by_context,
+    answer_by_view as answer_by_view,
+    combine_views as combine_views,
+    view_answers as view_answers,
+)
+from growmas.errors import (
+    CheckpointError as CheckpointError,
+    ConfigError as ConfigError,
+    ContextError as ContextError,
+    DataError as DataError,
+    GrowmasError as GrowmasError,
+    GrowmasWarning as GrowmasWarning,
+    HistoryError as HistoryError,
+    ImportanceError as ImportanceError,
+    PenaltyError as PenaltyError,
+    PlanError as PlanError,
+    RunError as RunError,
+    ShiftError as ShiftError,
+    SurgeryError as SurgeryError,
+)
+from growmas.history import TopologyHistory as TopologyHistory, TopologyTracker as TopologyTracker
+from growmas.importance import (
+    ImportanceSum as ImportanceSum,
+    PerSample as PerSample,
+    Products as Products,
+    Rows as Rows,
+    accumulate_importance as accumulate_importance,
+    compare_estimators as compare_estimators,
+    distributed_importance as distributed_importance,
+    hebbian_importance as hebbian_importance,
+    importance_sum as importance_sum,
+    mas_importance as mas_importance,
+    register_rule as register_rule,
+)
+from growmas.integrations.torch_pruning import MASPruningImportance as MASPruningImportance
+from growmas.manager import (
+    Budget as Budget,
+    GrowByGain as GrowByGain,
+    GrowByNeed as GrowByNeed,
+    GrowBySaturation as GrowBySaturation,
+    GrowPolicy as GrowPolicy,
+    OvergrowSelect as OvergrowSelect,
+    Policy as Policy,
+    PruneBelow as PruneBelow,
+    PrunePolicy as PrunePolicy,
+    PruneWithin as PruneWithin,
+    ReplaceDead as ReplaceDead,
+    Situation as Situation,
+    StructuralManager as StructuralManager,
+    candidate_gains as candidate_gains,
+    saturation as saturation,
+)
+from growmas.penalty import MAS as MAS, HardProtection as HardProtection
+from growmas.shift import (
+    Cusum as Cusum,
+    DetectionScore as DetectionScore,
+    Detector as Detector,
+    NoveltyDetector as NoveltyDetector,
+    PlateauDetector as PlateauDetector,
+    ShiftEvent as ShiftEvent,
+)
+from growmas.structure import (
+    ActivationStatistics as ActivationStatistics,
+    DryRun as DryRun,
+    Edit as Edit,
+    GradMax as GradMax,
+    Initialisation as Initialisation,
+    LayerAxes as LayerAxes,
+    Layout as Layout,
+    Lineage as Lineage,
+    Newborns as Newborns,
+    Plan as Plan,
+    Size as Size,
+    Span as Span,
+    Split as Split,
+    SplitUnits as SplitUnits,
+    Structure as Structure,
+    TensorAxis as TensorAxis,
+    UnitGroup as UnitGroup,
+    Warmup as Warmup,
+    register_attention as register_attention,
+    register_layer as register_layer,
+    register_layout as register_layout,
+    register_norm as register_norm,
+)
+from growmas.structure.inspection.unit_graph import unit_graph as unit_graph
+from growmas.training.task_free import (
+    TaskFreeLearner as TaskFreeLearner,
+    TaskFreeMAS as TaskFreeMAS,
+)
+
+__version__: str

@@ -1,0 +1,77 @@
+"""Policies, budgets and hard protection of a manager, built from a config."""
+
+from growmas.config import (
+    BudgetConfig,
+    GrowByGainConfig,
+    GrowByNeedConfig,
+    GrowBySaturationConfig,
+    GrowConfig,
+    GrowKind,
+    GrowmasConfig,
+    GrowShareConfig,
+    PruneBelowConfig,
+    PruneConfig,
+    PruneKind,
+)
+from growmas.manager import (
+    Budget,
+    GrowByGain,
+    GrowByNeed,
+    GrowBySaturation,
+    GrowPolicy,
+    OvergrowSelect,
+    Policy,
+    PruneBelow,
+    PrunePolicy,
+    PruneWithin,
+    ReplaceDead,
+)
+from growmas.penalty import HardProtection
+from growmas.structure import Structure
+
+
+def grow_policies(config: GrowKind | None, *, replace_dead: bool) -> list[Policy]:
+    """Build the policies that add units, in the order in which they are asked."""
+    first: list[Policy] = [ReplaceDead()] if replace_dead else []
+    return first if config is None else [*first, _grow_policy(config)]
+
+
+def prune_policy(config: PruneKind | None) -> Policy | None:
+    """Build the policy that removes units; None where the config has none."""
+    if config is None:
+        return None
+    if isinstance(config, PruneConfig):
+        return PrunePolicy(config.ratio, grace=config.grace, reconstruct=config.reconstruct)
+    if isinstance(config, PruneBelowConfig):
+        return PruneBelow(config.threshold, grace=config.grace, reconstruct=config.reconstruct)
+    return PruneWithin(
+        config.bound, most=config.most, grace=config.grace, reconstruct=config.reconstruct
+    )
+
+
+def build_budget(config: BudgetConfig | None) -> Budget | None:
+    """Build the limits of growth; None where the config has none."""
+    if config is None:
+        return None
+    return Budget(parameters=config.parameters, flops=config.flops, units=config.units)
+
+
+def build_protection(config: GrowmasConfig, structure: Structure) -> HardProtection | None:
+    """Build what freezes the most important parameters; None where the config freezes none."""
+    if config.protect is None:
+        return None
+    return HardProtection(structure.model, fraction=config.protect)
+
+
+def _grow_policy(config: GrowKind) -> Policy:
+    if isinstance(config, GrowConfig):
+        return GrowPolicy(config.units)
+    if isinstance(config, GrowShareConfig):
+        return GrowPolicy(fraction=config.share)
+    if isinstance(config, GrowBySaturationConfig):
+        return GrowBySaturation(config.threshold, most=config.most)
+    if isinstance(config, GrowByNeedConfig):
+        return GrowByNeed(slack=config.slack, step=config.step, most=config.most)
+    if isinstance(config, GrowByGainConfig):
+        return GrowByGain(config.threshold, most=config.most)
+    return OvergrowSelect(config.keep, factor=config.factor)

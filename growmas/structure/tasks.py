@@ -1,0 +1,203 @@
+"""The tasks of a structure, and the network as of each of them."""
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from growmas.errors import PlanError
+from growmas.structure.queries import StructureQueries
+from growmas.structure.surgery.heads import head_of, narrowed
+from growmas.structure.surgery.state import check_is_state, resize, structure_state
+from growmas.structure.surgery.tensor_swap import reordering, swap_tensors
+from growmas.structure.surgery.transaction import Listener
+from growmas.structure.units.groups import restored_groups, task_index, younger_units
+from growmas.structure.units.inventory import Inventory
+from growmas.structure.units.plan import Plan
+from growmas.structure.views.held import Views
+from growmas.structure.views.overrides import overridden, unit_masks
+
+
+class StructureTasks(StructureQueries):
+    """Tasks, views, and the state for a checkpoint; `Structure` adds the edits."""
+
+    def __init__(self, *args: Any) -> None:
+        """Find the units of a model; see `Structure`."""
+        super().__init__(*args)
+        self._views = Views()
+        self._listeners: list[Listener] = []
+        self._begun: list[Callable[[str], None]] = []
+
+    def begin_task(self, name: str) -> int:
+        """Begin task `name`, to which units born from now on belong; return its index.
+
+        Raises:
+            PlanError: A task of that name exists, or the name is not a text.
+            SurgeryError: A view is held.
+        """
+        self._views.check_none()
+        if not isinstance(name, str) or not name:
+            raise PlanError(f"task {name!r}: expected a name, such as 'digits 4/5'")
+        if name in self._tasks:
+            raise PlanError(f"task {name!r} was begun before; give every task a name of its own")
+        self._tasks.append(name)
+        try:
+            for listener in self._begun:
+                listener(name)
+        except BaseException:
+            self._tasks.pop()
+            raise
+        return self.task
+
+    @property
+    def viewed(self) -> bool:
+        """True while a view is held, during which nothing may be changed."""
+        return bool(self._views)
+
+    def subscribe(
+        self, listener: Listener, *, begun: Callable[[str], None] | None = None
+    ) -> Callable[[], None]:
+        """Call `listener(edit)` as the last step of every edit; return a function that stops it.
+
+        A listener that raises undoes the edit. A listener that writes to a database may return a
+        context manager: it is entered at once and left after all listeners have been called, with
+        the exception if one of them undid the edit, so that database and network agree.
+
+        Args:
+            listener: Called with every edit.
+            begun: Called with the name of every task that begins; if it raises, the task has not
+                begun.
+        """
+        self._listeners.append(listener)
+        if begun is not None:
+            self._begun.append(begun)
+
+        def stop() -> None:
+            self._listeners.remove(listener)
+            if begun is not None:
+                self._begun.remove(begun)
+
+        return stop
+
+    def remember_norms(self, task: int | str | None = None, *, affine: bool = False) -> None:
+        """Store the running statistics that the norms have now, for the view of a task.
+
+        Call it when a task has been learnt; `StructuralManager.end_task` does. Without it, the
+        views of earlier tasks use BatchNorm's running statistics of today. The stored statistics
+        follow every edit and are part of `state_dict`. A model without norms that have running
+        statistics is left as it is.
+
+        Args:
+            task: Index or name of a task; None takes the current one.
+            affine: Store the norms' weight and bias as well. They are then constants in the view:
+                no gradient and no importance reaches those of the model.
+
+        Raises:
+            PlanError: The task does not exist.
+        """
+        index = self.task if task is None else task_index(self._tasks, task)
+        self._norms.remember(index, affine=affine)
+
+    def forget_norms(self, task: int | str) -> None:
+        """Drop the statistics stored for a task, whose view then uses those of today.
+
+        Raises:
+            PlanError: The task does not exist.
+        """
+        self._norms.forget(task_index(self._tasks, task))
+
+    @contextmanager
+    def view(self, task: int | str) -> Iterator[nn.Module]:
+        """Leave out the units born after a task, while the context lasts.
+
+        Weights are as they are now, and pruned units stay gone. Norms use the running statistics
+        stored for the task (`remember_norms`), or those of today if none were stored; in train
+        mode they normalise by the batch and update their own statistics, as without a view. A
+        head that grew returns only the logits of the classes it had then.
+
+        While the model runs, masked copies replace the weights that read younger units; gradients
+        reach the parameters through them. Between calls the parameters are in place. Without
+        gradients a copy is made once and kept until the context ends or the parameter is changed
+        in place (by an optimizer, or under `no_grad`; not through `.data`).
+
+        Views nest: the network is then as of the earliest task. The model itself is changed for
+        the duration: threads may share one view if all of them take gradients or none does, and a
+        second thread that asks for a view of its own is refused. A younger unit whose activation
+        is NaN or infinite still shows, since 0 · NaN is NaN.
+
+        Args:
+            task: Index or name of a task.
+
+        Raises:
+            PlanError: The task does not exist, or younger units pass norms over all channels,
+                from whose statistics they cannot be left out.
+            SurgeryError: Another thread holds a view.
+        """
+        index = task_index(self._tasks, task)
+        younger = younger_units(self._groups, index)
+        with self._views.held(index):
+            overrides = {
+                **unit_masks(self.model, self._groups.values(), younger),
+                **narrowed(self._heads, index),
+                **self._norms.overrides(index, lambda: self._views.earliest == index),
+            }
+            with overridden(self.model, overrides):
+                yield self.model
+
+    def extract(self, task: int | str) -> nn.Module:
+        """Return the network as of a task as a plain, smaller copy of the model.
+
+        The copy computes what `view(task)` computes; the model is not changed.
+
+        Raises:
+            PlanError: The task does not exist, a whole group was born after it, or younger units
+                pass norms over all channels, from whose statistics they cannot be left out.
+        """
+        self._views.check_none()
+        index = task_index(self._tasks, task)
+        younger = younger_units(self._groups, index)
+        Plan(prune=_sorted(younger)).check(self._groups, self.fixed)
+        model = copy.deepcopy(self.model)
+        inventory = Inventory(model)
+        everything = {**self._groups, **self._heads}
+        later = Plan(prune=_sorted({**younger, **younger_units(self._heads, index)}))
+        new = reordering(inventory, everything, later, self.task)
+        swap = swap_tensors(inventory, everything.values(), new.sources, None)
+        self._norms.write(index, model, swap.changes)
+        return model
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return tasks, groups, heads, ids, sizes and stored norms, as tensors and JSON values."""
+        state = structure_state(self.model, self._tasks, self._groups, self._heads)
+        return {**state, "view_norms": self._norms.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> dict[nn.Parameter, nn.Parameter]:
+        """Give the model the widths, and the units the ids, that `state_dict` recorded.
+
+        Every tensor of the groups' layers is replaced by an uninitialised one of the recorded
+        shape: load the model's own state dict next.
+
+        Returns:
+            Old parameter -> the parameter in its place.
+
+        Raises:
+            SurgeryError: The groups, or the stored norms, are not those of this model.
+            PlanError: A head in the state is not a head of this model.
+        """
+        self._views.check_none()
+        check_is_state(state)
+        groups = restored_groups(self._groups, state["groups"])
+        first = {name: head_of(self.model, name, self._groups) for name in state.get("heads", {})}
+        heads = restored_groups(first, state.get("heads", {}))
+        tasks = list(state["tasks"])
+        swap = resize(self.model, {**self._groups, **first}, state)
+        self._norms.load_state_dict(state.get("view_norms", {}))
+        self._groups, self._heads = groups, heads
+        self._tasks = tasks
+        return dict(swap.swapped.values())
+
+
+def _sorted(units: Mapping[str, set[int]]) -> dict[str, list[int]]:
+    return {name: sorted(ids) for name, ids in units.items() if ids}
