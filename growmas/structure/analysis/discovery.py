@@ -210,7 +210,7 @@ class _Found:
         return "it reads the input of the network, or channels that cannot change"
 
     def _file(self, group: UnitGroup) -> None:
-        if group.no_shrink and group.no_grow:
+        if group.no_shrink and group.no_grow and not group.approximate:
             self.fixed[group.name] = group.no_grow
             self._hold(group.layers, group.name, group.no_grow)
         else:

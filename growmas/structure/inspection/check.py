@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from growmas.errors import GrowmasError
-from growmas.structure.inspection.dry_run import tried
+from growmas.structure.inspection.dry_run import measure_with_plan
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.structure_like import StructureLike
 
@@ -50,7 +50,7 @@ def _failing(
     if not names:
         return []
     try:
-        tried(structure, plan(names), lambda: None)
+        measure_with_plan(structure, plan(names), lambda: None)
     except GrowmasError as error:
         if len(names) == 1:
             return [(names[0], f"it was tried, and refused: {error}")]

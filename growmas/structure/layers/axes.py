@@ -155,6 +155,8 @@ class LayerAxes:
             can.
         norm: The norm over all channels that the layer is, or None. Such a norm can grow, in spite
             of `no_grow`, where everything that happens to its channels before and after is known.
+        approximate: True if channels can be removed in spite of `no_shrink` by a plan that says so:
+            the layer still works, and its function changes.
     """
 
     out: tuple[TensorAxis, ...]
@@ -171,6 +173,7 @@ class LayerAxes:
     no_shrink: str = ""
     no_grow: str = ""
     norm: Normalisation | None = None
+    approximate: bool = False
 
     def side(self, side: Side) -> tuple[TensorAxis, ...]:
         """Return the axes of one side."""

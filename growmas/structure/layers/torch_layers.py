@@ -90,19 +90,26 @@ for _norm in (
 
 
 def group_norm(module: Any) -> LayerAxes:
-    """Return the axes of a GroupNorm.
+    """Return the axes of a GroupNorm, whose units are whole norm groups.
 
-    The channels of a norm group share their statistics, so only whole groups come and go.
+    Statistics are shared within a norm group. Where there is only one, channels come and go within.
     """
+    if module.num_groups == 1:
+        alone = "it is one single norm group, so every channel moves the statistics of all"
+        return LayerAxes(
+            out=_AFFINE,
+            out_size=(Size("num_channels"),),
+            along=1,
+            no_shrink=alone,
+            no_grow=alone,
+            approximate=True,
+        )
     size = module.num_channels // module.num_groups
-    alone = "it is one single norm group, so every channel changes the statistics of all"
     return LayerAxes(
         out=_AFFINE,
         out_size=(Size("num_channels"), Size("num_groups", lambda m, n: n // size)),
         out_tie=size,
         along=1,
-        no_shrink=alone if module.num_groups == 1 else "",
-        no_grow=alone if module.num_groups == 1 else "",
     )
 
 
