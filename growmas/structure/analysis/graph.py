@@ -32,7 +32,7 @@ from growmas.errors import SurgeryError
 from growmas.structure.analysis.attributes import AttributeUse, tracked_attributes
 from growmas.structure.analysis.leaf_modules import StructureForward, as_single_nodes, float_tensors
 from growmas.structure.analysis.links import Node
-from growmas.structure.layers.axes import axes_of, is_registered
+from growmas.structure.layers.axes import axes_of, is_layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ def _unknown_types(model: nn.Module) -> dict[type[nn.Module], _UnknownType]:
 
 def is_leaf(module: nn.Module) -> bool:
     """Return True if a module is one node, however many operations it runs."""
-    if is_registered(type(module)):
+    if is_layer(module):
         axes = axes_of(module)
         return axes is None or bool(axes.out or axes.into)
     return _is_known(module)
