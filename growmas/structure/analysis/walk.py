@@ -97,7 +97,7 @@ class Walker:
                     stack.append((neighbour, its_side, there, sent))
         return Walk(
             reached,
-            np.unique(np.concatenate(together), axis=0),
+            np.concatenate(together),
             () if obstacle else tuple(self._splits(reached)),
             obstacle,
             any(node in self._flow.attention for node, _ in reached),
@@ -152,8 +152,10 @@ def _arrive(
     known[positions[is_new][::-1]] = numbers[is_new][::-1]  # of several, the first stays
     held = known[positions]
     differ = held != numbers
-    pairs = np.unique(np.stack([held[differ], numbers[differ]], axis=1), axis=0)
-    return fresh, pairs
+    first, second = held[differ], numbers[differ]
+    step = int(second.max(initial=0)) + 1
+    codes = np.unique(first * step + second)
+    return fresh, np.stack([codes // step, codes % step], axis=1)
 
 
 def _sent(
