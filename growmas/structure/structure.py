@@ -177,18 +177,20 @@ class Structure(StructureTasks):
         self._views.check_none()
         found = refusals(self)
         fixed = dict(self.fixed)
-        for name in {**found.growing, **found.shrinking}:
+        for name in {**found.growing, **found.shrinking, **found.approximating}:
             group = self._groups[name]
             changed = dataclasses.replace(
                 group,
                 no_grow=found.growing.get(name, group.no_grow),
                 no_shrink=found.shrinking.get(name, group.no_shrink),
+                approximate=group.approximate and name not in found.approximating,
             )
             self._groups = {**self._groups, name: changed}
-            if not (changed.can_grow or changed.can_shrink):
+            if not (changed.can_grow or changed.can_shrink or changed.approximate):
                 del self._groups[name]
-                fixed |= {layer: changed.no_grow for layer in group.layers if layer not in fixed}
-                fixed[name] = changed.no_grow
+                why = found.approximating.get(name, changed.no_grow)
+                fixed |= {layer: why for layer in group.layers if layer not in fixed}
+                fixed[name] = why
         held = {layer for group in self._groups.values() for layer in group.layers}
         self.fixed = MappingProxyType(
             {
@@ -197,7 +199,7 @@ class Structure(StructureTasks):
                 if name in self.fixed or name not in held
             }
         )
-        return {**found.shrinking, **found.growing}
+        return {**found.approximating, **found.shrinking, **found.growing}
 
     def _note_refusal(self, plan: Plan, error: RefusedError) -> None:
         """Let a group that alone was refused say so."""

@@ -23,7 +23,7 @@ change, since the first one is bound to them. An input that is broadcast over th
 obstacle to them: it loses its own way and leaves theirs open.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ from growmas.structure.analysis.links import (
     follow,
     is_apart,
     is_shared,
+    lost,
     pairing,
     richest,
     stretched,
@@ -113,13 +114,18 @@ class Flow:
         functions: dict[Node, list[Any]] = {}
         for function, node in calls.items():
             functions.setdefault(node, []).append(function)
-        self.order = tuple(_inputs_first(self._ways))
-        for node in self.order:
+        # a layer that is called several times may read what follows from its own output
+        again = {n for n in self._axis if len(functions.get(n, ())) > 1 and self._is_known(n)}
+        self.order = tuple(_inputs_first(self._ways, again))
+        for node in (*(n for n in self.order if n not in again), *again):
             way = self._ways[node]
             if way is None:
                 self._enter_operation(node)
             else:
                 self._enter_layer(node, way, functions.get(node, []))
+
+    def _is_known(self, node: Node) -> bool:
+        return isinstance(self._axis[node], int)
 
     def link(self, first: Node, second: Node) -> Link:
         """Return the link between two neighbours."""
@@ -179,6 +185,11 @@ class Flow:
         if isinstance(axis, str):
             return Link(down=axis, up=axis)
         others = tuple(a for a in varying(labels) if a != axis)
+        if others and labels.shape[axis] == 1 and calls == 1 and self._keeps(node, shape, others):
+            # as the gate of an ECA layer: each channel is mixed with its neighbours
+            self.passed.add(node)
+            self._labels[node] = labels
+            return Link((None,), mixed=f"a layer runs over its channels ({way.name})")
         if others and axis == len(shape) - 1:
             kept, mapping = merged(labels, (axis,))
             if varying(kept) and calls == 1:
@@ -192,6 +203,13 @@ class Flow:
         if way.spread > 1:
             labels = labels.repeat(way.spread, axis)
         return Link((IndexMapping.between(labels, along(columns, axis, len(shape))),))
+
+    def _keeps(self, node: Node, shape: Shape, axes: tuple[int, ...]) -> bool:
+        """Return True if the output of a layer has the lengths of its input along some axes."""
+        way = self._ways[node]
+        out = output_shape(node.grad_fn)
+        same = len(out) == len(shape) and all(out[axis] == shape[axis] for axis in axes)
+        return same and way is not None and way.windows
 
     def _axis_read(self, node: Node, way: LayerWays, labels: Labels, shape: Shape) -> int | str:
         """Return the axis of its input along which a layer reads, counted from the front."""
@@ -254,7 +272,7 @@ class Flow:
                     is_apart(operand.shape, base)
                     or (operation(node.grad_fn) in PRODUCTS and is_shared(operand.labels, base))
                 )
-                link = Link(down=reason, up="" if apart else reason)
+                link = lost(reason, "" if apart else reason)
             self._attach(operand, node, link)
 
     def _enter_concatenation(self, node: Node, axis: int, operands: dict[int, Operand]) -> None:
@@ -344,11 +362,15 @@ class Flow:
         self._links[first, second] = self.link(first, second) + link
 
 
-def _inputs_first(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Give every node after those it reads from, unless a layer feeds itself."""
+def _inputs_first(nodes: Iterable[Node], sources: Collection[Node]) -> Iterator[Node]:
+    """Give every node after those it reads from, except for those that count as sources."""
     seen: set[Node] = set()
+
+    def inputs_of(node: Node) -> Iterator[Node]:
+        return iter(() if node in sources else node.inputs)
+
     for start in nodes:
-        stack = [(start, iter(start.inputs))] if start not in seen else []
+        stack = [(start, inputs_of(start))] if start not in seen else []
         seen.add(start)
         while stack:
             node, inputs = stack[-1]
@@ -358,4 +380,4 @@ def _inputs_first(nodes: Iterable[Node]) -> Iterator[Node]:
                 yield node
             else:
                 seen.add(following)
-                stack.append((following, iter(following.inputs)))
+                stack.append((following, inputs_of(following)))

@@ -74,6 +74,7 @@ def unit_groups(
         members += [member for kept, member in attributes if np.array_equal(kept, kind)]
         residual, why_no_residual = _residual(members, modules, reached)
         no_shrink, no_grow = _reasons(members, residual, why_no_residual, why_not)
+        no_shrink, no_grow = no_shrink or reached.mixed, no_grow or reached.mixed
         norms = [m.axes for m in members if m.side == "out" and m.axes.no_shrink]
         kind_name = _kind(own, reached, width, count)
         named = _heads_name(name, members) if kind_name == HEADS else name
@@ -88,7 +89,9 @@ def unit_groups(
                 no_shrink=no_shrink,
                 no_grow=no_grow,
                 residual=residual,
-                approximate=not why_not and bool(norms) and all(axes.approximate for axes in norms),
+                approximate=not why_not
+                and bool(norms or reached.mixed)
+                and all(axes.approximate for axes in norms),
             )
         )
     return groups

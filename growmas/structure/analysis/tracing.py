@@ -84,6 +84,7 @@ class Reached:
         together: [n, 2] channels of the root that belong together.
         splits: Channels of the root along the axes that a reshape makes of one.
         obstacle: Why they cannot move, or nothing.
+        mixed: Why a channel more or less changes the others, or nothing.
         why_parameters: Why such a parameter holds the channels fast where it cannot be resized.
         attributes: Channels of the root along the axes whose lengths are attributes of modules.
         heads: True if the channels take part in attention.
@@ -95,6 +96,7 @@ class Reached:
     together: Indices
     splits: tuple[Labels, ...]
     obstacle: str
+    mixed: str
     why_parameters: str
     attributes: tuple[AttributeAlong, ...]
     heads: bool
@@ -174,6 +176,7 @@ class DependencyTrace:
             walk.together,
             walk.splits,
             walk.obstacle,
+            walk.mixed,
             why,
             () if walk.obstacle else tuple(self._attributes(walk)),
             walk.heads,
@@ -314,10 +317,12 @@ class DependencyTrace:
             return LayerWays(f"it touches {name!r}: {why_fixed(node.module)}")
         if not axes.out and not axes.into:
             return None  # such as a PReLU with one slope: an operation
+        windows = isinstance(node.module, nn.modules.conv._ConvNd)
         if axes.into:
-            return LayerWays(-1 if axes.along is None else axes.along)
+            return LayerWays(-1 if axes.along is None else axes.along, name, windows)
         axis: int | str = "" if axes.along is None else axes.along
-        return LayerWays(axis, axes.channels(node.module, "out") // axes.spread, axes.spread)
+        channels = axes.channels(node.module, "out") // axes.spread
+        return LayerWays(axis, name, windows, channels, axes.spread)
 
     def _why_leaf(self, leaf: Tensor) -> tuple[str, bool]:
         name = self._parameters.get(id(leaf))

@@ -20,26 +20,29 @@ class Refusals:
     Attributes:
         growing: Groups that cannot grow.
         shrinking: Groups that cannot shrink.
+        approximating: Groups that cannot even shrink approximately.
     """
 
     growing: dict[str, str]
     shrinking: dict[str, str]
+    approximating: dict[str, str]
 
 
 def refusals(structure: StructureLike) -> Refusals:
     """Try every ability of every group once; the network is as before afterwards."""
     groups = structure.groups
     growing = [name for name, group in groups.items() if group.can_grow]
-    shrinking = [name for name, g in groups.items() if g.can_shrink and g.width > 1]
+    wide = {name: group for name, group in groups.items() if group.width > 1}
+    shrinking = [name for name, group in wide.items() if group.can_shrink]
+    approximately = [n for n, group in wide.items() if group.approximate and not group.can_shrink]
+
+    def pruned(names: Sequence[str]) -> Plan:
+        return Plan(prune={name: groups[name].unit_ids[:1] for name in names}, approximate=True)
+
     return Refusals(
         dict(_failing(structure, growing, lambda names: Plan(grow=dict.fromkeys(names, 1)))),
-        dict(
-            _failing(
-                structure,
-                shrinking,
-                lambda names: Plan(prune={name: groups[name].unit_ids[:1] for name in names}),
-            )
-        ),
+        dict(_failing(structure, shrinking, pruned)),
+        dict(_failing(structure, approximately, pruned)),
     )
 
 

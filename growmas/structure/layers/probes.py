@@ -11,7 +11,7 @@ A match within rounding on inputs of two scales, of which the smaller makes ε c
 the layer. Only modules with a few parameters and no modules below are tried, each once.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +44,7 @@ def probed(module: nn.Module) -> LayerAxes | None:
     return None
 
 
-def _probed_norm(module: nn.Module, parameters: dict[str, Tensor]) -> LayerAxes | None:
+def _probed_norm(module: nn.Module, parameters: Mapping[str, Tensor]) -> LayerAxes | None:
     width = len(next(iter(parameters.values())))
     if width < 2:
         return None
@@ -101,7 +101,7 @@ def _normed(
     return y + parameters[bias].view(shape) if bias in parameters else y
 
 
-def _gains_and_biases(parameters: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
+def _gains_and_biases(parameters: Mapping[str, Tensor]) -> Iterator[tuple[str, str]]:
     names = list(parameters)
     if len(names) == 1:
         yield names[0], "bias"
@@ -115,11 +115,11 @@ def _small_numbers(module: nn.Module) -> Iterator[tuple[str, float]]:
     for name, value in vars(module).items():
         if type(value) is float and 0 < value < 0.1:
             yield name, value
-    for value in (1e-6, 1e-5, 1e-8, 1e-12, 1e-3, torch.finfo(torch.float32).eps):
+    for value in (0.0, 1e-6, 1e-5, 1e-8, 1e-12, 1e-3, torch.finfo(torch.float32).eps):
         yield "", value
 
 
-def _probed_linear(module: nn.Module, parameters: dict[str, Tensor]) -> LayerAxes | None:
+def _probed_linear(module: nn.Module, parameters: Mapping[str, Tensor]) -> LayerAxes | None:
     weight = next(name for name, p in parameters.items() if p.dim() == 2)
     bias = next((name for name in parameters if name != weight), "bias")
     rows, columns = parameters[weight].shape

@@ -167,8 +167,7 @@ def recurrent(module: Any) -> LayerAxes:
     return LayerAxes(
         out=tuple(out),
         into=tuple(
-            TensorAxis(f"weight_ih_l0{suffix}", 1, "in")
-            for suffix in ("", "_reverse")[:directions]
+            TensorAxis(f"weight_ih_l0{suffix}", 1, "in") for suffix in ("", "_reverse")[:directions]
         ),
         out_size=(Size(size, lambda m, n: n // directions),),
         in_size=(Size("input_size"),),

@@ -267,7 +267,7 @@ def test_a_group_and_an_edit_print_in_one_line() -> None:
     assert repr(edit) == "Edit('0' +3 −1; 3 tensors, task 0 because 'more room')"
 
 
-GUIDE = Path(__file__).parents[2] / "docs" / "analysis.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "analysis.md"
 
 
 def examples(names: dict[str, Any]) -> list[str]:
