@@ -13,9 +13,20 @@ def names(library: str) -> list[str]:
     return (HERE / f"{library}.txt").read_text().split()
 
 
+def label(library: str) -> str:
+    """Name a library with its version where results differ by it."""
+    if library != "transformers":
+        return library
+    import transformers
+
+    return f"transformers-{transformers.__version__}"
+
+
 def example(library: str, name: str) -> Example:
     """A model, inputs to analyse it on and others to compare it on."""
-    return {"timm": timm_model, "transformers": transformers_model, "others": other_model}[library](name)
+    return {"timm": timm_model, "transformers": transformers_model, "others": other_model}[library](
+        name
+    )
 
 
 def define_vision_operators() -> None:
@@ -30,7 +41,8 @@ _KEPT: list[Any] = []
 
 
 def timm_model(name: str) -> Example:
-    define_vision_operators()
+    if not _KEPT:
+        define_vision_operators()
     import timm
 
     model = timm.create_model(name, pretrained=False)

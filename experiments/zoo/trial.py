@@ -28,7 +28,7 @@ def tried(model: nn.Module, inputs: Any, others: Any, most: int) -> dict[str, An
     """
     model.eval()
     start = time.process_time()
-    structure = Structure(model, inputs)
+    structure = made(model, inputs)
     analysis = time.process_time() - start
     start = time.process_time()
     found: dict[str, Any] = {
@@ -57,6 +57,17 @@ def tried(model: nn.Module, inputs: Any, others: Any, most: int) -> dict[str, An
         except Exception as error:
             failures.append(f"{group.name} raw {type(error).__name__}: {error}"[:300])
     return {**found, "tried": tries, "failures": failures}
+
+
+def made(model: nn.Module, inputs: Any) -> Structure:
+    """Make a structure; layers that take no part are left out, as the message says."""
+    try:
+        return Structure(model, inputs)
+    except GrowmasError as error:
+        if "take no part" not in str(error):
+            raise
+        idle = re.findall(r"'([^']*)'", str(error).split(" take no part")[0])
+        return Structure(model, inputs, ignore=idle)
 
 
 def share(structure: Structure, chosen: Any) -> float:
@@ -103,13 +114,14 @@ def wrong(structure: Structure, group: Any, others: Any) -> list[str]:
                 found.append(f"grown, the output moves by {float((new - old).abs().max()):.2g}")
         model.zero_grad()
         with torch.enable_grad():
-            sum(t.float().square().mean() for t in float_tensors(example_forward(model, others)) if t.requires_grad).backward()  # type: ignore[union-attr]
+            found_there = float_tensors(example_forward(model, others))
+            torch.stack([t.float().square().mean() for t in found_there]).sum().backward()
         model.zero_grad()
         if group.can_shrink:
             structure.apply(Plan(prune=edit.born))
             after = model.state_dict()
             if not all(torch.equal(value, after[name]) for name, value in state.items()):
                 found.append("grown and pruned, it is not what it was")
-    if group.can_shrink and group.width > 1:
-        structure.apply(Plan(prune={group.name: group.unit_ids[:1]}))
+    if (group.can_shrink or group.approximate) and group.width > 1:
+        structure.apply(Plan(prune={group.name: group.unit_ids[:1]}, approximate=True))
     return found

@@ -4,7 +4,6 @@ A worked example: two layers that are added up, and one that reads the sum.
 
     >>> import torch
     >>> from torch import nn
-from torch.nn.utils.parametrize import is_parametrized
     >>> class Net(nn.Module):
     ...     def __init__(self):
     ...         super().__init__()

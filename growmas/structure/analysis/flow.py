@@ -298,7 +298,7 @@ class Flow:
             else:
                 piece, numbers = labels + first, np.unique(labels[labels >= 0])
                 link = Link((IndexMapping(numbers, numbers + first),))
-                first += int(labels.max()) + 1
+                first += int(labels.max(initial=-1)) + 1
             if operand is not None:
                 self._attach(operand, node, link)
             pieces.append(stretched(piece, axis, length))

@@ -97,7 +97,8 @@ class Walker:
                 mixed = mixed or link.mixed
                 for mapping in link.mappings:
                     there, sent = _sent(mapping, fresh, numbers, backward)
-                    stack.append((neighbour, its_side, there, sent))
+                    if len(there):
+                        stack.append((neighbour, its_side, there, sent))
         return Walk(
             reached,
             np.concatenate(together),
@@ -110,7 +111,7 @@ class Walker:
     def _splits(self, reached: Mapping[NodeSide, Indices]) -> Iterator[Labels]:
         for node, labels in self._flow.splits.items():
             found = reached.get((node, "out"))
-            if found is not None and labels.max() < len(found):
+            if found is not None and labels.max(initial=-1) < len(found):
                 yield np.where(labels >= 0, found[labels], -1)
 
     def _neighbours(self, node: Node, side: Side) -> Iterator[tuple[Node, Side, Link, bool, str]]:

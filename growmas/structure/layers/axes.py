@@ -288,7 +288,7 @@ def _registered(module: nn.Module) -> LayerAxes | str | None:
         if kind is type(module):
             raise
         return f"{class_name(module)} is unlike it: {error}"
-    if kind is type(module) or not isinstance(found, LayerAxes) or found.into:
+    if kind is type(module) or not isinstance(found, LayerAxes) or found.into or found.produces:
         return found
     # a subclass of a norm may norm along another axis: it is that along which the channels come
     return replace(found, along=None)
