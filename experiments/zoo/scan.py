@@ -86,7 +86,8 @@ def summary(found: dict[str, Any]) -> str:
         return re.sub(r"\s+", " ", found["error"])
     return (
         f"share {found['share']:.2f} (grows {found['grows']:.2f}), {found['heads']} heads, "
-        f"{found['analysis_s']:.1f} CPU s, {len(found['failures'])} failures {found['failures'][:2]}"
+        f"{found['analysis_s']:.1f} CPU s, {len(found['failures'])} failures "
+        f"{found['failures'][:2]}"
     )
 
 

@@ -11,7 +11,7 @@ START = "<!-- made by table.py -->"
 
 def table(lines: list[dict[str, Any]]) -> str:
     head = (
-        "| library | models | over the limit or not run | without a group | median share | share of "
+        "| library | models | not run | without a group | median share | share of "
         ".9 and more | that grows, median | with heads | wrong or refused | most CPU s |"
     )
     rows = [head, "|" + "---|" * 10]

@@ -26,14 +26,23 @@ SMALL: dict[str, Any] = {
 """Attribute of a configuration -> a small value, for those that it has."""
 
 SPECIAL: dict[str, dict[str, Any]] = {
-    "swin": {"num_heads": [2, 4]}, "swinv2": {"num_heads": [2, 4]},
+    "swin": {"num_heads": [2, 4], "patch_size": 2, "hidden_size": None},
+    "swinv2": {"num_heads": [2, 4], "patch_size": 2, "hidden_size": None},
+    "deberta": {"pooler_hidden_size": 16}, "deberta-v2": {"pooler_hidden_size": 16},
     "convnext": {"patch_size": 4}, "convnextv2": {"patch_size": 4},
-    "poolformer": {"num_encoder_blocks": 2, "patch_sizes": [7, 3], "strides": [4, 2], "padding": [2, 1]},
-    "pvt": {"num_encoder_blocks": 2, "depths": [1, 1], "num_attention_heads": [1, 2], "patch_sizes": [4, 2],
-            "strides": [4, 2], "sequence_reduction_ratios": [2, 1], "mlp_ratios": [2, 2], "hidden_sizes": [16, 24]},
-    "segformer": {"num_encoder_blocks": 2, "depths": [1, 1], "num_attention_heads": [1, 2], "sr_ratios": [2, 1],
-                  "patch_sizes": [7, 3], "strides": [4, 2], "mlp_ratios": [2, 2]},
-    "resnet": {"layer_type": "basic"}, "regnet": {"groups_width": 8}, "gptj": {"rotary_dim": 4},
+    "poolformer": {
+        "num_encoder_blocks": 2, "patch_sizes": [7, 3], "strides": [4, 2], "padding": [2, 1],
+    },
+    "pvt": {
+        "num_encoder_blocks": 2, "depths": [1, 1], "num_attention_heads": [1, 2],
+        "patch_sizes": [4, 2], "strides": [4, 2], "sequence_reduction_ratios": [2, 1],
+        "mlp_ratios": [2, 2], "hidden_sizes": [16, 24],
+    },
+    "segformer": {
+        "num_encoder_blocks": 2, "depths": [1, 1], "num_attention_heads": [1, 2],
+        "sr_ratios": [2, 1], "patch_sizes": [7, 3], "strides": [4, 2], "mlp_ratios": [2, 2],
+    },
+    "resnet": {"layer_type": "basic"}, "regnet": {"groups_width": 8, "hidden_sizes": [16, 24]}, "gptj": {"rotary_dim": 4},
     "gpt_neox": {"rotary_pct": 0.5}, "xlnet": {}, "funnel": {},
 }  # fmt: skip
 
@@ -54,13 +63,13 @@ def example(kind: str) -> tuple[torch.nn.Module, Any, Any]:
     config = transformers.AutoConfig.for_model(kind)
     small = {**SMALL, **SPECIAL.get(kind, {})}
     for name, value in small.items():
-        if hasattr(config, name) and not (value is None and name == "layer_types"):
+        if value is not None and hasattr(config, name):
             try:
                 setattr(config, name, value)
             except (AttributeError, TypeError, NotImplementedError):
                 continue
     if getattr(config, "layer_types", None):
-        config.layer_types = list(config.layer_types)[: config.num_hidden_layers]
+        config.layer_types = list(config.layer_types)[:2]
     config._attn_implementation = "eager"
     torch.manual_seed(0)
     model = _class(transformers, kind)(config).eval()
@@ -83,6 +92,8 @@ def _class(transformers: Any, kind: str) -> Any:
     from transformers.models.auto import modeling_auto
 
     order = HEADS[2:] if kind in CLASSIFIED else HEADS
+    if kind in modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
+        order = ("MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",)
     for mapping in order:
         name = getattr(modeling_auto, mapping).get(kind)
         name = name[0] if isinstance(name, tuple | list) else name

@@ -1,9 +1,10 @@
-"""Networks that other people wrote and reported, or that a scan of their models found, rebuilt small.
+"""Networks that other people wrote, and reported or that a scan of them found, rebuilt small.
 
 Each is the smallest network with the wiring; its source is named beside it.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -158,10 +159,7 @@ def frozen(m: Any, x: Tensor) -> Tensor:
 
 
 def linears(*widths: int) -> dict[str, nn.Module]:
-    return {
-        name: Linear(*pair)
-        for name, pair in zip("abcdef", zip(widths, widths[1:], strict=False), strict=False)
-    }
+    return {name: Linear(*pair) for name, pair in zip("abcdef", pairwise(widths), strict=False)}
 
 
 # what it is -> (network, shape of its input, its groups as "width kind, abilities")
@@ -190,12 +188,15 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
     "implicit channels (YOLOR ImplicitA, ImplicitM)": (
         lambda: Net(
             lambda m, x: m.b((m.a(x) + m.plus) * m.times),
-            a=Conv(3, 8, 1), b=Conv(8, 2, 1), plus=parameter(1, 8, 1, 1), times=parameter(1, 8, 1, 1),
+            a=Conv(3, 8, 1), b=Conv(8, 2, 1), plus=parameter(1, 8, 1, 1),
+            times=parameter(1, 8, 1, 1),
         ),
         IMAGE, {"a": f"8 channels, {BOTH}"},
     ),
     "positions added before a ReLU": (
-        lambda: Net(lambda m, x: m.b((m.a(x) + m.p).relu()), p=parameter(1, 5, 8), **linears(8, 8, 2)),
+        lambda: Net(
+            lambda m, x: m.b((m.a(x) + m.p).relu()), p=parameter(1, 5, 8), **linears(8, 8, 2)
+        ),
         TOKENS, {"a": f"8 neurons, {BOTH}"},
     ),
     "halves unbound and added": (
@@ -211,7 +212,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
             res2, a=Conv(3, 16, 1), b=Conv(16, 2, 1), width=4,
             layers=nn.ModuleList(Conv(4, 4, 3, padding=1) for _ in range(3)),
         ),
-        IMAGE, {"a": f"4 sets of 4 channels, {BOTH}"},
+        IMAGE, {"a": f"4 sets of 4 channels, {BOTH}", "layers.2": f"4 channels, {BOTH}"},
     ),
     "gate of neighbouring channels (ECA)": (
         lambda: Net(
@@ -265,6 +266,20 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
     "a linear layer of another class (torch_geometric)": (
         lambda: nn.Sequential(Unpacked(6, 8), nn.ReLU(), Unpacked(8, 5), nn.ReLU(), Linear(5, 2)),
         VECTOR, {"0": f"8 neurons, {BOTH}", "2": f"5 neurons, {BOTH}"},
+    ),
+    "a weight used without a layer": (
+        lambda: Net(
+            lambda m, x: m.b(F.relu(F.linear(F.relu(m.a(x)), m.w, m.c))),
+            a=Linear(6, 8), b=Linear(5, 2), w=parameter(5, 8), c=parameter(5),
+        ),
+        VECTOR, {"a": f"8 neurons, {BOTH}", "w": f"5 neurons, {BOTH}"},
+    ),
+    "a kernel used without a layer": (
+        lambda: Net(
+            lambda m, x: m.b(F.relu(F.conv2d(F.relu(m.a(x)), m.w))),
+            a=Conv(3, 8, 1), b=Conv(5, 2, 1), w=parameter(5, 8, 3, 3),
+        ),
+        IMAGE, {"a": f"8 channels, {BOTH}", "w": f"5 channels, {BOTH}"},
     ),
     "tokens mixed (MLP-Mixer)": (
         lambda: Net(

@@ -1,4 +1,4 @@
-"""Found, grown without a change, pruned back bit for bit, trained a step: for every foreign wiring."""
+"""Foreign wirings: found, grown without a change, pruned back bit for bit, trained a step."""
 
 import copy
 

@@ -110,7 +110,7 @@ class _Found:
     """
 
     def __init__(self, model: nn.Module, trace: DependencyTrace) -> None:
-        self.names = {module: name for name, module in model.named_modules()}
+        self.names = trace.names
         self.groups: dict[str, UnitGroup] = {}
         self.fixed: dict[str, str] = {}
         self.laid_out: set[LayerSide] = set()

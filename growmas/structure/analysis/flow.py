@@ -161,8 +161,10 @@ class Flow:
         for function in functions:
             operands = [
                 operand
-                for _, operand in self._operands(function)
-                if operand.node is not None and not isinstance(operand.node, UnwrappedParameter)
+                for index, operand in self._operands(function)
+                if operand.node is not None
+                and not isinstance(operand.node, UnwrappedParameter)
+                and way.operand in (None, index)
             ]
             for number, operand in enumerate(operands):
                 labels = operand.labels

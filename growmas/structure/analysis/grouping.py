@@ -1,6 +1,6 @@
 """Groups, made of what a walk has reached or of a registered layout."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from growmas.errors import SurgeryError
+from growmas.structure.analysis.functional import FunctionalLayer
 from growmas.structure.analysis.labels import Indices
 from growmas.structure.analysis.residual import residual_kind
 from growmas.structure.analysis.tracing import Reached
@@ -61,9 +62,7 @@ def unit_groups(
     sides = {(names[module], side): found for (module, side), found in reached.layers.items()}
     modules = {(names[module], side): module for module, side in reached.layers}
     units = units_of(width, reached.together, reached.splits, sides, modules)
-    placed = {
-        at: _Channels(axes, found) for at, found in sides.items() if (axes := axes_of(modules[at]))
-    }
+    placed = dict(_placed(sides, modules))
     parameters, why_not = _parameters(model, reached, units, taken)
     held = {at: positions_of(units, c.of_position) for at, c in {**placed, **parameters}.items()}
     count = int(units.max()) + 1
@@ -95,6 +94,19 @@ def unit_groups(
             )
         )
     return groups
+
+
+def _placed(
+    sides: Mapping[LayerSide, Indices], modules: Mapping[LayerSide, nn.Module]
+) -> Iterator[tuple[LayerSide, _Channels]]:
+    """Give the sides that were reached, with their axes; those of a weight as its module's."""
+    for at, found in sides.items():
+        module, axes = modules[at], axes_of(modules[at])
+        if isinstance(module, FunctionalLayer):
+            owner, side, axes = module.member(at[1])
+            yield (owner, side), _Channels(axes, found)
+        elif axes is not None:
+            yield at, _Channels(axes, found)
 
 
 def _kind(own: LayerAxes, reached: Reached, width: int, count: int) -> str:

@@ -108,6 +108,7 @@ class LayerWays:
         windows: True if the layer runs over windows along its other axes, as a convolution.
         channels: The number of channels that a layer reads which keeps them apart.
         spread: How many channels such a layer gives for one.
+        operand: The number of the only input that a layer reads; None: all that are not parameters.
     """
 
     axis: int | str
@@ -115,6 +116,7 @@ class LayerWays:
     windows: bool = False
     channels: int = 0
     spread: int = 1
+    operand: int | None = None
 
 
 def follow(function: Any, index: int, operand: Operand) -> Propagation | str:

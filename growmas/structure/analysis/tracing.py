@@ -38,6 +38,7 @@ from torch import Tensor, nn
 from growmas.errors import SurgeryError
 from growmas.structure.analysis.architecture import Operation
 from growmas.structure.analysis.flow import Flow
+from growmas.structure.analysis.functional import FunctionalLayer, functional_layers
 from growmas.structure.analysis.graph import traced
 from growmas.structure.analysis.labels import Indices, Labels
 from growmas.structure.analysis.leaf_modules import StructureForward as StructureForward
@@ -126,7 +127,7 @@ class DependencyTrace:
         Raises:
             SurgeryError: The forward pass or the analysis fails.
         """
-        self.names = {module: name for name, module in model.named_modules()}
+        self.names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
         self._parameters = {id(p): name for name, p in model.named_parameters()}
         self._owners = {
             f"{prefix}.{name}" if prefix else name: module
@@ -136,6 +137,11 @@ class DependencyTrace:
         try:
             graph = traced(model, example_inputs, forward)
             self._nodes, self.outputs = graph.nodes, graph.outputs
+            functional = functional_layers(self._nodes.values(), self._parameters, self._owners)
+            self.names.update(functional)
+            self._nodes |= {
+                layer: node for node in self._nodes.values() if (layer := node.module) in functional
+            }
             self._uses = [(use, graph.calls.get(use.function)) for use in graph.uses]
             self._flow = Flow(self._nodes.values(), graph.calls, self._ways, self._why_leaf)
             two_sided = {node: self._is_two_sided(node) for node in self._nodes.values()}
@@ -319,7 +325,9 @@ class DependencyTrace:
             return None  # such as a PReLU with one slope: an operation
         windows = isinstance(node.module, nn.modules.conv._ConvNd)
         if axes.into:
-            return LayerWays(-1 if axes.along is None else axes.along, name, windows)
+            operand = node.module.operand if isinstance(node.module, FunctionalLayer) else None
+            along = -1 if axes.along is None else axes.along
+            return LayerWays(along, name, windows, operand=operand)
         axis: int | str = "" if axes.along is None else axes.along
         channels = axes.channels(node.module, "out") // axes.spread
         return LayerWays(axis, name, windows, channels, axes.spread)

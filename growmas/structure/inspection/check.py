@@ -1,9 +1,11 @@
 """The check of a structure: what is listed as growing or shrinking is tried once.
 
-All groups are tried at once. Only if that is refused, halves of them are, down to single groups, so
-that a network without surprises costs four forward passes whatever its size.
+All groups are tried at once. Only if that is refused, those that differ in their numbers alone are
+tried together, and then one by one, so that a network without surprises costs a few forward passes
+whatever its size.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -50,14 +52,41 @@ def _failing(
     structure: StructureLike, names: Sequence[str], plan: Callable[[Sequence[str]], Plan]
 ) -> list[tuple[str, str]]:
     """Return the names for which a plan is refused, with the reason."""
-    if not names:
+    if not names or not _refusal(structure, plan(names)):
         return []
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(re.sub(r"\d+", "*", name), []).append(name)
+    if len(alike) == 1:
+        return _failing_alike(structure, names, plan)
+    return [
+        pair
+        for some in alike.values()
+        if _refusal(structure, plan(some))
+        for pair in _failing_alike(structure, some, plan)
+    ]
+
+
+def _failing_alike(
+    structure: StructureLike, names: Sequence[str], plan: Callable[[Sequence[str]], Plan]
+) -> list[tuple[str, str]]:
+    """Return those of some groups that fail, which together are refused.
+
+    Groups that differ in their numbers alone fail alike: if the first and the last of them are
+    refused, so are those between.
+    """
+    first, last = _refusal(structure, plan(names[:1])), _refusal(structure, plan(names[-1:]))
+    if first and last:
+        return [(name, last if name == names[-1] else first) for name in names]
+    singly = {names[0]: first, names[-1]: last}
+    between = ((name, _refusal(structure, plan([name]))) for name in names[1:-1])
+    return [(name, why) for name, why in {**singly, **dict(between)}.items() if why]
+
+
+def _refusal(structure: StructureLike, plan: Plan) -> str:
+    """Return why a plan is refused, or nothing."""
     try:
-        measure_with_plan(structure, plan(names), lambda: None)
+        measure_with_plan(structure, plan, lambda: None)
     except GrowmasError as error:
-        if len(names) == 1:
-            return [(names[0], f"it was tried, and refused: {error}")]
-        half = len(names) // 2
-        first = _failing(structure, names[:half], plan)
-        return first + _failing(structure, names[half:], plan)
-    return []
+        return f"it was tried, and refused: {error}"
+    return ""
