@@ -21,7 +21,6 @@ import trial
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results.jsonl"
-RUNNING = HERE / "running.txt"
 
 
 def measured(library: str, name: str, limit: int, most: int) -> dict[str, Any]:
@@ -65,19 +64,20 @@ def main() -> None:
     given = parser.parse_args()
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    if RUNNING.exists():
-        write(*RUNNING.read_text().split(), {"error": "it ended the process"})
-        RUNNING.unlink()
     for library in given.libraries:
         label = catalogue.label(library)
+        running = HERE / f"running-{label}.txt"
+        if running.exists():
+            write(label, running.read_text(), {"error": "it ended the process"})
+            running.unlink()
         before = {(line["library"], line["model"]) for line in lines()}
         for name in given.models or catalogue.names(library):
             if (label, name) in before:
                 continue
-            RUNNING.write_text(f"{label} {name}")
+            running.write_text(name)
             found = measured(library, name, given.limit, given.most)
             write(label, name, found)
-            RUNNING.unlink()
+            running.unlink()
             print(f"{name:40s} {summary(found)}", flush=True)
 
 

@@ -42,7 +42,8 @@ SPECIAL: dict[str, dict[str, Any]] = {
         "num_encoder_blocks": 2, "depths": [1, 1], "num_attention_heads": [1, 2],
         "sr_ratios": [2, 1], "patch_sizes": [7, 3], "strides": [4, 2], "mlp_ratios": [2, 2],
     },
-    "resnet": {"layer_type": "basic"}, "regnet": {"groups_width": 8, "hidden_sizes": [16, 24]}, "gptj": {"rotary_dim": 4},
+    "resnet": {"layer_type": "basic"}, "regnet": {"groups_width": 8, "hidden_sizes": [16, 24]},
+    "gptj": {"rotary_dim": 4},
     "gpt_neox": {"rotary_pct": 0.5}, "xlnet": {}, "funnel": {},
 }  # fmt: skip
 

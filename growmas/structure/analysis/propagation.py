@@ -19,8 +19,8 @@ that is needed to do to labels (see `labels`) what the operation does to entries
     >>> mean = images.mean((2, 3))                                # runs over axes without channels
     >>> propagate(mean.grad_fn, 0, labels, (5, 2, 3, 3)).labels.tolist()
     [[0, 1]]
-    >>> propagate(images.softmax(1).grad_fn, 0, labels, (5, 2, 3, 3))    # no channel stays apart
-    'an operation runs over its channels (Softmax)'
+    >>> propagate(images.amax(1).grad_fn, 0, labels, (5, 2, 3, 3))       # no channel stays apart
+    'an operation runs over its channels (Amax)'
 
 An operation without a rule of its own is taken to work entry by entry, or to run over the axes
 that it was called with. A rule is a function of the operation's node in the autograd graph, the
