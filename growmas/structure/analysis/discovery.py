@@ -39,6 +39,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from growmas.errors import SurgeryError
 from growmas.preserving import preserving
 from growmas.structure.analysis.architecture import Operation
+from growmas.structure.analysis.functional import FunctionalLayer
 from growmas.structure.analysis.graph import unused_layers
 from growmas.structure.analysis.grouping import laid_out_group, unit_groups
 from growmas.structure.analysis.tracing import DependencyTrace, Reached, StructureForward
@@ -227,6 +228,8 @@ def why_not_resized(module: nn.Module) -> str:
     axes = axes_of(module)
     if axes is None:
         return why_fixed(module)
+    if isinstance(module, FunctionalLayer):
+        return ""
     for name in dict.fromkeys(axis.tensor for axis in (*axes.out, *axes.into)):
         held = name in module._parameters or name in module._buffers
         if not held and getattr(module, name, None) is not None:

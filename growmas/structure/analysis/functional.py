@@ -67,7 +67,7 @@ register_layer(FunctionalLayer, lambda module: module.axes)
 
 def functional_layers(
     nodes: Iterable[Node], names: Mapping[int, str], owners: Mapping[str, nn.Module]
-) -> dict[FunctionalLayer, str]:
+) -> dict[nn.Module, str]:
     """Put a `FunctionalLayer` into every node that works as one; return them with their names.
 
     Args:
@@ -75,7 +75,7 @@ def functional_layers(
         names: Identity of a parameter -> its qualified name.
         owners: Qualified name of a parameter -> the module that has it.
     """
-    found: dict[FunctionalLayer, str] = {}
+    found: dict[nn.Module, str] = {}
     for node in nodes:
         layer = _layer(node.grad_fn, names, owners) if _is_operation(node) else None
         if layer is not None:

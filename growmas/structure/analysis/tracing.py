@@ -138,7 +138,7 @@ class DependencyTrace:
             graph = traced(model, example_inputs, forward)
             self._nodes, self.outputs = graph.nodes, graph.outputs
             functional = functional_layers(self._nodes.values(), self._parameters, self._owners)
-            self.names |= dict(functional)
+            self.names |= functional
             self._nodes |= {
                 layer: node for node in self._nodes.values() if (layer := node.module) in functional
             }

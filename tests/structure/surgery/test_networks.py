@@ -213,7 +213,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = 
         ),
         IMAGE, "b", "its only channel is spread over 8 others",
     ),
-    "raw parameter": (RawLinear, VECTOR, "a", r"its channels take part in a matrix product \(Mm\)"),
     "single group of GroupNorm": (
         lambda: nn.Sequential(conv(3, 8), nn.GroupNorm(1, 8), conv(8, 2), nn.Flatten()),
         IMAGE, "0", "it passes '1': it is one single norm group",
@@ -257,6 +256,7 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
         VECTOR, "4 sets of 2 neurons",
     ),
     "parameter added": (Shifted, VECTOR, "8 neurons"),
+    "weight without a layer": (RawLinear, VECTOR, "5 neurons"),
     "bidirectional": (
         lambda: networks.Sequence(nn.LSTM, bidirectional=True), (0,), "7 sets of 2 hidden units"
     ),
