@@ -1,6 +1,7 @@
 """The units of a network, and growing and pruning them."""
 
 import growmas.structure.layers.huggingface
+import growmas.structure.layers.probes
 import growmas.structure.layers.torch_layers  # noqa: F401 (both register layer types)
 from growmas.structure.followers.warmup import Warmup
 from growmas.structure.initialisation.gradmax import GradMax

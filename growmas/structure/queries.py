@@ -1,6 +1,8 @@
 """Questions that a structure answers about its network, without changing it."""
 
 import dataclasses
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -72,8 +74,7 @@ class StructureQueries:
         column = max(map(len, widths), default=0)
         for group, width in zip(self._groups.values(), widths, strict=True):
             lines.append(f"  {group.name:<{names}}  {width:<{column}}  {group.abilities}")
-        if self.fixed:
-            lines.append(f"  and {len(self.fixed)} fixed; structure.fixed has the reasons")
+        lines += _fixed_lines(self.fixed)
         return "\n".join(lines)
 
     @property
@@ -243,14 +244,24 @@ class StructureQueries:
         replace: Mapping[str, Sequence[int]] | None = None,
         reason: str = "",
         cause: Mapping[str, Any] | None = None,
+        approximate: bool = False,
+        round_to: int | Mapping[str, int] = 1,
     ) -> Plan:
         """Return a plan that `apply` refuses once the units of its groups have changed.
 
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
         """
-        plan = Plan(prune or {}, grow or {}, replace or {}, reason, cause=cause or {})
-        self._check(plan)
+        plan = Plan(
+            prune or {},
+            grow or {},
+            replace or {},
+            reason,
+            cause=cause or {},
+            approximate=approximate,
+            round_to=round_to,
+        )
+        plan = self._check(plan)
         living = {name: self._groups[name].unit_ids for name in plan.groups}
         return dataclasses.replace(plan, fingerprint=living)
 
@@ -260,7 +271,7 @@ class StructureQueries:
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
         """
-        self._check(plan)
+        plan = self._check(plan)
         return explain(self.model, self._run, self._groups, plan)
 
     def cost(self, plan: Plan | None = None) -> Cost:
@@ -270,13 +281,16 @@ class StructureQueries:
             PlanError: The plan does not fit the network; every problem is listed.
         """
         plan = Plan() if plan is None else plan
-        self._check(plan)
+        plan = self._check(plan)
         return cost_after(self.model, self._run, self._groups, plan)
 
-    def _check(self, plan: Plan) -> None:
+    def _check(self, plan: Plan) -> Plan:
+        """Refuse a plan that does not fit; return it with widths rounded as it says."""
         check_is_plan(plan)
         plan.check(self._groups, self.fixed)
+        plan = plan.rounded(self._groups)
         check_memory(self.model, self._groups, plan)
+        return plan
 
     def _run(self, model: nn.Module) -> Any:
         return self._forward(model, self.example_inputs)
@@ -284,3 +298,19 @@ class StructureQueries:
     def _outputs(self) -> list[Tensor]:
         with preserving(self.model), uncompiled(self.model), torch.no_grad():
             return float_tensors(self._run(self.model))
+
+
+def _fixed_lines(fixed: Mapping[str, str]) -> list[str]:
+    """Return what to print of layers that cannot change: equal reasons once."""
+    if not fixed:
+        return []
+    lines = [f"  and {len(fixed)} fixed; structure.fixed has the reasons"]
+    counted = Counter(re.sub(r"'[^']*'", "…", reason) for reason in fixed.values())
+    shown = [(reason, count) for reason, count in counted.most_common(_REASONS) if count > 1]
+    for reason, count in shown:
+        lines.append(f"    {count} layers: {reason if len(reason) <= 90 else reason[:89] + '…'}")
+    return lines
+
+
+_REASONS = 5
+"""Most reasons that the representation of a structure prints."""

@@ -1,6 +1,8 @@
 """The units of a network, and the edits that add and remove them."""
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -12,12 +14,14 @@ from growmas.structure.analysis.wrappers import recompile_after_edit, unwrap_mod
 from growmas.structure.followers.followers import as_followers, check_followers
 from growmas.structure.initialisation.initialisation import Init
 from growmas.structure.initialisation.newborns import Initialisation
+from growmas.structure.inspection.check import refusals
 from growmas.structure.inspection.dry_run import DryRun, Metrics, dry_run, outputs_on
 from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.surgery.heads import HeadStart, head_of, plan_of, widen_head
 from growmas.structure.surgery.memory_limit import check_memory
 from growmas.structure.surgery.transaction import Settle, Site
 from growmas.structure.surgery.unit_edit import Options, edit_units
+from growmas.structure.surgery.verification import RefusedError
 from growmas.structure.tasks import StructureTasks
 from growmas.structure.units.edit import Edit
 from growmas.structure.units.groups import UnitGroup
@@ -61,6 +65,7 @@ class Structure(StructureTasks):
         forward: StructureForward | None = None,
         ignore: Iterable[str] = (),
         generator: torch.Generator | None = None,
+        check: bool = False,
     ) -> None:
         """Find the units of `model`, which is left bit-identical.
 
@@ -73,14 +78,18 @@ class Structure(StructureTasks):
                 one call to run every layer, such as the heads of all tasks.
             ignore: Qualified names of layers that need not run.
             generator: CPU generator for the initialisation of fresh units; None takes torch's.
+            check: True tries every ability of every group once, see `check`: what is then listed
+                as growing grows.
 
         Raises:
             SurgeryError: The analysis fails, some layer does not run, or the model is wrapped
-                (DistributedDataParallel) or parametrised (weight_norm).
+                (DistributedDataParallel).
         """
         super().__init__(unwrap_model(model), example_inputs, forward or example_forward, ignore)
         self.generator = generator
         self._given = model
+        if check:
+            self.check()
 
     def apply(
         self,
@@ -144,14 +153,61 @@ class Structure(StructureTasks):
         )
         with self._views.changing:
             self._views.check_none()
-            self._check(plan)
-            return self._operate(
-                lambda site: edit_units(self, plan, options, site),
-                followers,
-                groups=self._groups,
-                settle=self._settle,
-                verify=verify,
+            plan = self._check(plan)
+            try:
+                return self._operate(
+                    lambda site: edit_units(self, plan, options, site),
+                    followers,
+                    groups=self._groups,
+                    settle=self._settle,
+                    verify=verify,
+                )
+            except RefusedError as error:
+                self._note_refusal(plan, error)
+                raise
+
+    def check(self) -> Mapping[str, str]:
+        """Try every ability of every group once, and move what fails to `fixed`.
+
+        The network is as before afterwards. Without a surprise it costs four forward passes, for
+        each surprise some more.
+
+        Returns:
+            Group name -> why it cannot grow or shrink, of what failed.
+        """
+        self._views.check_none()
+        found = refusals(self)
+        fixed = dict(self.fixed)
+        for name in {**found.growing, **found.shrinking, **found.approximating}:
+            group = self._groups[name]
+            changed = dataclasses.replace(
+                group,
+                no_grow=found.growing.get(name, group.no_grow),
+                no_shrink=found.shrinking.get(name, group.no_shrink),
+                approximate=group.approximate and name not in found.approximating,
             )
+            self._groups = {**self._groups, name: changed}
+            if not (changed.can_grow or changed.can_shrink or changed.approximate):
+                del self._groups[name]
+                why = found.approximating.get(name, changed.no_grow)
+                fixed |= {layer: why for layer in group.layers if layer not in fixed}
+                fixed[name] = why
+        held = {layer for group in self._groups.values() for layer in group.layers}
+        self.fixed = MappingProxyType(
+            {
+                name: reason
+                for name, reason in fixed.items()
+                if name in self.fixed or name not in held
+            }
+        )
+        return {**found.approximating, **found.shrinking, **found.growing}
+
+    def _note_refusal(self, plan: Plan, error: RefusedError) -> None:
+        """Let a group that alone was refused say so."""
+        if len(plan.groups) == 1:
+            (name,) = plan.groups
+            group = dataclasses.replace(self._groups[name], refused=str(error))
+            self._groups = {**self._groups, name: group}
 
     def dry_run(
         self,

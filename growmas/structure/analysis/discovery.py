@@ -34,10 +34,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from growmas.errors import SurgeryError
 from growmas.preserving import preserving
 from growmas.structure.analysis.architecture import Operation
+from growmas.structure.analysis.functional import FunctionalLayer
 from growmas.structure.analysis.graph import unused_layers
 from growmas.structure.analysis.grouping import laid_out_group, unit_groups
 from growmas.structure.analysis.tracing import DependencyTrace, Reached, StructureForward
@@ -109,7 +111,7 @@ class _Found:
     """
 
     def __init__(self, model: nn.Module, trace: DependencyTrace) -> None:
-        self.names = {module: name for name, module in model.named_modules()}
+        self.names = trace.names
         self.groups: dict[str, UnitGroup] = {}
         self.fixed: dict[str, str] = {}
         self.laid_out: set[LayerSide] = set()
@@ -208,7 +210,7 @@ class _Found:
         return "it reads the input of the network, or channels that cannot change"
 
     def _file(self, group: UnitGroup) -> None:
-        if group.no_shrink and group.no_grow:
+        if group.no_shrink and group.no_grow and not group.approximate:
             self.fixed[group.name] = group.no_grow
             self._hold(group.layers, group.name, group.no_grow)
         else:
@@ -217,14 +219,28 @@ class _Found:
 
 def why_not_resized(module: nn.Module) -> str:
     """Return why a layer cannot be resized, or nothing."""
+    if is_parametrized(module) or _has_rewriting_hook(module):
+        return (
+            "it is parametrised (weight_norm, spectral_norm, a pruning mask): its weights are "
+            "computed from tensors that surgery does not see. Make them plain first, with "
+            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') or the like"
+        )
     axes = axes_of(module)
     if axes is None:
         return why_fixed(module)
+    if isinstance(module, FunctionalLayer):
+        return ""
     for name in dict.fromkeys(axis.tensor for axis in (*axes.out, *axes.into)):
         held = name in module._parameters or name in module._buffers
         if not held and getattr(module, name, None) is not None:
-            return f"its {name} is computed, as by weight_norm, and not a parameter of its own"
+            return f"its {name} is computed, and not a parameter of its own"
     return ""
+
+
+def _has_rewriting_hook(module: nn.Module) -> bool:
+    """Return True if it has the hook of torch.nn.utils' weight_norm, spectral_norm or prune."""
+    hooks = module._forward_pre_hooks.values()
+    return any(type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)
 
 
 def _check_all_ran(model: nn.Module, trace: DependencyTrace, ignore: set[str]) -> None:

@@ -23,7 +23,7 @@ change, since the first one is bound to them. An input that is broadcast over th
 block them: its own channels cannot be followed further, theirs can.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,8 @@ from growmas.structure.analysis.links import (
     UnwrappedParameter,
     follow,
     is_apart,
+    is_shared,
+    lost,
     pairing,
     richest,
     stretched,
@@ -112,13 +114,18 @@ class Flow:
         functions: dict[Node, list[Any]] = {}
         for function, node in calls.items():
             functions.setdefault(node, []).append(function)
-        self.order = tuple(_inputs_first(self._ways))
-        for node in self.order:
+        # a layer that is called several times may read what follows from its own output
+        again = {n for n in self._axis if len(functions.get(n, ())) > 1 and self._is_known(n)}
+        self.order = tuple(_inputs_first(self._ways, again))
+        for node in (*(n for n in self.order if n not in again), *again):
             way = self._ways[node]
             if way is None:
                 self._enter_operation(node)
             else:
                 self._enter_layer(node, way, functions.get(node, []))
+
+    def _is_known(self, node: Node) -> bool:
+        return isinstance(self._axis[node], int)
 
     def link(self, first: Node, second: Node) -> Link:
         """Return the link between two neighbours."""
@@ -140,6 +147,11 @@ class Flow:
             return False, None
         return joins_along(function, axes[0]), output_shape(function)[axes[0]]
 
+    def labels_of(self, node: Node) -> Labels | None:
+        """Return the labels of what an operation gives, before it is cut to pieces."""
+        labels = self._labels.get(node)
+        return labels if isinstance(labels, np.ndarray) else None
+
     def gives_channels(self, node: Node) -> bool:
         """Return True if the channels of the node's output can be followed."""
         return isinstance(self._axis.get(node), int) and node not in self.passed
@@ -149,8 +161,10 @@ class Flow:
         for function in functions:
             operands = [
                 operand
-                for _, operand in self._operands(function)
-                if operand.node is not None and not isinstance(operand.node, UnwrappedParameter)
+                for index, operand in self._operands(function)
+                if operand.node is not None
+                and not isinstance(operand.node, UnwrappedParameter)
+                and way.operand in (None, index)
             ]
             for number, operand in enumerate(operands):
                 labels = operand.labels
@@ -173,6 +187,11 @@ class Flow:
         if isinstance(axis, str):
             return Link(down=axis, up=axis)
         others = tuple(a for a in varying(labels) if a != axis)
+        if others and labels.shape[axis] == 1 and calls == 1 and self._keeps(node, shape, others):
+            # as the gate of an ECA layer: each channel is mixed with its neighbours
+            self.passed.add(node)
+            self._labels[node] = labels
+            return Link((None,), mixed=f"a layer runs over its channels ({way.name})")
         if others and axis == len(shape) - 1:
             kept, mapping = merged(labels, (axis,))
             if varying(kept) and calls == 1:
@@ -186,6 +205,13 @@ class Flow:
         if way.spread > 1:
             labels = labels.repeat(way.spread, axis)
         return Link((IndexMapping.between(labels, along(columns, axis, len(shape))),))
+
+    def _keeps(self, node: Node, shape: Shape, axes: tuple[int, ...]) -> bool:
+        """Return True if the output of a layer has the lengths of its input along some axes."""
+        way = self._ways[node]
+        out = output_shape(node.grad_fn)
+        same = len(out) == len(shape) and all(out[axis] == shape[axis] for axis in axes)
+        return same and way is not None and way.windows
 
     def _axis_read(self, node: Node, way: LayerWays, labels: Labels, shape: Shape) -> int | str:
         """Return the axis of its input along which a layer reads, counted from the front."""
@@ -244,8 +270,11 @@ class Flow:
                 link = pairing(operand, step, base, operation(node.grad_fn))
             else:
                 reason = step if isinstance(step, str) else why_not
-                apart = base is not None and is_apart(operand.shape, base)
-                link = Link(down=reason, up="" if apart else reason)
+                apart = base is not None and (
+                    is_apart(operand.shape, base)
+                    or (operation(node.grad_fn) in PRODUCTS and is_shared(operand.labels, base))
+                )
+                link = lost(reason, "" if apart else reason)
             self._attach(operand, node, link)
 
     def _enter_concatenation(self, node: Node, axis: int, operands: dict[int, Operand]) -> None:
@@ -271,7 +300,7 @@ class Flow:
             else:
                 piece, numbers = labels + first, np.unique(labels[labels >= 0])
                 link = Link((IndexMapping(numbers, numbers + first),))
-                first += int(labels.max()) + 1
+                first += int(labels.max(initial=-1)) + 1
             if operand is not None:
                 self._attach(operand, node, link)
             pieces.append(stretched(piece, axis, length))
@@ -335,11 +364,15 @@ class Flow:
         self._links[first, second] = self.link(first, second) + link
 
 
-def _inputs_first(nodes: Iterable[Node]) -> Iterator[Node]:
-    """Give every node after those it reads from, unless a layer feeds itself."""
+def _inputs_first(nodes: Iterable[Node], sources: Collection[Node]) -> Iterator[Node]:
+    """Give every node after those it reads from, except for those that count as sources."""
     seen: set[Node] = set()
+
+    def inputs_of(node: Node) -> Iterator[Node]:
+        return iter(() if node in sources else node.inputs)
+
     for start in nodes:
-        stack = [(start, iter(start.inputs))] if start not in seen else []
+        stack = [(start, inputs_of(start))] if start not in seen else []
         seen.add(start)
         while stack:
             node, inputs = stack[-1]
@@ -349,4 +382,4 @@ def _inputs_first(nodes: Iterable[Node]) -> Iterator[Node]:
                 yield node
             else:
                 seen.add(following)
-                stack.append((following, iter(following.inputs)))
+                stack.append((following, inputs_of(following)))

@@ -29,9 +29,10 @@ from torch import Tensor, nn
 from torch_pruning.ops import OPTYPE
 
 from growmas.errors import SurgeryError
+from growmas.structure.analysis.attributes import AttributeUse, tracked_attributes
 from growmas.structure.analysis.leaf_modules import StructureForward, as_single_nodes, float_tensors
 from growmas.structure.analysis.links import Node
-from growmas.structure.layers.axes import axes_of, is_registered
+from growmas.structure.layers.axes import axes_of, is_layer
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +43,13 @@ class TracedGraph:
         nodes: Module, of the model or made by torch-pruning for an operation -> its node.
         calls: Function of the autograd graph -> its node; a layer may have several.
         outputs: The outputs of the forward pass.
+        uses: Attributes of modules in the shapes of operations.
     """
 
     nodes: dict[Any, Node]
     calls: dict[Any, Node]
     outputs: list[Tensor]
+    uses: list[AttributeUse]
 
 
 def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> TracedGraph:
@@ -57,9 +60,12 @@ def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> 
         Exception: Whatever the forward pass raises.
     """
     outputs: list[Tensor] = []
+    uses: list[AttributeUse] = []
 
     def run(model: nn.Module, inputs: Any) -> list[Tensor]:
-        outputs[:] = [t for t in float_tensors(forward(model, inputs)) if t.requires_grad]
+        with tracked_attributes(model) as found:
+            outputs[:] = [t for t in float_tensors(forward(model, inputs)) if t.requires_grad]
+        uses.extend(found)
         if not outputs:
             raise SurgeryError("no output depends on a parameter")
         return outputs
@@ -76,7 +82,7 @@ def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> 
         )
     functions = {node.grad_fn: node for node in graph.nodes.values()}
     functions.update({f: graph.nodes[module] for f, module in calls if module in graph.nodes})
-    return TracedGraph(graph.nodes, functions, outputs)
+    return TracedGraph(graph.nodes, functions, outputs, uses)
 
 
 class _Graph(tp.DependencyGraph):  # type: ignore[misc]
@@ -109,7 +115,7 @@ def _unknown_types(model: nn.Module) -> dict[type[nn.Module], _UnknownType]:
 
 def is_leaf(module: nn.Module) -> bool:
     """Return True if a module is one node, however many operations it runs."""
-    if is_registered(type(module)):
+    if is_layer(module):
         axes = axes_of(module)
         return axes is None or bool(axes.out or axes.into)
     return _is_known(module)

@@ -1,6 +1,6 @@
 """Groups, made of what a walk has reached or of a registered layout."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from growmas.errors import SurgeryError
+from growmas.structure.analysis.functional import FunctionalLayer
 from growmas.structure.analysis.labels import Indices
 from growmas.structure.analysis.residual import residual_kind
 from growmas.structure.analysis.tracing import Reached
@@ -17,11 +18,12 @@ from growmas.structure.analysis.unit_positions import (
     runs_of,
     units_of,
 )
-from growmas.structure.layers.axes import LayerAxes, Side, TensorAxis, axes_of, why_fixed
+from growmas.structure.layers.axes import LayerAxes, Side, Size, TensorAxis, axes_of, why_fixed
 from growmas.structure.layers.layouts import Layout
 from growmas.structure.units.groups import Member, Residual, UnitGroup
 
 LayerSide = tuple[str, Side]
+HEADS = "attention heads"
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,21 +62,25 @@ def unit_groups(
     sides = {(names[module], side): found for (module, side), found in reached.layers.items()}
     modules = {(names[module], side): module for module, side in reached.layers}
     units = units_of(width, reached.together, reached.splits, sides, modules)
-    placed = {
-        at: _Channels(axes, found) for at, found in sides.items() if (axes := axes_of(modules[at]))
-    }
+    placed = dict(_placed(sides, modules))
     parameters, why_not = _parameters(model, reached, units, taken)
     held = {at: positions_of(units, c.of_position) for at, c in {**placed, **parameters}.items()}
     count = int(units.max()) + 1
+    attributes = _attributes(reached, units, names, taken)
     groups = []
     for number, kind in enumerate(kinds_of_units(count, held)):
         members = _members({**placed, **parameters}, held, kind)
+        members += [member for kept, member in attributes if np.array_equal(kept, kind)]
         residual, why_no_residual = _residual(members, modules, reached)
         no_shrink, no_grow = _reasons(members, residual, why_no_residual, why_not)
+        no_shrink, no_grow = no_shrink or reached.mixed, no_grow or reached.mixed
+        norms = [m.axes for m in members if m.side == "out" and m.axes.no_shrink]
+        kind_name = _kind(own, reached, width, count)
+        named = _heads_name(name, members) if kind_name == HEADS else name
         groups.append(
             UnitGroup(
-                f"{name}:{number + 1}" if number else name,
-                _kind(own, reached, width, count),
+                f"{named}:{number + 1}" if number else named,
+                kind_name,
                 tuple(range(len(kind))),
                 (0,) * len(kind),
                 tuple(members),
@@ -82,15 +88,39 @@ def unit_groups(
                 no_shrink=no_shrink,
                 no_grow=no_grow,
                 residual=residual,
+                approximate=not why_not
+                and bool(norms or reached.mixed)
+                and all(axes.approximate for axes in norms),
             )
         )
     return groups
 
 
+def _placed(
+    sides: Mapping[LayerSide, Indices], modules: Mapping[LayerSide, nn.Module]
+) -> Iterator[tuple[LayerSide, _Channels]]:
+    """Give the sides that were reached, with their axes; those of a weight as its module's."""
+    for at, found in sides.items():
+        module, axes = modules[at], axes_of(modules[at])
+        if isinstance(module, FunctionalLayer):
+            owner, side, axes = module.member(at[1])
+            yield (owner, side), _Channels(axes, found)
+        elif axes is not None:
+            yield at, _Channels(axes, found)
+
+
 def _kind(own: LayerAxes, reached: Reached, width: int, count: int) -> str:
     if reached.heads and count < width:
-        return "attention heads"
+        return HEADS
     return own.unit if count == width else f"sets of {width // count} {own.unit}"
+
+
+def _heads_name(root: str, members: Iterable[Member]) -> str:
+    """Name heads after the module that holds all their layers, as registered layouts do."""
+    paths = [member.layer.split(".") for member in members]
+    shared = [parts[0] for parts in zip(*paths, strict=False) if len(set(parts)) == 1]
+    within = shared if all(len(shared) < len(path) for path in paths) else shared[:-1]
+    return ".".join([*within, "heads"]) if within else f"{root}.heads"
 
 
 def _members(
@@ -146,6 +176,35 @@ def _parameters(
         first = along.reshape(parameter.shape[axis], -1)[:, 0]
         found[owner, name] = _Channels(_parameter_axes(name, axis), first)
     return found, ""
+
+
+def _attributes(
+    reached: Reached,
+    units: Indices,
+    names: Mapping[nn.Module, str],
+    taken: set[LayerSide],
+) -> list[tuple[Indices, Member]]:
+    """Return attributes that change with units, as sides of the modules that have them.
+
+    An attribute changes with the units that change along the axis whose length it is. That of an
+    axis within the units, such as the size of a head, stays.
+    """
+    found: dict[LayerSide, tuple[Indices, Member]] = {}
+    for use in reached.attributes:
+        at = (names[use.module], use.name)
+        value = int(getattr(use.module, use.name))
+        along = np.moveaxis(np.where(use.channels >= 0, units[use.channels], -1), use.axis, 0)
+        rows = along.reshape(len(along), -1)
+        if at in taken or (rows == rows[:1]).all():
+            continue
+        kind = np.unique(rows[rows >= 0])
+        if value % len(kind):
+            continue
+        share = value // len(kind)
+        positions = torch.arange(value).view(len(kind), share)
+        axes = LayerAxes(out=(), out_size=(Size(use.name),))
+        found[at] = (kind, Member(*at, positions, (share,), axes))
+    return list(found.values())
 
 
 def _single_axis(units: Indices) -> int | None:

@@ -62,17 +62,29 @@ class IndexMapping:
         return cls(codes // step, codes % step)
 
     def then(self, following: "IndexMapping | None") -> "IndexMapping":
-        """Return this mapping with another one behind it."""
+        """Return this mapping with another one behind it.
+
+        Where several channels meet in one that several others follow from, each is paired with the
+        first of the others, and the first with each: all of them are bound together by that, and
+        there is no pair of every one with every other.
+        """
         if following is None:
             return self
-        order = np.argsort(following.inputs, kind="stable")
-        keys = following.inputs[order]
-        low = np.searchsorted(keys, self.outputs, "left")
-        counts = np.searchsorted(keys, self.outputs, "right") - low
-        rows = np.repeat(np.arange(len(self.outputs)), counts)
-        within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
-        outputs = following.outputs[order][np.repeat(low, counts) + within]
-        return IndexMapping(self.inputs[rows], outputs)
+        middle = np.intersect1d(self.outputs, following.inputs)
+        before, firsts = _sorted_by(self.outputs, self.inputs, middle)
+        behind, follows = _sorted_by(following.inputs, following.outputs, middle)
+        first_of = firsts[np.searchsorted(before, middle)]
+        follow_of = follows[np.searchsorted(behind, middle)]
+        inputs = np.concatenate([firsts, first_of[np.searchsorted(middle, behind)]])
+        outputs = np.concatenate([follow_of[np.searchsorted(middle, before)], follows])
+        return IndexMapping(inputs, outputs)
+
+
+def _sorted_by(keys: Indices, values: Indices, wanted: Indices) -> tuple[Indices, Indices]:
+    """Return those pairs whose keys are wanted, in the order of the keys."""
+    kept = np.isin(keys, wanted)
+    order = np.argsort(keys[kept], kind="stable")
+    return keys[kept][order], values[kept][order]
 
 
 def along(channels: Indices, axis: int, dimensions: int) -> Labels:

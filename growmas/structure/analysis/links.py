@@ -17,7 +17,7 @@ from torch import Tensor
 
 from growmas.structure.analysis.labels import IndexMapping, Labels, Shape, merged, varying
 from growmas.structure.analysis.products import PRODUCTS
-from growmas.structure.analysis.propagation import Propagation, propagate
+from growmas.structure.analysis.propagation import OverChannels, Propagation, propagate
 
 Node = Any
 """A node of torch-pruning's graph, a layer or an operation; or an `UnwrappedParameter`."""
@@ -31,15 +31,29 @@ class Link:
         mappings: Which belong together, for every way from one to the other; None: one by one.
         down: Why the first node's channels cannot be followed to the second, or nothing.
         up: Why the second node's channels cannot be followed to the first, or nothing.
+        mixed: Why a channel more or less changes the others behind, or nothing.
     """
 
     mappings: tuple[IndexMapping | None, ...] = ()
     down: str = ""
     up: str = ""
+    mixed: str = ""
 
     def __add__(self, other: "Link") -> "Link":
         """Join two links between the same nodes."""
-        return Link(self.mappings + other.mappings, self.down or other.down, self.up or other.up)
+        return Link(
+            self.mappings + other.mappings,
+            self.down or other.down,
+            self.up or other.up,
+            self.mixed or other.mixed,
+        )
+
+
+def lost(reason: str, up: str = "") -> Link:
+    """Return the link of an input whose channels are lost: an obstacle, or a mixture."""
+    if isinstance(reason, OverChannels):
+        return Link(mixed=reason, up=up)
+    return Link(down=reason, up=up)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,13 +104,19 @@ class LayerWays:
     Attributes:
         axis: The axis of the output that carries the layer's channels, "" if that along which
             they came in, or why there is none.
+        name: Name of the layer.
+        windows: True if the layer runs over windows along its other axes, as a convolution.
         channels: The number of channels that a layer reads which keeps them apart.
         spread: How many channels such a layer gives for one.
+        operand: The number of the only input that a layer reads; None: all that are not parameters.
     """
 
     axis: int | str
+    name: str = ""
+    windows: bool = False
     channels: int = 0
     spread: int = 1
+    operand: int | None = None
 
 
 def follow(function: Any, index: int, operand: Operand) -> Propagation | str:
@@ -123,7 +143,7 @@ def pairing(operand: Operand, step: Propagation, base: Labels, name: str) -> Lin
     """Pair the channels of one input with those that the output has."""
     labels, mapping = step.labels, step.mapping
     if labels is base:
-        return Link((mapping,))
+        return Link((mapping,), mixed=step.mixed)
     if varying(base) and not varying(labels):
         # a scalar, or a mask over all channels: it follows nothing, and nothing follows it
         spread = max(base.shape)
@@ -140,7 +160,7 @@ def pairing(operand: Operand, step: Propagation, base: Labels, name: str) -> Lin
         apart = is_apart(operand.shape, base) or name in PRODUCTS
         return Link(down=why, up="" if apart else why)
     pairs = IndexMapping.between(labels, base)
-    return Link((mapping.then(pairs) if mapping else pairs,))
+    return Link((mapping.then(pairs) if mapping else pairs,), mixed=step.mixed)
 
 
 def richest(labels: list[Labels]) -> Labels | None:
@@ -167,3 +187,10 @@ def is_apart(shape: Shape, base: Labels) -> bool:
     """Return True if an input of that shape has nothing to do with the single channels."""
     lacking = base.ndim - len(shape)
     return all(axis < lacking or shape[axis - lacking] == 1 for axis in varying(base))
+
+
+def is_shared(labels: Labels | str, base: Labels) -> bool:
+    """Return True if a factor of a product is the same for all channels of the output."""
+    if isinstance(labels, str):
+        return False
+    return all(labels.shape[axis - base.ndim] == 1 for axis in varying(base))

@@ -66,9 +66,25 @@ def factors(
     for index, axis in over.items():
         if index in operands:
             steps[index] = _contracted(operands[index][0], axis, both, why)
+    _share_heads(steps)
     return steps, both or any(
         isinstance(s, Propagation) and varying(s.labels) for s in steps.values()
     )
+
+
+def _share_heads(steps: dict[int, Step]) -> None:
+    """Leave only the heads where rows and columns both hold channels, as in cross-covariance."""
+    held = {i: s for i, s in steps.items() if isinstance(s, Propagation) and varying(s.labels)}
+    if len(held) != 2:
+        return
+    (one, first), (other, second) = held.items()
+    shared = set(varying(first.labels)) & set(varying(second.labels))
+    for index, step, against in ((one, first, second), (other, second, first)):
+        alone = set(varying(step.labels)) - shared
+        if shared and alone and set(varying(against.labels)) - shared:
+            kept, mapping = merged(step.labels, tuple(alone))
+            whole = step.mapping.then(mapping) if step.mapping else mapping
+            steps[index] = Propagation(kept, whole)
 
 
 def _contracted(labels: Labels | str, axis: int, both: bool, why: str) -> Step:

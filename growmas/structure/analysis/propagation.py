@@ -19,8 +19,8 @@ that is needed to do to labels (see `labels`) what the operation does to entries
     >>> mean = images.mean((2, 3))                                # runs over axes without channels
     >>> propagate(mean.grad_fn, 0, labels, (5, 2, 3, 3)).labels.tolist()
     [[0, 1]]
-    >>> propagate(images.softmax(1).grad_fn, 0, labels, (5, 2, 3, 3))    # no channel stays apart
-    'an operation runs over its channels (Softmax)'
+    >>> propagate(images.amax(1).grad_fn, 0, labels, (5, 2, 3, 3))       # no channel stays apart
+    'an operation runs over its channels (Amax)'
 
 An operation without a rule of its own is taken to work entry by entry, or to run over the axes
 that it was called with. A rule is a function of the operation's node in the autograd graph, the
@@ -50,6 +50,14 @@ from growmas.structure.analysis.labels import (
 HINT = "register_attention or register_layout can say how units lie there"
 
 
+class OverChannels(str):
+    """Why channels are lost in an operation that runs over all of them, and works with fewer.
+
+    Channels cannot come or go without a change of the function, but they can go: a plan that says
+    `approximate=True` may remove them.
+    """
+
+
 @dataclass(frozen=True, eq=False)
 class Propagation:
     """The channels behind an operation.
@@ -57,10 +65,12 @@ class Propagation:
     Attributes:
         labels: Channel of every entry of the output.
         mapping: Which channels of the input they are; None: the same.
+        mixed: Why a channel more or less changes the others, or nothing.
     """
 
     labels: Labels
     mapping: IndexMapping | None = None
+    mixed: str = ""
 
 
 Rule = Callable[[Any, int, Labels, Shape], Propagation | str]
@@ -84,7 +94,7 @@ def propagate(function: Any, index: int, labels: Labels, shape: Shape) -> Propag
     if name in MATRIX or name.startswith("ScaledDotProduct"):
         return f"its channels take part in a matrix product ({name}); {HINT}"
     if name in _STATISTICS:
-        return f"an operation runs over its channels ({name})"
+        return OverChannels(f"an operation runs over its channels ({name})")
     return RULES.get(name, _entry_by_entry)(function, index, labels, shape)
 
 
@@ -147,16 +157,14 @@ def axes_run_over(function: Any, dimensions: int) -> tuple[int, ...]:
 def _entry_by_entry(function: Any, index: int, labels: Labels, shape: Shape) -> Propagation | str:
     """Follow an operation on single entries, over windows, or over some axes."""
     name, out = operation(function), output_shape(function)
-    why_not = f"an operation runs over its channels ({name})"
-    if name in _MOMENTS:
-        why_not += "; register_norm says that a module is a norm"
+    why_not = OverChannels(f"an operation runs over its channels ({name})")
     over = axes_run_over(function, len(shape))
     mapping = None
     if any(labels.shape[axis] > 1 for axis in over):
         if len(out) == len(shape) and out == shape and name not in _CUMULATIVE:
-            mapping = tied(labels, over)
             if not varying(merged(labels, over)[0]):
-                return why_not
+                return _aligned(name, labels, shape, out, None, why_not) or why_not
+            mapping = tied(labels, over)
         else:
             labels, mapping = merged(labels, over)
         if not varying(labels):
@@ -167,7 +175,12 @@ def _entry_by_entry(function: Any, index: int, labels: Labels, shape: Shape) -> 
 
 
 def _aligned(
-    name: str, labels: Labels, shape: Shape, out: Shape, mapping: IndexMapping | None
+    name: str,
+    labels: Labels,
+    shape: Shape,
+    out: Shape,
+    mapping: IndexMapping | None,
+    mixed: str = "",
 ) -> Propagation | str:
     """Align labels with the output at their last axes; nothing if they do not fit it."""
     lacking = len(out) - labels.ndim
@@ -180,7 +193,7 @@ def _aligned(
     for axis in varying(labels):
         if out[axis] != labels.shape[axis]:
             return f"an operation makes {out[axis]} channels of {labels.shape[axis]} ({name})"
-    return Propagation(labels, mapping)
+    return Propagation(labels, mapping, mixed)
 
 
 def _reshaped(function: Any, index: int, labels: Labels, shape: Shape) -> Propagation | str:
@@ -359,5 +372,4 @@ MATRIX = frozenset({
 })  # fmt: skip
 _CUTS = frozenset({"Split", "SplitWithSizes", "UnsafeSplit"})
 _CUMULATIVE = frozenset({"Cumsum", "Cumprod", "Logcumsumexp"})
-_MOMENTS = frozenset({"Mean", "Std", "StdMean", "Var", "VarMean"})
 _STATISTICS = frozenset({"NativeGroupNorm"})

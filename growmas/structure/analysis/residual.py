@@ -126,9 +126,8 @@ def _not_kept(point: Point, norms: list[str], residual: Residual) -> str:
             return "something of another width is added to its channels"
         return ""
     if point.operation in _SCALES:
-        # zero times anything is zero; a mean survives only factors that are the same for all
-        factors = len(norms) == 1 or (zero and point.operation == "Mul")
-        fine = factors and (point.operation == "Mul" or point.given[0] is not None)
+        # of two factors that both hold channels, both would be zero, and so would their gradients
+        fine = len(norms) == 1 and (point.operation == "Mul" or point.given[0] is not None)
     else:
         fine = point.operation in _KEEPS
     return "" if fine else f"its channels go through {point.operation!r}, which is not linear"

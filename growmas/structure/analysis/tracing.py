@@ -32,11 +32,13 @@ from dataclasses import dataclass, replace
 from itertools import chain, count
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from growmas.errors import SurgeryError
 from growmas.structure.analysis.architecture import Operation
 from growmas.structure.analysis.flow import Flow
+from growmas.structure.analysis.functional import FunctionalLayer, functional_layers
 from growmas.structure.analysis.graph import traced
 from growmas.structure.analysis.labels import Indices, Labels
 from growmas.structure.analysis.leaf_modules import StructureForward as StructureForward
@@ -54,6 +56,23 @@ PLUMBING = frozenset({
 """Operations that only reorder, copy or cut out entries."""
 
 
+@dataclass(frozen=True, eq=False)
+class AttributeAlong:
+    """An attribute that is the length of an axis which channels lie along.
+
+    Attributes:
+        module: The module that has it.
+        name: Its name.
+        channels: Channels of the root at every entry, length 1 along axes without any; −1: none.
+        axis: The axis.
+    """
+
+    module: nn.Module
+    name: str
+    channels: Labels
+    axis: int
+
+
 @dataclass(frozen=True)
 class Reached:
     """Everything that moves with the output channels of a layer.
@@ -66,7 +85,9 @@ class Reached:
         together: [n, 2] channels of the root that belong together.
         splits: Channels of the root along the axes that a reshape makes of one.
         obstacle: Why they cannot move, or nothing.
+        mixed: Why a channel more or less changes the others, or nothing.
         why_parameters: Why such a parameter holds the channels fast where it cannot be resized.
+        attributes: Channels of the root along the axes whose lengths are attributes of modules.
         heads: True if the channels take part in attention.
         points: All that they meet, what gives before what reads.
     """
@@ -76,7 +97,9 @@ class Reached:
     together: Indices
     splits: tuple[Labels, ...]
     obstacle: str
+    mixed: str
     why_parameters: str
+    attributes: tuple[AttributeAlong, ...]
     heads: bool
     points: tuple[Point, ...]
 
@@ -104,7 +127,7 @@ class DependencyTrace:
         Raises:
             SurgeryError: The forward pass or the analysis fails.
         """
-        self.names = {module: name for name, module in model.named_modules()}
+        self.names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
         self._parameters = {id(p): name for name, p in model.named_parameters()}
         self._owners = {
             f"{prefix}.{name}" if prefix else name: module
@@ -114,6 +137,12 @@ class DependencyTrace:
         try:
             graph = traced(model, example_inputs, forward)
             self._nodes, self.outputs = graph.nodes, graph.outputs
+            functional = functional_layers(self._nodes.values(), self._parameters, self._owners)
+            self.names |= functional
+            self._nodes |= {
+                layer: node for node in self._nodes.values() if (layer := node.module) in functional
+            }
+            self._uses = [(use, graph.calls.get(use.function)) for use in graph.uses]
             self._flow = Flow(self._nodes.values(), graph.calls, self._ways, self._why_leaf)
             two_sided = {node: self._is_two_sided(node) for node in self._nodes.values()}
             ends = {graph.calls.get(output.grad_fn) for output in self.outputs}
@@ -139,7 +168,7 @@ class DependencyTrace:
         layers = {
             at: found
             for at, found in walk.layers().items()
-            if at[0] in self.names and self._nodes[at[0]] not in self._flow.passed
+            if at[0] in self.names and self._is_layer(self._nodes[at[0]])
         }
         parameters = {
             self._parameters[id(node.tensor)]: found
@@ -148,8 +177,28 @@ class DependencyTrace:
         why = next(map(self.why_unwrapped, parameters), "")
         points = self._points(walk)
         return Reached(
-            layers, parameters, walk.together, walk.splits, walk.obstacle, why, walk.heads, points
+            layers,
+            parameters,
+            walk.together,
+            walk.splits,
+            walk.obstacle,
+            walk.mixed,
+            why,
+            () if walk.obstacle else tuple(self._attributes(walk)),
+            walk.heads,
+            points,
         )
+
+    def _attributes(self, walk: Walk) -> Iterator[AttributeAlong]:
+        for use, node in self._uses:
+            found = walk.reached.get((node, "out"))
+            labels = self._flow.labels_of(node) if found is not None else None
+            if found is None or labels is None or use.axis >= labels.ndim:
+                continue
+            padded = np.append(found, -1)  # the label −1, and those that were not reached
+            held = padded[np.where(labels < len(found), labels, -1)]
+            if labels.shape[use.axis] > 1:
+                yield AttributeAlong(use.module, use.name, held, use.axis)
 
     def edges(self) -> tuple[tuple[str, str], ...]:
         """Return the data flow from layer to layer, through operations that are not layers."""
@@ -250,12 +299,16 @@ class DependencyTrace:
         sides = ((node, "out") in known, (node, "in") in known)
         if isinstance(node, UnwrappedParameter):
             return Point(node, self._parameters[id(node.tensor)], None, "", *sides, ())
-        if node.module in self.names and node not in self._flow.passed:
+        if self._is_layer(node):
             given = tuple(key(given) for given in node.inputs)
             return Point(node, self.names[node.module], axes_of(node.module), "", *sides, given)
         given = tuple(key(given) for given in self._flow.operands(node))
         name = self.names.get(node.module) or operation(node.grad_fn)
         return Point(node, "", None, name, *sides, given)
+
+    def _is_layer(self, node: Node) -> bool:
+        """Return True if the node takes part with channels of its own."""
+        return node not in self._flow.passed and self._ways(node) is not None
 
     def _is_two_sided(self, node: Node) -> bool:
         """Return True if the node makes new channels of those it reads."""
@@ -268,10 +321,16 @@ class DependencyTrace:
         axes, name = axes_of(node.module), self.names[node.module]
         if axes is None:
             return LayerWays(f"it touches {name!r}: {why_fixed(node.module)}")
+        if not axes.out and not axes.into:
+            return None  # such as a PReLU with one slope: an operation
+        windows = isinstance(node.module, nn.modules.conv._ConvNd)
         if axes.into:
-            return LayerWays(-1 if axes.along is None else axes.along)
+            operand = node.module.operand if isinstance(node.module, FunctionalLayer) else None
+            along = -1 if axes.along is None else axes.along
+            return LayerWays(along, name, windows, operand=operand)
         axis: int | str = "" if axes.along is None else axes.along
-        return LayerWays(axis, axes.channels(node.module, "out") // axes.spread, axes.spread)
+        channels = axes.channels(node.module, "out") // axes.spread
+        return LayerWays(axis, name, windows, channels, axes.spread)
 
     def _why_leaf(self, leaf: Tensor) -> tuple[str, bool]:
         name = self._parameters.get(id(leaf))

@@ -26,7 +26,7 @@ from torch import nn
 
 from growmas.structure.analysis.flow import Flow
 from growmas.structure.analysis.labels import IndexMapping, Indices, Labels
-from growmas.structure.analysis.links import Node, UnwrappedParameter
+from growmas.structure.analysis.links import Link, Node, UnwrappedParameter
 from growmas.structure.layers.axes import Side
 from growmas.structure.units.plan import AT_THE_OUTPUT
 
@@ -43,6 +43,7 @@ class Walk:
         together: [n, 2] channels of the root that belong together.
         splits: Channels of the root along the axes that a reshape makes of one.
         obstacle: Why they cannot move, or nothing.
+        mixed: Why a channel more or less changes the others, or nothing.
         heads: True if the channels take part in attention.
     """
 
@@ -50,6 +51,7 @@ class Walk:
     together: Indices
     splits: tuple[Labels, ...]
     obstacle: str
+    mixed: str
     heads: bool
 
     def layers(self) -> dict[tuple[nn.Module, Side], Indices]:
@@ -81,7 +83,7 @@ class Walker:
         start = np.arange(width, dtype=np.int64)
         reached: dict[NodeSide, Indices] = {}
         together: list[Indices] = []
-        obstacle = ""
+        obstacle = mixed = ""
         stack: list[tuple[Node, Side, Indices, Indices]] = [(root, "out", start, start)]
         while stack and not obstacle:
             node, side, positions, numbers = stack.pop()
@@ -90,43 +92,44 @@ class Walker:
             if not len(fresh):
                 continue
             numbers = reached[node, side][fresh]
-            for neighbour, its_side, mappings, backward, why in self._neighbours(node, side):
+            for neighbour, its_side, link, backward, why in self._neighbours(node, side):
                 obstacle = obstacle or why
-                for mapping in mappings:
+                mixed = mixed or link.mixed
+                for mapping in link.mappings:
                     there, sent = _sent(mapping, fresh, numbers, backward)
-                    stack.append((neighbour, its_side, there, sent))
+                    if len(there):
+                        stack.append((neighbour, its_side, there, sent))
         return Walk(
             reached,
-            np.unique(np.concatenate(together), axis=0),
+            np.concatenate(together),
             () if obstacle else tuple(self._splits(reached)),
             obstacle,
+            mixed,
             any(node in self._flow.attention for node, _ in reached),
         )
 
     def _splits(self, reached: Mapping[NodeSide, Indices]) -> Iterator[Labels]:
         for node, labels in self._flow.splits.items():
             found = reached.get((node, "out"))
-            if found is not None and labels.max() < len(found):
+            if found is not None and labels.max(initial=-1) < len(found):
                 yield np.where(labels >= 0, found[labels], -1)
 
-    def _neighbours(
-        self, node: Node, side: Side
-    ) -> Iterator[tuple[Node, Side, tuple[IndexMapping | None, ...], bool, str]]:
-        """Give the neighbours of one side: node, side, mappings, True to go back, obstacle."""
+    def _neighbours(self, node: Node, side: Side) -> Iterator[tuple[Node, Side, Link, bool, str]]:
+        """Give the neighbours of one side: node, side, link, True to go back, obstacle."""
         two_sided = self._is_two_sided(node)
         if side == "out" or not two_sided:
             if node in self._ends:
-                yield node, side, (), False, AT_THE_OUTPUT
+                yield node, side, Link(), False, AT_THE_OUTPUT
             for following in dict.fromkeys(node.outputs):
                 link = self._flow.link(node, following)
                 its_side: Side = "in" if self._is_two_sided(following) else "out"
-                yield following, its_side, link.mappings, False, link.down
+                yield following, its_side, link, False, link.down
         if side == "in" or not two_sided:
             if node in self._flow.bound:
-                yield node, side, (), True, self._flow.bound[node]
+                yield node, side, Link(), True, self._flow.bound[node]
             for given in dict.fromkeys([*node.inputs, *self._flow.unwrapped.get(node, ())]):
                 link = self._flow.link(given, node)
-                yield given, "out", link.mappings, True, link.up
+                yield given, "out", link, True, link.up
 
     def _is_two_sided(self, node: Node) -> bool:
         return self._two_sided.get(node, False) and node not in self._flow.passed
@@ -152,8 +155,10 @@ def _arrive(
     known[positions[is_new][::-1]] = numbers[is_new][::-1]  # of several, the first stays
     held = known[positions]
     differ = held != numbers
-    pairs = np.unique(np.stack([held[differ], numbers[differ]], axis=1), axis=0)
-    return fresh, pairs
+    first, second = held[differ], numbers[differ]
+    step = int(second.max(initial=0)) + 1
+    codes = np.unique(first * step + second)
+    return fresh, np.stack([codes // step, codes % step], axis=1)
 
 
 def _sent(

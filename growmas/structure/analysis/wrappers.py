@@ -6,7 +6,6 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
-from torch.nn.utils.parametrize import is_parametrized
 
 from growmas.errors import SurgeryError
 from growmas.structure.units.inventory import Inventory
@@ -81,16 +80,4 @@ def _problem(name: str, module: nn.Module) -> str:
             f"{where} is a compiled part of the model, which the analysis cannot see into: "
             f"compile the whole model, or call .compile() on {where} instead of wrapping it"
         )
-    if is_parametrized(module) or _has_rewriting_hook(module):
-        return (
-            f"{where} is parametrised (weight_norm, spectral_norm, a pruning mask): its weights "
-            "are computed from tensors that surgery does not see. Make them plain first, with "
-            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') or the like"
-        )
     return ""
-
-
-def _has_rewriting_hook(module: nn.Module) -> bool:
-    """Return True if it has the hook of torch.nn.utils' weight_norm, spectral_norm or prune."""
-    hooks = module._forward_pre_hooks.values()
-    return any(type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)

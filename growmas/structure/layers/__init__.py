@@ -4,5 +4,6 @@
 - `norms`: `register_norm`, for norms over all channels
 - `layouts`: `Layout`, `Span`, `register_layout`, for units that the graph does not show
 - `attention`: `register_attention`, for the heads of attention modules
+- `probes`: norms and linear layers known by what they compute
 - `torch_layers`, `huggingface`: register the layers of torch and transformers; import to have them
 """

@@ -36,6 +36,7 @@ units are chosen so that the same places go in every group.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,7 @@ class TensorAxis:
         """
         if self.shared > 1:
             # All parts move alike, so the first of them gives the order of the axis.
-            return source[: len(source) // self.shared]
+            source, length = source[: len(source) // self.shared], length // self.shared
         if self.blocks == 1:
             return source
         offsets = torch.arange(self.blocks).repeat_interleave(len(source)) * length
@@ -95,8 +96,8 @@ class TensorAxis:
         if self.shared > 1:
             # A unit holds the same places in every part, and the axis has one part: the first 1/G
             # of the unit's channels say which, whatever part they lie in.
-            part = length // self.shared
-            return channels[..., : channels.shape[-1] // self.shared] % part
+            length //= self.shared
+            channels = channels[..., : channels.shape[-1] // self.shared] % length
         if self.blocks == 1:
             return channels
         return torch.cat([channels + block * length for block in range(self.blocks)], dim=-1)
@@ -155,6 +156,8 @@ class LayerAxes:
             can.
         norm: The norm over all channels that the layer is, or None. Such a norm can grow, in spite
             of `no_grow`, where everything that happens to its channels before and after is known.
+        approximate: True if channels can be removed in spite of `no_shrink` by a plan that says so:
+            the layer still works, and its function changes.
     """
 
     out: tuple[TensorAxis, ...]
@@ -171,6 +174,7 @@ class LayerAxes:
     no_shrink: str = ""
     no_grow: str = ""
     norm: Normalisation | None = None
+    approximate: bool = False
 
     def side(self, side: Side) -> tuple[TensorAxis, ...]:
         """Return the axes of one side."""
@@ -196,6 +200,13 @@ Axes = LayerAxes | str | Callable[[Any], LayerAxes | str]
 """Axes of a layer type, or a function from a layer to them; text says why it cannot be resized."""
 
 LAYERS: dict[type[nn.Module] | str, Axes] = {}
+
+
+PROBES: list[Callable[[nn.Module], LayerAxes | None]] = []
+"""Functions that tell the axes of a module from what it computes; see `probes`."""
+
+_PROBED: WeakKeyDictionary[nn.Module, LayerAxes | None] = WeakKeyDictionary()
+"""What was found, so that every module is run only once."""
 
 
 def register_layer(layer: type[nn.Module] | str, axes: Axes) -> None:
@@ -254,10 +265,22 @@ def class_name(module: nn.Module) -> str:
     return name if known in (None, kind) else f"{name}, a subclass of {_short_name(known)}"
 
 
+def is_layer(module: nn.Module) -> bool:
+    """Return True if a module is registered, or known by what it computes."""
+    return is_registered(type(module)) or probed_axes(module) is not None
+
+
+def probed_axes(module: nn.Module) -> LayerAxes | None:
+    """Return the axes of a layer that is known by what it computes, or None."""
+    if module not in _PROBED:
+        _PROBED[module] = next(filter(None, (probe(module) for probe in PROBES)), None)
+    return _PROBED[module]
+
+
 def _registered(module: nn.Module) -> LayerAxes | str | None:
     kind = registered_class(type(module))
     if kind is None:
-        return None
+        return probed_axes(module)
     axes = LAYERS.get(kind, LAYERS.get(qualified_name(kind)))
     try:
         found = axes(module) if callable(axes) else axes
@@ -265,7 +288,7 @@ def _registered(module: nn.Module) -> LayerAxes | str | None:
         if kind is type(module):
             raise
         return f"{class_name(module)} is unlike it: {error}"
-    if kind is type(module) or not isinstance(found, LayerAxes) or found.into:
+    if kind is type(module) or not isinstance(found, LayerAxes) or found.into or found.produces:
         return found
     # a subclass of a norm may norm along another axis: it is that along which the channels come
     return replace(found, along=None)

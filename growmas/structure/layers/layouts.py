@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from growmas.errors import GrowmasError
 from growmas.structure.layers.axes import LayerAxes, Side, qualified_name
 
 
@@ -83,6 +84,18 @@ def register_layout(module: type[nn.Module] | str, rule: LayoutRule) -> None:
 
 
 def layouts_of(module: nn.Module) -> Sequence[Layout]:
-    """Return the layouts of a module; none for a type without a rule."""
-    rule = LAYOUTS.get(type(module), LAYOUTS.get(qualified_name(type(module))))
-    return rule(module) if rule else ()
+    """Return the layouts of a module; none for a type without a rule.
+
+    A rule for a class of another package, which is registered by name, may have been written for
+    another version of it: where it does not fit, the module is left to the analysis of the graph.
+    """
+    rule = LAYOUTS.get(type(module))
+    if rule is not None:
+        return rule(module)
+    rule = LAYOUTS.get(qualified_name(type(module)))
+    if rule is None:
+        return ()
+    try:
+        return rule(module)
+    except (AttributeError, KeyError, TypeError, GrowmasError):
+        return ()

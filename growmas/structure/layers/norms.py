@@ -80,4 +80,5 @@ def norm_axes(
         no_shrink=STATISTICS,
         no_grow=STATISTICS,
         norm=Normalisation(centred, gain, eps),
+        approximate=True,
     )

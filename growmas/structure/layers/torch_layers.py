@@ -90,19 +90,26 @@ for _norm in (
 
 
 def group_norm(module: Any) -> LayerAxes:
-    """Return the axes of a GroupNorm.
+    """Return the axes of a GroupNorm, whose units are whole norm groups.
 
-    The channels of a norm group share their statistics, so only whole groups come and go.
+    Statistics are shared within a norm group. Where there is only one, channels come and go within.
     """
+    if module.num_groups == 1:
+        alone = "it is one single norm group, so every channel moves the statistics of all"
+        return LayerAxes(
+            out=_AFFINE,
+            out_size=(Size("num_channels"),),
+            along=1,
+            no_shrink=alone,
+            no_grow=alone,
+            approximate=True,
+        )
     size = module.num_channels // module.num_groups
-    alone = "it is one single norm group, so every channel changes the statistics of all"
     return LayerAxes(
         out=_AFFINE,
         out_size=(Size("num_channels"), Size("num_groups", lambda m, n: n // size)),
         out_tie=size,
         along=1,
-        no_shrink=alone if module.num_groups == 1 else "",
-        no_grow=alone if module.num_groups == 1 else "",
     )
 
 
@@ -135,25 +142,38 @@ def prelu(module: Any) -> LayerAxes:
 register_layer(nn.PReLU, prelu)
 
 
-def recurrent(module: Any) -> LayerAxes | str:
-    """Return the axes of an RNN, GRU or LSTM: a unit has a row in every gate of every layer."""
-    if module.bidirectional:
-        return "both directions of a bidirectional RNN share one hidden size"
-    if module.proj_size:
-        return "an LSTM with projections gives channels that are not its hidden units"
+def recurrent(module: Any) -> LayerAxes:
+    """Return the axes of the hidden units of an RNN, GRU or LSTM: one row in every gate.
+
+    Both directions of a bidirectional one have the same number: a unit is one of each. The units
+    of an LSTM with projections are the projections, which its hidden units are read through.
+    """
+    directions = 2 if module.bidirectional else 1
     gates, out = GATES[module.mode], []
     for layer in range(module.num_layers):
-        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
-            out.append(TensorAxis(f"{name}_l{layer}", 0, "out", blocks=gates))
-        out.append(TensorAxis(f"weight_hh_l{layer}", 1, "in"))
-        if layer:
-            out.append(TensorAxis(f"weight_ih_l{layer}", 1, "in"))
+        for suffix in ("", "_reverse")[:directions]:
+            end = f"_l{layer}{suffix}"
+            if module.proj_size:
+                out.append(TensorAxis(f"weight_hr{end}", 0, "out", shared=directions))
+            else:
+                for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh"):
+                    out.append(
+                        TensorAxis(f"{name}{end}", 0, "out", blocks=gates, shared=directions)
+                    )
+            out.append(TensorAxis(f"weight_hh{end}", 1, "in", shared=directions))
+            if layer:
+                out.append(TensorAxis(f"weight_ih{end}", 1, "in"))
+    size = "proj_size" if module.proj_size else "hidden_size"
     return LayerAxes(
         out=tuple(out),
-        into=(TensorAxis("weight_ih_l0", 1, "in"),),
-        out_size=(Size("hidden_size"),),
+        into=tuple(
+            TensorAxis(f"weight_ih_l0{suffix}", 1, "in") for suffix in ("", "_reverse")[:directions]
+        ),
+        out_size=(Size(size, lambda m, n: n // directions),),
         in_size=(Size("input_size"),),
-        unit="hidden units",
+        length=lambda m, side: m.input_size if side == "in" else directions * getattr(m, size),
+        out_parts=directions,
+        unit="hidden units" if not module.proj_size else "projections",
         along=-1,
     )
 

@@ -53,6 +53,9 @@ class UnitGroup:
         residual: For units that pass norms over all channels, the value of fresh ones before the
             norms: the "mean" of the others (LayerNorm) or "zero" (RMSNorm); empty for other
             units. Such units cannot be left out again, see `growmas.structure.surgery.widening`.
+        approximate: True if units can be removed by a `Plan(approximate=True)` in spite of
+            `no_shrink`: they pass norms over all channels, so the function of the others changes.
+        refused: Why the last plan for the group was refused by the verification, or nothing.
     """
 
     name: str
@@ -64,11 +67,13 @@ class UnitGroup:
     no_shrink: str = ""
     no_grow: str = ""
     residual: Residual = ""
+    approximate: bool = False
+    refused: str = ""
 
     def __repr__(self) -> str:
         return (
             f"UnitGroup({self.name!r}, {self.width} {self.kind} of {', '.join(self.layers)}; "
-            f"{self.abilities})"
+            f"{self.abilities}{self.refused and f'; refused: {self.refused}'})"
         )
 
     @property
@@ -90,6 +95,7 @@ class UnitGroup:
     def abilities(self) -> str:
         """Ways in which the group can change, in words."""
         can = ["shrinks"] * self.can_shrink + ["grows"] * self.can_grow
+        can += ["shrinks approximately"] * (self.approximate and not self.can_shrink)
         return " and ".join(can) or "cannot change"
 
     @property

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol, TypeVar
 
 from growmas.errors import PlanError
 from growmas.structure.units.groups import UnitGroup
+from growmas.structure.units.rounding import check_round_to, rounded_plan
 from growmas.suggestion import suggestion
 
 FORMAT = 1
@@ -45,6 +46,11 @@ class Plan:
             "statistic", "value" and "threshold". It goes into the history.
         fingerprint: Group name -> ids of its living units when the plan was made; None for a
             plan that is checked by its own ids alone.
+        approximate: True lets units go that pass norms over all channels (the width of a
+            transformer), although the function of the others changes. The verification is then
+            only that the network runs; `Structure.dry_run` says how far its outputs move.
+        round_to: Multiple that the number of channels of every group is rounded up to, or group
+            name -> multiple. Kernels are fast for multiples of 8.
     """
 
     prune: Mapping[str, Sequence[int]] = field(default_factory=dict)
@@ -53,6 +59,8 @@ class Plan:
     reason: str = ""
     fingerprint: Mapping[str, Sequence[int]] | None = None
     cause: Mapping[str, Any] = field(default_factory=dict)
+    approximate: bool = False
+    round_to: int | Mapping[str, int] = 1
 
     def __post_init__(self) -> None:
         """Convert numbers to plain integers, so that plans can be compared and written as JSON."""
@@ -70,6 +78,7 @@ class Plan:
         grow = {group: _plain(count) for group, count in self.grow.items()}
         object.__setattr__(self, "grow", grow)
         object.__setattr__(self, "cause", _plain_json(self.cause))
+        check_round_to(self.round_to)
 
     def __bool__(self) -> bool:
         """Return True if the plan changes anything."""
@@ -119,6 +128,23 @@ class Plan:
         ]
         if problems:
             raise PlanError("the plan does not fit the network: " + "; ".join(problems))
+
+    def rounded(self, groups: Mapping[str, UnitGroup]) -> "Plan":
+        """Return the plan with the widths that it leaves rounded up to multiples of `round_to`.
+
+        A group that grows gets more units; one that only shrinks keeps the last of the units
+        named, so name first what matters least.
+
+        Args:
+            groups: The groups of the network, which the plan fits.
+
+        Raises:
+            PlanError: No width that the plan allows is a multiple; every problem is listed.
+        """
+        if self.round_to == 1:
+            return self
+        prune, grow = rounded_plan(self.prune, self.grow, self.round_to, groups)
+        return replace(self, prune=prune, grow=grow, round_to=1)
 
     def explain(self, structure: Explains[T]) -> T:
         """Return the change of widths, parameters and FLOPs, as `structure.explain` counts it.
@@ -216,8 +242,9 @@ def _group_problems(plan: Plan, group: UnitGroup) -> list[str]:
     if both:
         problems.append(f"{name!r}: {_ids(both)} in prune and in replace; name each unit once")
     removed, added = plan.removed.get(name, ()), plan.added.get(name, 0)
-    if removed and group.no_shrink:
-        problems.append(f"{name!r} cannot shrink: {group.no_shrink}")
+    if removed and group.no_shrink and not (plan.approximate and group.approximate):
+        hint = "; Plan(approximate=True) removes units all the same" * group.approximate
+        problems.append(f"{name!r} cannot shrink: {group.no_shrink}{hint}")
     if added and group.no_grow:
         problems.append(f"{name!r} cannot grow: {group.no_grow}")
     if not problems and len(removed) >= group.width and not added:
@@ -266,7 +293,10 @@ def _content_problems(content: Any) -> list[str]:
         return [f"expected an object with growmas_plan = {FORMAT}"]
     known = {part.name for part in fields(Plan)}
     problems = [f"unknown key {key!r}" for key in content.keys() - known - {"growmas_plan"}]
-    problems += [f"missing key {key!r}" for key in known - {"cause"} - content.keys()]
+    problems += [
+        f"missing key {key!r}"
+        for key in known - {"cause", "approximate", "round_to"} - content.keys()
+    ]
     for key in ("prune", "replace", "fingerprint"):
         ids = content.get(key, {})
         if not (_is_id_lists(ids) or (key == "fingerprint" and ids is None)):

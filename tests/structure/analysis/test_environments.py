@@ -277,10 +277,15 @@ def weight_normed(layer: nn.Linear) -> nn.Module:
         weight_normed,
     ],
 )
-def test_parametrised_layers_are_refused(change: Any):
-    model = nn.Sequential(change(nn.Linear(6, 5)), nn.ReLU(), nn.Linear(5, 2))
-    with pytest.raises(SurgeryError, match=r"'0' is parametrised.*remove_parametrizations"):
-        Structure(model, torch.rand(3, 6))
+def test_parametrised_layers_are_one_entry_in_fixed(change: Any):
+    model = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2))
+    model.append(change(nn.Linear(2, 3))).append(nn.Linear(3, 2)).eval()
+    structure = Structure(model, torch.rand(3, 6))
+    assert set(structure.groups) == {"0", "2"}
+    assert "parametrised" in structure.fixed["5"]
+    assert "remove_parametrizations" in structure.fixed["5"]
+    assert "touches '5'" in structure.fixed["4"]
+    grown_and_pruned(structure, torch.rand(3, 6))
 
 
 class Loud:

@@ -162,6 +162,18 @@ class Shifted(nn.Module):
         return self.b(F.relu(self.a(x) + self.shift))
 
 
+class Projected(nn.Module):
+    """An LSTM whose hidden units are read through projections."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recurrent = nn.LSTM(8, 9, proj_size=3, batch_first=True, num_layers=2)
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.recurrent(x)[0])
+
+
 class Heads(nn.Module):
     """Attention whose number of heads is written into its code."""
 
@@ -201,7 +213,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = 
         ),
         IMAGE, "b", "its only channel is spread over 8 others",
     ),
-    "raw parameter": (RawLinear, VECTOR, "a", r"its channels take part in a matrix product \(Mm\)"),
     "single group of GroupNorm": (
         lambda: nn.Sequential(conv(3, 8), nn.GroupNorm(1, 8), conv(8, 2), nn.Flatten()),
         IMAGE, "0", "it passes '1': it is one single norm group",
@@ -213,15 +224,11 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = 
         ),
         VECTOR, "a", "it passes 'norm': its statistics run over all channels",
     ),
-    "bidirectional": (
-        lambda: networks.Sequence(nn.LSTM, bidirectional=True), (0,), "recurrent",
-        "both directions of a bidirectional RNN share one hidden size",
-    ),
     "MultiheadAttention": (
         lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True),
         SEQUENCE, "self_attn", "ties the width of all heads to that of its input",
     ),
-    "attention with a constant number of heads": (Heads, SEQUENCE, "q", "forward pass fails"),
+    "attention with a constant number of heads": (Heads, SEQUENCE, "q.heads", "forward pass fails"),
     "joined with the input": (
         lambda: Net(
             lambda m, x: m.c(F.relu(x + m.b(F.relu(m.a(x))))),
@@ -232,7 +239,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = 
 }  # fmt: skip
 
 
-# what it is -> (network, shape of its input, the units of its first group)
+# what it is -> (network, shape of its input, the units of one of its groups)
 FOLLOWED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
     "channel shuffle": (
         lambda: Net(shuffled, a=conv(3, 8), b=conv(8, 6), fc=nn.Linear(6, 2)),
@@ -249,6 +256,11 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
         VECTOR, "4 sets of 2 neurons",
     ),
     "parameter added": (Shifted, VECTOR, "8 neurons"),
+    "weight without a layer": (RawLinear, VECTOR, "5 neurons"),
+    "bidirectional": (
+        lambda: networks.Sequence(nn.LSTM, bidirectional=True), (0,), "7 sets of 2 hidden units"
+    ),
+    "projections": (lambda: Projected(), SEQUENCE, "3 projections"),
     "tokens mixed": (
         lambda: Net(
             lambda m, x: m.c(m.b(m.a(x).transpose(1, 2)).transpose(1, 2)),
@@ -262,9 +274,10 @@ FOLLOWED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str]] = {
 @pytest.mark.parametrize("what", FOLLOWED)
 def test_operations_are_followed(what: str) -> None:
     build, shape, units = FOLLOWED[what]
-    model, x = networks.lively(build()), torch.randn(shape)
-    group = next(iter(Structure(model, x).groups.values()))
-    assert f"{group.width} {group.kind}" == units
+    model = networks.lively(build())
+    x = torch.randint(0, 20, (2, 5)) if shape == (0,) else torch.randn(shape)
+    groups = Structure(model, x).groups.values()
+    assert units in [f"{group.width} {group.kind}" for group in groups]
     check_growing_and_pruning(model, x)
 
 

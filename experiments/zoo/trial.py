@@ -1,0 +1,127 @@
+"""One network: which share of it can change, and whether what changes is right."""
+
+import re
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from growmas import Plan, Structure
+from growmas.errors import GrowmasError
+from growmas.structure.analysis.leaf_modules import float_tensors
+from growmas.structure.analysis.tracing import example_forward
+from growmas.structure.units.placement import placements
+
+TOLERANCE = 1e-4
+"""Largest change of the output relative to its largest entry."""
+
+
+def tried(model: nn.Module, inputs: Any, others: Any, most: int) -> dict[str, Any]:
+    """Analyse, then grow, undo, prune, train and view groups that differ in more than numbers.
+
+    Args:
+        model: The network.
+        inputs: What it is analysed and verified on.
+        others: Other inputs, on which the function is compared.
+        most: How many groups to try.
+    """
+    model.eval()
+    start = time.process_time()
+    structure = made(model, inputs)
+    analysis = time.process_time() - start
+    start = time.process_time()
+    found: dict[str, Any] = {
+        "analysis_s": round(analysis, 2),
+        "listed": len(structure.groups),
+    }
+    if hasattr(structure, "check"):
+        structure.check()
+    found |= {
+        "check_s": round(time.process_time() - start, 2),
+        "groups": len(structure.groups),
+        "parameters": structure.parameters,
+        "share": share(structure, lambda group: True),
+        "grows": share(structure, lambda group: group.can_grow),
+        "heads": sum("heads" in group.kind for group in structure.groups.values()),
+        "fixed": reasons(structure),
+    }
+    failures: list[str] = []
+    tries = 0
+    for group in distinct(structure)[:most]:
+        tries += 1
+        try:
+            failures += [f"{group.name}: {what}" for what in wrong(structure, group, others)]
+        except GrowmasError as error:
+            failures.append(f"{group.name} refused: {error}"[:300])
+        except Exception as error:
+            failures.append(f"{group.name} raw {type(error).__name__}: {error}"[:300])
+    return {**found, "tried": tries, "failures": failures}
+
+
+def made(model: nn.Module, inputs: Any) -> Structure:
+    """Make a structure; layers that take no part are left out, as the message says."""
+    try:
+        return Structure(model, inputs)
+    except GrowmasError as error:
+        if "take no part" not in str(error):
+            raise
+        idle = re.findall(r"'([^']*)'", str(error).split(" take no part")[0])
+        return Structure(model, inputs, ignore=idle)
+
+
+def share(structure: Structure, chosen: Any) -> float:
+    """Share of the parameters that lie in a chosen group."""
+    held = {
+        id(place.tensor)
+        for group in structure.groups.values()
+        if chosen(group)
+        for place in placements(structure.model, group)
+    }
+    sizes = {id(p): p.numel() for p in structure.model.parameters()}
+    return round(sum(n for key, n in sizes.items() if key in held) / max(1, sum(sizes.values())), 4)
+
+
+def reasons(structure: Structure) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for reason in structure.fixed.values():
+        text = re.sub(r"'[^']*'", "'…'", reason)[:140]
+        counted[text] = counted.get(text, 0) + 1
+    return dict(sorted(counted.items(), key=lambda item: -item[1])[:8])
+
+
+def distinct(structure: Structure) -> list[Any]:
+    last = {re.sub(r"\d+", "", name): group for name, group in structure.groups.items()}
+    return list(last.values())
+
+
+def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        return float_tensors(example_forward(model, inputs))
+
+
+def wrong(structure: Structure, group: Any, others: Any) -> list[str]:
+    """What does not hold of a group: nothing if all is well."""
+    model, found = structure.model, []
+    if group.can_grow:
+        state = {name: value.clone() for name, value in model.state_dict().items()}
+        before = outputs(model, others)
+        edit = structure.apply(Plan(grow={group.name: 2}))
+        for new, old in zip(outputs(model, others), before, strict=True):
+            largest = float(old.abs().max())
+            if largest and float((new - old).abs().max()) > TOLERANCE * max(largest, 1e-3):
+                found.append(f"grown, the output moves by {float((new - old).abs().max()):.2g}")
+        model.zero_grad()
+        with torch.enable_grad():
+            found_there = float_tensors(example_forward(model, others))
+            torch.stack([t.float().square().mean() for t in found_there]).sum().backward()
+        model.zero_grad()
+        if group.can_shrink:
+            structure.apply(Plan(prune=edit.born))
+            after = model.state_dict()
+            if not all(torch.equal(value, after[name]) for name, value in state.items()):
+                found.append("grown and pruned, it is not what it was")
+    if (group.can_shrink or group.approximate) and group.width > 1:
+        structure.apply(Plan(prune={group.name: group.unit_ids[:1]}, approximate=True))
+    return found

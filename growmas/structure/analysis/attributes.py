@@ -1,0 +1,133 @@
+"""Attributes: the integers of a model that say how its code cuts a tensor.
+
+An attention layer has its number of heads in an attribute, and the code reads it:
+
+    q = self.q(x).view(batch, tokens, self.heads, self.size)
+
+When heads come or go, `heads` must follow, and `size` must not. Which is which cannot be told from
+names. So while the model is traced, its integer attributes are `Tracked`: integers that know where
+they come from. Where one arrives in the shape of a `view`, or as the size of a piece of a `split`,
+it is written down, with the operation and the axis. A group whose units change along that axis
+takes the attribute with it (see `grouping`). A number that is written into the code has no
+attribute; then the edit is refused by the verification.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+
+class Tracked(int):
+    """An integer that knows which attribute of which module it is."""
+
+    module: nn.Module
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class AttributeUse:
+    """An attribute in the shape of an operation.
+
+    Attributes:
+        module: The module that has the attribute.
+        name: Its name.
+        function: The operation's node in the autograd graph.
+        axis: The axis of the output that has that length, counted from the front.
+    """
+
+    module: nn.Module
+    name: str
+    function: Any
+    axis: int
+
+
+@contextmanager
+def tracked_attributes(model: nn.Module) -> Iterator[list[AttributeUse]]:
+    """Write down, while the context lasts, which attributes shapes are made of."""
+    uses: list[AttributeUse] = []
+    replaced: list[tuple[dict[str, Any], str, int]] = []
+    for module in model.modules():
+        if type(module).__module__.startswith("torch.nn."):
+            continue  # their sizes are known
+        for name, value in vars(module).items():
+            if type(value) is int and value > 1:
+                replaced.append((vars(module), name, value))
+                tracked = Tracked(value)
+                tracked.module, tracked.name = module, name
+                vars(module)[name] = tracked
+    try:
+        with _Watch(uses):
+            yield uses
+    finally:
+        for attributes, name, value in replaced:
+            if isinstance(attributes.get(name), Tracked):
+                attributes[name] = value
+
+
+class _Watch(TorchFunctionMode):
+    """Looks at the arguments of operations that give a tensor another shape."""
+
+    def __init__(self, uses: list[AttributeUse]) -> None:
+        super().__init__()
+        self._uses = uses
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = func(*args, **kwargs)
+        place = _PLACES.get(func)
+        if place is not None:
+            for number, axis in place(args, kwargs):
+                self._note(number, axis, result)
+        return result
+
+    def _note(self, number: Tracked, axis: int, result: Any) -> None:
+        first = result if isinstance(result, Tensor) else result[0]
+        if isinstance(first, Tensor) and first.grad_fn is not None:
+            axis = axis % first.dim()
+            self._uses.append(AttributeUse(number.module, number.name, first.grad_fn, axis))
+
+
+Places = Callable[[Sequence[Any], dict[str, Any]], list[tuple[Tracked, int]]]
+
+
+def _of_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[Tracked, int]]:
+    """Find attributes among the lengths given to `view`, `reshape` or `expand`."""
+    shape = kwargs.get("shape", args[1] if len(args) == 2 else args[1:])
+    lengths = shape if isinstance(shape, tuple | list) else (shape,)
+    return [(n, axis) for axis, n in enumerate(lengths) if isinstance(n, Tracked)]
+
+
+def _of_unflatten(args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[Tracked, int]]:
+    axis = kwargs.get("dim", args[1] if len(args) > 1 else 0)
+    sizes = kwargs.get("sizes", args[2] if len(args) > 2 else ())
+    if axis < 0:
+        axis += args[0].dim()
+    return [(n, axis + place) for place, n in enumerate(sizes) if isinstance(n, Tracked)]
+
+
+def _of_split(args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[Tracked, int]]:
+    """Find attributes among the sizes given to `split`; all pieces lie along one axis."""
+    sizes = kwargs.get("split_size_or_sections", kwargs.get("split_size", (*args[1:2],)))
+    axis = kwargs.get("dim", args[2] if len(args) > 2 else 0)
+    flat = sizes if isinstance(sizes, tuple | list) else (sizes,)
+    flat = flat[0] if len(flat) == 1 and isinstance(flat[0], tuple | list) else flat
+    return [(n, axis) for n in flat if isinstance(n, Tracked)]
+
+
+_PLACES: dict[Any, Places] = {
+    Tensor.view: _of_shape,
+    Tensor.reshape: _of_shape,
+    Tensor.expand: _of_shape,
+    torch.reshape: _of_shape,
+    Tensor.unflatten: _of_unflatten,
+    torch.unflatten: _of_unflatten,
+    Tensor.split: _of_split,
+    torch.split: _of_split,
+}

@@ -1,0 +1,92 @@
+"""The check of a structure: what is listed as growing or shrinking is tried once.
+
+All groups are tried at once. Only if that is refused, those that differ in their numbers alone are
+tried together, and then one by one, so that a network without surprises costs a few forward passes
+whatever its size.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from growmas.errors import GrowmasError
+from growmas.structure.inspection.dry_run import measure_with_plan
+from growmas.structure.units.plan import Plan
+from growmas.structure.units.structure_like import StructureLike
+
+
+@dataclass(frozen=True)
+class Refusals:
+    """What failed, by group name, each with the reason.
+
+    Attributes:
+        growing: Groups that cannot grow.
+        shrinking: Groups that cannot shrink.
+        approximating: Groups that cannot even shrink approximately.
+    """
+
+    growing: dict[str, str]
+    shrinking: dict[str, str]
+    approximating: dict[str, str]
+
+
+def refusals(structure: StructureLike) -> Refusals:
+    """Try every ability of every group once; the network is as before afterwards."""
+    groups = structure.groups
+    growing = [name for name, group in groups.items() if group.can_grow]
+    wide = {name: group for name, group in groups.items() if group.width > 1}
+    shrinking = [name for name, group in wide.items() if group.can_shrink]
+    approximately = [n for n, group in wide.items() if group.approximate and not group.can_shrink]
+
+    def pruned(names: Sequence[str]) -> Plan:
+        return Plan(prune={name: groups[name].unit_ids[:1] for name in names}, approximate=True)
+
+    return Refusals(
+        dict(_failing(structure, growing, lambda names: Plan(grow=dict.fromkeys(names, 1)))),
+        dict(_failing(structure, shrinking, pruned)),
+        dict(_failing(structure, approximately, pruned)),
+    )
+
+
+def _failing(
+    structure: StructureLike, names: Sequence[str], plan: Callable[[Sequence[str]], Plan]
+) -> list[tuple[str, str]]:
+    """Return the names for which a plan is refused, with the reason."""
+    if not names or not _refusal(structure, plan(names)):
+        return []
+    alike: dict[str, list[str]] = {}
+    for name in names:
+        alike.setdefault(re.sub(r"\d+", "*", name), []).append(name)
+    if len(alike) == 1:
+        return _failing_alike(structure, names, plan)
+    return [
+        pair
+        for some in alike.values()
+        if _refusal(structure, plan(some))
+        for pair in _failing_alike(structure, some, plan)
+    ]
+
+
+def _failing_alike(
+    structure: StructureLike, names: Sequence[str], plan: Callable[[Sequence[str]], Plan]
+) -> list[tuple[str, str]]:
+    """Return those of some groups that fail, which together are refused.
+
+    Groups that differ in their numbers alone fail alike: if the first and the last of them are
+    refused, so are those between.
+    """
+    first, last = _refusal(structure, plan(names[:1])), _refusal(structure, plan(names[-1:]))
+    if first and last:
+        return [(name, last if name == names[-1] else first) for name in names]
+    singly = {names[0]: first, names[-1]: last}
+    between = ((name, _refusal(structure, plan([name]))) for name in names[1:-1])
+    return [(name, why) for name, why in {**singly, **dict(between)}.items() if why]
+
+
+def _refusal(structure: StructureLike, plan: Plan) -> str:
+    """Return why a plan is refused, or nothing."""
+    try:
+        measure_with_plan(structure, plan, lambda: None)
+    except GrowmasError as error:
+        return f"it was tried, and refused: {error}"
+    return ""
