@@ -51,3 +51,18 @@ def test_equal_to_the_loop_or_refused(name: str, seed: int) -> None:
             error = float((found[n] - wanted).norm())
             assert error <= EXACT * max(float(wanted.norm()), 1e-6), n
     assert snapshots.of_model(case.model) == before
+
+
+@pytest.mark.parametrize("seed", range(100, 102))
+@pytest.mark.parametrize("name", KINDS)
+def test_cut_differently_the_same(name: str, seed: int) -> None:
+    case = drawn(name, seed)
+    if case.samples is None:
+        pytest.skip("refused")
+    whole = mas_importance(case.model, [case.batch], forward=case.forward)
+    one_by_one = mas_importance(case.model, case.samples, forward=case.forward)
+    pieces = case.batch.split(2) if isinstance(case.batch, Tensor) else [case.batch, case.batch]
+    cut = mas_importance(case.model, pieces, forward=case.forward)
+    for n, wanted in whole.items():
+        for found in (one_by_one, cut):
+            assert float((found[n] - wanted).norm()) <= EXACT * max(float(wanted.norm()), 1e-6), n
