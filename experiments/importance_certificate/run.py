@@ -19,7 +19,7 @@ import snapshots  # noqa: E402
 
 import growmas as gm  # noqa: E402
 from tests.foreign.kinds import KINDS  # noqa: E402
-from tests.foreign.test_kinds import drawn, loop  # noqa: E402
+from tests.foreign.test_kinds import drawn, loop, scale  # noqa: E402
 
 OUTCOMES = ("right", "rightly refused", "refused", "wrong", "changed", "raw error")
 
@@ -41,10 +41,11 @@ def outcome(name, seed):
         return "changed", ""
     if case.samples is None:
         return "wrong", "not refused"
-    for n, wanted in loop(name, seed).items():
-        error = float((found[n] - wanted).norm())
-        if not error <= 1e-10 * max(float(wanted.norm()), 1e-6):
-            return "wrong", f"{n}: off by {error / max(float(wanted.norm()), 1e-300):.1e}"
+    expected = loop(name, seed)
+    for n, wanted in expected.items():
+        error = float((found[n] - wanted).norm()) / scale(n, expected)
+        if not error <= 1e-10:
+            return "wrong", f"{n}: off by {error:.1e}"
     return "right", ""
 
 

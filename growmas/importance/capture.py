@@ -43,7 +43,6 @@ from growmas.importance.measurement import Measurement
 from growmas.importance.operations import RULES, Bound, Rule
 from growmas.importance.recurrent import HIDDEN, RECURRENT, unrolled
 from growmas.importance.rows import RowOwners, Taken, regular
-from growmas.importance.sums import running_dtype
 
 Owners = RowOwners | None
 """Owners of the rows of a use; None if row n of dimension 0 belongs to sample n."""
@@ -110,13 +109,14 @@ class Use:
             return None
         return regular(row_shape, self.state.axis, self.state.each, samples)
 
-    def gradients(self, delta: Tensor, owners: Owners, cut: slice) -> dict[str, Gradient]:
+    def gradients(
+        self, delta: Tensor, owners: Owners, cut: slice, dtype: torch.dtype
+    ) -> dict[str, Gradient]:
         """Return the per-sample gradients of some samples, by argument.
 
-        They have the dtype in which sums are computed; operations may compute in another, under
-        autocast or in half precision.
+        They have the dtype of the sums; operations may compute in another, under autocast or in
+        half precision.
         """
-        dtype = running_dtype(next(iter(self.parameters.values())).dtype)
         data = self.data
         if data is not None and self.rule.broadcasts:
             data = data.expand(self.shape)
@@ -149,6 +149,7 @@ class Recorder(TorchFunctionMode):
         uses: The calls that have a rule, in order.
         alignment: The states of all tensors.
         writes: True if a call replaced the data of a tensor, as moving a module does.
+        dtypes: Floating-point dtypes of all results; the coarsest sets the rounding.
     """
 
     def __init__(self, wanted: set[int], alignment: Alignment) -> None:
@@ -158,6 +159,7 @@ class Recorder(TorchFunctionMode):
         self.alignment = alignment
         self.uses: list[Use] = []
         self.writes = False
+        self.dtypes: set[torch.dtype] = set()
         self._shared: dict[int, tuple[Tensor, Use]] = {}
 
     def __torch_function__(
@@ -168,6 +170,8 @@ class Recorder(TorchFunctionMode):
         if self.alignment.samples > 1:
             self.alignment.follow(function, args, kwargs, output)
         self.writes |= function == _SET_DATA
+        if isinstance(output, Tensor) and output.is_floating_point():
+            self.dtypes.add(output.dtype)
         rule = RULES.get(function)
         if rule is not None:
             self.note(rule, rule.bind(args, kwargs), output)

@@ -18,7 +18,7 @@ mean under `no_grad`. Therefore `check_company` compares the objective of the ba
 the same samples in two halves.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -38,13 +38,18 @@ SEED = 20180908
 """Seed of the certificate's own random numbers; the global generators are not used."""
 
 
-def can_measure(values: Tensor) -> bool:
-    """Return True if the dtype of the objective is precise enough to tell its samples apart."""
-    return EXACT.get(values.dtype, 1.0) * 8 * len(values) <= 1
+def precision(dtypes: Iterable[torch.dtype]) -> float:
+    """Return the relative difference that the coarsest of these dtypes may cause."""
+    return max((EXACT.get(dtype, 1.0) for dtype in dtypes), default=1.0)
+
+
+def can_measure(samples: int, exact: float) -> bool:
+    """Return True if rounding of this size still tells so many samples apart."""
+    return exact * 8 * samples <= 1
 
 
 def owners_of_rows(
-    values: Tensor, uses: Sequence[Use], graph: Graph
+    values: Tensor, uses: Sequence[Use], graph: Graph, exact: float
 ) -> dict[Use, RowOwners | None]:
     """Measure the owners of the rows of every use by two backward passes.
 
@@ -52,15 +57,15 @@ def owners_of_rows(
         values: The objective, [N, K].
         uses: The recorded uses.
         graph: Graph of `values`.
+        exact: Largest relative difference that rounding may cause.
 
     Returns:
         Use -> owners of its rows; None if some row belongs to several samples, or if the dtype is
         too coarse to tell so many samples apart.
     """
     samples, columns = values.shape
-    if not can_measure(values):
+    if not can_measure(samples, exact):
         return dict.fromkeys(uses)
-    exact = EXACT[values.dtype]
     generator = torch.Generator().manual_seed(SEED)
     weight = _weights(samples, generator)
     mix = torch.rand(columns, generator=generator, dtype=torch.float64) + 0.5

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from growmas.importance.cutting import Cutting, some_of
-from growmas.importance.measurement import Measurement, same_values, samples_interact
+from growmas.importance.measurement import Measurement, samples_interact
 
 
 def alone(measurement: Measurement, cutting: Cutting) -> Iterator[Tensor]:
@@ -39,14 +39,14 @@ def check_halves(measurement: Measurement, cutting: Cutting, values: Tensor) -> 
         for index in pieces:
             found = values.detach().clone()
             found[index] = some_of(measurement, cutting, index)
-            check_alone(found, values)
+            check_alone(measurement, found, values)
 
 
-def check_alone(found: Tensor, values: Tensor) -> None:
+def check_alone(measurement: Measurement, found: Tensor, values: Tensor) -> None:
     """Refuse samples whose objective alone, [N, K], is not that in their batch, [N, K].
 
     Raises:
         ImportanceError: The objective depends on the other samples.
     """
-    if not same_values(found, values):
+    if not measurement.same_values(found, values):
         raise samples_interact("the output", "")

@@ -20,7 +20,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from growmas.batches import LABEL_KEYS, batch_size
 from growmas.errors import DataError, ImportanceError
 from growmas.importance.exact import Recording
-from growmas.importance.measurement import Measurement, same_values
+from growmas.importance.measurement import Measurement
 
 Entry = Tensor | PackedSequence | list[str]
 """A part of a batch that has samples."""
@@ -117,7 +117,7 @@ def _fits(measurement: Measurement, cutting: Cutting, values: Tensor) -> bool:
     found = values.detach().clone()
     for n in {0, cutting.samples - 1}:
         found[n] = some_of(measurement, cutting, slice(n, n + 1))[0]
-    return same_values(found, values)
+    return measurement.same_values(found, values)
 
 
 def _candidates(batch: Any, samples: int) -> Iterator[Cutting]:

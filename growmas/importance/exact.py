@@ -32,7 +32,7 @@ from torch import Tensor
 from growmas.importance.alignment_rules import Independent
 from growmas.importance.backward import pass_gradients
 from growmas.importance.capture import Owners, Use, captured_uses, covered
-from growmas.importance.certificate import can_measure, owners_of_rows
+from growmas.importance.certificate import can_measure, owners_of_rows, precision
 from growmas.importance.gradients import (
     Gradient,
     PerSample,
@@ -64,6 +64,7 @@ class Recording:
             the objective are left out.
         independent: True if no function could have mixed the samples.
         writes: True if the forward pass replaced the data of a tensor.
+        rounding: Relative difference that rounding may cause, from the coarsest dtype seen.
     """
 
     values: Tensor
@@ -71,6 +72,7 @@ class Recording:
     owners: Mapping[Use, Owners | LookupError]
     independent: bool
     writes: bool
+    rounding: float
 
     def reaches(self, parameter: Tensor) -> bool:
         """Return True if the objective depends on a parameter; its gradient is 0 otherwise."""
@@ -82,7 +84,7 @@ class Recording:
 
     def mixes(self) -> bool:
         """Return True if rows that depend on the batch belong to several samples."""
-        return can_measure(self.values) and any(
+        return can_measure(len(self.values), self.rounding) and any(
             isinstance(owners, LookupError) and not isinstance(use.state, Independent)
             for use, owners in self.owners.items()
         )
@@ -117,9 +119,11 @@ def record(measurement: Measurement, batch: Any, where: str) -> Recording:
         values = measurement.scalars(batch, where)
         aligned = recorder.alignment.keeps(values)
     measurement.check(values, batch, where)
+    measurement.dtypes.update(recorder.dtypes)
     graph, samples = Graph(values), len(values)
     uses = [use for use in recorder.uses if graph.has(use)]
     independent = samples == 1 or (aligned and samples == expected)
+    rounding = precision(recorder.dtypes)
     owners: dict[Use, Owners | LookupError] = {}
     if independent:
         for use in uses:
@@ -129,9 +133,9 @@ def record(measurement: Measurement, batch: Any, where: str) -> Recording:
                 owners[use] = reason
     else:
         mixed = LookupError("some row belongs to several samples")
-        measured = owners_of_rows(values, uses, graph)
+        measured = owners_of_rows(values, uses, graph, rounding)
         owners = {use: mixed if found is None else found for use, found in measured.items()}
-    return Recording(values, graph, owners, independent, recorder.writes)
+    return Recording(values, graph, owners, independent, recorder.writes, rounding)
 
 
 def sums_by_rule(
@@ -230,9 +234,7 @@ class _Passing:
         uses = _uses_of(group)
         present = [use for use in uses if use in self._delta]
         for cut in self._cuts(group, present):
-            found = {
-                use: use.gradients(self._delta[use], self._owners(use), cut) for use in present
-            }
+            found = {use: self._gradients(use, cut, group) for use in present}
             for name, source in group:
                 parts = [found[use][argument] for use, argument in source if use in found]
                 _joined(parts, self._sums[name]).add_to(self._sums[name], self._power)
@@ -243,6 +245,12 @@ class _Passing:
                 if self._forget:
                     use.forget()
 
+    def _gradients(
+        self, use: Use, cut: slice, group: list[tuple[str, Source]]
+    ) -> dict[str, Gradient]:
+        dtype = self._sums[group[0][0]].dtype
+        return use.gradients(self._delta[use], self._owners(use), cut, dtype)
+
     def _cuts(self, group: list[tuple[str, Source]], uses: list[Use]) -> list[slice]:
         """Return slices of samples whose factors and products fit into CHUNK_ELEMENTS."""
         owners = {use: self._owners(use) for use in uses}
@@ -251,7 +259,7 @@ class _Passing:
         elements, kinds = 0, {}
         for use, owner in owners.items():
             some = slice(0, 1) if owner is None else owner.largest()
-            kinds[use] = use.gradients(self._delta[use], owner, some)
+            kinds[use] = self._gradients(use, some, group)
             elements += sum(gradient.elements for gradient in kinds[use].values())
         for name, source in group:
             parts = [kinds[use][argument] for use, argument in source if use in kinds]

@@ -72,12 +72,12 @@ class Fallback:
                 logger.debug("per-sample gradients one by one, torch.func refused: %s", reason)
                 self.mappable = False
             else:
-                check_alone(found, values)
+                check_alone(self.measurement, found, values)
                 return sums
         with only(self.measurement, parameters):
             if cutting is None:
                 whole = self.measurement.scalars(batch, "the batch")
-                check_alone(whole, values)
+                check_alone(self.measurement, whole, values)
                 return self._by_rows(parameters, list(whole))
             rows = []
             sums = self._zeros(parameters)
@@ -85,7 +85,7 @@ class Fallback:
                 rows.append(value.detach())
                 for name, total in self._by_rows(parameters, [value[0]]).items():
                     sums[name] += total
-            check_alone(torch.cat(rows), values)
+            check_alone(self.measurement, torch.cat(rows), values)
         return sums
 
     def _zeros(self, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -238,7 +238,7 @@ class ExactSums:
             self._probed_alone = len(values) == 1  # samples can only interact in a larger batch
             together = values.clone()
             together[: len(seen)] = seen
-            check_alone(together, values)
+            check_alone(measurement, together, values)
             rest = self._rest(recording, sources)
         if not recording.independent:
             self._check(recording, batch, cutting, name)

@@ -37,6 +37,7 @@ class Measurement:
         power: 1 to sum |gradient|, 2 to sum its square.
         total_over_columns: True to sum over the K scalars, False to take their mean.
         count: Batch -> number of samples, where shapes do not tell; None to take it from shapes.
+        dtypes: Floating-point dtypes seen in forward passes so far.
         start: Attributes of the model with which every forward pass begins; empty until the
             measurement has begun.
     """
@@ -49,6 +50,7 @@ class Measurement:
     total_over_columns: bool = False
     count: Samples | None = None
     start: list[Attributes] = field(default_factory=list)
+    dtypes: set[torch.dtype] = field(default_factory=set)
 
     @property
     def constants(self) -> list[Tensor]:
@@ -105,6 +107,27 @@ class Measurement:
         self.check(values, batch, where)
         return values
 
+    def same_values(self, some: Tensor, whole: Tensor) -> bool:
+        """Return True if two computations of the objective of the same samples agree.
+
+        The tolerance is relative to the differences between samples: relative to the values, a
+        common offset of the outputs would hide an influence between samples.
+
+        Args:
+            some: [n, K].
+            whole: [n, K], the same samples in another batch.
+        """
+        some, whole = some.detach(), whole.detach()
+        if not whole.numel():
+            return True
+        tolerance, eps = TOLERANCE.get(whole.dtype, 5e-2), torch.finfo(whole.dtype).eps
+        coarse = [dtype for dtype in self.dtypes if torch.finfo(dtype).eps > eps]
+        if coarse:  # parts of the model compute with less precision than the objective has
+            eps = max(torch.finfo(dtype).eps for dtype in coarse)
+            tolerance = max(tolerance, 100 * eps)
+        bound = tolerance * (whole.amax(0) - whole.amin(0)) + ROUNDINGS * eps * whole.abs().amax(0)
+        return bool(((some - whole).abs() <= bound).all())
+
     def _output(self, batch: Any, where: str) -> Any:
         try:
             return self.forward(self.model, batch)
@@ -139,24 +162,6 @@ def check_finite(gradients: Mapping[str, Tensor]) -> None:
                 f"the gradient of {name!r} is NaN or infinite although the output is finite: look "
                 "for a square root, a norm or a logarithm at 0 in the model or in function="
             )
-
-
-def same_values(some: Tensor, whole: Tensor) -> bool:
-    """Return True if two computations of the objective of the same samples agree.
-
-    The tolerance is relative to the differences between samples: relative to the values, a common
-    offset of the outputs would hide an influence between samples.
-
-    Args:
-        some: [n, K].
-        whole: [n, K], the same samples in another batch.
-    """
-    some, whole = some.detach(), whole.detach()
-    if not whole.numel():
-        return True
-    bound = TOLERANCE.get(whole.dtype, 5e-2) * (whole.amax(0) - whole.amin(0))
-    rounding = ROUNDINGS * torch.finfo(whole.dtype).eps * whole.abs().amax(0)
-    return bool(((some - whole).abs() <= bound + rounding).all())
 
 
 def samples_interact(what: str, where: str) -> ImportanceError:

@@ -83,7 +83,11 @@ def _outputs(output: Any) -> list[Tensor]:
     if isinstance(output, Tensor):
         return [output]
     if isinstance(output, Mapping):
-        answers = [key for key in output if key not in BY_PRODUCTS]
+        answers = [
+            key for key in output if key not in BY_PRODUCTS and not str(key).endswith("_loss")
+        ]
+        if "logits" in output and any(t.__name__ == "ModelOutput" for t in type(output).mro()):
+            answers = ["logits"]
         kept = [t for key in answers for t in _outputs(output[key])]
         return kept or [t for value in output.values() for t in _outputs(value)]
     if isinstance(output, tuple | list):

@@ -133,10 +133,10 @@ class _Check:
         values = self.recording.values
         if self._pair is None:
             whole = self._measurement.scalars(self._batch, "the first batch")
-            check_alone(whole, values)
+            check_alone(self._measurement, whole, values)
             return self._sums([row[:COLUMNS] for row in whole[:2]])
         rows = list(alone(self._measurement, self._pair))
-        check_alone(torch.cat([row.detach() for row in rows]), values)
+        check_alone(self._measurement, torch.cat([row.detach() for row in rows]), values)
         return self._sums([row[0, :COLUMNS] for row in rows])
 
     def _sums(self, rows: list[Tensor]) -> dict[str, Tensor]:

@@ -110,7 +110,9 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
                 held.clear()
                 held.update(parameters)
         for parameter, value in values:
-            if not torch.equal(parameter, value) and not _same_bits(parameter, value):
+            if parameter.dtype != value.dtype or parameter.device != value.device:
+                parameter.data = value  # the module was moved
+            elif not torch.equal(parameter, value) and not _same_bits(parameter, value):
                 parameter.data.copy_(value)
 
 

@@ -163,12 +163,15 @@ class Drifts(nn.Module):
                 self.layer.weight.clamp_(-0.1, 0.1)
         elif self.how == "attribute":
             self.last = x.detach()
+        elif self.how == "moved":
+            self.layer = self.layer.to(torch.float32)
+            return self.layer(x.float()).double()
         else:
             self.layer.bias = nn.Parameter(self.layer.bias.detach() + 1)
         return self.layer(x)
 
 
-@pytest.mark.parametrize("how", ["data", "no_grad", "attribute", "parameter"])
+@pytest.mark.parametrize("how", ["data", "no_grad", "attribute", "moved", "parameter"])
 def test_weights_and_attributes_that_a_forward_pass_changes_are_put_back(how: str) -> None:
     model = Drifts(how)
     before = snapshots.of_model(model)
