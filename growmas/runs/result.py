@@ -59,7 +59,7 @@ class RunResult:
     run_id: str = ""
     stream_digest: str = ""
     imports: Mapping[str, str] = field(default_factory=dict)
-    validation: Sequence[float] = ()
+    validation: Sequence[float] = field(default_factory=list)
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> "RunResult":
