@@ -59,7 +59,7 @@ class RunResult:
     run_id: str = ""
     stream_digest: str = ""
     imports: Mapping[str, str] = field(default_factory=dict)
-    validation: Sequence[float] = ()
+    validation: Sequence[float] = field(default_factory=list)
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> "RunResult":
@@ -167,5 +167,5 @@ _FITS: Mapping[str, Callable[[object], bool]] = {
     "versions": _mapping_of(_is_text),
     "imports": _mapping_of(_is_text),
     "stream_digest": _is_text,
-    "validation": lambda value: isinstance(value, list) and all(map(_is_number, value)),
+    "validation": lambda value: isinstance(value, list | tuple) and all(map(_is_number, value)),
 }

@@ -47,16 +47,20 @@ def test_a_lock_is_held_until_the_process_is_dead(tmp_path, holder, monkeypatch)
 
 def test_a_fork_does_not_keep_the_lock(tmp_path):
     lock = RunLock(tmp_path, "id")
-    read, write = os.pipe()
+    begun, begins = os.pipe()
+    ends, end = os.pipe()
     child = os.fork()
     if child == 0:
-        os.read(read, 1)
+        os.write(begins, b"x")
+        os.read(ends, 1)
         os._exit(0)
+    os.read(begun, 1)
     lock.close()
     assert not is_locked(tmp_path)
-    os.write(write, b"x")
+    os.write(end, b"x")
     os.waitpid(child, 0)
-    os.close(read), os.close(write)
+    for each in (begun, begins, ends, end):
+        os.close(each)
 
 
 def test_a_directory_that_is_replaced_is_noticed(tmp_path):
