@@ -125,7 +125,7 @@ class _Trace(TorchDispatchMode):
         return self.fresh(tensor, frozenset()) if known is None else known
 
     def fresh(self, tensor: Tensor, origin: frozenset[str]) -> int:
-        """Number the value that a tensor holds from now on; one changed in place has a new one."""
+        """Give a number to what a tensor holds from now on; changed in place, it gets a new one."""
         self.alive.append(tensor)  # so that no other tensor gets its id
         self.origins.append(origin)
         self.numbers[id(tensor)] = len(self.origins) - 1
