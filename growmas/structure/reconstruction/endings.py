@@ -62,7 +62,7 @@ class Norm:
 
 @dataclass(frozen=True, eq=False)
 class Ending:
-    """What directly follows a layer.
+    """The norm, sum and bounds that directly follow a layer.
 
     Attributes:
         norm: A BatchNorm; None if there is none.

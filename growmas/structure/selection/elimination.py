@@ -35,7 +35,7 @@ RIDGE = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """How one layer reads the units of a group.
+    """Weights and inputs with which one layer reads the units of a group.
 
     Attributes:
         weight: [G, O, F], W.
