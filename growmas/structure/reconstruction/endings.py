@@ -90,7 +90,7 @@ class _Operation:
 
 
 @dataclass
-class _Trace(TorchDispatchMode):
+class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A list of operations, with the values that they read and give, in order."""
 
     operations: list[_Operation] = field(default_factory=list)
@@ -101,7 +101,7 @@ class _Trace(TorchDispatchMode):
     outputs: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
