@@ -33,6 +33,8 @@ MAX_FEATURES = 8192
 """More features than that (0.5 GB of float64 for one covariance) are refused."""
 
 _LINEAR = ("torch.nn.modules.linear.Linear", "transformers.pytorch_utils.Conv1D")
+_NEVER_CALLED = ("torch.nn.modules.linear.NonDynamicallyQuantizableLinear",)
+"""The output layer of `nn.MultiheadAttention`, of which only the weights are used."""
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
@@ -187,10 +189,25 @@ def _rows_at_once(size: int) -> int:
     return max(1, 2**24 // max(1, size))
 
 
+def _is_plain(kind: type[nn.Module], *bases: type[nn.Module]) -> bool:
+    """Return True if a class computes as one of these, be it a subclass of it."""
+    return any(
+        issubclass(kind, base)
+        and kind.forward is base.forward
+        and getattr(kind, "_conv_forward", None) is getattr(base, "_conv_forward", None)
+        and qualified_name(kind) not in _NEVER_CALLED
+        for base in bases
+    )
+
+
+def _is_known(kind: type) -> bool:
+    return qualified_name(kind) in _LINEAR
+
+
 def _problem(consumer: Consumer, tied: set[str]) -> str:
     """Return the reason why a consumer cannot be refitted; empty if it can."""
     kind = type(consumer.module)
-    if kind not in _CONVOLUTIONS and qualified_name(kind) not in _LINEAR:
+    if not (_is_plain(kind, *_CONVOLUTIONS) or _is_plain(kind, nn.Linear) or _is_known(kind)):
         return f"a {kind.__name__} is not a matrix product per position"
     shared = sorted({f"{consumer.layer}.{name}" for name in ("weight", "bias")} & tied)
     if shared:

@@ -62,7 +62,7 @@ class Norm:
 
 @dataclass(frozen=True, eq=False)
 class Ending:
-    """What directly follows a layer.
+    """The norm, sum and bounds that directly follow a layer.
 
     Attributes:
         norm: A BatchNorm; None if there is none.
@@ -90,7 +90,7 @@ class _Operation:
 
 
 @dataclass
-class _Trace(TorchDispatchMode):
+class _Trace(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A list of operations, with the values that they read and give, in order."""
 
     operations: list[_Operation] = field(default_factory=list)
@@ -101,7 +101,7 @@ class _Trace(TorchDispatchMode):
     outputs: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -125,7 +125,7 @@ class _Trace(TorchDispatchMode):
         return self.fresh(tensor, frozenset()) if known is None else known
 
     def fresh(self, tensor: Tensor, origin: frozenset[str]) -> int:
-        """Number the value that a tensor holds from now on; one changed in place has a new one."""
+        """Give a number to what a tensor holds from now on; changed in place, it gets a new one."""
         self.alive.append(tensor)  # so that no other tensor gets its id
         self.origins.append(origin)
         self.numbers[id(tensor)] = len(self.origins) - 1

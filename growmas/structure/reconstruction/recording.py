@@ -29,7 +29,7 @@ class Enough(Exception):
 
 @dataclass(eq=False)
 class Rows:
-    """What was recorded of one consumer, chunk by chunk.
+    """Rows recorded of one consumer, chunk by chunk.
 
     Attributes:
         seen: Inputs [G, R, F] of each chunk; empty if they were not asked for.

@@ -13,7 +13,7 @@ Share = float | Mapping[str, float]
 
 @dataclass(frozen=True)
 class Target:
-    """What is to be left; exactly one of the four is given.
+    """The size to leave; exactly one of the four is given.
 
     Attributes:
         ratio: Share of the units of every group that goes, rounded down, or shares by group name.

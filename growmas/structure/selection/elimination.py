@@ -35,7 +35,7 @@ RIDGE = 1e-4
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """How one layer reads the units of a group.
+    """Weights and inputs with which one layer reads the units of a group.
 
     Attributes:
         weight: [G, O, F], W.
@@ -125,9 +125,11 @@ class _State:
         )
         parts = square.diagonal(dim1=1, dim2=3).permute(0, 3, 1, 2)  # P_jj: [G, U, t, t]
         if self._taps == 1:
-            return (own.square().sum(1)[..., 0] / parts[..., 0, 0]).sum(0).cpu()
+            losses: Tensor = (own.square().sum(1)[..., 0] / parts[..., 0, 0]).sum(0)
+            return losses.cpu()
         products = torch.einsum("gout,gous->guts", own, own)
-        return (products * torch.linalg.inv(parts)).sum((0, 2, 3)).cpu()
+        total: Tensor = (products * torch.linalg.inv(parts)).sum((0, 2, 3))
+        return total.cpu()
 
     def remove(self, unit: int) -> float:
         """Remove the features of a unit; return Δ_j."""

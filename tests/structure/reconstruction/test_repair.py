@@ -215,3 +215,24 @@ def test_the_order_of_a_shuffling_loader_does_not_matter():
     structure = gm.Structure(net, x[:4])
     structure.apply(structure.select([x], ratio=0.34), reconstruct=loader)
     assert off(net, before, images(100, seed=6)) < 0.6
+
+
+class OwnLinear(nn.Linear):
+    """A subclass that computes as its parent."""
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_subclasses_that_compute_alike_are_refitted_and_others_named():
+    x = data(200, 6)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), OwnLinear(8, 3))
+    structure = gm.Structure(net, x[:4])
+    assert structure.apply(structure.select([x], ratio=0.5), reconstruct=[x]).corrections
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), Doubled(8, 3))
+    structure = gm.Structure(net, x[:4])
+    plan = structure.select([x], ratio=0.5)
+    assert not plan
+    assert "Doubled" in plan.cause["skipped"]["0"]
