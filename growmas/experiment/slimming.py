@@ -159,7 +159,7 @@ def slim(
     """
     teacher = copy.deepcopy(model)
     structure = Structure(model, samples.inputs[:EXAMPLES])
-    batches = list(samples.inputs.split(BATCH))
+    batches = list(torch.split(samples.inputs, BATCH))
     wanted = _answers(teacher, samples.test)
 
     def measurement(name: str) -> Measurement:
@@ -300,7 +300,7 @@ def _floats(images: Tensor) -> Tensor:
 
 def _answers(model: nn.Module, inputs: Tensor) -> Tensor:
     with preserving(model), torch.no_grad():
-        parts = [float_tensors(model(part))[0] for part in inputs.split(BATCH)]
+        parts = [float_tensors(model(part))[0] for part in torch.split(inputs, BATCH)]
     return torch.cat(parts).argmax(-1)
 
 

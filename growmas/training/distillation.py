@@ -122,7 +122,7 @@ def distil(
             ).sum()
             losses.append(_finite(value))
             chosen.zero_grad()
-            (value if mas is None else value + mas.penalty()).backward()
+            (value if mas is None else value + mas.penalty()).backward()  # type: ignore[no-untyped-call]
             chosen.step()
             if schedule is not None:
                 schedule.step()

@@ -72,7 +72,7 @@ def row_limit(consumer: Consumer) -> int:
     return min(ROWS, max(_NUMBERS // numbers, 2 * consumer.features))
 
 
-class Recorder(TorchDispatchMode):
+class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Records rows of consumers while batches go through a network.
 
     Args:
@@ -92,7 +92,7 @@ class Recorder(TorchDispatchMode):
         features: bool = True,
         expected: Mapping[str, list[int]] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.rows = {name: Rows() for name in consumers}
         self._consumers, self._endings, self._shares = consumers, endings, shares
         self._features, self._expected = features, expected

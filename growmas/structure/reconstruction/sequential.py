@@ -9,6 +9,7 @@ and a branch makes up for what the skip lost.
 import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import networkx as nx
@@ -118,7 +119,8 @@ class SequentialRepair:
 
     def _survey(self) -> tuple[Any, list[float]]:
         """Return a small batch, and each batch's share of the samples."""
-        sizes, first = [], None
+        sizes: list[int | None] = []
+        first = None
         for batch in usable(self._batches, self._model):
             size = batch_size(batch)
             if not sizes:
@@ -166,7 +168,7 @@ class SequentialRepair:
         with recorder.listening(self._layers(self._before, recorder)), torch.no_grad():
             for batch in usable(self._batches, self._before):
                 with data_that_fits():
-                    recorder.run(lambda batch=batch: self._forward(self._before, batch))
+                    recorder.run(partial(self._forward, self._before, batch))
         return recorder.rows
 
     def _recorded(
@@ -180,9 +182,9 @@ class SequentialRepair:
             for batch in usable(self._batches, self._model):
                 if old is None:
                     with data_that_fits(), before.listening(self._layers(self._before, before)):
-                        before.run(lambda batch=batch: self._forward(self._before, batch))
+                        before.run(partial(self._forward, self._before, batch))
                 with now.listening(self._layers(self._model, now)):
-                    now.run(lambda batch=batch: self._forward(self._model, batch))
+                    now.run(partial(self._forward, self._model, batch))
         return now.rows, before.rows if old is None else old
 
     def _recorder(self, names: Collection[str], **options: Any) -> Recorder:

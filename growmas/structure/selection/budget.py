@@ -49,9 +49,10 @@ class Target:
             raise PlanError("; ".join(problems))
 
     def _problems(self, groups: Mapping[str, UnitGroup], known: Callable[[str], str]) -> list[str]:
+        widths: object = self.widths
         if self.widths is not None:
-            if not isinstance(self.widths, Mapping):
-                return [f"widths={self.widths!r:.80}: expected numbers by group name"]
+            if not isinstance(widths, Mapping):
+                return [f"widths={widths!r:.80}: expected numbers by group name"]
             return [
                 known(name)
                 if name not in groups

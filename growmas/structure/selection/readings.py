@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -99,7 +100,7 @@ def _covariances(
     with preserving(model), torch.no_grad(), recorder.listening(layers):
         for batch in usable(batches, model):
             with data_that_fits():
-                recorder.run(lambda batch=batch: (forward or default_forward)(model, batch))
+                recorder.run(partial(forward or default_forward, model, batch))
     found = {}
     for name, rows in recorder.rows.items():
         if rows.count:
