@@ -259,6 +259,15 @@ def shifts(run: Run, *, output: "Output") -> None:
 
 @app.command(no_args_is_help=True)
 @printed
+def curves(run: Run, *, output: "Output") -> None:
+    """Show loss, penalty and learning rate of every epoch."""
+    from growmas.cli.curves import show_curves
+
+    show_curves(run, RUNS, output)
+
+
+@app.command(no_args_is_help=True)
+@printed
 def compare(
     runs: Annotated[
         list[str], typer.Argument(help="Run directories, names below runs/, or one sweep.")

@@ -9,6 +9,7 @@ from growmas.experiment.learners import build_task_aware
 from growmas.experiment.observer import Observer, TaskDone
 from growmas.experiment.results import (
     accuracy_metrics,
+    epoch_scalars,
     first_result,
     group_widths,
     validation_accuracy,
@@ -17,6 +18,7 @@ from growmas.experiment.results import (
 from growmas.experiment.streams import build_stream
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunDirectory, RunResult
+from growmas.runs.curves import append_curve
 from growmas.training.learner import TaskAwareLearner
 
 
@@ -37,6 +39,7 @@ def run_task_aware(
     with TopologyTracker(method.structure, folder.history) as tracker:
         for task in lessons.tasks:
             for epoch in learner.learn(task):
+                append_curve(folder.path, epoch_scalars(learner, stream.tasks[task.index], epoch))
                 if observer:
                     observer.epoch_done(epoch)
             row = [learner.accuracy(known) for known in stream.tasks[: task.index + 1]]

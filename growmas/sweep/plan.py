@@ -14,7 +14,14 @@ from growmas.sweep.grid import Axis, Grid, directory_names, read_grid
 State = Literal["new", "again", "resumed", "finished"]
 
 _TOLD = 5  # directories that are in the way
-_OWN = {"config.yaml", "history.db", "checkpoint", "stream.jsonl", ".metrics.json.new"}
+_OWN = {
+    "config.yaml",
+    "history.db",
+    "checkpoint",
+    "stream.jsonl",
+    "curves.jsonl",
+    ".metrics.json.new",
+}
 
 
 @dataclass(frozen=True)
