@@ -57,7 +57,7 @@ class RunResult:
     versions: Mapping[str, str] = field(default_factory=dict)
     stream_digest: str = ""
     imports: Mapping[str, str] = field(default_factory=dict)
-    validation: Sequence[float] = ()
+    validation: Sequence[float] = field(default_factory=list)
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> "RunResult":
