@@ -68,7 +68,10 @@ def run(
         bool, typer.Option("--dry-run", help="Check everything, and show what would run.")
     ] = False,
 ) -> None:
-    """Run an experiment and write its run directory; growmas keys lists what a config may hold."""
+    """Run an experiment and write its run directory.
+
+    growmas keys lists every key that a config may hold.
+    """
     if dry_run:
         from growmas.cli.rehearsing import rehearse
 
