@@ -1,5 +1,5 @@
 """The command line: thin, and quick to start, since commands that only read never import torch."""
 
-from growmas.cli.app import main
+from growmas.cli.program import main
 
 __all__ = ["main"]

@@ -1,15 +1,12 @@
-"""The commands of `growmas`, and the form of their errors."""
+"""The commands of `growmas`."""
 
 import sys
-import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from growmas.cli.printed import printed
-from growmas.errors import GrowmasError
-from growmas.visible import visible
 
 if TYPE_CHECKING:
     from growmas.cli.output import Output
@@ -23,7 +20,6 @@ app = typer.Typer(
 )
 
 RUNS = Path("runs")
-_INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 Config = Annotated[
     Path, typer.Argument(help="The experiment: a YAML file, or a name growmas configs lists.")
@@ -72,7 +68,10 @@ def run(
         bool, typer.Option("--dry-run", help="Check everything, and show what would run.")
     ] = False,
 ) -> None:
-    """Run an experiment and write its run directory; growmas keys lists what a config may hold."""
+    """Run an experiment and write its run directory.
+
+    growmas keys lists every key that a config may hold.
+    """
     if dry_run:
         from growmas.cli.rehearsing import rehearse
 
@@ -304,6 +303,15 @@ def shifts(run: Run, *, output: "Output") -> None:
 
 @app.command(no_args_is_help=True)
 @printed
+def curves(run: Run, *, output: "Output") -> None:
+    """Show loss, penalty and learning rate of every epoch."""
+    from growmas.cli.curves import show_curves
+
+    show_curves(run, RUNS, output)
+
+
+@app.command(no_args_is_help=True)
+@printed
 def compare(
     runs: Annotated[
         list[str], typer.Argument(help="Run directories, names below runs/, or one sweep.")
@@ -418,51 +426,3 @@ def doctor(
     from growmas.cli.doctor import examine, examine_run
 
     raise typer.Exit(examine() if run is None else examine_run(run, RUNS))
-
-
-def main() -> None:
-    """Run the command line; a user's mistake is one message and exit code 2."""
-    warnings.showwarning = _show_warning
-    try:
-        app()
-    except GrowmasError as error:
-        _fail(str(error))
-    except SystemExit as end:
-        reason = getattr(end, "reason", "")
-        if reason and isinstance(end.code, int):
-            _fail(f"{reason}; the state is saved: --resume continues", code=end.code)
-        if end.code == _INTERRUPTED:  # typer has caught it, and prints nothing
-            _fail("interrupted; everything reported as done is on disk", code=_INTERRUPTED)
-        raise
-    except KeyboardInterrupt:
-        _fail("interrupted; everything reported as done is on disk", code=_INTERRUPTED)
-    except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
-        sys.stderr.close()
-        raise SystemExit(0) from None
-    except OSError as error:
-        _fail(f"{error.strerror or error}: {error.filename or 'the output is not complete'}")
-
-
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    """Print a warning of growmas, or of a library, as one line."""
-    from rich.console import Console  # not at the top: printing help does not need it
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"warning: {visible(str(message))}", markup=False)
-
-
-def _fail(message: str, *, code: int = 2) -> None:
-    from rich.console import Console
-
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(
-        f"error: {visible(message)}", markup=False, style="bold red" if console.is_terminal else ""
-    )
-    raise SystemExit(code)

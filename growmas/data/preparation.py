@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from growmas.data.splits import as_numbers
+from growmas.data.numbers import as_numbers
 from growmas.errors import DataError
 
 _PART = 1024

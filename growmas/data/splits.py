@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from growmas.data.preparation import Scaling
+from growmas.data.numbers import as_numbers
+from growmas.data.preparation import Scaling
 
 SMALL = 32 * 2**20
 """Bytes up to which the computed inputs of a split are kept."""
@@ -173,19 +173,6 @@ def joined(splits: Sequence[Split]) -> Split:
         rows = torch.cat([split.rows for split in splits if split.rows is not None])
         return first.relabelled(labels)._copy(labels, rows)
     return Split(torch.cat([split.inputs for split in splits]), labels)
-
-
-def as_numbers(inputs: Tensor) -> Tensor:
-    """Return inputs as a network takes them.
-
-    Returns:
-        float32, where uint8 is divided by 255; int64 for other whole numbers.
-    """
-    if inputs.dtype == torch.uint8:
-        return inputs.float() / 255
-    if inputs.is_floating_point() or inputs.dtype == torch.bool:
-        return inputs.float()
-    return inputs.long()
 
 
 def hash_of(tensor: Tensor) -> bytes:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from growmas.atomic_write import atomic_write
 from growmas.data import Stream
-from growmas.data.splits import as_numbers
+from growmas.data.numbers import as_numbers
 from growmas.errors import GrowmasError, RunError
 from growmas.experiment.features import frozen_network
 from growmas.experiment.loading import LoadedRun

@@ -69,9 +69,10 @@ def raw_network(config: GivenModelConfig, examples: Tensor, imports: Sequence[st
 def _timm(config: TimmConfig, examples: Tensor) -> Any:
     try:
         timm: Any = import_module("timm")
-    except ImportError as error:
+    except Exception as error:  # also an installation that does not fit this torch
         raise ConfigError(
-            "models of kind timm need the package timm, which is not installed: pip install timm",
+            "models of kind timm need the package timm, which cannot be imported "
+            f"({error}): pip install timm",
             key=("kind",),
         ) from error
     channels = {"in_chans": examples.shape[1]} if examples.ndim == 4 else {}
@@ -88,10 +89,10 @@ def _timm(config: TimmConfig, examples: Tensor) -> Any:
 def _transformers(config: Any, examples: Tensor) -> Any:
     try:
         transformers: Any = import_module("transformers")
-    except ImportError as error:
+    except Exception as error:  # also an installation that does not fit this torch
         raise ConfigError(
-            "models of kind transformers need the package transformers, which is not installed: "
-            "pip install transformers",
+            "models of kind transformers need the package transformers, which cannot be imported "
+            f"({error}): pip install transformers",
             key=("kind",),
         ) from error
     images = examples.ndim == 4

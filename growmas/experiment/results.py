@@ -11,8 +11,9 @@ from growmas.config import Experiment, SourcesConfig
 from growmas.data import Stream, Task, TaskFreeStream
 from growmas.data.targets import target_hash
 from growmas.runs import RunResult
+from growmas.runs.curves import EpochScalars
 from growmas.structure import Structure
-from growmas.training.learner import TaskAwareLearner
+from growmas.training.learner import EpochDone, TaskAwareLearner
 
 
 def first_result(
@@ -59,6 +60,20 @@ def validation_accuracy(learner: TaskAwareLearner, tasks: Sequence[Task]) -> lis
         for task in tasks
         if task.validation is not None
     ]
+
+
+def epoch_scalars(learner: TaskAwareLearner, task: Task, done: EpochDone) -> EpochScalars:
+    """Return the numbers of an epoch; the task has the validation samples of the stream."""
+    held = validation_accuracy(learner, [task])
+    return EpochScalars(
+        task=done.index,
+        name=done.task,
+        epoch=done.epoch,
+        loss=done.loss,
+        penalty=done.penalty,
+        learning_rate=float(learner.optimizer.param_groups[0]["lr"]),
+        validation=held[0] if held else None,
+    )
 
 
 def with_validation(result: RunResult, accuracies: Sequence[float]) -> RunResult:

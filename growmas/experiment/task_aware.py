@@ -8,6 +8,7 @@ from growmas.experiment.learners import build_task_aware, task_aware_state
 from growmas.experiment.observer import TaskDone
 from growmas.experiment.results import (
     accuracy_metrics,
+    epoch_scalars,
     first_result,
     group_widths,
     validation_accuracy,
@@ -17,6 +18,7 @@ from growmas.experiment.session import Session
 from growmas.experiment.streams import build_stream
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunResult
+from growmas.runs.curves import append_curve
 from growmas.training.learner import TaskAwareLearner
 
 
@@ -37,6 +39,9 @@ def run_task_aware(run: Session, *, resume: bool) -> RunResult:
         learner.after_step = lambda: _step_done(run, learner, tracker)
         for task in lessons.tasks[len(run.result.accuracy) :]:
             for epoch in learner.learn(task):
+                append_curve(
+                    run.folder.path, epoch_scalars(learner, stream.tasks[task.index], epoch)
+                )
                 if observer:
                     observer.epoch_done(epoch)
             row = [learner.accuracy(known) for known in stream.tasks[: task.index + 1]]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from growmas.config import Experiment, differing_keys, dump_config, load_config
 from growmas.errors import ConfigError, RunError
+from growmas.runs.curves import CURVES
 from growmas.runs.finding import HISTORY
 from growmas.runs.lock import LOCK, RunLock, refuse_locked
 from growmas.runs.result import METRICS, RunResult, read_result
@@ -23,7 +24,7 @@ _ID = "# run "
 _NEW = f".{METRICS}.new"
 OWN_FILES = frozenset({
     CONFIG, METRICS, HISTORY, f"{HISTORY}-wal", f"{HISTORY}-shm", f"{HISTORY}-journal", CHECKPOINT,
-    TRACE, LOCK, STATUS, _NEW, f".{CONFIG}.new", f".{STATUS}.new",
+    TRACE, CURVES, LOCK, STATUS, _NEW, f".{CONFIG}.new", f".{STATUS}.new",
 })  # fmt: skip
 """Everything that a run writes; nothing else in its directory is ever touched."""
 

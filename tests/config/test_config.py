@@ -110,8 +110,8 @@ MISTAKES = {
     ),
     "missing record": (
         replaced("stream: {kind: split, source: digits, tasks: 5, scenario: task}\n", ""),
-        "config.yaml:2: stream: missing, expected a mapping with kind split, permuted, sources "
-        "or task_free",
+        "config.yaml:2: stream: missing, expected a mapping with kind split, permuted, rotated, "
+        "sources or task_free",
     ),
     "missing kind": (
         replaced("  kind: mlp\n", ""),
@@ -164,7 +164,7 @@ MISTAKES = {
     ),
     "list for a record of several kinds": (
         replaced("{kind: split, source: digits, tasks: 5, scenario: task}", "[split]"),
-        "config.yaml:3: stream: expected a mapping with kind split, permuted, sources or "
+        "config.yaml:3: stream: expected a mapping with kind split, permuted, rotated, sources or "
         'task_free, got ["split"]',
     ),
     "date for text": (
@@ -200,7 +200,7 @@ MISTAKES = {
     ),
     "unknown kind of growth": (
         replaced("{units: 4}", "{kind: overgow, keep: 4}"),
-        "config.yaml:10: method.grow.kind: expected fixed or share or saturation or need or gain "
+        "config.yaml:10: method.grow.kind: expected fixed, share, saturation, need, gain "
         'or overgrow, got "overgow"; did you mean "overgrow"?',
     ),
     "a key of another kind": (
