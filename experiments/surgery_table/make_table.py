@@ -15,31 +15,13 @@ from growmas import Plan, Structure
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "surgery.md"
 
-HEADING = "## Which network, which units"
-
-INTRODUCTION = f"""\
-{HEADING}
-
-First small networks of our own (`experiments/surgery_table/networks.py`), one for each kind of
-wiring, then models of Hugging Face `transformers`, small and with random weights. Every group was
-really grown by one unit and, where it says so, pruned by one, and `apply` verified both: growing
-left the output as it was (the tests hold it to 2e-6 of the largest output), pruning made it that of
-the same model with the unit silenced. Layers that repeat are one row: `*` stands for their numbers.
-A group that is refused has the reason beside it; `structure.fixed` says the same.
-
-The width of a pre-norm transformer, what its embeddings give, grows by the rule of LEMON
-(arXiv 2310.07999): fresh rows are the mean of the others before a LayerNorm and zero before an
-RMSNorm, gains and epsilons of the norms are rescaled, and with the gains Ω and anchors. It cannot
-shrink, and a view of a task before the growth is refused, because the norms take in every unit
-there is. T5 gives its width out as `encoder_last_hidden_state`; a structure made with
-`forward=lambda model, inputs: model(**inputs).logits` grows it too.
-
-Made by `python experiments/surgery_table/make_table.py`."""
+HEAD = "| model | groups | units | grows | shrinks |"
+"""The first line of the table; what stands before it in the document is written by hand."""
 
 
 def table(attempt: bool = True) -> str:
-    """The table in Markdown; without an attempt it says what the analysis promises."""
-    rows = ["| model | groups | units | grows | shrinks |", "|---|---|---|---|---|"]
+    """Return the table in Markdown; without an attempt it says what the analysis promises."""
+    rows = [HEAD, "|---|---|---|---|---|"]
     own = {f"{name} (own)": partial(networks.own, name) for name in networks.OWN}
     real = {name: partial(transformer_models.example, name) for name in transformer_models.MODELS}
     for name, example in {**own, **real}.items():
@@ -55,10 +37,11 @@ def _rows(structure: Structure, attempt: bool) -> list[tuple[str, list[str], str
     for group in list(structure.groups.values()):
         if attempt and group.can_grow:
             structure.apply(Plan(grow={group.name: 1}))
-        if attempt and group.can_shrink:
-            structure.apply(Plan(prune={group.name: group.unit_ids[:1]}))
+        if attempt and (group.can_shrink or group.approximate):
+            structure.apply(Plan(prune={group.name: group.unit_ids[:1]}, approximate=True))
         grows = f"no: {group.no_grow}" if group.no_grow else "yes"
-        shrinks = f"no: {group.no_shrink}" if group.no_shrink else "yes"
+        exact = "approximately" if group.approximate else f"no: {group.no_shrink}"
+        shrinks = exact if group.no_shrink else "yes"
         said[group.name] = f"{group.kind} | {_starred(grows)} | {_starred(shrinks)}"
     said |= {group: f"| no: {_starred(reason)} | no" for group, reason in structure.fixed.items()}
     rows: dict[tuple[str, str], list[str]] = {}
@@ -73,8 +56,8 @@ def _starred(text: str) -> str:
 
 def main() -> None:
     torch.set_num_threads(1)
-    written_by_hand = DOCUMENT.read_text().split(HEADING)[0]
-    DOCUMENT.write_text(f"{written_by_hand}{INTRODUCTION}\n\n{table()}\n")
+    by_hand = DOCUMENT.read_text().split(HEAD)[0]
+    DOCUMENT.write_text(f"{by_hand}{table()}\n")
 
 
 if __name__ == "__main__":
