@@ -8,10 +8,14 @@ from growmas.contexts import (
     EnergyContext as EnergyContext,
     EntropyContext as EntropyContext,
     GaussianContext as GaussianContext,
+    NetworkFeatures as NetworkFeatures,
     RandomFilters as RandomFilters,
+    RidgeContext as RidgeContext,
+    SharedGaussianContext as SharedGaussianContext,
     answer_by_context as answer_by_context,
     answer_by_view as answer_by_view,
     combine_views as combine_views,
+    gather_context as gather_context,
     view_answers as view_answers,
 )
 from growmas.errors import (
@@ -25,10 +29,12 @@ from growmas.errors import (
     ImportanceError as ImportanceError,
     PenaltyError as PenaltyError,
     PlanError as PlanError,
+    PolicyError as PolicyError,
     RunError as RunError,
     ShiftError as ShiftError,
     SurgeryError as SurgeryError,
 )
+from growmas.experiment.loading import LoadedRun as LoadedRun, load_run as load_run
 from growmas.history import TopologyHistory as TopologyHistory, TopologyTracker as TopologyTracker
 from growmas.importance import (
     ImportanceSum as ImportanceSum,
@@ -38,6 +44,7 @@ from growmas.importance import (
     accumulate_importance as accumulate_importance,
     compare_estimators as compare_estimators,
     distributed_importance as distributed_importance,
+    fisher_information as fisher_information,
     hebbian_importance as hebbian_importance,
     importance_sum as importance_sum,
     mas_importance as mas_importance,
@@ -53,6 +60,7 @@ from growmas.manager import (
     OvergrowSelect as OvergrowSelect,
     Policy as Policy,
     PruneBelow as PruneBelow,
+    PruneByRedundancy as PruneByRedundancy,
     PrunePolicy as PrunePolicy,
     PruneWithin as PruneWithin,
     ReplaceDead as ReplaceDead,
@@ -95,6 +103,8 @@ from growmas.structure import (
     register_norm as register_norm,
 )
 from growmas.structure.inspection.unit_graph import unit_graph as unit_graph
+from growmas.training.distillation import Distillation as Distillation, distil as distil
+from growmas.training.methods import Method as Method, Reservoir as Reservoir
 from growmas.training.task_free import (
     TaskFreeLearner as TaskFreeLearner,
     TaskFreeMAS as TaskFreeMAS,

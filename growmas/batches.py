@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from growmas.errors import DataError
 
@@ -25,15 +26,15 @@ def default_forward(model: nn.Module, batch: Any) -> Any:
 
     Args:
         model: The network.
-        batch: Tensor: `model(batch)`. Tuple or list: `model(batch[0])`. Dict: `model(**batch)`
-            without the keys label, labels, target and targets.
+        batch: Tensor or PackedSequence: `model(batch)`. Tuple or list: `model(batch[0])`. Dict:
+            `model(**batch)` without the keys label, labels, target and targets.
 
     Raises:
         DataError: The batch is none of these.
     """
-    if isinstance(batch, Tensor):
+    if isinstance(batch, Tensor | PackedSequence):
         return model(batch)
-    if isinstance(batch, tuple | list) and batch and isinstance(batch[0], Tensor):
+    if isinstance(batch, tuple | list) and batch and isinstance(batch[0], Tensor | PackedSequence):
         return model(batch[0])
     if isinstance(batch, Mapping):
         return model(**{key: value for key, value in batch.items() if key not in LABEL_KEYS})
@@ -72,11 +73,15 @@ def check_forward(forward: object) -> None:
 
 def to_device(batch: Any, device: torch.device) -> Any:
     """Return `batch` with its tensors on `device`."""
+    if isinstance(batch, PackedSequence):
+        return batch.to(device)  # type: ignore[arg-type]  # typed for dtypes alone
     return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def batch_size(batch: Any) -> int | None:
     """Return the number of samples; None if the tensors do not agree on their first dimension."""
+    if isinstance(batch, PackedSequence):
+        return int(batch.batch_sizes[0])
     sizes = {tensor.shape[0] if tensor.dim() else -1 for tensor in _tensors(batch)}
     return sizes.pop() if len(sizes) == 1 and -1 not in sizes else None
 
@@ -86,7 +91,36 @@ def cut(batch: Any, start: int, stop: int) -> Any:
     return map_tensors(batch, lambda tensor: tensor[start:stop])
 
 
+def leading_size(batch: Any) -> int | None:
+    """Return the number of samples in the first entry of the batch that has some."""
+    if isinstance(batch, PackedSequence):
+        return int(batch.batch_sizes[0])
+    if isinstance(batch, Tensor):
+        return batch.shape[0] if batch.dim() else None
+    entries = batch.values() if isinstance(batch, Mapping) else batch
+    if not isinstance(batch, Mapping | tuple | list):
+        return None
+    return next((size for entry in entries if (size := leading_size(entry)) is not None), None)
+
+
+def check_batch(batch: Any, where: str) -> None:
+    """Refuse tensors without plain strides, such as sparse ones.
+
+    Raises:
+        DataError: Names the layout and the remedy.
+    """
+    for tensor in _tensors(batch):
+        if tensor.layout != torch.strided or tensor.is_nested:
+            kind = "nested" if tensor.is_nested else str(tensor.layout)
+            raise DataError(
+                f"{where} has a tensor of layout {kind}: expected dense tensors, whose samples can "
+                "be told apart; give tensor.to_dense(), or a padded tensor with a mask"
+            )
+
+
 def _tensors(batch: Any) -> list[Tensor]:
+    if isinstance(batch, PackedSequence):
+        return [batch.data]
     if isinstance(batch, Tensor):
         return [batch]
     if isinstance(batch, Mapping):
@@ -97,7 +131,12 @@ def _tensors(batch: Any) -> list[Tensor]:
 
 
 def map_tensors(batch: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Apply `change` to every tensor in nested (named) tuples, lists and dicts."""
+    """Apply `change` to every tensor in nested (named) tuples, lists and dicts.
+
+    Of a `PackedSequence` it is applied to the data, which must keep its rows.
+    """
+    if isinstance(batch, PackedSequence):
+        return batch._replace(data=change(batch.data))
     if isinstance(batch, Tensor):
         return change(batch)
     if isinstance(batch, Mapping):

@@ -6,7 +6,19 @@ given, and how to correct it. The command line prints the message alone and exit
 
 
 class GrowmasError(Exception):
-    """Base class of all errors for mistakes that a user can correct."""
+    """Base class of all errors for mistakes that a user can correct.
+
+    Attributes:
+        key: Keys that lead to the setting to correct, below the part of a config that was being
+            built, such as ("label",) of a source; empty where no setting is to blame.
+        located: True if the message names the file, the line and the key.
+    """
+
+    located = False
+
+    def __init__(self, *message: object, key: tuple[str | int, ...] = ()) -> None:
+        super().__init__(*message)
+        self.key = key
 
 
 class ConfigError(GrowmasError):
@@ -27,6 +39,10 @@ class PenaltyError(GrowmasError):
 
 class PlanError(GrowmasError):
     """A plan names unknown groups or units, or no longer fits the network."""
+
+
+class PolicyError(GrowmasError, TypeError):
+    """A policy class that sets no valid `moments`, or has no `propose`."""
 
 
 class SurgeryError(GrowmasError):

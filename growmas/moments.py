@@ -43,6 +43,8 @@ class Moments:
         mean = rows.mean(1, dtype=torch.float64)
         centred = rows - mean[:, None].to(rows.dtype)
         scatter = centred[..., :features].mT @ centred
+        if features == rows.shape[-1]:  # exactly symmetric, so that half of it need be saved
+            scatter = scatter.triu() + scatter.triu(1).mT
         return Moments(rows.shape[1], mean, scatter.double())
 
     def __add__(self, other: "Moments") -> "Moments":

@@ -20,12 +20,13 @@ def preserving(model: nn.Module) -> Iterator[None]:
     """
     modes = [(module, module.training) for module in model.modules()]
     trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    places: list[tuple[Any, dict[Any, Any]]] = [
-        (held, dict(held)) for module in model.modules() for held in _dicts_of(module)
+    dicts: list[Any] = [
+        held
+        for module in model.modules()
+        for held in (module._buffers, module._forward_hooks, *_plain_dicts(module))
     ]
-    attributes: list[tuple[dict[str, Any], dict[str, Any]]] = [
-        (vars(module), dict(vars(module))) for module in model.modules()
-    ]
+    places = [(held, dict(held)) for held in dicts]
+    attributes = [(vars(module), dict(vars(module))) for module in model.modules()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(devices, key=str)):
@@ -48,10 +49,8 @@ def preserving(model: nn.Module) -> Iterator[None]:
                         buffer.copy_(value)
 
 
-def _dicts_of(module: nn.Module) -> Iterator[dict[Any, Any]]:
-    """Give the buffers and forward hooks of a module, and the dicts among its plain attributes."""
-    yield module._buffers
-    yield module._forward_hooks  # type: ignore[misc]
+def _plain_dicts(module: nn.Module) -> Iterator[dict[Any, Any]]:
+    """Give the dicts among the attributes of a module that are not torch's own."""
     for name, value in vars(module).items():
         if type(value) is dict and not name.startswith("_"):
             yield value

@@ -58,6 +58,28 @@ def importance(
     return {name: t.detach() / count for name, t in total.items()}
 
 
+def fisher(
+    model: nn.Module,
+    samples: Iterable[tuple[Any, Tensor]],
+    target: str = "label",
+    forward: Callable[[nn.Module, Any], Tensor] = lambda model, sample: model(sample),
+) -> dict[str, Tensor]:
+    """Diagonal Fisher information of a classifier by a loop over (batch of one, label [1])."""
+    parameters = dict(model.named_parameters())
+    total = {name: torch.zeros_like(p) for name, p in parameters.items()}
+    count = 0
+    model.eval()
+    for sample, label in samples:
+        log_p = forward(model, sample)[0].log_softmax(-1)
+        classes = range(len(log_p)) if target == "model" else [int(label)]
+        for c in classes:
+            weight = float(log_p[c].detach().exp()) if target == "model" else 1.0
+            for name, gradient in gradients(log_p[c], parameters).items():
+                total[name] += weight * gradient**2
+        count += 1
+    return {name: t.detach() / count for name, t in total.items()}
+
+
 def batch_importance(model: nn.Module, batches: Iterable[Tensor]) -> dict[str, Tensor]:
     """Compute the common approximation: |gradient of the batch mean|, weighted by batch size."""
     parameters = dict(model.named_parameters())

@@ -1,10 +1,15 @@
 import json
+import os
+import zlib
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 import growmas as gm
+from growmas.checkpoint import read_state, write_state
 from growmas.errors import CheckpointError
 
 
@@ -90,10 +95,10 @@ def test_a_failed_save_keeps_the_old_one(trained, tmp_path, monkeypatch):
     structure, *_, x = trained
     gm.save(tmp_path / "c", structure=structure)
 
-    def full(*_args):
+    def full(*_args, **_options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("growmas.checkpoint.save_file", full)
+    monkeypatch.setattr("growmas.checkpoint.files.save_file", full)
     with pytest.raises(CheckpointError, match="No space left"):
         gm.save(tmp_path / "c", structure=structure)
     restored, _ = gm.load(tmp_path / "c", model=network(), example_inputs=x)
@@ -224,7 +229,7 @@ def test_a_manager_or_protection_that_was_not_saved(trained, tmp_path):
     bare = gm.StructuralManager(
         structure, mas=mas, protect=gm.HardProtection(mas.model, fraction=1)
     )
-    with pytest.raises(CheckpointError, match="does not fit: the manager has hard protection"):
+    with pytest.raises(CheckpointError, match="manager was made with hard protection"):
         gm.load_manager(tmp_path / "c", bare)
     net = network()
     with pytest.raises(CheckpointError, match="holds no protect: save it with protect="):
@@ -277,3 +282,190 @@ def test_what_is_no_checkpoint_is_never_replaced(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "notes.txt"]
     gm.save(tmp_path / "fresh", structure=structure)
     gm.save(tmp_path / "fresh", structure=structure)
+
+
+ACCIDENTS = [
+    lambda folder: (folder / "state.json").write_text("{"),
+    lambda folder: (folder / "state.json").unlink(),
+    lambda folder: (folder / "tensors.safetensors").write_bytes(b"xx"),
+    lambda folder: (folder / "tensors.safetensors").unlink(),
+    lambda folder: _flip(folder / "tensors.safetensors"),
+    lambda folder: _flip(folder / "state.json"),
+]
+
+
+def _flip(file):
+    content = bytearray(file.read_bytes())
+    content[-40] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("accident", ACCIDENTS)
+def test_the_checkpoint_before_a_damaged_one_is_used_and_named(trained, tmp_path, accident):
+    structure, *_, x = trained
+    gm.save(tmp_path / "c", structure=structure)
+    structure.apply(gm.Plan(grow={"0": 1}))
+    gm.save(tmp_path / "c", structure=structure)
+    accident(tmp_path / "c")
+    with pytest.warns(gm.GrowmasWarning, match="the checkpoint before it, of 2.* is used"):
+        restored, _ = gm.load(tmp_path / "c", model=network(), example_inputs=x)
+    assert restored.groups["0"].width == 6
+    gm.save(tmp_path / "c", structure=structure)
+    restored, _ = gm.load(tmp_path / "c", model=network(), example_inputs=x)
+    assert restored.groups["0"].width == 7
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_save_killed_before_any_file_operation_leaves_a_checkpoint(
+    trained, tmp_path, monkeypatch
+):
+    structure, *_, x = trained
+    folder = tmp_path / "c"
+    gm.save(folder, structure=structure)
+    seen = set()
+    for fatal in range(1, 40):
+        count = 0
+        width = structure.groups["0"].width
+        structure.apply(gm.Plan(grow={"0": 1}))
+
+        def dying(call, fatal=fatal):
+            def called(*args, **options):
+                nonlocal count
+                count += 1
+                if count == fatal:
+                    raise Killed
+                return call(*args, **options)
+
+            return called
+
+        with monkeypatch.context() as patch:
+            for name in ("replace", "open", "unlink", "mkdir"):
+                patch.setattr(f"pathlib.Path.{name}", dying(getattr(Path, name)))
+            for name in ("growmas.checkpoint.files.save_file", "os.fsync"):
+                patch.setattr(name, dying(save_file if "save" in name else os.fsync))
+            try:
+                gm.save(folder, structure=structure)
+            except Killed:
+                pass
+            else:
+                break
+        restored, _ = gm.load(folder, model=network(), example_inputs=x)
+        assert restored.groups["0"].width in (width, width + 1)
+        seen.add(restored.groups["0"].width - width)
+        gm.save(folder, structure=structure)
+    assert fatal > 10
+    assert seen == {0, 1}
+
+
+def test_a_failed_load_leaves_everything_as_it_was(trained, tmp_path):
+    structure, mas, optimizer, x = trained
+    gm.save(tmp_path / "c", structure=structure, mas=mas, optimizer=optimizer)
+    net = network()
+    other = torch.optim.AdamW(net.parameters(), lr=1e-3)
+    net(x).square().mean().backward()
+    other.step()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    objects = list(net.parameters())
+    state = other.state_dict()
+
+    text = (tmp_path / "c" / "state.json").read_text()
+    head, _, body = text.partition(', "dict": ')
+    spoilt = body[:-1].replace('"betas"', '"bets"')
+    head = head.replace(json.loads(head + "}")["crc32"], f"{zlib.crc32(spoilt.encode()):08x}")
+    (tmp_path / "c" / "state.json").write_text(f'{head}, "dict": {spoilt}}}')
+    context = gm.GaussianContext(10)
+    for options in ({"optimizer": torch.optim.SGD(net.parameters(), lr=1.0)}, {"context": context}):
+        with pytest.raises(CheckpointError):
+            gm.load(tmp_path / "c", model=net, example_inputs=x, **options)
+    with pytest.raises(CheckpointError):
+        gm.load(tmp_path / "c", model=net.double(), example_inputs=x.double())
+    net.float()
+    assert [a is b for a, b in zip(objects, net.parameters(), strict=True)] == [True] * len(objects)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+    assert str(other.state_dict()) == str(state)
+    assert net[0].out_channels == 4
+
+
+def test_what_does_not_fit_is_said(trained, tmp_path):
+    structure, mas, optimizer, x = trained
+    gm.save(tmp_path / "c", structure=structure, mas=mas, optimizer=optimizer)
+    net = network()
+    sgd = torch.optim.SGD(net.parameters(), lr=0.1)
+    with pytest.raises(CheckpointError, match=r"optimizer was saved as .*AdamW and is .*SGD"):
+        gm.load(tmp_path / "c", model=net, example_inputs=x, optimizer=sgd)
+    net[2] = nn.LeakyReLU(0.2)
+    with pytest.raises(CheckpointError, match=r"'2' was saved as ReLU\(\) and is LeakyReLU"):
+        gm.load(tmp_path / "c", model=net, example_inputs=x)
+    with pytest.raises(CheckpointError, match=r"saved as torch.float32 and is torch.float64"):
+        gm.load(tmp_path / "c", model=network().double(), example_inputs=x.double())
+    with torch.no_grad():
+        structure.model[4].weight[0, 0] = float("nan")
+    gm.save(tmp_path / "c", structure=structure)
+    with pytest.raises(CheckpointError, match=r"4\.weight holds NaN"):
+        gm.load(tmp_path / "c", model=network(), example_inputs=x)
+
+
+def test_keys_of_any_kind_survive(tmp_path):
+    one, two = torch.ones(1), torch.zeros(1)
+    state = {"a/b": one, "a": {"b": two}, 1: "x", "1": "y", None: [], 0.5: (1,)}
+    write_state(tmp_path / "c", state)
+    read = read_state(tmp_path / "c")
+    assert torch.equal(read["a/b"], one)
+    assert torch.equal(read["a"]["b"], two)
+    assert {key: read[key] for key in (None, 0.5, "1")} == {None: [], 0.5: (1,), "1": "y"}
+    for bad in ({(1, 2): 3}, {"x": object()}, {"x": {1, 2}}):
+        with pytest.raises(CheckpointError):
+            write_state(tmp_path / "d", bad)
+    deep = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(CheckpointError, match="cannot be written"):
+        write_state(tmp_path / "d", {"deep": deep})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "[" * 100_000, '[["a", {"tensor": "x"}]]', '[["a", {"tensor": []}]]', '[["a", {}]]',
+        '[["a"]]', '[1]', '[[[1], 2]]', '[["a", [1]]]', '[["a", {"set": []}]]', "{}", "null",
+        '[["model", 1]]', '[["model", {"dict": []}]]', '[["structure", {"dict": []}]]',
+        '[["model", {"dict": []}], ["optimizer", null], ["mas", 3], ["structure", 1]]',
+    ],
+)  # fmt: skip
+def test_odd_json_is_an_error_of_checkpoints(trained, tmp_path, body):
+    structure, *_, x = trained
+    gm.save(tmp_path / "c", structure=structure)
+    head = json.loads((tmp_path / "c" / "state.json").read_text())
+    del head["dict"]
+    head["crc32"] = f"{zlib.crc32(body.encode()):08x}"
+    (tmp_path / "c" / "state.json").write_text(f'{json.dumps(head)[:-1]}, "dict": {body}}}')
+    with pytest.raises(CheckpointError):
+        gm.load(tmp_path / "c", model=network(), example_inputs=x)
+
+
+def test_a_link_to_a_folder_stays_a_link(trained, tmp_path):
+    structure, *_, x = trained
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    for _ in range(2):
+        gm.save(tmp_path / "link", structure=structure)
+    assert (tmp_path / "link").is_symlink()
+    gm.load(tmp_path / "there", model=network(), example_inputs=x)
+
+
+def test_a_file_of_somebody_else_is_never_touched(trained, tmp_path):
+    structure, *_ = trained
+    gm.save(tmp_path / "c", structure=structure)
+    (tmp_path / "c" / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match="is not a checkpoint, so it is not replaced"):
+        gm.save(tmp_path / "c", structure=structure)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "state.json").write_text('{"trainer": 1}')
+    with pytest.raises(CheckpointError, match="is not a checkpoint, so it is not replaced"):
+        gm.save(tmp_path / "d", structure=structure)
+    assert (tmp_path / "c" / "notes.txt").read_text() == "mine"
+    assert (tmp_path / "d" / "state.json").read_text() == '{"trainer": 1}'

@@ -12,7 +12,7 @@ import growmas
 ROOT = Path(growmas.__file__).parent
 
 LAYERS = (
-    {"closeable", "errors", "lazy", "moments", "preserving", "suggestion"},
+    {"closeable", "errors", "lazy", "moments", "preserving", "rollback", "visible", "suggestion"},
     {"batches", "metrics"},
     {"atomic_write", "importance"},
     {"structure", "data"},
@@ -35,6 +35,7 @@ ROOMS = (
     {"reconstruction", "initialisation"},
     {"surgery"},
     {"inspection"},
+    {"selection"},
     {"queries"},
     {"tasks"},
     {"structure"},

@@ -12,10 +12,11 @@ from growmas.lazy import stub_imports
 
 PROMISED = {
     *("mas_importance", "hebbian_importance", "MAS", "HardProtection"),
-    *("Structure", "Plan", "Initialisation", "Newborns", "Lineage", "Split"),
+    *("Structure", "Plan", "Initialisation", "Newborns", "Lineage", "SplitUnits", "Split"),
     *("StructuralManager", "GrowPolicy", "PrunePolicy", "Policy", "Situation", "Budget"),
     *("TopologyTracker", "TopologyHistory", "PlateauDetector", "TaskFreeLearner"),
-    *("GaussianContext", "RandomFilters", "save", "load"),
+    *("GaussianContext", "RidgeContext", "SharedGaussianContext", "RandomFilters"),
+    *("save", "load"),
 }
 
 REFERENCE = Path(__file__).parents[1] / "docs" / "reference.md"
@@ -26,7 +27,7 @@ Names that `import growmas as gm` provides, by the package that defines them. Th
 shapes, units, errors and sources: `help(gm.mas_importance)`. Other names are private: they may
 change."""
 
-PACKAGES = ["growmas"]
+PACKAGES = ["growmas", "growmas.data"]
 
 
 def test_the_promised_names_and_every_error_are_public() -> None:

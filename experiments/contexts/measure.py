@@ -1,4 +1,4 @@
-"""How often contexts name the right task, what they refuse, and what they cost.
+"""Accuracy, refusals and cost of contexts.
 
     python experiments/contexts/measure.py
 
@@ -29,7 +29,7 @@ def streams(source):
 
 
 def learnt(stream, per, seed, *, threshold=None, features=100, filters=False):
-    """A context of all tasks; with a threshold every fifth sample of a class is for calibration."""
+    """Return a context of all tasks; with a threshold, a fifth of each class is for calibration."""
     extract = gm.RandomFilters(seed=seed) if filters else None
     context = gm.GaussianContext(features, per, seed=seed, threshold=threshold, extract=extract)
     for task in stream.tasks:
@@ -59,9 +59,9 @@ def share(right):
 def identification(name, stream):
     inputs, labels, tasks = test_data(stream)
     ways = {
-        "Gaussian a task": ("task", {}),
-        "Gaussian a class": ("class", {}),
-        "Gaussian a class, 200 projections of random filters": (
+        "Gaussian per task": ("task", {}),
+        "Gaussian per class": ("class", {}),
+        "Gaussian per class, 200 projections of random filters": (
             "class",
             {"features": 200, "filters": True},
         ),
@@ -85,14 +85,17 @@ def identification(name, stream):
 
 
 def confidence(name, stream, seed=0, epochs=6):
-    """The views' own confidence, for comparison: growmas trained on the stream, 64 + 26 units."""
+    """Print the accuracy of the views' confidence, with 64 + 26 units per task."""
     config = MLPConfig(kind="mlp", hidden=(64, 64))
     model = build_model(config, stream.input_shape, stream.head_sizes, seed=seed)
     structure = gm.Structure(model, stream.tasks[0].train.inputs[:8])
     mas = gm.MAS(model, strength=0.02)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     manager = gm.StructuralManager(structure, mas=mas, optimizer=optimizer, grow=gm.GrowPolicy(26))
-    contexts = {"entropy of the views": gm.EntropyContext(), "energy": gm.EnergyContext()}
+    contexts = {
+        "entropy of the views": gm.EntropyContext(),
+        "energy of the views": gm.EnergyContext(),
+    }
     shuffle = torch.Generator().manual_seed(seed)
     for task in stream.tasks:
         manager.begin_task(task.name)

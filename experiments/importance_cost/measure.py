@@ -84,6 +84,111 @@ class ViT(nn.Module):
         return self.head(self.norm(tokens)[:, 0])
 
 
+class LSTM(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cell, self.head = nn.LSTM(32, 128, batch_first=True), nn.Linear(128, 10)
+
+    def forward(self, x):
+        return self.head(self.cell(x)[0][:, -1])
+
+
+class OneLayerGPT(nn.Module):
+    """GPT-2 of one layer, with its whole vocabulary, tied."""
+
+    def __init__(self, words=50257, width=768, heads=12):
+        super().__init__()
+        self.words, self.places = nn.Embedding(words, width), nn.Embedding(1024, width)
+        self.layer = nn.TransformerEncoderLayer(
+            width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x):
+        length = x.shape[1]
+        hidden = self.words(x) + self.places(torch.arange(length))
+        mask = torch.full((length, length), -torch.inf).triu(1)
+        hidden = self.layer(hidden, src_mask=mask)
+        return nn.functional.linear(self.norm(hidden), self.words.weight)
+
+
+class Adapted(nn.Module):
+    def __init__(self, layer, rank):
+        super().__init__()
+        self.layer = layer.requires_grad_(False)
+        self.down = nn.Linear(layer.in_features, rank, bias=False)
+        self.up = nn.Linear(rank, layer.out_features, bias=False)
+
+    def forward(self, x):
+        return self.layer(x) + self.up(self.down(x))
+
+
+def adapted():
+    """Low-rank adapters on a frozen network: 1% of the parameters are trainable."""
+    return nn.Sequential(
+        Adapted(nn.Linear(1024, 1024), 4), nn.ReLU(), Adapted(nn.Linear(1024, 1024), 4), nn.ReLU(),
+        Adapted(nn.Linear(1024, 10), 4),
+    )  # fmt: skip
+
+
+class Bottleneck(nn.Module):
+    def __init__(self, width_in, width, stride):
+        super().__init__()
+        out = 4 * width
+        self.inner = nn.Sequential(
+            nn.Conv2d(width_in, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, out, 1, bias=False), nn.BatchNorm2d(out),
+        )  # fmt: skip
+        self.skip = nn.Sequential()
+        if stride > 1 or width_in != out:
+            self.skip = nn.Sequential(
+                nn.Conv2d(width_in, out, 1, stride, bias=False), nn.BatchNorm2d(out)
+            )
+
+    def forward(self, x):
+        return torch.relu(self.inner(x) + self.skip(x))
+
+
+def resnet50():
+    blocks, width_in = [], 64
+    for width, count, stride in ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2)):
+        for n in range(count):
+            blocks.append(Bottleneck(width_in, width, stride if n == 0 else 1))
+            width_in = 4 * width
+    return nn.Sequential(
+        nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.MaxPool2d(3, 2, 1), *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+        nn.Linear(2048, 1000),
+    )  # fmt: skip
+
+
+class ViTB16(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.patches = nn.Conv2d(3, 768, 16, 16)
+        self.token = nn.Parameter(torch.zeros(1, 1, 768))
+        self.positions = nn.Parameter(torch.randn(1, 197, 768) * 0.02)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(
+                768, 12, 3072, 0.0, "gelu", batch_first=True, norm_first=True
+            )
+            for _ in range(12)
+        )
+        self.norm, self.head = nn.LayerNorm(768), nn.Linear(768, 1000)
+
+    def forward(self, x):
+        tokens = self.patches(x).flatten(2).mT
+        tokens = torch.cat([self.token.expand(len(x), -1, -1), tokens], 1) + self.positions
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return self.head(self.norm(tokens)[:, 0])
+
+
+BATCH = {"GPT-2 of one layer": 4, "LSTM": 64, "ViT-B/16, batch 4": 4, "ViT-B/16, batch 32": 32,
+         "ResNet-50, 224×224": 8}  # fmt: skip
+"""Samples in a batch, where it is not 256."""
+
 NETWORKS = {  # builder, shape of a sample, batches of 256, target, peers that cope
     "MLP 784-256-256-10": (mlp, (784,), 8, 1.2, ("loop", "vmap", "BackPACK", "Opacus")),
     "three convolutions, 28×28": (
@@ -91,6 +196,12 @@ NETWORKS = {  # builder, shape of a sample, batches of 256, target, peers that c
     ),
     "ResNet-18, 32×32": (resnet18, (3, 32, 32), 1, 1.5, ()),
     "ViT 192×6, 32×32": (ViT, (3, 32, 32), 1, 1.5, ()),
+    "LSTM": (LSTM, (50, 32), 2, 3.0, ("loop",)),
+    "GPT-2 of one layer": (OneLayerGPT, (32,), 4, 2.5, ()),
+    "low-rank adapters": (adapted, (1024,), 2, 2.0, ()),
+    "ResNet-50, 224×224": (resnet50, (3, 224, 224), 1, 1.1, ()),
+    "ViT-B/16, batch 4": (ViTB16, (3, 224, 224), 1, 1.8, ()),
+    "ViT-B/16, batch 32": (ViTB16, (3, 224, 224), 1, 1.3, ()),
 }  # fmt: skip
 
 
@@ -156,18 +267,31 @@ def opacus(model, batches, chunk=64):
     wrapped.remove_hooks()
 
 
+def labels_for(model, batch):
+    shape = model(batch[:1]).shape
+    return torch.randint(shape[-1], (len(batch), *shape[1:-1]), device=batch.device)
+
+
 def ways(build, peers):
     model = build().eval()
     found = {
-        "growmas, exact": lambda batches: gm.mas_importance(model, batches),
+        "growmas, exact": lambda batches: gm.mas_importance(model, batches, parameters="trainable"),
         "batch approximation": lambda b: gm.mas_importance(model, b, estimator="batch"),
         "l-MAS": lambda batches: gm.hebbian_importance(model, batches),
+        "growmas, Fisher": lambda batches: gm.fisher_information(
+            model, [(b, labels_for(model, b)) for b in batches], parameters="trainable"
+        ),
     }
     functions = {"loop": loop, "vmap": mapped, "BackPACK": backpack, "Opacus": opacus}
     for name in peers:
         own = build().train()  # no norms among these; Opacus records in train mode only
         found[name] = lambda batches, run=functions[name], own=own: run(own, batches)
     return model, found
+
+
+def inputs(name, shape):
+    size = BATCH.get(name, 256)
+    return torch.randint(50257, (size, *shape)) if "GPT" in name else torch.rand(size, *shape)
 
 
 def seconds(work, device):
@@ -183,7 +307,7 @@ def seconds(work, device):
 def measure(name, options):
     build, shape, count, target, peers = NETWORKS[name]
     model, found = ways(lambda: build().to(options.device), () if options.ours else peers)
-    batches = [torch.rand(256, *shape, device=options.device) for _ in range(count)]
+    batches = [inputs(name, shape).to(options.device) for _ in range(count)]
     ratios = {way: [] for way in found}
     for _ in range(2 if count > 1 else 1):
         plain(model, batches)
@@ -211,7 +335,7 @@ def growth_of_peak(job):
     name, exact = job
     torch.set_num_threads(1)
     build, shape, _, _, _ = NETWORKS[name]
-    model, batches = build().eval(), [torch.rand(256, *shape)]
+    model, batches = build().eval(), [inputs(name, shape)]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if exact:
         gm.mas_importance(model, batches)

@@ -1,10 +1,10 @@
-"""What the MAS penalty adds to a training step.
+"""Time that the MAS penalty adds to a training step.
 
     python experiments/penalty_cost/measure.py [--device cpu] [--repeats 60] [--net mlp]
 
-Within one repetition every way of taking a step is timed on the same batch, in a shuffled order;
-the ratio to the plain step is taken there, and the median over repetitions is printed. The
-yardstick multiplies every gradient by 1 in place: the least that touching gradients can cost.
+Within one repetition every variant of a step is timed on the same batch, in random order, and its
+ratio to the plain step is taken; the median over repetitions is printed. The yardstick multiplies
+every gradient by 1 in place, which is the lowest cost of reading and writing gradients.
 """
 
 import argparse
@@ -40,7 +40,7 @@ class Block(nn.Module):
 
 
 def resnet18():
-    """ResNet-18 as used on 32 × 32 images: 11.2 million parameters."""
+    """Return a ResNet-18 for 32 × 32 images: 11.2 million parameters."""
     layers, inside = [nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()], 64
     for outside, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
         layers += [Block(inside, outside, stride), Block(outside, outside, 1)]
@@ -65,7 +65,7 @@ OPTIMIZERS = {
 
 
 class Step:
-    """One network under training, stepped in one way."""
+    """A network in training, with one variant of a step."""
 
     def __init__(self, build, shape, make_optimizer, way, device):
         torch.manual_seed(0)
@@ -100,7 +100,7 @@ def synchronize(device):
 
 
 def ratios(network, optimizer, device, repeats):
-    """Median seconds of a plain step, and the median ratios of the others to it."""
+    """Return the median seconds of a plain step, and the median ratios of the others to it."""
     build, shape, _ = NETWORKS[network]
     ways = ("plain", "penalty_grad_()", "penalty()", "yardstick")
     steps = {way: Step(build, shape, OPTIMIZERS[optimizer], way, device) for way in ways}

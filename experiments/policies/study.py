@@ -1,4 +1,4 @@
-"""Policies of the structural manager side by side on five permuted tasks.
+"""Comparison of the policies of the structural manager on five permuted tasks.
 
     python experiments/policies/study.py [--workers 2]
 

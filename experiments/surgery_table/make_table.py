@@ -15,13 +15,33 @@ from growmas import Plan, Structure
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "surgery.md"
 
-HEAD = "| model | groups | units | grows | shrinks |"
-"""The first line of the table; what stands before it in the document is written by hand."""
+HEADING = "## Which network, which units"
+
+INTRODUCTION = f"""\
+{HEADING}
+
+The table lists small networks of our own (`experiments/surgery_table/networks.py`), one for each
+kind of wiring, and then models of Hugging Face `transformers`, small and with random weights.
+Every group was actually grown by one unit and, where the table says so, pruned by one, and
+`apply` verified both: after growing, the output was unchanged (the tests allow 2e-6 of the
+largest output); after pruning, it was that of the same model with the unit masked. Layers that
+repeat share a row: `*` stands for their numbers. If a group is refused, its row has the reason,
+as `structure.fixed` gives it.
+
+The width of a pre-norm transformer, that is of its embeddings, grows by the rule of LEMON (arXiv
+2310.07999): fresh rows are the mean of the others before a LayerNorm and zero before an RMSNorm;
+the gains and epsilons of the norms are rescaled, and so are Ω and the anchors of the gains. This
+width shrinks only approximately, and a view of a task before the growth is refused, because the
+norms take in all existing units. T5 returns its residual stream as `encoder_last_hidden_state`, so
+its width is fixed; a structure made with `forward=lambda model, inputs: model(**inputs).logits` can
+grow it.
+
+Made by `python experiments/surgery_table/make_table.py`."""
 
 
 def table(attempt: bool = True) -> str:
     """Return the table in Markdown; without an attempt it says what the analysis promises."""
-    rows = [HEAD, "|---|---|---|---|---|"]
+    rows = ["| model | groups | units | grows | shrinks |", "|---|---|---|---|---|"]
     own = {f"{name} (own)": partial(networks.own, name) for name in networks.OWN}
     real = {name: partial(transformer_models.example, name) for name in transformer_models.MODELS}
     for name, example in {**own, **real}.items():
@@ -56,8 +76,8 @@ def _starred(text: str) -> str:
 
 def main() -> None:
     torch.set_num_threads(1)
-    by_hand = DOCUMENT.read_text().split(HEAD)[0]
-    DOCUMENT.write_text(f"{by_hand}{table()}\n")
+    written_by_hand = DOCUMENT.read_text().split(HEADING)[0]
+    DOCUMENT.write_text(f"{written_by_hand}{INTRODUCTION}\n\n{table()}\n")
 
 
 if __name__ == "__main__":

@@ -240,7 +240,7 @@ def cost(batch_size, steps=300):
         optimizer.step()
 
     detector, context, position = gm.PlateauDetector(), gm.GaussianContext(), iter(range(10**9))
-    rewind, waiting = learner._rewind, []
+    rewind, waiting = learner.memory.rewind, []
     return {
         "step": clocked(plain),
         "detector": clocked(lambda batch: detector.update(1.0 / (1 + batch.step))),

@@ -9,6 +9,7 @@ import typer
 
 from growmas.cli.printed import printed
 from growmas.errors import GrowmasError
+from growmas.visible import visible
 
 if TYPE_CHECKING:
     from growmas.cli.output import Output
@@ -63,11 +64,31 @@ def run(
     ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a run that exists.")] = False,
     resume: Annotated[bool, typer.Option(help="Continue a run that was stopped.")] = False,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option("--import", help="A folder of modules that the config names as targets."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, and show what would run.")
+    ] = False,
 ) -> None:
-    """Run an experiment and write its run directory."""
+    """Run an experiment and write its run directory; growmas keys lists what a config may hold."""
+    if dry_run:
+        from growmas.cli.rehearsing import rehearse
+
+        rehearse(config, overrides or [], imports=imports or [])
+        return
     from growmas.cli.running import run_config
 
-    run_config(config, overrides or [], out=out, root=RUNS, overwrite=overwrite, resume=resume)
+    run_config(
+        config,
+        overrides or [],
+        out=out,
+        root=RUNS,
+        overwrite=overwrite,
+        resume=resume,
+        imports=imports or [],
+    )
 
 
 @app.command(no_args_is_help=True)
@@ -95,6 +116,50 @@ def sweep(
     raise typer.Exit(code)
 
 
+@app.command(no_args_is_help=True)
+@printed
+def prune(
+    model: Annotated[
+        str, typer.Argument(help="The network: module:name, such as mymodel:Net, or timm:name.")
+    ],
+    data: Annotated[str, typer.Option(help="A built-in source, or an npz file.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="A safetensors file with its trained weights.")
+    ] = None,
+    arg: Annotated[
+        list[str] | None, typer.Option(help="An argument of it, such as width=32.")
+    ] = None,
+    flops: Annotated[float | None, typer.Option(help="The share of FLOPs to leave.")] = None,
+    parameters: Annotated[
+        float | None, typer.Option(help="The share of parameters to leave.")
+    ] = None,
+    ratio: Annotated[float | None, typer.Option(help="The share of units to remove.")] = None,
+    distil: Annotated[int, typer.Option(min=0, help="Steps of distillation afterwards.")] = 0,
+    images: Annotated[int, typer.Option(min=2, help="How many unlabelled inputs to use.")] = 1000,
+    round_to: Annotated[int, typer.Option(min=1, help="Leave multiples of channels.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="A .safetensors or .pt2 file to write.")
+    ] = None,
+    *,
+    output: "Output",
+) -> None:
+    """Make a trained network smaller without labels, and measure it before and after."""
+    from growmas.cli.pruning import prune_model
+
+    prune_model(
+        model,
+        output,
+        data=data,
+        weights=weights,
+        arguments=arg or [],
+        target={"flops": flops, "parameters": parameters, "ratio": ratio},
+        steps=distil,
+        images=images,
+        round_to=round_to,
+        out=out,
+    )
+
+
 @app.command()
 @printed
 def configs(
@@ -106,6 +171,24 @@ def configs(
     from growmas.cli import configs as bundled
 
     bundled.print_config(name, output) if name else bundled.list_configs(output)
+
+
+@app.command()
+@printed
+def keys(
+    prefix: Annotated[
+        str | None, typer.Argument(help="Only keys that begin so, such as stream.source.")
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print a JSON Schema for editors instead.")
+    ] = False,
+    *,
+    output: "Output",
+) -> None:
+    """List every key of a config: type, range, default and meaning."""
+    from growmas.cli.keys import list_keys, print_schema
+
+    print_schema() if schema else list_keys(prefix or "", output)
 
 
 @app.command(no_args_is_help=True)
@@ -238,6 +321,10 @@ def compare(
 def export(
     run: Run,
     graph: Annotated[str | None, typer.Option(help="architecture or lineage.")] = None,
+    network: Annotated[
+        bool,
+        typer.Option("--network", help="The network itself, checked, for use without growmas."),
+    ] = False,
     table: Annotated[
         str | None,
         typer.Option(help="units, importance, metrics, events, layers or sizes."),
@@ -246,19 +333,28 @@ def export(
         str | None,
         typer.Option(
             "--format",
-            help="json, graphml, dot or mermaid for a graph; csv or parquet for a table; "
+            help="json, graphml, dot or mermaid for a graph; csv or parquet for a table; pt2, "
+            "onnx or safetensors for a network; "
             "by default what the name of the file ends in, else json or csv.",
         ),
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="The architecture as of this task: its name or number.")
+        str | None,
+        typer.Option(help="The architecture or network as of this task: its name or number."),
     ] = None,
     group: Annotated[str | None, typer.Option(help="The lineage of this group alone.")] = None,
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The file; printed by default.")
     ] = None,
 ) -> None:
-    """Write a graph or a table of a run for other tools."""
+    """Write the network, a graph or a table of a run for other tools."""
+    if network:
+        from growmas.cli.exporting import refuse
+        from growmas.cli.network import export as export_network
+
+        refuse("--network", {"--graph": graph, "--table": table, "--group": group})
+        export_network(run, RUNS, format=format, task=task, out=out)
+        return
     from growmas.cli import exporting
 
     exporting.export(
@@ -313,11 +409,15 @@ def watch(
 
 
 @app.command()
-def doctor() -> None:
-    """Check the installation, and say how to repair it."""
-    from growmas.cli.doctor import examine
+def doctor(
+    run: Annotated[
+        str | None, typer.Argument(help="Check this run directory instead of the installation.")
+    ] = None,
+) -> None:
+    """Check the installation, or a run, and say how to repair it."""
+    from growmas.cli.doctor import examine, examine_run
 
-    raise typer.Exit(examine())
+    raise typer.Exit(examine() if run is None else examine_run(run, RUNS))
 
 
 def main() -> None:
@@ -328,6 +428,9 @@ def main() -> None:
     except GrowmasError as error:
         _fail(str(error))
     except SystemExit as end:
+        reason = getattr(end, "reason", "")
+        if reason and isinstance(end.code, int):
+            _fail(f"{reason}; the state is saved: --resume continues", code=end.code)
         if end.code == _INTERRUPTED:  # typer has caught it, and prints nothing
             _fail("interrupted; everything reported as done is on disk", code=_INTERRUPTED)
         raise
@@ -352,7 +455,7 @@ def _show_warning(
     from rich.console import Console  # not at the top: printing help does not need it
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    console.print(f"warning: {message}", markup=False)
+    console.print(f"warning: {visible(str(message))}", markup=False)
 
 
 def _fail(message: str, *, code: int = 2) -> None:
@@ -360,6 +463,6 @@ def _fail(message: str, *, code: int = 2) -> None:
 
     console = Console(stderr=True, highlight=False, soft_wrap=True)
     console.print(
-        f"error: {message}", markup=False, style="bold red" if console.is_terminal else ""
+        f"error: {visible(message)}", markup=False, style="bold red" if console.is_terminal else ""
     )
     raise SystemExit(code)

@@ -4,40 +4,36 @@ import os
 import platform
 import re
 import sqlite3
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from importlib.util import find_spec
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-
-@dataclass(frozen=True)
-class Finding:
-    """Result of one check.
-
-    Attributes:
-        subject: Of the check.
-        state: "ok", "missing" (growmas does not work) or "absent" (something optional).
-        text: The finding, and the remedy.
-    """
-
-    subject: str
-    state: str
-    text: str
+from growmas.runs.finding import find_directory
+from growmas.runs.health import Finding, check_run
 
 
 def examine() -> int:
     """Print all findings; return 1 if something growmas needs is missing, else 0."""
-    findings = [*_machine(), *_packages(), _torch()]
+    return _printed([*_machine(), *_packages(), _torch()])
+
+
+def examine_run(name: str, root: Path) -> int:
+    """Print the state of the files of a run; return 1 if one is damaged, else 0."""
+    return _printed(check_run(find_directory(name, root)))
+
+
+def _printed(findings: Sequence[Finding]) -> int:
     table = Table(box=None, pad_edge=False)
     for heading in ("what", "state", "found"):
         table.add_column(heading, overflow="fold")
     for finding in findings:
         table.add_row(finding.subject, finding.state, finding.text)
     Console(highlight=False).print(table)
-    return int(any(finding.state == "missing" for finding in findings))
+    return int(any(finding.state in ("missing", "damaged") for finding in findings))
 
 
 def _machine() -> Iterator[Finding]:

@@ -40,13 +40,13 @@ def export(
     format = format or _format_of(out, "json" if graph else "csv")
     with open_history(run, root) as history:
         if table is not None:
-            _refuse("--table", {"--task": task, "--group": group})
+            refuse("--table", {"--task": task, "--group": group})
             _write_table(history, table, format, out)
         elif graph == "architecture":
-            _refuse("--graph architecture", {"--group": group})
+            refuse("--graph architecture", {"--group": group})
             _write_graph(history.graph(task), format, out)
         elif graph == "lineage":
-            _refuse("--graph lineage", {"--task": task})
+            refuse("--graph lineage", {"--task": task})
             _write_graph(history.lineage(group), format, out)
         else:
             raise RunError(f"--graph {graph}: expected one of {', '.join(GRAPHS)}")
@@ -85,7 +85,7 @@ def _format_of(out: Path | None, default: str) -> str:
     return _BY_SUFFIX.get(suffix, suffix[1:]) or default
 
 
-def _refuse(what: str, options: dict[str, str | None]) -> None:
+def refuse(what: str, options: dict[str, str | None]) -> None:
     """Refuse options that have no effect."""
     given = [name for name, value in options.items() if value is not None]
     if given:

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.segment import Segment
 
 from growmas.atomic_write import atomic_write
+from growmas.visible import visible
 
 _PICTURE_WIDTH = 100
 
@@ -49,9 +51,9 @@ class Output:
             console = Console(width=self.width, highlight=False)
             plain = self.ascii or not console.encoding.lower().startswith("utf")
             if console.is_terminal:
-                console.print(view(plain))
+                console.print(_Visible(view(plain)))
             else:
-                sys.stdout.write(as_text(view(plain), console))
+                sys.stdout.write(as_text(_Visible(view(plain)), console))
 
     def _picture(self, view: RenderableType, title: str) -> str:
         """Return an SVG that loads nothing from the network."""
@@ -64,8 +66,19 @@ class Output:
             color_system="truecolor",
             legacy_windows=False,
         )
-        console.print(view)
+        console.print(_Visible(view))
         return console.export_svg(title=title, code_format=_SVG)
+
+
+@dataclass(frozen=True)
+class _Visible:
+    """A view whose texts hold no control characters."""
+
+    view: RenderableType
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for part in console.render(self.view, options):
+            yield part if part.control else Segment(visible(part.text), part.style)
 
 
 def as_text(view: RenderableType, console: Console) -> str:

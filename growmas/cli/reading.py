@@ -4,11 +4,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rich.console import Group
 from rich.text import Text
 
 from growmas.cli.output import Output
+from growmas.errors import RunError
 from growmas.history import TopologyHistory
-from growmas.runs import compare, find_history, find_run, list_runs, read_result, read_trace
+from growmas.runs import (
+    RunResult,
+    compare,
+    find_history,
+    find_run,
+    list_runs,
+    read_result,
+    read_trace,
+)
 from growmas.runs.finding import find_sweep
 from growmas.sweep.summary import as_data, read_runs, summarise
 from growmas.terminal import shifts
@@ -43,15 +53,37 @@ def compare_runs(names: Sequence[str], root: Path, output: Output) -> None:
     if folder is not None:
         show_sweep(folder, output)
         return
-    results = [read_result(find_run(name, root)) for name in names]
+    readable, results, problems = _readable(names, root)
     if len({result.name for result in results}) < len(results):
-        results = [replace(each, name=name) for name, each in zip(names, results, strict=True)]
+        results = [replace(each, name=name) for name, each in zip(readable, results, strict=True)]
     comparison = compare(results)
     output.show(
-        lambda ascii: render_comparison(comparison, ascii=ascii),
-        comparison.as_data,
+        lambda ascii: Group(
+            render_comparison(comparison, ascii=ascii), *(Text(each) for each in problems)
+        ),
+        lambda: {**comparison.as_data(), **({"unreadable": problems} if problems else {})},
         title=f"growmas compare {' '.join(names)}",
     )
+
+
+def _readable(names: Sequence[str], root: Path) -> tuple[list[str], list[RunResult], list[str]]:
+    """Read runs, and say of those that cannot be read why; one at least must be readable.
+
+    Raises:
+        RunError: A run does not exist, or none of them can be read.
+    """
+    readable: list[str] = []
+    results: list[RunResult] = []
+    problems: list[str] = []
+    for name, folder in [(name, find_run(name, root)) for name in names]:
+        try:
+            results.append(read_result(folder))
+            readable.append(name)
+        except RunError as error:
+            problems.append(f"{folder}: unreadable: {error}")
+    if not results:
+        raise RunError("\n".join(problems))
+    return readable, results, problems
 
 
 def show_sweep(folder: Path, output: Output) -> None:

@@ -1,5 +1,6 @@
 """`growmas report`; it never imports torch."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from growmas.cli.reading import open_history
-from growmas.errors import RunError
+from growmas.errors import GrowmasError, GrowmasWarning, RunError
 from growmas.report import RunSummary, read_summary, write_figures, write_report
 from growmas.runs import read_result
 from growmas.runs.finding import HISTORY
@@ -26,7 +27,8 @@ def report(
     """Write the page, or the figures, or both, and print their paths."""
     if png and figures is None:
         raise RunError("--png needs --figures FOLDER, the place for the figures")
-    runs = _told_apart([_read(name, root) for name in names], names)
+    names, found = _readable(names, root)
+    runs = _told_apart(found, names)
     console = Console(highlight=False, soft_wrap=True)
     if out is not None or figures is None:
         page = out or Path(f"{_stem(runs)}.html")
@@ -35,6 +37,23 @@ def report(
     if figures is not None:
         paths = write_figures(runs, figures, png=png, overwrite=overwrite)
         console.print(f"{len(paths)} figures written to {figures}", markup=False)
+
+
+def _readable(names: Sequence[str], root: Path) -> tuple[list[str], list[RunSummary]]:
+    """Read runs; those that cannot be read are left out with a warning, unless all are.
+
+    Raises:
+        GrowmasError: None of them can be read.
+    """
+    found: list[tuple[str, RunSummary]] = []
+    for i, name in enumerate(names):
+        try:
+            found.append((name, _read(name, root)))
+        except GrowmasError as error:
+            if not found and i == len(names) - 1:
+                raise
+            warnings.warn(f"{name} is left out: {error}", GrowmasWarning, stacklevel=1)
+    return [name for name, _ in found], [run for _, run in found]
 
 
 def _read(name: str, root: Path) -> RunSummary:

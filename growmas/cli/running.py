@@ -20,12 +20,13 @@ def run_config(
     root: Path,
     overwrite: bool,
     resume: bool = False,
+    imports: Sequence[Path] = (),
 ) -> None:
     """Run an experiment; show its progress, and a table at the end."""
-    experiment = load_config(config, overrides)
+    experiment = load_config(config, overrides, imports=imports)
     folder = out or root / experiment.name
     console = Console(highlight=False)
-    tasks, epochs = experiment.stream.tasks, experiment.training.epochs
+    tasks, epochs = experiment.stream.task_count, experiment.training.epochs
     with RunProgress(console, tasks=tasks, epochs=epochs) as progress:
         result = run_experiment(
             experiment, folder, overwrite=overwrite, resume=resume, observer=progress

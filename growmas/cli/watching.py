@@ -2,13 +2,14 @@
 
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
 from growmas.cli.reading import open_history
-from growmas.errors import HistoryError, RunError
+from growmas.errors import GrowmasError, GrowmasWarning, HistoryError, RunError
 from growmas.runs.finding import HISTORY
 
 _PATIENCE, _PAUSE = 1.5, 0.25  # seconds
@@ -48,9 +49,23 @@ def _path(name: str, root: Path) -> Path:
 
 
 def _all_below(root: Path) -> list[Path]:
-    paths = sorted(root.rglob(HISTORY), key=lambda path: -path.stat().st_mtime)
+    paths = []
+    for path in sorted(root.rglob(HISTORY), key=_age):
+        try:
+            with open_history(str(path), root):
+                paths.append(path)
+        except GrowmasError as error:
+            warnings.warn(f"{path} is left out: {error}", GrowmasWarning, stacklevel=1)
     if not paths:
         raise RunError(
             f"there are no runs below {root}: name one, or make one with growmas run CONFIG"
         )
     return paths
+
+
+def _age(path: Path) -> float:
+    """Return a number that is smaller for files changed later."""
+    try:
+        return -path.stat().st_mtime
+    except OSError:  # deleted meanwhile
+        return 0.0

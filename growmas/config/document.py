@@ -10,16 +10,10 @@ import yaml
 
 from growmas.config.bundled import bundled_names
 from growmas.config.formatting import KeyPath, dotted, show
+from growmas.config.origins import Origin
 from growmas.config.yaml_loader import Loader, fault
 from growmas.errors import ConfigError
 from growmas.suggestion import closest
-
-
-class Origin(NamedTuple):
-    """Place of a value; origins sort in reading order, overrides last."""
-
-    order: float
-    label: str
 
 
 class Mistake(NamedTuple):
@@ -67,6 +61,8 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> Document:
     except yaml.YAMLError as error:
         line, problem = fault(error, text)
         raise ConfigError(f"{path}:{line}: not valid YAML: {problem}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path}: the values are nested too deeply") from error
     if values is None:
         raise ConfigError(f"{path}: the file is empty: start from one of the bundled configs")
     if not isinstance(values, dict):
@@ -123,6 +119,8 @@ def _apply_override(document: Document, override: str) -> None:
     except yaml.YAMLError as error:
         problem = f"not valid YAML: {fault(error, text)[1]}"
         document.mistakes.append(Mistake(origin, (), problem))
+    except RecursionError:
+        document.mistakes.append(Mistake(origin, (), "the values are nested too deeply"))
 
 
 def _mapping_at(

@@ -3,12 +3,13 @@
 Each field's ``description`` says what it expects; error messages quote it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Annotated, Literal, Self
+from collections.abc import Iterator, Mapping
+from typing import Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
-from growmas.config.formatting import KeyPath, dotted, show
+from growmas.config.checkpoints import CheckpointConfig
+from growmas.config.formatting import KeyPath, dotted, listed, show
 from growmas.config.methods import (
     ANSWER_BY_TASK,
     TASK_FREE,
@@ -16,109 +17,12 @@ from growmas.config.methods import (
     MethodConfig,
     OvergrowConfig,
 )
+from growmas.config.models import ModelConfig
+from growmas.config.origins import Origins
 from growmas.config.record import Record
-from growmas.data.names import Scenario, did_you_mean
-from growmas.data.sources import source_names
+from growmas.config.streams import SplitConfig, StreamConfig, TaskFreeConfig
 
-
-def _known_source(name: str) -> str:
-    if name not in source_names():
-        raise ValueError(
-            f"expected a source, got {show(name)}; {did_you_mean(name, source_names())}"
-        )
-    return name
-
-
-def _as_widths(value: object) -> object:
-    """Turn a single width into a list of one."""
-    return [value] if type(value) is int else value
-
-
-_Source = Annotated[str, AfterValidator(_known_source)]
-_Widths = Annotated[
-    tuple[Annotated[int, Field(ge=1)], ...],
-    Field(min_length=1, strict=False),
-    BeforeValidator(_as_widths),
-]
-_LIMIT = "at least 1 training sample of each class, or null for all of them"
 _BECAUSE = "as stream.kind is task_free"
-_WIDTHS = "positive whole numbers, one for each layer, such as [64, 64]"
-
-
-class SplitConfig(Record):
-    """Tasks of some classes each."""
-
-    kind: Literal["split"] = Field(description="split")
-    source: _Source = Field(description="the name of a source, such as mnist5k")
-    tasks: int = Field(5, ge=1, description="a number of tasks that divides the classes")
-    scenario: Scenario = Field(description="task, domain or class")
-    shuffle_classes: bool = Field(False, description="true or false")
-    limit: int | None = Field(None, ge=1, description=_LIMIT)
-
-
-class PermutedConfig(Record):
-    """Tasks of all classes, each with its own order of pixels."""
-
-    kind: Literal["permuted"] = Field(description="permuted")
-    source: _Source = Field(description="the name of a source, such as mnist5k")
-    tasks: int = Field(10, ge=1, description="a whole number of tasks, at least 1")
-    scenario: Scenario = Field(description="task or domain")
-    first_identity: bool = Field(True, description="true or false")
-    limit: int | None = Field(None, ge=1, description=_LIMIT)
-
-
-class SourcesConfig(Record):
-    """Tasks of all classes of one source each."""
-
-    kind: Literal["sources"] = Field(description="sources")
-    sources: tuple[_Source, ...] = Field(
-        min_length=1,
-        strict=False,
-        description="a list of names of sources, such as [digits, mnist5k]",
-    )
-    scenario: Scenario = Field(description="task, domain or class")
-    limit: int | None = Field(None, ge=1, description=_LIMIT)
-
-    @property
-    def tasks(self) -> int:
-        """Number of tasks."""
-        return len(self.sources)
-
-
-class TaskFreeConfig(Record):
-    """Batches of one task after another, without task boundaries."""
-
-    kind: Literal["task_free"] = Field(description="task_free")
-    source: _Source = Field(description="the name of a source, such as mnist5k")
-    of: Literal["split", "permuted", "turning"] = Field(
-        description="split, permuted, or turning: gradually rotating images"
-    )
-    scenario: Literal["domain", "class"] = Field("domain", description="domain or class")
-    tasks: int = Field(5, ge=1, description="a whole number of tasks, 1 for a stream with no shift")
-    steps_per_task: int = Field(100, ge=1, description="a whole number of batches, at least 1")
-    visits: int = Field(1, ge=1, description="a whole number of visits to each task, at least 1")
-    blur: int = Field(
-        0, ge=0, description="a whole number of steps that a boundary takes, 0 for a sharp one"
-    )
-    degrees: float = Field(
-        90.0, description="the rotation of a turning stream at its last step, in degrees"
-    )
-    limit: int | None = Field(None, ge=1, description=_LIMIT)
-
-
-class MLPConfig(Record):
-    """Multi-layer perceptron."""
-
-    kind: Literal["mlp"] = Field(description="mlp")
-    hidden: _Widths = Field(description=_WIDTHS)
-
-
-class ConvNetConfig(Record):
-    """Convolution stages, followed by dense layers."""
-
-    kind: Literal["convnet"] = Field(description="convnet")
-    channels: _Widths = Field(description=_WIDTHS)
-    hidden: _Widths = Field(description=_WIDTHS)
 
 
 class TrainingConfig(Record):
@@ -141,10 +45,6 @@ class TrainingConfig(Record):
     )
 
 
-StreamConfig = SplitConfig | PermutedConfig | SourcesConfig | TaskFreeConfig
-ModelConfig = MLPConfig | ConvNetConfig
-
-
 class Experiment(Record):
     """Experiment: a stream, the model that learns it, and the method of learning."""
 
@@ -155,20 +55,44 @@ class Experiment(Record):
     seed: int = Field(0, ge=0, lt=2**63, description="a whole number, 0 or more, under 2^63")
     stream: StreamConfig = Field(
         discriminator="kind",
-        description="a mapping with kind split, permuted, sources or task_free",
+        description="a mapping with kind split, permuted, rotated, sources or task_free",
     )
     model: ModelConfig = Field(
-        discriminator="kind", description="a mapping with kind mlp or convnet"
+        discriminator="kind",
+        description="a mapping with kind mlp, convnet, resnet, vit, python, timm or transformers",
     )
     method: MethodConfig = Field(
         discriminator="kind",
-        description="a mapping with kind growmas, mas, finetune, separate, joint or gaussian",
+        description="a mapping with kind growmas, mas, finetune, separate, joint, gaussian or "
+        "python",
     )
     training: TrainingConfig = Field(description="a mapping with epochs and learning_rate")
+    checkpoint: CheckpointConfig = Field(
+        default_factory=lambda: CheckpointConfig.model_validate({}),
+        description="a mapping such as {every: 5 minutes}",
+    )
     device: str = Field(
         "cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$", description="cpu, mps, cuda or cuda:0"
     )
     threads: int = Field(1, ge=1, description="a whole number of CPU threads, at least 1")
+    imports: tuple[str, ...] = Field(
+        (),
+        strict=False,
+        description="a list of folders in which modules of targets are found; that of this config "
+        "is always one of them",
+    )
+    _origins: Origins = PrivateAttr(default_factory=Origins)
+
+    @property
+    def origins(self) -> Origins:
+        """The file and line of each value; empty where the experiment was not read from a file."""
+        return self._origins
+
+    def read_from(self, origins: Origins) -> Self:
+        """Return the same experiment, which knows where its values were written."""
+        copy = self.model_copy()
+        copy._origins = origins
+        return copy
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -192,9 +116,11 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
     optimizer = _at(values, "training", "optimizer")
     momentum = _at(values, "training", "momentum")
     found: list[tuple[KeyPath, str]] = []
-    if _at(values, "stream", "kind") == "permuted" and scenario == "class":
-        expected = "task or domain, as all tasks of a permuted stream share the same classes"
+    kind = _at(values, "stream", "kind")
+    if kind in ("permuted", "rotated") and scenario == "class":
+        expected = f"task or domain, as all tasks of a {kind} stream share the same classes"
         found.append((("stream", "scenario"), f"expected {expected}; got {show(scenario)}"))
+    found += _stream_conflicts(values)
     if free:
         found += _task_free_conflicts(values)
     else:
@@ -209,20 +135,60 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
     return found
 
 
+def _stream_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
+    """Return settings of a stream, or of its source, that exclude each other."""
+    stream = _at(values, "stream")
+    found: list[tuple[KeyPath, str]] = []
+    given = [key for key in ("sizes", "first") if _at(stream, key) is not None]
+    listed = isinstance(_at(stream, "tasks"), list | tuple)
+    if listed and (
+        given or _at(stream, "class_order") is not None or _at(stream, "shuffle_classes")
+    ):
+        keys = [*given, *(k for k in ("class_order", "shuffle_classes") if _at(stream, k))]
+        text = "leave it out, as the classes of each task are listed in tasks"
+        found += [(("stream", key), text) for key in keys]
+    elif len(given) == 2:
+        found.append((("stream", "first"), "leave it out, as sizes has the size of every task"))
+    elif "sizes" in given and isinstance(_at(stream, "tasks"), int):
+        sizes, tasks = _at(stream, "sizes"), _at(stream, "tasks")
+        default = SplitConfig.model_fields["tasks"].default
+        if isinstance(sizes, list | tuple) and tasks not in (len(sizes), default):
+            text = f"expected {len(sizes)}, the number of sizes, or nothing; got {show(tasks)}"
+            found.append((("stream", "tasks"), text))
+    if _at(stream, "class_order") is not None and _at(stream, "shuffle_classes"):
+        found.append((("stream", "shuffle_classes"), "expected false, as class_order is given"))
+    source = _at(stream, "source")
+    if _at(source, "kind") == "hub" and (_at(source, "name") is None) == (
+        _at(source, "path") is None
+    ):
+        text = "expected either a name on the hub or a path, not both or neither"
+        found.append((("stream", "source", "name"), text))
+    if _at(stream, "kind") == "task_free" and _at(stream, "validation"):
+        found.append((("stream", "validation"), f"expected 0, {_BECAUSE}"))
+    return found
+
+
 def _context_conflicts(values: Mapping[str, object], scenario: object) -> list[tuple[KeyPath, str]]:
     """Return what a method lacks to find out the task of a sample."""
     method = _at(values, "method", "kind")
     given = _at(values, "method", "context")
     combine = _at(given, "combine")
-    if combine == "classes" and _at(given, "per") != "class":
+    linear = _at(given, "kind") in ("ridge", "shared")
+    per = _at(given, "per") or ("class" if linear else "task")
+    if combine == "classes" and per != "class":
         expected = "tasks or none, unless there is a Gaussian for each class (per: class)"
+        if linear:
+            expected = "tasks or none, unless classes are told apart (per: class)"
         path: KeyPath = ("method", "context", "combine")
         return [(path, f"expected {expected}; got {show(combine)}")]
     temperature = _at(given, "temperature")
-    if combine != "classes" and temperature not in (None, 1):
+    if not linear and combine != "classes" and temperature not in (None, 1):
         expected = "1, unless the context has a say in the classes (combine: classes)"
         path = ("method", "context", "temperature")
         return [(path, f"expected {expected}; got {show(temperature)}")]
+    if _at(given, "features") == "model" and method == "separate":
+        expected = "inputs or filters, as method separate has no network of all tasks"
+        return [(("method", "context", "features"), f"expected {expected}; got model")]
     if method not in ANSWER_BY_TASK or scenario not in ("domain", "class") or given is not None:
         return []
     expected = (
@@ -287,11 +253,12 @@ def _task_free_method(values: Mapping[str, object]) -> Iterator[_Check]:
     method = _at(values, "method")
     kind = _at(method, "kind")
     known = not isinstance(kind, str) or kind in TASK_FREE
-    yield ("method", "kind"), known, f"{_listed(TASK_FREE)}, {_BECAUSE}"
+    yield ("method", "kind"), known, f"{listed(TASK_FREE)}, {_BECAUSE}"
     context = _at(method, "context")
     for key, fitting, words in (
         ("kind", ("gaussian",), f"gaussian, {_BECAUSE}"),
         ("per", ("task",), f"task, {_BECAUSE}"),
+        ("features", ("inputs", "filters"), f"inputs or filters, {_BECAUSE}"),
         ("combine", ("none",), f"none, or nothing, {_BECAUSE}: the likeliest view answers"),
         ("temperature", (1,), f"1, {_BECAUSE}"),
     ):
@@ -308,10 +275,6 @@ def _task_free_training(values: Mapping[str, object]) -> Iterator[_Check]:
     for name, plain in (("schedule", "constant"), ("input_dropout", 0.0)):
         fine = _at(values, "training", name) in (None, plain)
         yield ("training", name), fine, f"{plain}, {_BECAUSE}"
-
-
-def _listed(words: Sequence[str]) -> str:
-    return f"{', '.join(words[:-1])} or {words[-1]}"
 
 
 def _at(values: object, *path: str) -> object:

@@ -34,3 +34,12 @@ def short_keys(keys: Sequence[str]) -> dict[str, str]:
     """
     lasts = Counter(key.rpartition(".")[2] for key in keys)
     return {key: last if lasts[last := key.rpartition(".")[2]] == 1 else key for key in keys}
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return words as a sentence lists alternatives.
+
+    >>> listed(["mlp", "convnet", "vit"])
+    'mlp, convnet or vit'
+    """
+    return " or ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))

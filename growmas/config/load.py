@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -12,25 +13,35 @@ from growmas.config.document import Mistake, read_document
 from growmas.config.experiment import Experiment, conflicts
 from growmas.config.formatting import KeyPath, dotted, show
 from growmas.config.mistakes import explain
+from growmas.config.origins import Origins
+from growmas.config.paths import resolve
 from growmas.config.yaml_loader import Dumper
 from growmas.errors import ConfigError
 
-_MACHINE = {"device", "threads"}  # they do not change the numbers
+_MACHINE = {"device", "threads", "checkpoint", "imports"}  # they do not change the numbers
 
 
-def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Experiment:
+def load_config(
+    path: str | PathLike[str],
+    overrides: Sequence[str] = (),
+    *,
+    imports: Sequence[str | PathLike[str]] = (),
+) -> Experiment:
     """Read and check an experiment.
 
     Args:
         path: of the YAML file, or the name of a bundled config.
         overrides: changes to it, each ``key.sub=value`` with the value in YAML, such as
             ``training.epochs=2`` or ``model.hidden=[64, 64]``.
+        imports: folders in which modules of targets are found first.
 
     Raises:
         ConfigError: if the file cannot be read, or with every mistake in it, a line each:
             ``file:line: key: what was expected, what came``.
     """
-    document = read_document(find_config(Path(path)), overrides)
+    file = find_config(Path(path))
+    document = read_document(file, overrides)
+    resolve(document.values, file.parent, imports)
     mistakes = list(document.mistakes)
     try:
         experiment = Experiment.model_validate(document.values)
@@ -40,13 +51,23 @@ def load_config(path: str | PathLike[str], overrides: Sequence[str] = ()) -> Exp
     if mistakes:
         mistakes.sort(key=lambda mistake: (mistake.origin, str(mistake)))
         raise ConfigError("\n".join(map(str, mistakes)))
-    return experiment
+    return experiment.read_from(Origins(document.origins))
 
 
 def dump_config(experiment: Experiment) -> str:
     """Return the experiment as YAML, defaults included; it loads as an equal experiment."""
-    values = experiment.model_dump(mode="json")
+    values = _kind_first(experiment.model_dump(mode="json"))
     return yaml.dump(values, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=100)
+
+
+def _kind_first(value: Any) -> Any:
+    """Return mappings with the keys that say what they are in front."""
+    if not isinstance(value, dict):
+        return [_kind_first(each) for each in value] if isinstance(value, list) else value
+    first = [
+        key for key in ("kind", "target", "path", "source") if key in value and "kind" in value
+    ]
+    return {key: _kind_first(value[key]) for key in dict.fromkeys([*first, *value])}
 
 
 def differing_keys(one: Experiment, other: Experiment) -> list[str]:

@@ -1,10 +1,11 @@
 """Methods of learning: the records of ``method`` and of its parts."""
 
 from collections.abc import Callable
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from growmas.config.contexts import ContextKind
 from growmas.config.record import Record
 
 _NORMALIZE = "mean, max, or null"
@@ -104,45 +105,25 @@ class PruneWithinConfig(Record):
     reconstruct: bool = Field(True, description=_RECONSTRUCT)
 
 
+class PruneRedundantConfig(Record):
+    """Removal of the share of every layer that the layers that read it miss least."""
+
+    kind: Literal["redundancy"] = Field(description="redundancy")
+    ratio: float = Field(ge=0, lt=1, description="the share of units to remove, 0 or more, under 1")
+    weight: float = Field(0.0, ge=0, description="how much importance counts beside, 0 or more")
+    guard: float = Field(
+        0.0, ge=0, lt=1, description="the share of importance whose units stay, 0 or more, under 1"
+    )
+    grace: int = Field(1, ge=0, description=_GRACE)
+    reconstruct: bool = Field(True, description=_RECONSTRUCT)
+
+
 class BudgetConfig(Record):
     """Limits that growth never exceeds."""
 
     parameters: int | None = Field(None, ge=1, description=_LIMIT)
     flops: int | None = Field(None, ge=1, description=_LIMIT)
     units: int | None = Field(None, ge=1, description=_LIMIT)
-
-
-class GaussianContextConfig(Record):
-    """Gaussians of the inputs tell tasks apart."""
-
-    kind: Literal["gaussian"] = Field(description="gaussian")
-    per: Literal["task", "class"] = Field("task", description="task or class")
-    features: Literal["inputs", "filters"] = Field(
-        "inputs", description="inputs, or filters: random convolutions of images"
-    )
-    dimensions: int = Field(100, ge=1, description="a whole number of dimensions, at least 1")
-    shrinkage: float = Field(0.1, ge=0, le=1, description="a number in 0 … 1")
-    combine: Literal["none", "tasks", "classes"] | None = Field(
-        None,
-        description="tasks to weigh all views by their tasks (also null, but on a task-free "
-        "stream), classes to multiply them with the classes' Gaussians as well, or none to take "
-        "the likeliest view",
-    )
-    temperature: float = Field(
-        1.0, gt=0, description="a number above 0; above 1 the classes' Gaussians have less weight"
-    )
-
-
-class EntropyContextConfig(Record):
-    """The view whose answer has the least entropy is used."""
-
-    kind: Literal["entropy"] = Field(description="entropy")
-
-
-class EnergyContextConfig(Record):
-    """The view whose answer has the least energy is used."""
-
-    kind: Literal["energy"] = Field(description="energy")
 
 
 GrowKind = (
@@ -153,8 +134,7 @@ GrowKind = (
     | GrowByGainConfig
     | OvergrowConfig
 )
-PruneKind = PruneConfig | PruneBelowConfig | PruneWithinConfig
-ContextKind = GaussianContextConfig | EntropyContextConfig | EnergyContextConfig
+PruneKind = PruneConfig | PruneBelowConfig | PruneWithinConfig | PruneRedundantConfig
 
 _Grow = Annotated[GrowKind | None, BeforeValidator(_kind_of("fixed"))]
 _Prune = Annotated[PruneKind | None, BeforeValidator(_kind_of("ratio"))]
@@ -172,7 +152,10 @@ class TaskFreeGrowthConfig(Record):
     detector: Literal["relative", "paper"] = Field("relative", description=_DETECTOR)
     window: int | None = Field(None, ge=2, description=_WINDOW)
     contexts: int = Field(
-        16, ge=1, description="a largest number of contexts, at least 1; each has a head"
+        16,
+        ge=1,
+        le=10_000,
+        description="a largest number of contexts, 1 to 10,000; each has a head",
     )
     steps: int = Field(1, ge=1, description=_STEPS)
     recent: int = Field(16, ge=15, description="a number of recent batches to keep, at least 15")
@@ -206,6 +189,9 @@ class MASConfig(Record):
     kind: Literal["mas"] = Field(description="mas")
     strength: float = Field(1.0, ge=0, description=_STRENGTH)
     normalize: Literal["mean", "max"] | None = Field(None, description=_NORMALIZE)
+    importance: Literal["mas", "fisher"] = Field(
+        "mas", description="mas, or fisher: squared gradients of the loss with labels, as in EWC"
+    )
     task_free: TaskFreePenaltyConfig | None = Field(None, description=_TASK_FREE)
 
 
@@ -260,8 +246,24 @@ class GaussianConfig(Record):
     shrinkage: float = Field(0.1, ge=0, le=1, description="a number in 0 … 1")
 
 
+class PythonMethodConfig(Record):
+    """Method of one's own: a subclass of growmas.Method."""
+
+    kind: Literal["python"] = Field(description="python")
+    target: str = Field(
+        pattern=r"^[\w.]+:[\w.]+$", description='a class "module:name", such as "mymethod:ER"'
+    )
+    args: dict[str, Any] = Field({}, description="a mapping of its keyword arguments")
+
+
 MethodConfig = (
-    FinetuneConfig | MASConfig | GrowmasConfig | SeparateConfig | JointConfig | GaussianConfig
+    FinetuneConfig
+    | MASConfig
+    | GrowmasConfig
+    | SeparateConfig
+    | JointConfig
+    | GaussianConfig
+    | PythonMethodConfig
 )
 
 ANSWER_BY_TASK = ("growmas", "separate")

@@ -1,8 +1,8 @@
-"""Contexts that ask the views: the surest one is taken to be right. For comparison.
+"""Contexts by confidence: the view with the most confident answer is taken. For comparison.
 
-Networks are sure of much that they never saw: on split MNIST these name the right view for half of
-the samples or less, on permuted MNIST for two thirds (entropy) or four fifths (energy), where a
-Gaussian of the inputs names it for 94 and 100% (experiments/contexts).
+Networks are confident on many inputs that they never saw. On split MNIST these contexts name the
+right view for half of the samples or less, on permuted MNIST for two thirds (entropy) or four
+fifths (energy); a Gaussian of the inputs names it for 94 and 100% (experiments/contexts).
 """
 
 import math
@@ -18,7 +18,7 @@ from growmas.errors import ContextError
 
 
 class ConfidenceContext(Context):
-    """Scores every task by the logits of its own view; nothing is learnt from the inputs."""
+    """Score every task by the logits of its own view; nothing is learnt from the inputs."""
 
     def __init__(self) -> None:
         self._tasks: list[TaskKey] = []
@@ -29,58 +29,59 @@ class ConfidenceContext(Context):
         return tuple(self._tasks)
 
     def update(self, task: TaskKey, inputs: Any = None, labels: Tensor | None = None) -> None:
-        """Note that the task exists.
+        """Record that the task exists.
 
         Raises:
-            ContextError: It is no name and no index.
+            ContextError: `task` is neither a name nor an index.
         """
         check_task(task)
         if task not in self._tasks:
             self._tasks.append(task)
 
     def scores(self, inputs: Any, answers: Answers | None = None) -> Tensor:
-        """Confidence of every view, normalised over tasks, [N, T].
+        """Return the confidence of every view, normalised over tasks, [N, T].
 
-        Their order means something, their size does not: nothing for `combine_views`.
+        Only their order has a meaning, not their size: `combine_views` cannot use them as weights.
 
         Raises:
-            ContextError: No task was seen yet, or there are no answers to look at.
+            ContextError: No task was seen yet, or `answers` is missing.
         """
         check_tasks(self)
         if answers is None:
             raise ContextError(
-                f"{type(self).__name__} looks at what the views answer: give answers=, position "
-                "of a task -> logits [N, C], or ask through answer_by_context"
+                f"{type(self).__name__} needs the answers of the views: give answers=, a function "
+                "position of a task -> logits [N, C] such as view_answers(structure, inputs), or "
+                "use answer_by_context"
             )
         each = [self.confidence(answers(position)) for position in range(len(self._tasks))]
         return torch.stack(each, 1).log_softmax(1)
 
     @abstractmethod
     def confidence(self, logits: Tensor) -> Tensor:
-        """[N, C] -> [N], higher for the surer."""
+        """Return the confidence of logits [N, C], [N]; higher means more confident."""
 
     def state_dict(self) -> dict[str, Any]:
-        """The tasks."""
+        """Return the tasks seen."""
         return {"kind": type(self).__name__, "tasks": list(self._tasks)}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave.
+        """Load a state that `state_dict` returned.
 
         Raises:
-            ContextError: It is the state of a context of another kind.
+            ContextError: The state is of another kind of context, or incomplete.
         """
         check_kind(self, state, ["tasks"])
         self._tasks = list(state["tasks"])
 
 
 class EntropyContext(ConfidenceContext):
-    """The view whose answer has the least entropy, as a share of the most its head could have."""
+    """Takes the view whose answer has the least entropy, relative to the most its head can have."""
 
     def confidence(self, logits: Tensor) -> Tensor:
-        """−H / log C with H = −Σ p log p: 0 for a sure answer, −1 for all classes alike.
+        """Return −H / log C with H = −Σ p log p: 0 for a certain answer, −1 for a uniform one.
 
         Raises:
-            ContextError: A head has a single output, of which there is no entropy.
+            ContextError: A head has a single output, whose entropy is always 0.
         """
         if logits.shape[1] < 2:
             raise ContextError(
@@ -92,8 +93,8 @@ class EntropyContext(ConfidenceContext):
 
 
 class EnergyContext(ConfidenceContext):
-    """The view whose answer has the least energy (Liu et al., NeurIPS 2020, eq. 4, T = 1)."""
+    """Takes the view whose answer has the least energy (Liu et al., NeurIPS 2020, eq. 4, T = 1)."""
 
     def confidence(self, logits: Tensor) -> Tensor:
-        """The negative energy, log Σ exp(logits)."""
+        """Return the negative energy, log Σ exp(logits)."""
         return logits.logsumexp(1)

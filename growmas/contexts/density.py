@@ -1,4 +1,4 @@
-"""Gaussians from moments."""
+"""Gaussian densities, made from moments."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -12,10 +12,10 @@ from growmas.errors import ContextError
 from growmas.moments import Moments
 
 Component = tuple[TaskKey, int | None]
-"""A task and one of its labels; None where one Gaussian stands for the task."""
+"""A task and one of its labels; None for a single Gaussian of the whole task."""
 
 ROUNDING = 1e-14
-"""Variance over squared mean below which samples are taken to be alike: float32 rounding."""
+"""Variance over squared mean below which samples count as identical: float32 rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,16 +33,20 @@ class Density:
     log_norm: float
 
     def squared(self, rows: Tensor) -> Tensor:
-        """Squared Mahalanobis distance of rows [N, D], [N]."""
+        """Return the squared Mahalanobis distance of rows [N, D], [N]."""
         return ((rows - self.mean) @ self.whitening).square().sum(1)
 
 
 def densities(moments: Mapping[Component, Moments], shrinkage: float) -> list[Density]:
-    """A Gaussian for each component, its covariance shrunk towards a sphere.
+    """Return a Gaussian for each component, its covariance shrunk towards a sphere.
 
-    Σ' = (1 − s) Σ + s v I, v the mean variance (tr Σ / D, weighted by samples) of the components
-    of the same task. Where all samples are alike, a sphere with the mean variance of the other
-    components, or 1 if there is none.
+    Σ' = (1 − s) Σ + s v I, where v is the mean variance (tr Σ / D, weighted by samples) of the
+    components of the same task. A component whose samples are all identical gets a sphere with
+    the mean variance of the other components, or 1 if there is none.
+
+    Args:
+        moments: Component -> its moments in D dimensions.
+        shrinkage: s, 0 … 1.
 
     Raises:
         ContextError: A covariance is singular; names the component.
@@ -58,6 +62,7 @@ def densities(moments: Mapping[Component, Moments], shrinkage: float) -> list[De
 def _density(
     component: Component, moments: Moments, shrinkage: float, of_task: float, common: float
 ) -> Density:
+    """Return the Gaussian of one component; see `densities`."""
     mean, covariance = moments.mean[0], moments.scatter[0] / moments.count
     sphere = torch.eye(len(mean), dtype=mean.dtype, device=mean.device)
     spread = _variance(moments) > 0
@@ -76,12 +81,13 @@ def _density(
 
 
 def _variance(moments: Moments) -> float:
-    """Mean variance tr Σ / D, 0 where it is nothing but rounding."""
+    """Return the mean variance tr Σ / D, 0 where it is within rounding."""
     variance = float(moments.scatter[0].diagonal().mean()) / moments.count
     return variance if variance > ROUNDING * float(moments.mean[0].square().mean()) else 0.0
 
 
 def _mean_variance(moments: Iterable[Moments]) -> float:
+    """Return the mean variance of several, weighted by samples; 1 where none varies."""
     spread = [(held.count, _variance(held)) for held in moments]
     samples = sum(count for count, variance in spread if variance)
     return sum(count * variance for count, variance in spread) / samples if samples else 1.0

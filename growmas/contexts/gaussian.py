@@ -1,14 +1,12 @@
-"""Tasks told apart by the mean and the covariance of their inputs."""
+"""The Gaussian context: tasks separated by the mean and covariance of their inputs."""
 
-import math
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from growmas.contexts.components import owners, task_answers
 from growmas.contexts.context import (
-    UNKNOWN,
     Answers,
     Context,
     TaskKey,
@@ -18,28 +16,38 @@ from growmas.contexts.context import (
     likeliest,
 )
 from growmas.contexts.density import Component
+from growmas.contexts.distances import DistanceHistogram
+from growmas.contexts.freezing import adopt_extract, extract_state
 from growmas.contexts.mixture import Mixture
-from growmas.contexts.novelty import Distances
+from growmas.contexts.network_features import NetworkFeatures
+from growmas.contexts.outliers import check_measurable, share_nearer, without_outliers
 from growmas.contexts.projection import Extract, Projection
-from growmas.errors import ContextError, DataError
+from growmas.contexts.settings import (
+    check_settings,
+    is_number,
+    is_whole,
+    threshold_setting,
+)
+from growmas.errors import ContextError
 from growmas.moments import Moments
 
 Per = Literal["task", "class"]
 
 
 class GaussianContext(Context):
-    """A Gaussian of a fixed random projection of the inputs for every task, or for every class.
+    """Model the inputs of every task, or of every class, by a Gaussian of a random projection.
 
-    Per component (N samples in D dimensions, M components) it keeps count, mean and scatter,
-    D + D² float64 numbers; no sample is stored, one pass is enough, and neither the order of the
-    samples nor how they are cut into batches matters. The covariance is shrunk towards a sphere,
-    Σ' = (1 − s) Σ + s v I, with v the mean variance (tr Σ / D) of the components of its task, so
-    that a class that varies little is shrunk as much as the others. All tasks are equally likely
-    beforehand, classes of a task as often as they were seen. A component without any spread, such
-    as a single sample, gets a sphere with the mean variance of all others, or 1.
+    For each of M components, of N samples in D dimensions, it keeps count, mean and scatter:
+    D + D² float64 numbers. No sample is stored and one pass is enough; the order of the samples
+    and the size of the batches do not matter. The covariance is shrunk towards a sphere,
+    Σ' = (1 − s) Σ + s v I, where v is the mean variance (tr Σ / D) of the components of the task,
+    so that a class that varies little is shrunk as much as the others. All tasks have the same
+    prior probability; the classes of a task have the frequencies with which they were seen. A
+    component without any spread, such as a single sample, gets a sphere with the mean variance
+    of all others, or 1. Of tasks with equal scores, the one that was seen first is taken.
 
-    Per class it needs labels and is a classifier by itself, see `class_scores`: report it beside
-    any network that it selects views for.
+    With per="class" it needs labels and is a classifier by itself, see `class_scores`: report its
+    accuracy next to that of any network whose views it selects.
 
     Example:
         >>> import torch, growmas
@@ -51,7 +59,8 @@ class GaussianContext(Context):
         (('low', 'high'), tensor([1, 1, 0]))
 
     Attributes:
-        threshold: Where inputs become unlike all, see the constructor; it may be changed.
+        threshold: Novelty from which on inputs are `UNKNOWN`, see the constructor; it may be
+            changed at any time.
     """
 
     def __init__(
@@ -61,32 +70,59 @@ class GaussianContext(Context):
         *,
         shrinkage: float = 0.1,
         seed: int = 0,
-        extract: Extract | None = None,
+        extract: Extract | nn.Module | None = None,
         threshold: float | None = None,
     ) -> None:
-        """Prepare for tasks to come.
+        """Prepare for the first task.
 
         Args:
-            features: D, dimensions of the random projection; inputs with fewer are used as they
-                are.
+            features: D, the dimensions of the random projection; inputs with fewer dimensions
+                are not projected.
             per: A Gaussian for each "task", or for each "class" of each task.
             shrinkage: s in 0 … 1. At 0 every component needs more samples than dimensions.
-            seed: Of the projection; contexts that are to be merged need the same.
-            extract: Inputs -> features [N, F]; None flattens the inputs, which must then be one
-                tensor. A function of a network that learns on makes old statistics stale.
-            threshold: Between 0 and 1: inputs are unlike all where their `novelty` reaches it,
-                which happens to known inputs with a probability of 1 − threshold once `calibrate`
-                was called. 0.99 is a good one. None: never.
+            seed: Seed of the projection; contexts that are to be merged need the same seed.
+            extract: Inputs -> features [N, F], such as `RandomFilters`, or a frozen network; None
+                flattens the inputs, which must then be one tensor. If it uses a network that
+                continues to learn, old statistics become stale.
+            threshold: Between 0 and 1: inputs are `UNKNOWN` where their `novelty` reaches it,
+                which happens to known inputs with probability 1 − threshold once `calibrate` was
+                called. 0.99 is a good value. None: never.
 
         Raises:
             ContextError: A setting is out of range; every one is listed.
         """
-        _check_settings(features, per, shrinkage, threshold, seed, extract)
+        check_settings(
+            features=(features, is_whole(features, 1), "a whole number >= 1"),
+            per=(per, per in get_args(Per), f"one of {', '.join(map(repr, get_args(Per)))}"),
+            shrinkage=(
+                shrinkage,
+                is_number(shrinkage) and 0 <= shrinkage <= 1,
+                "a number in 0 … 1",
+            ),
+            seed=(seed, is_whole(seed), "a whole number"),
+            extract=(
+                extract,
+                extract is None or callable(extract),
+                "a function of the inputs, or None",
+            ),
+            threshold=threshold_setting(threshold),
+        )
         self.threshold = threshold
         self._per = per
+        if isinstance(extract, nn.Module):
+            extract = NetworkFeatures(extract)
         self._projection = Projection(features, seed, extract)
         self._mixture = Mixture(shrinkage)
-        self._distances = Distances()
+        self._distances = DistanceHistogram()
+
+    def __repr__(self) -> str:
+        projection, mixture = self._projection, self._mixture
+        settings = f"{projection.width}, {self._per!r}, shrinkage={mixture.shrinkage:g}"
+        tasks, gaussians = len(self.tasks), len(self.components)
+        return (
+            f"{type(self).__name__}({settings}; {tasks} task{'' if tasks == 1 else 's'}, "
+            f"{gaussians} Gaussian{'' if gaussians == 1 else 's'})"
+        )
 
     @property
     def tasks(self) -> tuple[TaskKey, ...]:
@@ -95,12 +131,12 @@ class GaussianContext(Context):
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """Task and label of each of the M Gaussians: tasks as in `tasks`, labels in order."""
+        """Task and label of each of the M Gaussians: in the order of `tasks`, labels sorted."""
         return self._mixture.components
 
     @property
     def size(self) -> int:
-        """Distinct numbers kept of the tasks: count, mean and symmetric scatter of M Gaussians."""
+        """Distinct numbers stored: count, mean and symmetric scatter of M Gaussians."""
         wide = self._dimensions
         return len(self.components) * (1 + wide + wide * (wide + 1) // 2)
 
@@ -110,82 +146,87 @@ class GaussianContext(Context):
         Args:
             task: Its name or index; it may come back at any time.
             inputs: N samples.
-            labels: Whole numbers [N] from 0 on, local to the task; used per class only.
+            labels: Whole numbers [N] from 0 on, local to the task; used with per="class" only.
 
         Raises:
-            ContextError: Labels are missing, or the task is no name and no index.
-            DataError: The features are not finite floats or of another size than before, or the
-                labels do not fit. Nothing was added then.
+            ContextError: Labels are missing, or `task` is neither a name nor an index.
+            DataError: The features are not finite floats or have another size than before, or the
+                labels do not fit. Nothing is added then.
         """
         check_task(task)
         features = self._projection.features(inputs)
-        parts = self._parts(features, labels)
+        parts = owners(self._per, task, labels, len(features))
         if not len(features):
             return
         self._projection.fix(features.shape[1])
         rows = self._projection.rows(features)
-        for label, chosen in parts:
+        for component, chosen in parts:
             part = rows[chosen.to(rows.device)]
-            self._mixture.add((task, label), Moments.of(part[None], part.shape[1]))
+            self._mixture.add(component, Moments.of(part[None], part.shape[1]))
 
     def merge(self, other: "GaussianContext") -> None:
-        """Add what another one, with the same settings, saw: of other tasks, or of the same.
+        """Add the statistics of another context with the same settings.
 
-        Tasks that are new here come after those that are not.
+        It may have seen other tasks or the same ones; tasks that are new here come last.
 
         Raises:
-            ContextError: The settings or the size of the inputs differ, or it is no such context.
+            ContextError: The settings or the size of the inputs differ, or `other` is not a
+                `GaussianContext`.
         """
         if not isinstance(other, GaussianContext):
             raise ContextError(f"expected a GaussianContext, got {type(other).__name__}")
         self._check_same(other._settings(), "the other context")
+        extract = self._projection.extract
+        adopt_extract(extract, extract_state(other._projection.extract), "the other context")
         self._projection.adopt(other._projection)
         self._mixture.merge(other._mixture)
         self._distances.counts = self._distances.counts + other._distances.counts
 
     def calibrate(self, inputs: Any) -> None:
-        """Measure how far known inputs lie, so that `threshold` keeps its promise.
+        """Measure the distances of known inputs, so that `threshold` has its stated meaning.
 
-        Call it after the last `update` of a task, with samples of it that were held out: those
-        learnt from lie nearer than new ones will. Tasks that come later only make the promise
-        safer. Adds up over calls, and is kept over tasks: give of each as many as will come.
-        Labels are not needed.
+        Call it after the last `update` of a task, with held-out samples of it: samples that were
+        learnt from lie nearer than new ones. Later tasks only make false refusals rarer. Calls
+        add up, also over tasks: give samples of each task in the proportion in which they will
+        occur. Labels are not needed.
 
         Raises:
             ContextError: No task was seen yet.
-            DataError: See `update`.
+            DataError: The features are not finite floats or have another size than before.
         """
         self._distances.add(self._least(self._squared(inputs)))
 
     def novelty(self, inputs: Any) -> Tensor:
-        """How unlike all tasks the inputs are, [N] in 0 … 1: the share of known inputs nearer.
+        """Return how unlike all tasks the inputs are, [N] in 0 … 1.
 
-        Nearness is the least squared Mahalanobis distance to a component. Once `calibrate` was
-        called, the share is one of what it measured. Before, it is the χ² distribution with D
-        degrees of freedom, what distances would follow if inputs were Gaussian: real ones lie
-        farther out (3 to 4% of MNIST beyond its 99%, experiments/contexts).
+        This is the share of known inputs that lie nearer. The distance is the smallest squared
+        Mahalanobis distance to a component. Once `calibrate` was called, the share is over the
+        distances that it measured. Before, it comes from the χ² distribution with D degrees of
+        freedom, which Gaussian inputs would follow; real inputs lie farther out (3 to 4% of MNIST
+        beyond its 99% quantile, experiments/contexts).
 
         Raises:
             ContextError: No task was seen yet.
-            DataError: See `update`.
+            DataError: The features are not finite floats or have another size than before.
         """
         return self._novelty(self._squared(inputs))
 
     def log_likelihood(self, inputs: Any) -> Tensor:
-        """Log-density of the projected inputs under each of the `components`, [N, M] float64.
+        """Return the log-density of the projected inputs under each component, [N, M] float64.
 
         Raises:
             ContextError: No task was seen yet, or a covariance is singular.
-            DataError: See `update`.
+            DataError: The features are not finite floats or have another size than before.
         """
         return self._mixture.log_likelihood(self._squared(inputs))
 
     def class_scores(self, inputs: Any) -> Tensor:
-        """Log-probability of each of the `components`, (task, label), [N, M] float64.
+        """Return the log-probability of each component, (task, label), [N, M] float64.
 
         Raises:
-            ContextError: There is one Gaussian a task, or see `log_likelihood`.
-            DataError: See `update`.
+            ContextError: There is one Gaussian per task, no task was seen yet, or a covariance is
+                singular.
+            DataError: The features are not finite floats or have another size than before.
         """
         if self._per != "class":
             raise ContextError(
@@ -194,75 +235,66 @@ class GaussianContext(Context):
         return self._mixture.joint(self._squared(inputs)).log_softmax(1)
 
     def class_answers(self, inputs: Any, *, temperature: float = 1.0) -> Answers:
-        """Position of a task -> log p(class | x, task), [N, C_t] float64, for `combine_views`.
+        """Return a function: position of a task -> log p(class | x, task), for `combine_views`.
 
-        C_t is the largest label of the task plus one; a label that was never seen gets −∞.
+        It returns [N, C_t] float64. C_t is the largest label of the task plus one; a label that
+        was never seen gets −∞.
 
         Args:
             inputs: N samples.
             temperature: Log-probabilities are divided by it and normalised again. Gaussians of
-                many dimensions are surer than they are right; above 1 they leave a view more say.
+                many dimensions are overconfident; a value above 1 gives the view more weight.
 
         Raises:
-            ContextError: The temperature is not above 0, or see `class_scores`.
-            DataError: See `update`.
+            ContextError: The temperature is not above 0, there is one Gaussian per task, no task
+                was seen yet, or a covariance is singular.
+            DataError: The features are not finite floats or have another size than before.
         """
-        if not _is_number(temperature) or not 0 < temperature < math.inf:
-            raise ContextError(f"temperature must be a finite number above 0, got {temperature}")
-        scores, components = self.class_scores(inputs), self.components
-
-        def answers(position: int) -> Tensor:
-            wanted = self.tasks[position]
-            own = [i for i, (task, _) in enumerate(components) if task == wanted]
-            labels = [components[i][1] or 0 for i in own]
-            found = scores.new_full((len(scores), max(labels) + 1), -math.inf)
-            found[:, labels] = (scores[:, own] / temperature).log_softmax(1)
-            return found
-
-        return answers
+        fits = is_number(temperature) and temperature > 0
+        check_settings(temperature=(temperature, fits, "a finite number > 0"))
+        return task_answers(self.class_scores(inputs) / temperature, self.components, self.tasks)
 
     def scores(self, inputs: Any, answers: Answers | None = None) -> Tensor:
-        """Log-probability of every task, [N, T] float64; `answers` are not looked at.
+        """Return the log-probability of every task, [N, T] float64; `answers` is not used.
 
         Raises:
-            ContextError: See `log_likelihood`.
-            DataError: See `update`.
+            ContextError: No task was seen yet, or a covariance is singular.
+            DataError: The features are not finite floats or have another size than before.
         """
         return self._mixture.scores(self._squared(inputs))
 
     def select(
         self, inputs: Any, answers: Answers | None = None, *, together: bool = False
     ) -> Tensor:
-        """The likeliest task of each sample, int64 [N]: positions in `tasks`, or `UNKNOWN`.
+        """Return the likeliest task of each sample, int64 [N]: positions in `tasks`, or `UNKNOWN`.
 
-        With a threshold, a sample is unlike all where its `novelty` reaches it, and a batch that
-        comes together where that of more than half of its samples is.
+        Of tasks with equal scores, the one that was seen first is taken. With a threshold, a
+        sample is `UNKNOWN` where its `novelty` reaches it, and samples that come together where
+        that of more than half of them does.
 
         Args:
             inputs: N samples.
-            answers: Not looked at.
+            answers: Not used.
             together: All samples come from one task and get the same answer.
 
         Raises:
-            ContextError: See `log_likelihood`; or the threshold is out of range, or `calibrate`
-                had too few samples for it.
-            DataError: See `update`.
+            ContextError: No task was seen yet, a covariance is singular, the threshold is out of
+                range, or `calibrate` had too few samples for it.
+            DataError: The features are not finite floats or have another size than before.
         """
         squared = self._squared(inputs)
         chosen = likeliest(self._mixture.scores(squared), together=together)
         if self.threshold is None:
             return chosen
-        self._check_threshold(self.threshold)
-        unlike = self._novelty(squared) >= self.threshold
-        if together:
-            unlike = (unlike.sum() * 2 > len(unlike)).expand(len(unlike))
-        return torch.where(unlike, UNKNOWN, chosen)
+        check_measurable(self.threshold, self._distances)
+        return without_outliers(chosen, self._novelty(squared), self.threshold, together=together)
 
     def state_dict(self) -> dict[str, Any]:
-        """Settings, projection and statistics, on the CPU; `extract` is not among them."""
+        """Return settings, projection and statistics, on the CPU, and what `extract` froze."""
         return {
             "kind": type(self).__name__,
             "settings": self._settings(),
+            "extract": extract_state(self._projection.extract),
             "matrix": self._projection.matrix,
             "tasks": list(self.tasks),
             "components": self._mixture.state(),
@@ -270,32 +302,23 @@ class GaussianContext(Context):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave; the threshold stays.
+        """Load a state that `state_dict` returned; the threshold stays.
 
         Raises:
-            ContextError: It is of another kind of context or of other settings, or not whole.
+            ContextError: The state is of another kind of context or of other settings, or it is
+                incomplete.
         """
         check_kind(self, state, ["settings", "matrix", "tasks", "components", "distances"])
         self._check_same(state["settings"], "the state")
+        if state.get("extract") is not None:  # older states have none
+            adopt_extract(self._projection.extract, state["extract"], "the state")
         self._mixture.restore(state["tasks"], state["components"])
         self._projection.size = state["settings"]["size"]
         self._projection.matrix = state["matrix"]
         self._distances.counts = state["distances"].clone()
 
-    def _parts(self, features: Tensor, labels: Tensor | None) -> list[tuple[int | None, Tensor]]:
-        """Label -> which samples have it."""
-        if self._per == "task":
-            return [(None, torch.ones(len(features), dtype=torch.bool))]
-        if labels is None:
-            raise ContextError(
-                "GaussianContext(per='class') needs labels: update(task, inputs, labels), or "
-                "per='task' for unlabelled data"
-            )
-        _check_labels(labels, len(features))
-        return [(label, labels == label) for label in sorted(set(labels.tolist()))]
-
     def _settings(self) -> dict[str, Any]:
-        """What statistics depend on."""
+        """Return the settings that the statistics depend on."""
         return {
             "features": self._projection.width,
             "per": self._per,
@@ -305,6 +328,7 @@ class GaussianContext(Context):
         }
 
     def _check_same(self, theirs: Mapping[str, Any], what: str) -> None:
+        """Refuse statistics of other settings; size 0 stands for a size not known yet."""
         wrong = [
             f"{name} {theirs[name]!r} instead of {ours!r}"
             for name, ours in self._settings().items()
@@ -316,85 +340,21 @@ class GaussianContext(Context):
                 "the same size"
             )
 
-    def _check_threshold(self, threshold: float) -> None:
-        _refuse(_threshold_faults(threshold))
-        total = self._distances.total
-        if total and total / (total + 1) < threshold:
-            raise ContextError(
-                f"threshold={threshold} cannot be told from {total} calibrated samples, it needs "
-                f"{math.ceil(threshold / (1 - threshold) - 1e-9)}: calibrate with more, or lower it"
-            )
-
     def _squared(self, inputs: Any) -> Tensor:
-        """Squared Mahalanobis distance to every component, [N, M]."""
+        """Return the squared Mahalanobis distance to every component, [N, M]."""
         check_tasks(self)
         rows = self._projection.rows(self._projection.features(inputs))
         return self._mixture.squared(rows)
 
     def _least(self, squared: Tensor) -> Tensor:
-        """Squared distance to the nearest component, per dimension, [N]."""
+        """Return the squared distance to the nearest component, per dimension, [N]."""
         return squared.amin(1) / self._dimensions
 
     def _novelty(self, squared: Tensor) -> Tensor:
-        if self._distances.total:
-            return self._distances.nearer(self._least(squared))
-        half = squared.new_tensor(self._dimensions / 2)
-        share: Tensor = torch.special.gammainc(half, squared.amin(1) / 2)
-        return share
+        """Return the novelty of inputs at these squared distances [N, M], [N]."""
+        return share_nearer(self._distances, squared, self._dimensions)
 
     @property
     def _dimensions(self) -> int:
+        """Number of dimensions D after the projection."""
         return min(self._projection.width, self._projection.size)
-
-
-def _check_settings(
-    features: object,
-    per: object,
-    shrinkage: Any,
-    threshold: Any,
-    seed: object,
-    extract: object,
-) -> None:
-    kinds = get_args(Per)
-    checks = {
-        f"features must be a positive whole number, got {features!r}": (
-            type(features) is int and features >= 1
-        ),
-        f"per must be one of {', '.join(map(repr, kinds))}, got {per!r}": per in kinds,
-        f"shrinkage must lie in 0 … 1, got {shrinkage!r}": (
-            _is_number(shrinkage) and 0 <= shrinkage <= 1
-        ),
-        f"seed must be a whole number, got {seed!r}": type(seed) is int,
-        f"extract must be a function, or None, got {extract!r}": extract is None
-        or callable(extract),
-    }
-    faults = [fault for fault, fine in checks.items() if not fine]
-    _refuse([*faults, *_threshold_faults(threshold)])
-
-
-def _threshold_faults(threshold: Any) -> list[str]:
-    if threshold is None or (_is_number(threshold) and 0 < threshold < 1):
-        return []
-    return [f"threshold must lie between 0 and 1, or be None, got {threshold!r}"]
-
-
-def _refuse(faults: list[str]) -> None:
-    if faults:
-        raise ContextError("\n".join(faults))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _check_labels(labels: object, samples: int) -> None:
-    if not isinstance(labels, Tensor):
-        raise DataError(f"labels must be a tensor [N], got {type(labels).__name__}")
-    whole = not labels.is_floating_point() and labels.dtype != torch.bool
-    if labels.shape != (samples,) or not whole:
-        raise DataError(
-            f"labels must be whole numbers, one for each of the {samples} samples, got "
-            f"{labels.dtype} {list(labels.shape)}"
-        )
-    if samples and int(labels.min()) < 0:
-        raise DataError(f"labels must be 0 or more, got {int(labels.min())}: number classes from 0")

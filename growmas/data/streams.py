@@ -8,113 +8,75 @@ A scenario defines what is known about a test sample (van de Ven & Tolias, 2019)
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import get_args
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
+from growmas.data.changes import Permutation, Resizing, Rotation
+from growmas.data.classes import class_groups
 from growmas.data.names import Scenario, did_you_mean
+from growmas.data.sampling import PLAIN, Limit, Sampling
 from growmas.data.sources import Dataset
+from growmas.data.splits import Change, Split
+from growmas.data.tasks import Stream, Task
 from growmas.errors import DataError
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """N samples: ``inputs`` float32 [N, channels, height, width] and ``labels`` int64 [N]."""
-
-    inputs: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True, eq=False)
-class Task:
-    """One task of a stream.
-
-    Attributes:
-        name: ``"0/1"`` (its class names) or ``"permutation 1"``.
-        index: its place in the stream, from 0.
-        train: samples to learn from; labels index the outputs of the task's head.
-        test: samples to test on, labelled in the same way.
-        classes: the labels of its classes among those of the whole stream.
-        head: which head of the model answers it.
-    """
-
-    name: str
-    index: int
-    train: Split
-    test: Split
-    classes: tuple[int, ...]
-    head: int
-
-
-@dataclass(frozen=True, eq=False)
-class Stream:
-    """Tasks in the order in which they are learnt.
-
-    Attributes:
-        name: source and kind, such as ``"mnist5k split"``.
-        scenario: ``"task"``, ``"domain"`` or ``"class"``.
-        tasks: at least one.
-        head_sizes: the number of outputs of each head that a model needs.
-        input_shape: of one sample, (channels, height, width).
-        labels: for each head, the label of a test sample that each of its outputs stands for;
-            left out, output i stands for label i.
-    """
-
-    name: str
-    scenario: Scenario
-    tasks: tuple[Task, ...]
-    head_sizes: tuple[int, ...]
-    input_shape: tuple[int, int, int]
-    labels: tuple[tuple[int, ...], ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.labels:
-            plain = tuple(tuple(range(size)) for size in self.head_sizes)
-            object.__setattr__(self, "labels", plain)
 
 
 def split_stream(
     source: Dataset,
     *,
-    tasks: int,
+    tasks: int | Sequence[Sequence[int | str]],
     scenario: Scenario,
     generator: torch.Generator,
     shuffle_classes: bool = False,
-    limit: int | None = None,
+    sizes: Sequence[int] | None = None,
+    first: int | None = None,
+    class_order: Sequence[int | str] | None = None,
+    limit: Limit = None,
+    sampling: Sampling = PLAIN,
 ) -> Stream:
-    """Divide the C classes of a source into tasks of equally many.
+    """Divide the C classes of a source into tasks.
 
     Args:
         source: what to cut.
-        tasks: their number, a divisor of C.
+        tasks: their number, a divisor of C; or the classes of each task, by name or label.
         scenario: see the module.
-        generator: on the CPU; drawn from only to shuffle the classes.
+        generator: on the CPU; drawn from only to shuffle the classes and by `sampling`.
         shuffle_classes: assign the classes in random order instead of by label.
-        limit: keep the first ``limit`` training samples of each class, for quick trials.
+        sizes: the number of classes of each task, instead of ``tasks``.
+        first: the number of classes of the first task; the others share the rest equally.
+        class_order: all classes, or those to use, in the order in which tasks take them.
+        limit: keep the first ``limit`` training samples of each class, for quick trials; also
+            a mapping of class name to number.
+        sampling: noise, imbalance and validation of training data.
 
     Raises:
-        DataError: if ``tasks`` does not divide C, ``scenario`` is unknown, ``limit`` is not
-            positive, or a task would have no samples.
+        DataError: if the classes cannot be divided so, a class is unknown or in two tasks,
+            ``scenario`` is unknown, ``limit`` is not positive, or a task would have no samples.
     """
-    _check(source, tasks, scenario, limit)
-    total = len(source.classes)
-    if total % tasks:
-        fitting = ", ".join(str(count) for count in range(1, total + 1) if total % count == 0)
+    _check(source, 1 if not isinstance(tasks, int) else tasks, scenario, limit)
+    groups = class_groups(
+        source.name,
+        source.classes,
+        tasks,
+        generator=generator,
+        shuffle=shuffle_classes,
+        sizes=sizes,
+        first=first,
+        order=class_order,
+    )
+    counts = {len(group) for group in groups}
+    if scenario == "domain" and len(counts) > 1:
         raise DataError(
-            f"{total} classes of {source.name!r} cannot be divided into {tasks} tasks equally: "
-            f"tasks must be one of {fitting}"
+            f"tasks of {[len(group) for group in groups]} classes: scenario 'domain' has one head "
+            "and needs equally many; use 'task' or 'class'",
+            key=("scenario",),
         )
-    size = total // tasks
-    order = torch.randperm(total, generator=generator) if shuffle_classes else torch.arange(total)
-    train, test = _halves(source, limit)
+    total = len(source.classes)
+    train, validation, test = _parts(source, limit, sampling, generator)
     made = []
-    for index, classes in enumerate(order.reshape(tasks, size).tolist()):
+    for index, classes in enumerate(groups):
         targets = range(total) if scenario == "class" else classes
         task = Task(
             name="/".join(source.classes[label] for label in classes),
@@ -123,9 +85,14 @@ def split_stream(
             test=_only(test, classes, targets),
             classes=tuple(classes),
             head=index if scenario == "task" else 0,
+            validation=_only(validation, classes, targets) if validation else None,
         )
         made.append(_filled(task))
-    heads = {"task": (size,) * tasks, "domain": (size,), "class": (total,)}
+    heads = {
+        "task": tuple(len(group) for group in groups),
+        "domain": (len(groups[0]),),
+        "class": (total,),
+    }
     return _stream(source, "split", scenario, made, heads[scenario])
 
 
@@ -136,53 +103,106 @@ def permuted_stream(
     scenario: Scenario,
     generator: torch.Generator,
     first_identity: bool = True,
-    limit: int | None = None,
+    limit: Limit = None,
+    sampling: Sampling = PLAIN,
 ) -> Stream:
     """Make tasks of all classes, each with the pixels in another fixed order.
 
-    Each task holds its own copy of the inputs: ``tasks`` times the memory of the source.
+    All tasks share the stored inputs of the source; batches are permuted when they are read.
 
     Args:
-        source: what to permute.
+        source: what to permute: images, or vectors of features.
         tasks: their number.
         scenario: ``"task"`` or ``"domain"``.
         generator: on the CPU; one permutation of height × width is drawn a task and used for
             all channels, training and test alike.
         first_identity: leave the pixels of the first task where they are.
         limit: keep the first ``limit`` training samples of each class, for quick trials.
+        sampling: noise, imbalance and validation of training data.
 
     Raises:
         DataError: if ``tasks`` or ``limit`` is not positive, ``scenario`` is ``"class"`` or
             unknown, or there would be no samples.
     """
     _check(source, tasks, scenario, limit)
-    if scenario == "class":
-        raise DataError(
-            "a permuted stream cannot have scenario 'class': all its tasks share the same classes; "
-            "use 'task' or 'domain'"
-        )
-    train, test = _halves(source, limit)
-    total = len(source.classes)
-    made = []
+    pixels = source.train_inputs[0].numel()
+    if source.train_inputs.ndim > 2:
+        pixels = source.train_inputs[0, 0].numel()
+    changes: list[tuple[str, Change | None]] = []
     for index in range(tasks):
-        order = torch.arange(source.train_inputs[0, 0].numel())
-        if index or not first_identity:
-            order = torch.randperm(len(order), generator=generator)
-        task = Task(
-            name=f"permutation {index + 1}",
-            index=index,
-            train=_permuted(train, order),
-            test=_permuted(test, order),
-            classes=tuple(range(total)),
-            head=index if scenario == "task" else 0,
+        plain = first_identity and not index
+        order = None if plain else torch.randperm(pixels, generator=generator)
+        changes.append((f"permutation {index + 1}", None if order is None else Permutation(order)))
+    parts = _parts(source, limit, sampling, generator)
+    return _changed_stream(source, "permuted", scenario, changes, parts)
+
+
+def rotated_stream(
+    source: Dataset,
+    *,
+    tasks: int,
+    scenario: Scenario,
+    generator: torch.Generator,
+    degrees: float = 90.0,
+    limit: Limit = None,
+    sampling: Sampling = PLAIN,
+) -> Stream:
+    """Make tasks of all classes, each with the images rotated by another angle.
+
+    Args:
+        source: images.
+        tasks: their number; the first is not rotated, the last by `degrees`.
+        scenario: ``"task"`` or ``"domain"``.
+        generator: on the CPU, for `sampling`.
+        degrees: of the last task.
+        limit: see `permuted_stream`.
+        sampling: noise, imbalance and validation of training data.
+
+    Raises:
+        DataError: the source has no images, or a number is out of range.
+    """
+    _check(source, tasks, scenario, limit)
+    if source.train_inputs.ndim != 4:
+        raise DataError(
+            f"a rotated stream needs images, but one input of {source.name!r} has shape "
+            f"{tuple(source.train_inputs.shape[1:])}",
+            key=("source",),
         )
-        made.append(_filled(task))
-    heads = (total,) * (tasks if scenario == "task" else 1)
-    return _stream(source, "permuted", scenario, made, heads)
+    angles = [degrees * index / max(1, tasks - 1) for index in range(tasks)]
+    changes: list[tuple[str, Change | None]] = [
+        (f"{angle:g}°", Rotation(angle) if angle else None) for angle in angles
+    ]
+    parts = _parts(source, limit, sampling, generator)
+    return _changed_stream(source, "rotated", scenario, changes, parts)
+
+
+def repeated_stream(stream: Stream, visits: int) -> Stream:
+    """Return a stream whose tasks come again, in the same order; each visit is a task of its own.
+
+    Args:
+        stream: with the tasks of one visit; in scenario "task" a task keeps its head.
+        visits: how often each task comes, at least 1.
+    """
+    count = len(stream.tasks)
+    made = [
+        replace(
+            task,
+            index=visit * count + task.index,
+            name=task.name if not visit else f"{task.name}, visit {visit + 1}",
+        )
+        for visit in range(visits)
+        for task in stream.tasks
+    ]
+    return replace(stream, tasks=tuple(made))
 
 
 def sources_stream(
-    sources: Sequence[Dataset], *, scenario: Scenario, limit: int | None = None
+    sources: Sequence[Dataset],
+    *,
+    scenario: Scenario,
+    generator: torch.Generator | None = None,
+    limit: Limit = None,
+    sampling: Sampling = PLAIN,
 ) -> Stream:
     """Make one task of each source, with all of its classes.
 
@@ -192,7 +212,9 @@ def sources_stream(
         sources: at least one, with equally many channels.
         scenario: ``"domain"`` needs equally many classes in all sources; in ``"class"`` all
             classes of all sources are distinguished.
+        generator: on the CPU, for `sampling`.
         limit: keep the first ``limit`` training samples of each class, for quick trials.
+        sampling: noise, imbalance and validation of training data.
 
     Raises:
         DataError: the sources do not fit together, or two have the same name.
@@ -202,28 +224,41 @@ def sources_stream(
         raise DataError(f"a stream over sources takes each source once, got {named or 'none'}")
     for source in sources:
         _check(source, 1, scenario, limit)
-    shapes = [source.train_inputs.shape[1:] for source in sources]
+    generator = generator or torch.Generator()
+    shapes = [tuple(source.train_inputs.shape[1:]) for source in sources]
     counts = [len(source.classes) for source in sources]
-    if len({channels for channels, _, _ in shapes}) > 1:
-        raise DataError(f"{named} differ in channels: {[shape[0] for shape in shapes]}")
+    images = all(len(shape) == 3 for shape in shapes)
+    if not images and len({*shapes}) > 1:
+        raise DataError(f"{named} differ in the shape of their inputs: {shapes}", key=("sources",))
+    if images and len({shape[0] for shape in shapes}) > 1:
+        raise DataError(
+            f"{named} differ in channels: {[shape[0] for shape in shapes]}; set channels of each",
+            key=("sources",),
+        )
     if scenario == "domain" and len(set(counts)) > 1:
         raise DataError(
             f"{named} have {counts} classes: scenario 'domain' has one head and needs equally "
             "many; use 'task' or 'class'"
         )
-    size = (max(height for _, height, _ in shapes), max(width for _, _, width in shapes))
+    size = (max(s[1] for s in shapes), max(s[2] for s in shapes)) if images else None
     made = []
     for index, source in enumerate(sources):
-        first = sum(counts[:index])
-        offset = first if scenario == "class" else 0
-        train, test = (_sized(half, size, offset) for half in _halves(source, limit))
+        start = sum(counts[:index])
+        offset = start if scenario == "class" else 0
+        train, validation, test = (
+            _sized(part, size, offset) if part else None
+            for part in _parts(source, limit, sampling, generator)
+        )
+        if train is None or test is None:
+            continue
         task = Task(
             name=source.name,
             index=index,
             train=train,
             test=test,
-            classes=tuple(range(first, first + counts[index])),
+            classes=tuple(range(start, start + counts[index])),
             head=index if scenario == "task" else 0,
+            validation=validation,
         )
         made.append(_filled(task))
     heads = {"task": tuple(counts), "domain": (counts[0],), "class": (sum(counts),)}
@@ -232,53 +267,84 @@ def sources_stream(
         scenario=scenario,
         tasks=tuple(made),
         head_sizes=heads[scenario],
-        input_shape=(shapes[0][0], *size),
+        input_shape=shapes[0] if size is None else (shapes[0][0], *size),
+        classes=tuple(name for source in sources for name in source.classes),
     )
 
 
-def _sized(split: Split, size: tuple[int, int], offset: int) -> Split:
-    inputs = split.inputs
-    if inputs.shape[2:] != size:
-        inputs = F.interpolate(inputs, size, mode="bilinear", align_corners=False)
-    return Split(inputs, split.labels + offset)
+def _sized(split: Split, size: tuple[int, int] | None, offset: int) -> Split:
+    split = split.relabelled(split.labels + offset)
+    if size is None or split.stored.shape[2:] == size:
+        return split
+    return split.changed(Resizing(*size))
 
 
-def _check(source: Dataset, tasks: int, scenario: str, limit: int | None) -> None:
+def _changed(split: Split, change: Change | None) -> Split:
+    return split.changed(change) if change else split.relabelled(split.labels.clone())
+
+
+def _changed_stream(
+    source: Dataset,
+    kind: str,
+    scenario: Scenario,
+    changes: Sequence[tuple[str, Change | None]],
+    parts: tuple[Split, Split | None, Split],
+) -> Stream:
+    """Make a stream of tasks with all classes, each with a change of its inputs."""
+    if scenario == "class":
+        raise DataError(
+            f"a {kind} stream cannot have scenario 'class': all its tasks share the same classes; "
+            "use 'task' or 'domain'",
+            key=("scenario",),
+        )
+    total = len(source.classes)
+    made = []
+    for index, (name, change) in enumerate(changes):
+        train, validation, test = (_changed(part, change) if part else None for part in parts)
+        if train is None or test is None:
+            continue
+        task = Task(
+            name=name,
+            index=index,
+            train=train,
+            test=test,
+            classes=tuple(range(total)),
+            head=index if scenario == "task" else 0,
+            validation=validation,
+        )
+        made.append(_filled(task))
+    heads = (total,) * (len(changes) if scenario == "task" else 1)
+    return _stream(source, kind, scenario, made, heads)
+
+
+def _check(source: Dataset, tasks: int, scenario: str, limit: Limit) -> None:
     scenarios = get_args(Scenario)
     if scenario not in scenarios:
         raise DataError(f"unknown scenario {scenario!r}; {did_you_mean(scenario, scenarios)}")
     if tasks < 1:
         raise DataError(f"a stream over {source.name!r} needs at least 1 task, got {tasks}")
-    if limit is not None and limit < 1:
+    if isinstance(limit, int) and limit < 1:
         raise DataError(
             f"limit must be at least 1 training sample of each class, got {limit}; "
             "None keeps them all"
         )
 
 
-def _halves(source: Dataset, limit: int | None) -> tuple[Split, Split]:
-    """Return training and test samples, the former cut to ``limit`` of each class."""
-    train = Split(source.train_inputs, source.train_labels)
-    if limit is not None:
-        kept = [
-            (train.labels == label).nonzero().squeeze(1)[:limit]
-            for label in range(len(source.classes))
-        ]
-        rows = torch.cat(kept).sort().values
-        train = Split(train.inputs[rows], train.labels[rows])
-    return train, Split(source.test_inputs, source.test_labels)
+def _parts(
+    source: Dataset, limit: Limit, sampling: Sampling, generator: torch.Generator
+) -> tuple[Split, Split | None, Split]:
+    """Return training, validation and test samples."""
+    train = Split(source.train_inputs, source.train_labels, scaling=source.scaling, shared=True)
+    train, validation = sampling.drawn(train, source.classes, limit, generator)
+    test = Split(source.test_inputs, source.test_labels, scaling=source.scaling, shared=True)
+    return train, validation, test
 
 
 def _only(split: Split, classes: Sequence[int], targets: Sequence[int]) -> Split:
     """Return the samples of ``classes``, labelled by the position of their class in ``targets``."""
-    wanted = torch.isin(split.labels, torch.tensor(classes))
-    matches = split.labels[wanted].unsqueeze(1) == torch.tensor(targets)
-    return Split(split.inputs[wanted], matches.long().argmax(1))
-
-
-def _permuted(split: Split, order: Tensor) -> Split:
-    pixels = split.inputs.flatten(2)[:, :, order]
-    return Split(pixels.reshape(split.inputs.shape), split.labels.clone())
+    rows = torch.isin(split.labels, torch.tensor(classes)).nonzero().squeeze(1)
+    matches = split.labels[rows].unsqueeze(1) == torch.tensor(targets)
+    return split.subset(rows, matches.long().argmax(1))
 
 
 def _filled(task: Task) -> Task:
@@ -295,11 +361,11 @@ def _stream(
     tasks: Sequence[Task],
     head_sizes: tuple[int, ...],
 ) -> Stream:
-    channels, height, width = source.train_inputs.shape[1:]
     return Stream(
         name=f"{source.name} {kind}",
         scenario=scenario,
         tasks=tuple(tasks),
         head_sizes=head_sizes,
-        input_shape=(channels, height, width),
+        input_shape=tuple(source.train_inputs.shape[1:]),
+        classes=source.classes,
     )

@@ -4,19 +4,20 @@ Every batch is a function of the stream's seed and its step: any step can be com
 a stream may be endless, and one that was stopped continues exactly where it was.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from growmas.data.changes import Rotation, rotated
 from growmas.data.names import Scenario
+from growmas.data.sampling import PLAIN, Limit, Sampling
 from growmas.data.sources import Dataset
-from growmas.data.streams import Split, Stream, Task, permuted_stream
+from growmas.data.streams import permuted_stream
+from growmas.data.tasks import Stream, Task, digest_of
 from growmas.errors import DataError
 
 
@@ -78,7 +79,7 @@ class TaskFreeStream:
     name: str
     scenario: Scenario
     tasks: tuple[Task, ...]
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[int, ...]
     outputs: int
     batch_size: int
     steps_per_task: int
@@ -86,6 +87,19 @@ class TaskFreeStream:
     blur: int = 0
     turn: float = 0.0
     seed: int = 0
+
+    @cached_property
+    def digest(self) -> str:
+        """Hash of all samples, labels and their order: the same for the same stream everywhere."""
+        numbers = (
+            self.batch_size,
+            self.steps_per_task,
+            self.steps,
+            self.blur,
+            self.turn,
+            self.seed,
+        )
+        return digest_of(f"{self.scenario} {numbers}", self.head_sizes, self.tasks)
 
     @property
     def head_sizes(self) -> tuple[int, ...]:
@@ -153,7 +167,7 @@ class TaskFreeStream:
         number, part = divmod(place, whole)
         order = _order(self.seed, segment, number, len(train))
         rows = order[part * self.batch_size : (part + 1) * self.batch_size]
-        return train.inputs[rows], train.labels[rows]
+        return train.take(rows), train.labels[rows]
 
     def _mixed(
         self, step: int, inputs: Tensor, labels: Tensor, other: Task, share: float
@@ -163,7 +177,7 @@ class TaskFreeStream:
         theirs = torch.rand(len(labels), generator=generator) < share
         rows = torch.randint(len(other.train), (len(labels),), generator=generator)
         mask = theirs.reshape(-1, *[1] * (inputs.dim() - 1))
-        inputs = torch.where(mask, other.train.inputs[rows], inputs)
+        inputs = torch.where(mask, other.train.take(rows), inputs)
         return inputs, torch.where(theirs, other.train.labels[rows], labels)
 
 
@@ -219,7 +233,8 @@ def drifting_stream(
     views: int = 3,
     batch_size: int = 32,
     seed: int = 0,
-    limit: int | None = None,
+    limit: Limit = None,
+    sampling: Sampling = PLAIN,
 ) -> TaskFreeStream:
     """Make a stream of gradually rotating images of all classes: a drift without shifts.
 
@@ -234,14 +249,26 @@ def drifting_stream(
         batch_size: Samples of a step.
         seed: Of all randomness.
         limit: Keep the first `limit` training samples of each class, for quick trials.
+        sampling: Noise and imbalance of training data.
 
     Raises:
-        DataError: A number is out of range.
+        DataError: A number is out of range, or the source has no images.
     """
     _check_numbers(steps=steps, views=views, batch_size=batch_size)
     plain = permuted_stream(
-        source, tasks=1, scenario="domain", generator=torch.Generator(), limit=limit
+        source,
+        tasks=1,
+        scenario="domain",
+        generator=torch.Generator().manual_seed(seed),
+        limit=limit,
+        sampling=sampling,
     )
+    if len(plain.input_shape) != 3:
+        raise DataError(
+            f"a turning stream needs images, but one input of {source.name!r} has shape "
+            f"{plain.input_shape}",
+            key=("source",),
+        )
     task = plain.tasks[0]
     angles = [degrees * index / max(1, views - 1) for index in range(views)]
     tasks = [
@@ -249,7 +276,7 @@ def drifting_stream(
             task,
             name=f"{angle:.0f}°",
             index=index,
-            test=Split(rotated(task.test.inputs, angle), task.test.labels),
+            test=task.test.changed(Rotation(angle)),
         )
         for index, angle in enumerate(angles)
     ]
@@ -265,16 +292,6 @@ def drifting_stream(
         turn=degrees / max(1, steps - 1),
         seed=seed,
     )
-
-
-def rotated(inputs: Tensor, degrees: float) -> Tensor:
-    """Rotate images [N, channels, height, width] about their centre, bilinearly; 0 outside."""
-    angle = math.radians(degrees)
-    height, width = inputs.shape[2:]
-    cos, sin = math.cos(angle), math.sin(angle)
-    matrix = torch.tensor([[cos, -sin * height / width, 0], [sin * width / height, cos, 0]])
-    grid = F.affine_grid(matrix.expand(len(inputs), 2, 3), list(inputs.shape), align_corners=False)
-    return F.grid_sample(inputs, grid.to(inputs.device), align_corners=False)
 
 
 _PASS, _MIXING = 0, 1

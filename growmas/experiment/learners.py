@@ -1,10 +1,12 @@
 """Learners, built from a config: task-aware ones and task-free ones."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from growmas.checkpoint.saving import load_model_state, model_state
 from growmas.config import (
     Experiment,
     FinetuneConfig,
@@ -17,6 +19,7 @@ from growmas.config import (
 )
 from growmas.data import Stream
 from growmas.errors import RunError
+from growmas.experiment.blame import blame
 from growmas.experiment.contexts import build_gaussian
 from growmas.experiment.methods import build_method
 from growmas.experiment.models import build_structure
@@ -33,26 +36,40 @@ from growmas.training.trial import STEPS
 
 
 def build_task_aware(
-    experiment: Experiment, stream: Stream, *, task_known: bool
+    experiment: Experiment,
+    stream: Stream,
+    *,
+    task_known: bool,
+    state: Mapping[str, Any] | None = None,
 ) -> TaskAwareLearner:
     """Build model, optimizer, method and learner of an experiment.
 
     Args:
         experiment: Of a stream with tasks.
         stream: The tasks as the method learns them, see `own_heads`.
-        task_known: Whether the method is told which task a test sample belongs to.
+        task_known: The method is given the task of each test sample.
+        state: Of `task_aware_state`, to continue from.
+
+    Raises:
+        GrowmasError: The state does not fit.
     """
     structure = build_structure(experiment, stream)
     optimizer = build_optimizer(experiment.training, structure.model.parameters())
-    method = build_method(
-        experiment.method,
-        structure,
-        optimizer=optimizer,
-        stream=stream,
-        batch_size=experiment.training.batch_size,
-        seed=derived_seed(experiment.seed, "context"),
-    )
-    return TaskAwareLearner(
+    if state is not None:
+        load_model_state(state, structure, optimizer)
+        if structure.generator is not None and state["growth"] is not None:
+            structure.generator.set_state(state["growth"])
+    with blame(experiment, "method"):
+        method = build_method(
+            experiment.method,
+            structure,
+            optimizer=optimizer,
+            stream=stream,
+            batch_size=experiment.training.batch_size,
+            seed=derived_seed(experiment.seed, "context"),
+            imports=experiment.imports,
+        )
+    learner = TaskAwareLearner(
         method,
         optimizer,
         experiment.training,
@@ -60,6 +77,23 @@ def build_task_aware(
         device=experiment.device,
         task_known=task_known,
     )
+    if state is not None:
+        method.load_state_dict(state)
+        learner.load_state_dict(state["learner"])
+    return learner
+
+
+def task_aware_state(learner: TaskAwareLearner) -> dict[str, Any]:
+    """Return everything that a task-aware run needs to continue, as tensors and JSON values."""
+    structure = learner.method.structure
+    generator = structure.generator
+    return {
+        **model_state(structure, learner.optimizer),
+        **learner.method.state_dict(),
+        "protect": None,
+        "growth": None if generator is None else generator.get_state(),
+        "learner": learner.state_dict(),
+    }
 
 
 def head_count(experiment: Experiment) -> int:

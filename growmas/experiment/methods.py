@@ -13,10 +13,12 @@ from growmas.config import (
     MASConfig,
     MethodConfig,
     OvergrowConfig,
+    PythonMethodConfig,
     SeparateConfig,
 )
 from growmas.data import Stream
 from growmas.experiment.contexts import build_answering, build_gaussian
+from growmas.experiment.own_methods import build_own_method
 from growmas.experiment.policies import (
     build_budget,
     build_protection,
@@ -43,6 +45,7 @@ def build_method(
     stream: Stream,
     batch_size: int = 128,
     seed: int = 0,
+    imports: Sequence[str] = (),
 ) -> Method:
     """Build the method a config describes.
 
@@ -54,7 +57,13 @@ def build_method(
             each, see `own_heads`.
         batch_size: Of trials on new tasks.
         seed: Of a context's random projection.
+        imports: Folders in which modules of targets are found.
+
+    Raises:
+        ConfigError: A target cannot be imported, or is not a method.
     """
+    if isinstance(config, PythonMethodConfig):
+        return build_own_method(config, structure, stream=stream, seed=seed, imports=imports)
     if isinstance(config, FinetuneConfig):
         return Method(structure)
     if isinstance(config, JointConfig):
@@ -66,7 +75,7 @@ def build_method(
         return Separate(structure, stream=stream, answering=answering)
     mas = MAS(structure.model, strength=config.strength, normalize=config.normalize)
     if isinstance(config, MASConfig):
-        return FixedMAS(structure, mas)
+        return FixedMAS(structure, mas, config.importance)
     grow = grow_policies(config.grow, replace_dead=config.replace_dead)
     manager = StructuralManager(
         structure,
@@ -81,7 +90,7 @@ def build_method(
     return Growmas(
         manager,
         stream=stream,
-        answering=build_answering(config.context, seed=seed),
+        answering=build_answering(config.context, seed=seed, model=structure.model),
         trials=_trials(config, optimizer, batch_size),
         select=_selection(config, grow),
     )

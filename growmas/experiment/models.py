@@ -2,13 +2,26 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
+from torch import Tensor, nn
 
-from growmas.config import Experiment, MLPConfig, ModelConfig
+from growmas.config import (
+    ConvNetConfig,
+    Experiment,
+    MLPConfig,
+    ModelConfig,
+    ResNetConfig,
+    ViTConfig,
+)
 from growmas.data import Stream, TaskFreeStream
+from growmas.errors import ConfigError, SurgeryError
+from growmas.experiment.blame import blame
+from growmas.experiment.limits import check_memory
+from growmas.experiment.networks import build_given, is_all_frozen
 from growmas.experiment.randomness import derived_seed, random_generator
-from growmas.models import MLP, ConvNet, MultiHead, SeparateNetworks
+from growmas.models import MLP, ConvNet, MultiHead, ResNet, SeparateNetworks, ViT
 from growmas.structure import Structure
 
 EXAMPLES = 8
@@ -17,10 +30,12 @@ EXAMPLES = 8
 
 def build_model(
     config: ModelConfig,
-    input_shape: tuple[int, int, int],
+    input_shape: Sequence[int],
     head_sizes: Sequence[int],
     *,
     seed: int,
+    examples: Tensor | None = None,
+    imports: Sequence[str] = (),
 ) -> MultiHead:
     """Build the model a config describes, on the CPU, with weights that depend on `seed` alone.
 
@@ -31,21 +46,34 @@ def build_model(
         input_shape: Shape of one sample, as a stream gives it.
         head_sizes: Number of outputs of each head, as a stream gives them.
         seed: Of the initial weights.
+        examples: Some inputs, on which a network of the user is tried.
+        imports: Folders in which modules of targets are found.
+
+    Raises:
+        ConfigError: The model does not fit the inputs, or cannot be imported.
     """
+    if examples is None:
+        examples = torch.zeros(2, *input_shape)
     with _seeded(seed):
-        return _build(config, input_shape, head_sizes)
+        return _build(config, input_shape, head_sizes, examples, imports)
 
 
 def build_separate(
     config: ModelConfig,
-    input_shape: tuple[int, int, int],
+    input_shape: Sequence[int],
     head_sizes: Sequence[int],
     *,
     seed: int,
+    examples: Tensor | None = None,
+    imports: Sequence[str] = (),
 ) -> SeparateNetworks:
     """Build a network for each head instead of one with all of them; see `build_model`."""
+    if examples is None:
+        examples = torch.zeros(2, *input_shape)
     with _seeded(seed):
-        return SeparateNetworks([_build(config, input_shape, [size]) for size in head_sizes])
+        return SeparateNetworks(
+            [_build(config, input_shape, [size], examples, imports) for size in head_sizes]
+        )
 
 
 def build_structure(
@@ -53,26 +81,112 @@ def build_structure(
 ) -> Structure:
     """Build the model of an experiment on its device, and the structure of its units.
 
+    Layers that are frozen neither grow nor shrink.
+
     Args:
         experiment: With the model, the method, the device and the seed.
         stream: Tells the shape of inputs and heads.
         heads: Number of heads of the size of the stream's first; None for the stream's own heads.
+
+    Raises:
+        ConfigError: The model does not fit the inputs; names the file, line and key.
+        RunError: The model does not fit into memory.
     """
     sizes = stream.head_sizes if heads is None else (stream.head_sizes[0],) * heads
+    if isinstance(experiment.model, MLPConfig | ConvNetConfig):
+        _check_size(experiment, stream.input_shape, sizes)
     build = build_separate if experiment.method.kind == "separate" else build_model
-    seed = derived_seed(experiment.seed, "model")
-    model = build(experiment.model, stream.input_shape, sizes, seed=seed)
-    examples = stream.tasks[0].train.inputs[:EXAMPLES].to(experiment.device)
-    generator = random_generator(experiment.seed, "growth")
-    return Structure(model.to(experiment.device), examples, generator=generator)
+    examples = stream.tasks[0].train.take(slice(EXAMPLES))
+    with blame(experiment, "model"):
+        model = build(
+            experiment.model,
+            stream.input_shape,
+            sizes,
+            seed=derived_seed(experiment.seed, "model"),
+            examples=examples,
+            imports=experiment.imports,
+        )
+        generator = random_generator(experiment.seed, "growth")
+        examples = examples.to(experiment.device)
+        try:
+            structure = Structure(model.to(experiment.device), examples, generator=generator)
+        except SurgeryError as error:
+            raise SurgeryError(f"the units of the network cannot be found: {error}") from error
+    _fix_frozen(structure)
+    return structure
+
+
+def _check_size(experiment: Experiment, input_shape: Sequence[int], sizes: Sequence[int]) -> None:
+    """Refuse a perceptron or a convolutional network that does not fit into memory."""
+    config = experiment.model
+    separate = experiment.method.kind == "separate"
+
+    def sketch() -> nn.Module:
+        shape = (input_shape[0], *input_shape[1:])
+        if isinstance(config, ConvNetConfig) and len(shape) == 3:
+            return ConvNet((shape[0], shape[1], shape[2]), config.channels, config.hidden, sizes)
+        if isinstance(config, MLPConfig):
+            parts = [MLP(shape, config.hidden, [size]) for size in sizes] if separate else []
+            return nn.ModuleList(parts) if parts else MLP(shape, config.hidden, sizes)
+        return nn.Identity()
+
+    check_memory(sketch, experiment.device)
+
+
+def _fix_frozen(structure: Structure) -> None:
+    """Let groups that a frozen layer gives or reads stay as they are."""
+    frozen = {
+        name
+        for name, module in structure.model.named_modules()
+        if any(not each.requires_grad for each in module.parameters(recurse=False))
+    }
+    if not frozen:
+        return
+    for name, group in list(structure.groups.items()):
+        if frozen & {*group.layers}:
+            why = "a layer of it is frozen"
+            structure._groups[name] = replace(group, no_grow=why, no_shrink=why)
 
 
 def _build(
-    config: ModelConfig, input_shape: tuple[int, int, int], head_sizes: Sequence[int]
+    config: ModelConfig,
+    input_shape: Sequence[int],
+    head_sizes: Sequence[int],
+    examples: Tensor,
+    imports: Sequence[str],
 ) -> MultiHead:
+    if not isinstance(config, MLPConfig | ConvNetConfig | ResNetConfig | ViTConfig):
+        if is_all_frozen(config):
+            return MLP(input_shape, config.adapter or (), head_sizes)
+        return build_given(config, head_sizes, examples, imports)
+    if not examples.is_floating_point():
+        raise ConfigError(
+            f"kind {config.kind} cannot read tokens: use kind python or transformers, or set "
+            "inputs: vectors in the source if they are features",
+            key=("kind",),
+        )
     if isinstance(config, MLPConfig):
         return MLP(input_shape, config.hidden, head_sizes)
-    return ConvNet(input_shape, config.channels, config.hidden, head_sizes)
+    if len(input_shape) != 3:
+        raise ConfigError(
+            f"kind {config.kind} reads images, but one input has shape {tuple(input_shape)}: use "
+            "kind mlp or python",
+            key=("kind",),
+        )
+    channels, height, width = input_shape
+    if isinstance(config, ResNetConfig):
+        return ResNet(input_shape, config.channels, config.blocks, head_sizes)
+    if isinstance(config, ViTConfig):
+        return ViT(
+            input_shape,
+            patch=config.patch,
+            width=config.width,
+            depth=config.depth,
+            heads=config.heads,
+            hidden=config.hidden,
+            head_sizes=head_sizes,
+        )
+    return ConvNet((channels, height, width), config.channels, config.hidden, head_sizes)
 
 
 @contextmanager

@@ -28,3 +28,10 @@ class Observer(Protocol):
 
     def task_done(self, done: TaskDone) -> None:
         """Take note of a task, when its results are on disk."""
+
+
+def tell(observer: Observer | None, text: str) -> None:
+    """Tell an observer something in words, if it has a method `note`."""
+    note = getattr(observer, "note", None)
+    if note is not None:
+        note(text)

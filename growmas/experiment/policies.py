@@ -12,6 +12,7 @@ from growmas.config import (
     PruneBelowConfig,
     PruneConfig,
     PruneKind,
+    PruneRedundantConfig,
 )
 from growmas.manager import (
     Budget,
@@ -22,6 +23,7 @@ from growmas.manager import (
     OvergrowSelect,
     Policy,
     PruneBelow,
+    PruneByRedundancy,
     PrunePolicy,
     PruneWithin,
     ReplaceDead,
@@ -44,6 +46,14 @@ def prune_policy(config: PruneKind | None) -> Policy | None:
         return PrunePolicy(config.ratio, grace=config.grace, reconstruct=config.reconstruct)
     if isinstance(config, PruneBelowConfig):
         return PruneBelow(config.threshold, grace=config.grace, reconstruct=config.reconstruct)
+    if isinstance(config, PruneRedundantConfig):
+        return PruneByRedundancy(
+            config.ratio,
+            weight=config.weight,
+            guard=config.guard,
+            grace=config.grace,
+            reconstruct=config.reconstruct,
+        )
     return PruneWithin(
         config.bound, most=config.most, grace=config.grace, reconstruct=config.reconstruct
     )

@@ -2,14 +2,17 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 
 from growmas import __version__
-from growmas.config import Experiment
-from growmas.data import Stream, TaskFreeStream
+from growmas.config import Experiment, SourcesConfig
+from growmas.data import Stream, Task, TaskFreeStream
+from growmas.data.targets import target_hash
 from growmas.runs import RunResult
 from growmas.structure import Structure
+from growmas.training.learner import TaskAwareLearner
 
 
 def first_result(
@@ -30,7 +33,18 @@ def first_result(
         status="unfinished",
         started=time.time(),
         versions={"growmas": __version__, "torch": torch.__version__},
+        stream_digest=stream.digest,
+        imports=imported_files(experiment),
     )
+
+
+def imported_files(experiment: Experiment) -> dict[str, str]:
+    """Return target -> SHA-256 of the file that it was imported from, for all targets."""
+    stream = experiment.stream
+    sources = stream.sources if isinstance(stream, SourcesConfig) else (stream.source,)
+    parts = (*sources, experiment.model, experiment.method)
+    targets = [target for part in parts if (target := getattr(part, "target", None))]
+    return {target: target_hash(target) for target in targets}
 
 
 def group_widths(structure: Structure) -> dict[str, int]:
@@ -38,7 +52,36 @@ def group_widths(structure: Structure) -> dict[str, int]:
     return {name: group.width for name, group in structure.groups.items()}
 
 
-def accuracy_metrics(stream: Stream | TaskFreeStream, row: Sequence[float]) -> dict[str, float]:
-    """Return the metrics of a snapshot: the accuracy on each task so far, and their mean."""
-    named = {f"accuracy/{t.name}": a for t, a in zip(stream.tasks, row, strict=False)}
-    return {**named, "accuracy": sum(row) / len(row)}
+def validation_accuracy(learner: TaskAwareLearner, tasks: Sequence[Task]) -> list[float]:
+    """Return the accuracy on the validation samples of each task; empty where there are none."""
+    return [
+        learner.accuracy(replace(task, test=task.validation))
+        for task in tasks
+        if task.validation is not None
+    ]
+
+
+def with_validation(result: RunResult, accuracies: Sequence[float]) -> RunResult:
+    """Return the result with the mean of the accuracies on validation samples, if there are any."""
+    if not accuracies:
+        return result
+    mean = sum(accuracies) / len(accuracies)
+    return replace(result, validation=[*result.validation, mean])
+
+
+def accuracy_metrics(
+    stream: Stream | TaskFreeStream, row: Sequence[float], validation: Sequence[float] = ()
+) -> dict[str, float]:
+    """Return the metrics of a snapshot: the accuracy on each task so far, and their mean.
+
+    Args:
+        stream: With the tasks.
+        row: Accuracy on the test samples of each task so far.
+        validation: The same on validation samples; empty where there are none.
+    """
+    found = {f"accuracy/{t.name}": a for t, a in zip(stream.tasks, row, strict=False)}
+    found["accuracy"] = sum(row) / len(row)
+    if validation:
+        found |= {f"validation/{t.name}": a for t, a in zip(stream.tasks, validation, strict=False)}
+        found["validation"] = sum(validation) / len(validation)
+    return found

@@ -7,10 +7,13 @@ import torch
 
 from growmas.config import Experiment, TaskFreeConfig
 from growmas.errors import RunError
-from growmas.experiment.observer import Observer
+from growmas.experiment.limits import check_device, check_threads
+from growmas.experiment.observer import Observer, tell
+from growmas.experiment.session import session
 from growmas.experiment.task_aware import run_task_aware
 from growmas.experiment.task_free import run_task_free
 from growmas.runs import RunDirectory, RunResult
+from growmas.runs.lock import refuse_locked
 
 
 def run_experiment(
@@ -27,36 +30,35 @@ def run_experiment(
         experiment: What to run.
         directory: The run directory; it must not exist.
         overwrite: Replace a run directory that exists (never anything else).
-        resume: Continue a stopped run over a task-free stream from its last checkpoint; its
-            numbers equal those of an uninterrupted run.
+        resume: Continue a stopped run from its last checkpoint; its numbers equal those of an
+            uninterrupted run. One that was stopped before begins anew.
         observer: Is told of every epoch and every task.
 
     Raises:
-        RunError: The directory exists, the device is not available, or the loss became NaN or
-            infinite.
+        RunError: The directory exists or is in use, the device is not available, or the loss
+            became NaN or infinite.
+        RunStopped: SIGTERM, SIGUSR1 or SIGINT came; the state is saved.
         GrowmasError: Raised by the parts.
     """
     folder = RunDirectory(Path(directory))
-    free = isinstance(experiment.stream, TaskFreeConfig)
     if resume and overwrite:
         raise RunError("a run is either resumed or replaced: give one of resume and overwrite")
-    if resume and not free:
-        raise RunError("only runs over a task-free stream can be resumed: use --overwrite")
     if resume:
+        refuse_locked(folder.path)
         folder.check_resumable(experiment)
+        done = folder.read_result() if folder.metrics.exists() else None
+        if done is not None and done.finished:
+            tell(observer, f"{folder.path} is finished: nothing is left to resume")
+            return done
+        if not folder.path.exists():
+            tell(observer, f"{folder.path} does not exist yet: the run begins")
     else:
         folder.check_new(overwrite=overwrite)
-    _check_device(experiment.device)
+    check_threads(experiment.threads)
+    check_device(experiment.device)
     torch.set_num_threads(experiment.threads)
-    if free:
-        return run_task_free(
-            experiment, folder, overwrite=overwrite, resume=resume, observer=observer
-        )
-    return run_task_aware(experiment, folder, overwrite=overwrite, observer=observer)
-
-
-def _check_device(device: str) -> None:
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise RunError(f"device {device!r} cannot be used here: {error}") from error
+    learn = run_task_free if isinstance(experiment.stream, TaskFreeConfig) else run_task_aware
+    with session(experiment, folder, resume=resume, observer=observer) as run:
+        if not resume:
+            folder.check_new(overwrite=overwrite or folder.is_empty)  # it may have begun meanwhile
+        return learn(run, resume=resume)

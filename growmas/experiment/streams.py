@@ -1,52 +1,120 @@
 """Streams of tasks and task-free streams, built from a config."""
 
-from growmas.config import Experiment, PermutedConfig, SourcesConfig, TaskFreeConfig
+from growmas.config import (
+    Experiment,
+    PermutedConfig,
+    RotatedConfig,
+    SourcesConfig,
+    SplitConfig,
+    TaskFreeConfig,
+)
 from growmas.data import (
+    Dataset,
+    Sampling,
     Stream,
     TaskFreeStream,
     drifting_stream,
-    load_source,
     permuted_stream,
+    repeated_stream,
+    rotated_stream,
     sources_stream,
     split_stream,
     task_free_stream,
 )
 from growmas.errors import RunError
+from growmas.experiment.blame import blame
+from growmas.experiment.features import with_frozen_features
 from growmas.experiment.randomness import derived_seed, random_generator
+from growmas.experiment.sources import build_source
 
 
 def build_stream(experiment: Experiment) -> Stream:
     """Build the tasks of an experiment; the same seed gives the same stream on every machine.
 
+    Where everything but the heads of the model is frozen, inputs are the features of the rest.
+
     Raises:
         RunError: The stream is task-free.
+        DataError: The data is missing or does not fit; names the file, line and key.
     """
-    config, generator = experiment.stream, random_generator(experiment.seed, "stream")
+    config = experiment.stream
     if isinstance(config, TaskFreeConfig):
         raise RunError(
             "a stream of kind task_free has no task boundaries: use build_task_free_stream"
         )
+    return with_frozen_features(experiment, build_raw_stream(experiment))
+
+
+def build_raw_stream(experiment: Experiment) -> Stream:
+    """Build the tasks of an experiment with the inputs of the whole network; see `build_stream`."""
+    sources = _sources(experiment)
+    with blame(experiment, "stream"):
+        if isinstance(experiment.stream, TaskFreeConfig):
+            raise RunError("a stream of kind task_free has no task boundaries")
+        return _tasks(experiment, experiment.stream, sources)
+
+
+def _tasks(
+    experiment: Experiment,
+    config: SplitConfig | PermutedConfig | RotatedConfig | SourcesConfig,
+    sources: list[Dataset],
+) -> Stream:
+    generator = random_generator(experiment.seed, "stream")
+    sampling = Sampling(config.label_noise, config.imbalance, config.validation)
     if isinstance(config, SourcesConfig):
-        sources = [load_source(name) for name in config.sources]
-        return sources_stream(sources, scenario=config.scenario, limit=config.limit)
-    source = load_source(config.source)
+        return sources_stream(
+            sources,
+            scenario=config.scenario,
+            generator=generator,
+            limit=config.limit,
+            sampling=sampling,
+        )
     if isinstance(config, PermutedConfig):
-        return permuted_stream(
-            source,
+        stream = permuted_stream(
+            sources[0],
             tasks=config.tasks,
             scenario=config.scenario,
             generator=generator,
             first_identity=config.first_identity,
             limit=config.limit,
+            sampling=sampling,
         )
-    return split_stream(
-        source,
-        tasks=config.tasks,
-        scenario=config.scenario,
-        generator=generator,
-        shuffle_classes=config.shuffle_classes,
-        limit=config.limit,
-    )
+    elif isinstance(config, RotatedConfig):
+        stream = rotated_stream(
+            sources[0],
+            tasks=config.tasks,
+            scenario=config.scenario,
+            generator=generator,
+            degrees=config.degrees,
+            limit=config.limit,
+            sampling=sampling,
+        )
+    else:
+        stream = split_stream(
+            sources[0],
+            tasks=config.tasks,
+            scenario=config.scenario,
+            generator=generator,
+            shuffle_classes=config.shuffle_classes,
+            sizes=config.sizes,
+            first=config.first,
+            class_order=config.class_order,
+            limit=config.limit,
+            sampling=sampling,
+        )
+    return repeated_stream(stream, config.visits)
+
+
+def _sources(experiment: Experiment) -> list[Dataset]:
+    config = experiment.stream
+    if not isinstance(config, SourcesConfig):
+        with blame(experiment, "stream", "source"):
+            return [build_source(config.source, experiment.imports)]
+    sources = []
+    for index, each in enumerate(config.sources):
+        with blame(experiment, "stream", "sources", index):
+            sources.append(build_source(each, experiment.imports))
+    return sources
 
 
 def build_task_free_stream(experiment: Experiment) -> TaskFreeStream:
@@ -54,11 +122,21 @@ def build_task_free_stream(experiment: Experiment) -> TaskFreeStream:
 
     Raises:
         RunError: The stream is not task-free.
+        DataError: The data is missing or does not fit; names the file, line and key.
     """
     config, batch_size = experiment.stream, experiment.training.batch_size
     if not isinstance(config, TaskFreeConfig):
         raise RunError(f"a stream of kind {config.kind} is not task-free: use build_stream")
-    source, seed = load_source(config.source), derived_seed(experiment.seed, "stream")
+    (source,) = _sources(experiment)
+    with blame(experiment, "stream"):
+        return _task_free(experiment, config, source, batch_size)
+
+
+def _task_free(
+    experiment: Experiment, config: TaskFreeConfig, source: Dataset, batch_size: int
+) -> TaskFreeStream:
+    seed = derived_seed(experiment.seed, "stream")
+    sampling = Sampling(config.label_noise, config.imbalance)
     if config.of == "turning":
         return drifting_stream(
             source,
@@ -68,6 +146,7 @@ def build_task_free_stream(experiment: Experiment) -> TaskFreeStream:
             batch_size=batch_size,
             seed=seed,
             limit=config.limit,
+            sampling=sampling,
         )
     build = split_stream if config.of == "split" else permuted_stream
     base = build(
@@ -76,6 +155,7 @@ def build_task_free_stream(experiment: Experiment) -> TaskFreeStream:
         scenario=config.scenario,
         generator=random_generator(experiment.seed, "stream"),
         limit=config.limit,
+        sampling=sampling,
     )
     return task_free_stream(
         base,

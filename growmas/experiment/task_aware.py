@@ -1,54 +1,70 @@
 """Task-aware runs: a stream of tasks learnt into a run directory."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
-from growmas.checkpoint import save
-from growmas.config import ANSWER_BY_TASK, Experiment
+from growmas.config import ANSWER_BY_TASK
 from growmas.data import own_heads
-from growmas.experiment.learners import build_task_aware
-from growmas.experiment.observer import Observer, TaskDone
-from growmas.experiment.results import accuracy_metrics, first_result, group_widths
+from growmas.experiment.learners import build_task_aware, task_aware_state
+from growmas.experiment.observer import TaskDone
+from growmas.experiment.results import (
+    accuracy_metrics,
+    first_result,
+    group_widths,
+    validation_accuracy,
+    with_validation,
+)
+from growmas.experiment.session import Session
 from growmas.experiment.streams import build_stream
 from growmas.history.tracker import TopologyTracker
-from growmas.runs import RunDirectory, RunResult
+from growmas.runs import RunResult
 from growmas.training.learner import TaskAwareLearner
 
 
-def run_task_aware(
-    experiment: Experiment,
-    folder: RunDirectory,
-    *,
-    overwrite: bool,
-    observer: Observer | None,
-) -> RunResult:
+def run_task_aware(run: Session, *, resume: bool) -> RunResult:
     """Learn the tasks of a stream one after another; see `run_experiment`."""
+    experiment, observer = run.experiment, run.observer
     stream = build_stream(experiment)
     lessons = own_heads(stream) if experiment.method.kind in ANSWER_BY_TASK else stream
-    learner = build_task_aware(experiment, lessons, task_known=stream.scenario == "task")
+    state = run.saved_state(resume=resume)
+    task_known = stream.scenario == "task"
+    learner = build_task_aware(experiment, lessons, task_known=task_known, state=state)
     method = learner.method
-    result = first_result(experiment, stream, method.structure)
-    folder.begin(experiment, result, overwrite=overwrite)
-    with TopologyTracker(method.structure, folder.history) as tracker:
-        for task in lessons.tasks:
+    if state is None:
+        run.begin(first_result(experiment, stream, method.structure))
+    else:
+        run.resume(state)
+    with run.open_history(method.structure, state) as tracker:
+        learner.after_step = lambda: _step_done(run, learner, tracker)
+        for task in lessons.tasks[len(run.result.accuracy) :]:
             for epoch in learner.learn(task):
                 if observer:
                     observer.epoch_done(epoch)
             row = [learner.accuracy(known) for known in stream.tasks[: task.index + 1]]
-            result = _updated(result, learner, row)
+            held = validation_accuracy(learner, stream.tasks[: task.index + 1])
+            result = with_validation(_updated(run.result, learner, row), held)
+            run.folder.check_held()
             omega = method.mas.omega if method.mas else None
-            tracker.snapshot(metrics=accuracy_metrics(stream, row), omega=omega)
-            save(
-                folder.checkpoint,
-                structure=method.structure,
-                mas=method.mas,
-                optimizer=learner.optimizer,
-                context=method.context,
-                manager=method.manager,
-            )
-            folder.write_result(result)
+            tracker.snapshot(metrics=accuracy_metrics(stream, row, held), omega=omega)
+            _save(run, learner, tracker, result)
+            run.update(result)
             if observer:
                 observer.task_done(TaskDone(task.index, result))
-    return result
+            if not result.finished:
+                run.check_stop()
+    return run.result
+
+
+def _step_done(run: Session, learner: TaskAwareLearner, tracker: TopologyTracker) -> None:
+    """Save the state if that is due, and end the run if a signal came."""
+    if run.step_done():
+        _save(run, learner, tracker, run.result)
+    run.check_stop()
+
+
+def _save(
+    run: Session, learner: TaskAwareLearner, tracker: TopologyTracker, result: RunResult
+) -> None:
+    run.save(task_aware_state(learner), tracker, {"result": asdict(result)})
 
 
 def _updated(result: RunResult, learner: TaskAwareLearner, row: list[float]) -> RunResult:

@@ -1,61 +1,54 @@
 """Task-free runs: a whole task-free stream learnt into a run directory."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from growmas.checkpoint import read_state, write_state
-from growmas.config import Experiment
 from growmas.data import Task, TaskFreeStream, batches
+from growmas.data.task_free import StreamBatch
 from growmas.errors import RunError
 from growmas.experiment.learners import build_task_free, head_count
 from growmas.experiment.models import build_structure
-from growmas.experiment.observer import Observer, TaskDone
+from growmas.experiment.observer import TaskDone
 from growmas.experiment.optimizers import build_optimizer
 from growmas.experiment.randomness import derived_seed
 from growmas.experiment.results import accuracy_metrics, first_result, group_widths
+from growmas.experiment.session import Session
 from growmas.experiment.streams import build_task_free_stream
 from growmas.history.tracker import TopologyTracker
-from growmas.runs import RunDirectory, RunResult, TraceWriter
+from growmas.runs import RunResult, TraceWriter
+from growmas.runs.trace import TRACE
 from growmas.structure import Structure
 from growmas.training.learner import EVALUATION_BATCH, EpochDone
 from growmas.training.task_free import StepDone, TaskFreeLearner, TaskFreeMAS
 
-EVERY = 500
-"""Steps from one checkpoint to the next; there is also one after every shift."""
 
-
-def run_task_free(
-    experiment: Experiment,
-    folder: RunDirectory,
-    *,
-    overwrite: bool,
-    resume: bool,
-    observer: Observer | None,
-) -> RunResult:
+def run_task_free(run: Session, *, resume: bool) -> RunResult:
     """Learn a task-free stream; see `run_experiment`."""
+    experiment, observer = run.experiment, run.observer
     stream = build_task_free_stream(experiment)
     structure = build_structure(experiment, stream, heads=head_count(experiment))
     optimizer = build_optimizer(experiment.training, structure.model.parameters())
     seed = derived_seed(experiment.seed, "context")
     learner = build_task_free(experiment, structure, optimizer, seed=seed)
-    run = StreamRun(learner, structure, stream, folder=folder, device=experiment.device)
-    result = first_result(experiment, stream, structure)
-    if resume:
-        result = folder.read_result()
+    stream_run = StreamRun(learner, structure, stream, run)
+    state = run.saved_state(resume=resume)
+    if state is None:
+        run.begin(first_result(experiment, stream, structure))
+        stream_run.begin()
     else:
-        folder.begin(experiment, result, overwrite=overwrite)
-    with run.start(resume=resume) as tracker:
-        for done in run.go(tracker):
-            result = _updated(result, run, done)
-            tracker.snapshot(metrics=accuracy_metrics(stream, done.row))
-            folder.write_result(result)
+        run.resume(state)
+        stream_run.load_state_dict(state)
+    with run.open_history(structure, state) as tracker:
+        for done in stream_run.go(tracker):
+            result = _updated(run.result, stream_run, done)
+            run.update(result)
             if observer:
                 name = stream.tasks[done.index].name
                 observer.epoch_done(EpochDone(done.index, name, 1, done.loss, 0.0))
                 observer.task_done(TaskDone(done.index, result))
-    return result
+    return run.result
 
 
 @dataclass(frozen=True)
@@ -89,9 +82,7 @@ class StreamRun:
         learner: TaskFreeLearner | TaskFreeMAS,
         structure: Structure,
         stream: TaskFreeStream,
-        *,
-        folder: RunDirectory,
-        device: str = "cpu",
+        run: Session,
     ) -> None:
         """Put the parts together.
 
@@ -99,8 +90,7 @@ class StreamRun:
             learner: Fresh.
             structure: The units of its network.
             stream: With an end.
-            folder: The run directory.
-            device: Of the network.
+            run: Holds the run directory.
 
         Raises:
             RunError: The stream has no end.
@@ -113,34 +103,31 @@ class StreamRun:
         self.cpu_seconds = 0.0
         self._stream = stream
         self._steps = stream.steps
-        self._folder = folder
-        self._device = device
+        self._run = run
         self._losses: list[float] = []
 
-    def start(self, *, resume: bool = False) -> TopologyTracker:
-        """Begin the history, or continue that of a stopped run.
+    def begin(self) -> None:
+        """Give a network of fixed size its only task."""
+        if isinstance(self.learner, TaskFreeMAS):
+            self.structure.begin_task("stream")
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from the state of a checkpoint.
 
         Raises:
-            RunError: There is no checkpoint to continue from.
+            RunError: The trace of the run is missing.
+            GrowmasError: The state does not fit.
         """
-        if not resume:
-            if isinstance(self.learner, TaskFreeMAS):
-                self.structure.begin_task("stream")
-            return TopologyTracker(self.structure, self._folder.history)
-        if not self._folder.checkpoint.exists() or not self._folder.trace.exists():
+        if not self._run.folder.trace.exists():
             raise RunError(
-                f"{self._folder.path} has no checkpoint of a task-free run to continue from: start "
-                "it anew with --overwrite"
+                f"{self._run.folder.path} has lost its {TRACE}: start it anew with --overwrite"
             )
-        state = read_state(self._folder.checkpoint)
         if isinstance(self.learner, TaskFreeMAS):
             self.structure.load_state_dict(state["structure"])
         self.learner.load_state_dict(state)
         run = state["run"]
         self.seconds, self.cpu_seconds = run["seconds"], run["cpu_seconds"]
         self._losses = list(run["losses"])
-        event = run.get("event", True)
-        return TopologyTracker.resume(self.structure, self._folder.history, rewind=event)
 
     def go(self, tracker: TopologyTracker) -> Iterator[Evaluated]:
         """Learn the stream from where the learner is; yields at every evaluation."""
@@ -148,30 +135,43 @@ class StreamRun:
             self.learner.tracker = tracker
         moments = {step: index for index, step in enumerate(self._evaluations())}
         header, start = _header(self._stream), self.learner.step
-        with TraceWriter(self._folder.path, header, start=start) as trace:
+        with TraceWriter(self._run.folder.path, header, start=start) as trace:
             for batch in self._stream.batches(start):
-                inputs, labels = batch.inputs.to(self._device), batch.labels.to(self._device)
-                wall, cpu = time.perf_counter(), time.process_time()
-                done = self.learner.learn(inputs, labels)
-                self.seconds += time.perf_counter() - wall
-                self.cpu_seconds += time.process_time() - cpu
-                self._losses.append(done.loss)
+                done = self._learn(batch)
                 self._write(trace, done)
-                index = moments.get(batch.step + 1)
+                due, index = self._run.step_done(), moments.get(batch.step + 1)
                 if index is not None:
-                    row = tuple(self.accuracy(task) for task in self._stream.tasks[: index + 1])
-                    evaluated = Evaluated(index, row, sum(self._losses) / len(self._losses))
-                    self._losses = []
+                    evaluated = self._evaluate(index)
+                    metrics = accuracy_metrics(self._stream, evaluated.row)
+                    tracker.snapshot(metrics=metrics)
+                    self._save(trace, tracker, _updated(self._run.result, self, evaluated))
                     yield evaluated
-                if done.shift is not None or index is not None or self.learner.step % EVERY == 0:
-                    trace.flush()
-                    self._save(tracker.last_event)
+                elif due or done.shift is not None:
+                    self._save(trace, tracker, self._run.result)
+                if self.learner.step < self._steps:
+                    self._run.check_stop()
+
+    def _learn(self, batch: StreamBatch) -> StepDone:
+        device = self._run.experiment.device
+        inputs, labels = batch.inputs.to(device), batch.labels.to(device)
+        wall, cpu = time.perf_counter(), time.process_time()
+        done = self.learner.learn(inputs, labels)
+        self.seconds += time.perf_counter() - wall
+        self.cpu_seconds += time.process_time() - cpu
+        self._losses.append(done.loss)
+        return done
+
+    def _evaluate(self, index: int) -> Evaluated:
+        row = tuple(self.accuracy(task) for task in self._stream.tasks[: index + 1])
+        loss = sum(self._losses) / len(self._losses)
+        self._losses = []
+        return Evaluated(index, row, loss)
 
     def accuracy(self, task: Task) -> float:
         """Return the share of the task's test samples answered right, the task unknown."""
         right = 0
         for inputs, labels in batches(task.test, EVALUATION_BATCH):
-            logits = self.learner.predict(inputs.to(self._device))
+            logits = self.learner.predict(inputs.to(self._run.experiment.device))
             right += int((logits.argmax(1).cpu() == labels).sum())
         return right / len(task.test)
 
@@ -190,23 +190,19 @@ class StreamRun:
         widths = group_widths(self.structure)
         trace.write(done.step, done.loss, context=done.context, widths=widths, shift=shift)
 
-    def _save(self, event: int) -> None:
-        """Write the whole state, and the number of the last event of the history."""
+    def _save(self, trace: TraceWriter, tracker: TopologyTracker, result: RunResult) -> None:
+        """Write the whole state, once the trace of its steps is on the disk."""
+        trace.sync()
         state: dict[str, Any] = {
-            "format": 1,
             "structure": self.structure.state_dict(),
             "context": None,
             "manager": None,
             "protect": None,
             **self.learner.state_dict(),
-            "run": {
-                "seconds": self.seconds,
-                "cpu_seconds": self.cpu_seconds,
-                "losses": list(self._losses),
-                "event": event,
-            },
         }
-        write_state(self._folder.checkpoint, state)
+        times = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
+        extra = {**times, "losses": list(self._losses), "result": asdict(result)}
+        self._run.save(state, tracker, extra)
 
 
 def _updated(result: RunResult, run: StreamRun, done: Evaluated) -> RunResult:

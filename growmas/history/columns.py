@@ -10,6 +10,7 @@ from typing import Any, TextIO
 
 from growmas.errors import HistoryError
 from growmas.history.reader import TopologyHistory
+from growmas.visible import as_cell
 
 Row = tuple[Any, ...]
 
@@ -42,7 +43,7 @@ def write_csv(history: TopologyHistory, table: str, file: TextIO) -> None:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns.types)
     for chunk in columns.chunks:
-        writer.writerows(chunk)
+        writer.writerows([as_cell(value) for value in row] for row in chunk)
 
 
 def write_parquet(history: TopologyHistory, table: str, path: Path) -> None:

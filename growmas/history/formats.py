@@ -10,6 +10,7 @@ from typing import Any
 import networkx as nx
 
 from growmas.errors import HistoryError
+from growmas.visible import visible, visible_name
 
 
 def graph_text(graph: "nx.DiGraph[Any]", format: str) -> str:
@@ -26,11 +27,23 @@ def graph_text(graph: "nx.DiGraph[Any]", format: str) -> str:
     if format not in GRAPH_FORMATS:
         known = ", ".join(map(repr, GRAPH_FORMATS))
         raise HistoryError(f"format={format!r}: expected one of {known}")
-    return GRAPH_FORMATS[format](nx.relabel_nodes(graph, _text))
+    return GRAPH_FORMATS[format](_visible(nx.relabel_nodes(graph, _text)))
 
 
 def _text(node: Any) -> str:
-    return node if isinstance(node, str) else "#".join(map(str, node))
+    return visible_name(node if isinstance(node, str) else "#".join(map(str, node)))
+
+
+def _visible(graph: "nx.DiGraph[str]") -> "nx.DiGraph[str]":
+    """Return a graph whose texts hold no control characters."""
+    held = [
+        graph.graph,
+        *(values for _, values in graph.nodes(data=True)),
+        *(values for _, _, values in graph.edges(data=True)),
+    ]
+    for values in held:
+        values.update({k: visible(v) for k, v in values.items() if isinstance(v, str)})
+    return graph
 
 
 def _json(graph: "nx.DiGraph[str]") -> str:

@@ -357,7 +357,7 @@ class TopologyHistory(Closeable):
     def _rows(self, query: str, *values: object) -> list[Any]:
         try:
             return self._connection.execute(query, values).fetchall()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
             raise HistoryError(f"{self.path} could not be read: {error}") from error
 
     def _task(self, task: str | int | None) -> TaskRecord:

@@ -6,10 +6,15 @@ from pathlib import Path
 from growmas.errors import HistoryError
 from growmas.history.tables import ALL, APPLICATION_ID, VERSION
 
+BUSY_TIMEOUT = 30.0
+"""Seconds for which a writer waits while another process holds the file."""
+
 _APPLICATION_ID_AT = 68  # its byte offset in an SQLite file, so that no connection is needed
 
 
-def create(path: Path, *, overwrite: bool = False) -> sqlite3.Connection:
+def create(
+    path: Path, *, overwrite: bool = False, timeout: float = BUSY_TIMEOUT
+) -> sqlite3.Connection:
     """Create a new, empty history and open it for writing.
 
     Raises:
@@ -25,7 +30,7 @@ def create(path: Path, *, overwrite: bool = False) -> sqlite3.Connection:
         _delete(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return _create(path)
+        return _create(path, timeout)
     except (OSError, sqlite3.Error) as error:
         raise HistoryError(
             f"no history can be written at {path} ({error}): choose a path in a folder you can "
@@ -33,8 +38,8 @@ def create(path: Path, *, overwrite: bool = False) -> sqlite3.Connection:
         ) from error
 
 
-def _create(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, isolation_level=None)
+def _create(path: Path, timeout: float) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=timeout)
     # The header is written before WAL mode begins, so that the file is a history from then on.
     connection.executescript(
         f"PRAGMA application_id = {APPLICATION_ID}; BEGIN; {ALL}"
@@ -43,14 +48,14 @@ def _create(path: Path) -> sqlite3.Connection:
     return _ready_to_write(connection)
 
 
-def open_to_write(path: Path) -> sqlite3.Connection:
+def open_to_write(path: Path, *, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
     """Open an existing history for writing.
 
     Raises:
         HistoryError: If `path` is not a history, has tables of another version, or cannot be
             written.
     """
-    connection = _open(path, mode="rw")
+    connection = _open(path, mode="rw", timeout=timeout)
     try:
         _ready_to_write(connection)
     except sqlite3.Error as error:
@@ -70,13 +75,13 @@ def open_to_read(path: Path) -> sqlite3.Connection:
     return _open(path, mode="ro")
 
 
-def _open(path: Path, *, mode: str) -> sqlite3.Connection:
+def _open(path: Path, *, mode: str, timeout: float = BUSY_TIMEOUT) -> sqlite3.Connection:
     if not path.is_file():
         raise HistoryError(
             f"no topology history at {path}: give the file that a TopologyTracker wrote"
         )
     connection = sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None
+        f"{path.resolve().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=timeout
     )
     try:
         _check_header(connection, path)

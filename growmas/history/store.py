@@ -11,7 +11,7 @@ from pathlib import Path
 from growmas.errors import HistoryError
 from growmas.history.importance import PackedImportance, Shares
 from growmas.history.measures import write_frozen, write_importance, write_shares
-from growmas.history.schema import create, open_to_write
+from growmas.history.schema import BUSY_TIMEOUT, create, open_to_write
 
 Json = Mapping[str, object]
 LayerRow = tuple[str, str, str | None, int | None, int | None, int, int | None]
@@ -57,14 +57,14 @@ class Store:
         self._path = path
 
     @classmethod
-    def create(cls, path: Path, *, overwrite: bool) -> "Store":
+    def create(cls, path: Path, *, overwrite: bool, timeout: float = BUSY_TIMEOUT) -> "Store":
         """Create a new file; raises what `schema.create` raises."""
-        return cls(create(path, overwrite=overwrite), path)
+        return cls(create(path, overwrite=overwrite, timeout=timeout), path)
 
     @classmethod
-    def open(cls, path: Path) -> "Store":
+    def open(cls, path: Path, *, timeout: float = BUSY_TIMEOUT) -> "Store":
         """Open an existing file; raises what `schema.open_to_write` raises."""
-        return cls(open_to_write(path), path)
+        return cls(open_to_write(path, timeout=timeout), path)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -102,6 +102,10 @@ class Store:
     def set_meta(self, facts: Mapping[str, str]) -> None:
         """Write facts about the file."""
         self._connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", facts.items())
+
+    def meta(self) -> dict[str, str]:
+        """Return the facts about the file."""
+        return dict(self._connection.execute("SELECT key, value FROM meta"))
 
     # Tasks
 

@@ -3,7 +3,7 @@
 import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,6 +24,7 @@ from growmas.history.importance import (
     pack_shares,
     summed,
 )
+from growmas.history.schema import BUSY_TIMEOUT
 from growmas.history.store import Store, Topology
 from growmas.history.validation import check_frozen, finite_metrics
 
@@ -57,6 +58,8 @@ class TopologyTracker(Closeable):
         structure: The structure to follow.
         path: The file to write; folders above it are created.
         overwrite: Replace an existing history.
+        meta: Facts to keep with the file, such as the id of a run.
+        timeout: Seconds to wait while another process holds the file.
 
     Raises:
         HistoryError: If `path` exists and `overwrite` is False, or if it is not a history.
@@ -70,9 +73,12 @@ class TopologyTracker(Closeable):
         path: str | os.PathLike[str],
         *,
         overwrite: bool = False,
+        meta: Mapping[str, str] | None = None,
+        timeout: float = BUSY_TIMEOUT,
     ) -> None:
         self._structure = structure
-        self._store = Store.create(Path(path), overwrite=overwrite)
+        self._meta = dict(meta or {})
+        self._store = Store.create(Path(path), overwrite=overwrite, timeout=timeout)
         self._start(self._write_first_units)
 
     @classmethod
@@ -208,6 +214,19 @@ class TopologyTracker(Closeable):
         """Number of the last event written; 0 before the first. `resume` can rewind to it."""
         return self._store.last_event()
 
+    def transaction(self) -> AbstractContextManager[None]:
+        """Return a context in which everything is written when it ends, or nothing if it raises.
+
+        Raises:
+            HistoryError: The file cannot be written, or another process holds it too long.
+        """
+        return self._store.transaction()
+
+    @property
+    def meta(self) -> Mapping[str, str]:
+        """Facts about the file: the version of growmas, and those given when it was made."""
+        return self._store.meta()
+
     def close(self) -> None:
         """Stop following the structure and close the file; further calls do nothing."""
         if self._unsubscribe is not None:
@@ -225,7 +244,7 @@ class TopologyTracker(Closeable):
         self._unsubscribe = self._structure.subscribe(self._record, begun=self._begun)
 
     def _write_first_units(self) -> None:
-        self._store.set_meta({"growmas": __version__})
+        self._store.set_meta({"growmas": __version__, **self._meta})
         write_names(self._store, self._structure.tasks)
         task = self._structure.task if self._structure.tasks else self._store.add_task()
         groups = self._structure.groups

@@ -1,7 +1,8 @@
-"""Importance Ω of every parameter, measured from unlabelled data."""
+"""Importance Ω and Fisher information of every parameter, measured from data."""
 
 from growmas.importance.comparison import Agreement, EstimatorComparison, compare_estimators
 from growmas.importance.distributed import distributed_importance
+from growmas.importance.fisher import fisher_information
 from growmas.importance.gradients import PerSample, Products, Rows
 from growmas.importance.hebbian import hebbian_importance
 from growmas.importance.mas import importance_sum, mas_importance
@@ -20,6 +21,7 @@ __all__ = [
     "accumulate_importance",
     "compare_estimators",
     "distributed_importance",
+    "fisher_information",
     "hebbian_importance",
     "importance_sum",
     "mas_importance",

@@ -71,10 +71,8 @@ def _projected(
     apart = [F.linear(t, w) for t, w in zip((query, key, value), weights, strict=True)]
     if bias is None:
         return tuple(apart)
-    biases = torch.zeros_like(apart[0]).repeat(1, 1, 3) + bias  # read whole, then split
-    return tuple(
-        t + b[:, :1] for t, b in zip(apart, torch.split(biases, width, dim=-1), strict=True)
-    )
+    whole = [F.pad(t, (i * width, (2 - i) * width)) + bias for i, t in enumerate(apart)]
+    return tuple(t[..., i * width : (i + 1) * width] for i, t in enumerate(whole))
 
 
 def _masks(

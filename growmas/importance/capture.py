@@ -25,9 +25,9 @@ later in-place operations (`ReLU(inplace=True)` replaces the tensor's graph node
 taken right after the call always names the operation itself.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,15 +35,17 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
+from growmas.importance.alignment import FIXED, Aligned, Alignment, State
 from growmas.importance.attention import unfused_attention
 from growmas.importance.gradients import Gradient
 from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement
-from growmas.importance.operations import RULES, Rule
+from growmas.importance.operations import RULES, Bound, Rule
+from growmas.importance.recurrent import HIDDEN, RECURRENT, unrolled
+from growmas.importance.rows import RowOwners, Taken, regular
 
-ARRANGEMENTS = ("first", "second", "major", "minor")
-"""Where the N samples are: in dimension 0; in dimension 1; or in dimension 0, flattened together
-with positions, samples outside or positions outside."""
+Owners = RowOwners | None
+"""Owners of the rows of a use; None if row n of dimension 0 belongs to sample n."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +60,12 @@ class Use:
         edge: Edge of the autograd graph at which the gradient of the operation's own output
             arrives; later hooks and in-place operations do not affect it.
         shape: Shape of the output.
+        rows: Number of leading dimensions of the output that are rows.
+        state: Where the samples are in the output, as far as it is proven.
+        hidden: Arguments whose parameters the graph of this call does not read, because the
+            operation was computed from detached copies of them.
+        through: Node of a tensor that is the same for all samples, through which the parameter is
+            used; nothing else may read it.
     """
 
     rule: Rule
@@ -66,6 +74,10 @@ class Use:
     version: int
     edge: GradientEdge
     shape: torch.Size
+    rows: int
+    state: State | None
+    hidden: frozenset[str] = frozenset()
+    through: Any = None
 
     @property
     def data(self) -> Tensor | None:
@@ -81,63 +93,109 @@ class Use:
         """True if the data has not been overwritten since the call."""
         return self.data is None or self.data._version == self.version
 
-    def arrangements(self, samples: int) -> list[str]:
-        """Return the possible arrangements of the samples, the likeliest first."""
-        shape = self.shape
-        fits = {
-            "first": len(shape) > 0 and shape[0] == samples,
-            "second": len(shape) > 1 and shape[1] == samples,
-            "major": len(shape) == 2 and shape[0] > samples and shape[0] % samples == 0,
-            "minor": len(shape) == 2 and shape[0] > samples and shape[0] % samples == 0,
-        }
-        return [name for name in ARRANGEMENTS if fits[name]]
+    def proven_owners(self, samples: int) -> Owners:
+        """Return the owners of the rows that follow from the proven state.
+
+        Raises:
+            LookupError: The samples are not among the rows of the output.
+        """
+        row_shape = self.shape[: self.rows]
+        if samples == 1:
+            count = row_shape.numel()
+            return None if row_shape[:1] == (1,) else regular(torch.Size([count]), 0, count, 1)
+        if not isinstance(self.state, Aligned) or self.state.axis >= self.rows:
+            raise LookupError("the samples are not among the rows")
+        if self.state == Aligned(0):
+            return None
+        return regular(row_shape, self.state.axis, self.state.each, samples)
 
     def gradients(
-        self, delta: Tensor, arrangement: str, samples: int, cut: slice
+        self, delta: Tensor, owners: Owners, cut: slice, dtype: torch.dtype
     ) -> dict[str, Gradient]:
         """Return the per-sample gradients of some samples, by argument.
 
-        They have the dtype of the parameters; under autocast operations compute in another.
+        They have the dtype of the sums; operations may compute in another, under autocast or in
+        half precision.
         """
-        dtype = next(iter(self.parameters.values())).dtype
+        data = self.data
+        if data is not None and self.rule.broadcasts:
+            data = data.expand(self.shape)
+        if owners is None:
+            return self._apply(data if data is None else data[cut], delta[cut], dtype)
+        taken = owners.take(cut)
+        taken = Taken(taken.rows.to(delta.device), taken.counts.to(delta.device))
+        values = self._rows(delta, taken)
+        seen = None if data is None else self._rows(data, taken)
+        if self.rule.positions:
+            values, seen = taken.gather(values), None if seen is None else taken.gather(seen)
+            return self._apply(seen, values, dtype)
+        found = self._apply(seen, values, dtype)
+        return {name: gradient.gathered(taken.gather) for name, gradient in found.items()}
+
+    def _rows(self, values: Tensor, taken: Taken) -> Tensor:
+        return taken.select(values.reshape(-1, *values.shape[self.rows :]))
+
+    def _apply(self, data: Tensor | None, delta: Tensor, dtype: torch.dtype) -> dict[str, Gradient]:
         bound = dict(self.bound)
-        if self.data is not None and self.rule.data is not None:
-            data = self.data.expand(self.shape) if self.rule.broadcasts else self.data
-            data = _samples_first(data, arrangement, samples)[cut]
+        if data is not None and self.rule.data is not None:
             bound[self.rule.data] = data.to(dtype) if data.is_floating_point() else data
-        found = _samples_first(delta, arrangement, samples)[cut].to(dtype)
-        return self.rule.gradients(bound, found)
+        return self.rule.gradients(bound, delta.to(dtype))
 
 
-def _samples_first(values: Tensor, arrangement: str, samples: int) -> Tensor:
-    if arrangement == "second":
-        return values.transpose(0, 1)
-    if arrangement == "major":
-        return values.reshape(samples, -1, *values.shape[1:])
-    if arrangement == "minor":
-        return values.reshape(-1, samples, *values.shape[1:]).transpose(0, 1)
-    return values
+class Recorder(TorchFunctionMode):
+    """Records the calls of torch functions that read parameters, and follows the samples.
 
+    Attributes:
+        uses: The calls that have a rule, in order.
+        alignment: The states of all tensors.
+        writes: True if a call replaced the data of a tensor, as moving a module does.
+        dtypes: Floating-point dtypes of all results; the coarsest sets the rounding.
+    """
 
-class _Recorder(TorchFunctionMode):
-    """Records the calls of torch functions that read parameters of the model."""
-
-    def __init__(self, wanted: set[int]) -> None:
+    def __init__(self, wanted: set[int], alignment: Alignment) -> None:
+        """Record the parameters with the ids `wanted`."""
         super().__init__()
         self.wanted = wanted
+        self.alignment = alignment
         self.uses: list[Use] = []
+        self.writes = False
+        self.dtypes: set[torch.dtype] = set()
+        self._shared: dict[int, tuple[Tensor, Use]] = {}
 
     def __torch_function__(
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
-        output = function(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        output = function(*args, **kwargs)
+        if self.alignment.samples > 1:
+            self.alignment.follow(function, args, kwargs, output)
+        self.writes |= function == _SET_DATA
+        if isinstance(output, Tensor) and output.is_floating_point():
+            self.dtypes.add(output.dtype)
         rule = RULES.get(function)
         if rule is not None:
-            self.note(rule, rule.bind(args, kwargs or {}), output)
+            self.note(rule, rule.bind(args, kwargs), output)
+        if self._shared and function in ADDITIONS:
+            self._note_sum(args, output)
         return output
 
-    def note(self, rule: Rule, bound: dict[str, Any], output: Any) -> None:
-        """Note a call, unless no gradient goes through it or the rule does not cover it."""
+    def _note_sum(self, args: Any, output: Tensor) -> None:
+        """Move the use of a table that was looked up once for all samples to where it is added.
+
+        `positions(arange(7))` [7, D] is computed once, so its own output gradient is a sum over
+        samples. Where it is added to tokens [N, 7, D], the gradient of each sample can be told.
+        """
+        for tensor in args[:2]:
+            held, use = self._shared.get(id(tensor), (None, None))
+            if held is not None and held is tensor and use is not None and output.requires_grad:
+                del self._shared[id(tensor)]
+                self.uses.remove(use)
+                self.uses.append(added_to(use, held, output, self.alignment.of(output)))
+
+    def note(
+        self, rule: Rule, bound: dict[str, Any], output: Any, hidden: frozenset[str] = frozenset()
+    ) -> None:
+        """Record a call, if it reads a parameter that is wanted and its output needs gradients."""
         read = {n: p for n, p in rule.read(bound).items() if id(p) in self.wanted}
         if not read or not isinstance(output, Tensor) or not output.requires_grad:
             return
@@ -146,9 +204,63 @@ class _Recorder(TorchFunctionMode):
             held = {n: v if n in read else _detached(v) for n, v in bound.items()}
             if data is None:
                 held.pop("input", None)  # the rule needs only δ: release the memory
-            version = data._version if data is not None else 0
-            edge = get_gradient_edge(output)
-            self.uses.append(Use(rule, held, read, version, edge, output.shape))
+            use = Use(
+                rule,
+                held,
+                read,
+                version=data._version if data is not None else 0,
+                edge=get_gradient_edge(output),
+                shape=output.shape,
+                rows=rule.rows(bound, output.shape),
+                state=self.alignment.of(output),
+                hidden=frozenset(hidden & read.keys()),
+            )
+            self.uses.append(use)
+            if use.state is FIXED and rule.positions:
+                self._shared[id(output)] = (output, use)
+
+
+ADDITIONS = frozenset({torch.add, Tensor.add, Tensor.add_, Tensor.__iadd__})
+"""Functions that add two tensors."""
+
+
+def added_to(use: Use, shared: Tensor, output: Tensor, state: State | None) -> Use:
+    """Return the use of a parameter through `shared`, the same for all samples, in a sum `output`.
+
+    The sum is [N, ...] with `shared` broadcast over N and perhaps more. Its gradient, summed over
+    what was broadcast within a sample, is the gradient at `shared` for each sample, and the data
+    of the original call are those of every sample.
+    """
+    shape = shared.shape
+    inner = use.rule
+    bound = {name: v for name, v in use.bound.items() if name != inner.data}
+    data = use.data
+
+    def gradients(given: Bound, delta: Tensor) -> dict[str, Gradient]:
+        broadcast = (1,) * (delta.dim() - len(shape)) + tuple(shape)
+        summed = [d for d in range(1, delta.dim()) if broadcast[d] == 1 != delta.shape[d]]
+        delta = delta.sum(summed, keepdim=True) if summed else delta
+        arguments = dict(bound)
+        if data is not None and inner.data is not None:
+            arguments[inner.data] = data.unsqueeze(0).expand(len(delta), *data.shape)
+        return inner.gradients(arguments, delta.reshape(len(delta), *shape))
+
+    rule = replace(inner, data=None, gradients=gradients, rows=lambda b, s: 1, positions=False)
+    return Use(
+        rule,
+        dict(bound),
+        use.parameters,
+        version=0,
+        edge=get_gradient_edge(output),
+        shape=output.shape,
+        rows=1,
+        state=state,
+        hidden=use.hidden,
+        through=shared.grad_fn,
+    )
+
+
+_SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]
 
 
 def _detached(value: Any) -> Any:
@@ -157,29 +269,51 @@ def _detached(value: Any) -> Any:
 
 
 @contextmanager
-def captured_uses(measurement: Measurement) -> Iterator[list[Use]]:
+def captured_uses(measurement: Measurement, batch: Any, samples: int) -> Iterator[Recorder]:
     """Record the operations that read parameters of a model while the context lasts.
 
     Operations are recorded, not modules, so that hooks of the user's, which may change inputs and
     outputs, stay outside of what is recorded. A layer with a rule from `register_rule` is recorded
     as one operation.
+
+    Args:
+        measurement: The model and the parameters.
+        batch: The batch that goes through the model.
+        samples: Number of samples in it, as far as it is known.
     """
-    recorder = _Recorder({id(parameter) for parameter in measurement.parameters.values()})
+    alignment = Alignment(measurement.model, batch, samples, measurement.constants)
+    recorder = Recorder({id(p) for p in measurement.parameters.values()}, alignment)
     watched = [m for m in measurement.model.modules() if "forward" not in vars(m)]
-    replaced = [m for m in watched if type(m) in RULES or type(m) is nn.MultiheadAttention]
+    replaced = [m for m in watched if type(m) in (*RULES, nn.MultiheadAttention, *RECURRENT)]
     for module in replaced:
-        module.__dict__["forward"] = (
-            _as_one(module, recorder) if type(module) in RULES else unfused_attention(module)
-        )
+        module.__dict__["forward"] = _followed(module, recorder)
     try:
         with recorder:
-            yield recorder.uses
+            yield recorder
     finally:
         for module in replaced:
             del module.__dict__["forward"]
 
 
-def _as_one(module: nn.Module, recorder: _Recorder) -> Callable[..., Any]:
+def _followed(module: nn.Module, recorder: Recorder) -> Callable[..., Any]:
+    """Return a forward of a layer that shows its operations, or is recorded as one."""
+    if type(module) in RULES:
+        return _as_one(module, recorder)
+    if type(module) is nn.MultiheadAttention:
+        return unfused_attention(module)
+
+    def note(parts: Tensor, data: Tensor, weight: Tensor, bias: Tensor | None) -> None:
+        bound = {"input": data, "weight": weight, "bias": bias}
+        recorder.note(HIDDEN, bound, parts, frozenset({"weight", "bias"}))
+
+    def follow(x: Tensor, state: Any, output: Any) -> None:
+        recorder.alignment.steps(x, state, output)
+
+    found: Callable[..., Any] = unrolled(module, note, follow)
+    return found
+
+
+def _as_one(module: nn.Module, recorder: Recorder) -> Callable[..., Any]:
     original, rule = module.forward, RULES[type(module)]
 
     def forward(*args: Any, **kwargs: Any) -> Any:
@@ -193,33 +327,31 @@ def _as_one(module: nn.Module, recorder: _Recorder) -> Callable[..., Any]:
 
 
 def covered(
-    measurement: Measurement, uses: list[Use], graph: Graph, samples: int
+    measurement: Measurement, uses: Mapping[Use, Owners], graph: Graph
 ) -> dict[str, tuple[tuple[Use, str], ...]]:
     """Return the parameters of which every use in `graph` is among `uses`.
 
     A parameter that is also used elsewhere (by an operation without a rule, through a tie) has
-    more reads in the autograd graph than recorded uses, and is left out. So is a parameter read by
-    an operation whose output has no dimension for the samples, or whose data was overwritten.
+    more reads in the autograd graph than recorded uses, and is left out. So is a parameter whose
+    data was overwritten after it was read.
 
     Args:
         measurement: The parameters.
-        uses: The recorded uses.
+        uses: The recorded uses whose rows have known owners.
         graph: Graph of the objective.
-        samples: N.
 
     Returns:
         Qualified parameter name -> its uses, each with the name of the argument.
     """
     names = {id(parameter): name for name, parameter in measurement.parameters.items()}
     found: dict[int, list[tuple[Use, str]]] = {}
-    doubtful: set[int] = set()
+    reads: dict[int, int] = {}
     for use in uses:
         for argument, parameter in use.parameters.items():
             found.setdefault(id(parameter), []).append((use, argument))
-            if not use.intact or not use.arrangements(samples):
-                doubtful.add(id(parameter))
+            reads[id(parameter)] = reads.get(id(parameter), 0) + (argument not in use.hidden)
     return {
         names[key]: tuple(source)
         for key, source in found.items()
-        if key not in doubtful and graph.reads[key] == len(source)
+        if graph.reads[key] == reads[key] and all(use.intact for use, _ in source)
     }

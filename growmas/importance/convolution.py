@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
-from growmas.importance.gradients import Products, piece
+from growmas.importance.gradients import Gather, Power, Products, magnitude_, piece
 
 _WEIGHT_GRADIENT: dict[int, Callable[..., Tensor]] = {
     1: conv1d_weight,
@@ -89,8 +89,12 @@ class Windows:
         """Return the products summed over positions."""
         return self.products().dense(parameter)
 
-    def add_absolute(self, total: Tensor) -> None:
-        """Add Σ_n |gradient|, as products or by the library's own convolution.
+    def gathered(self, gather: Gather) -> Products:
+        """Make the rows of a sample its positions."""
+        return self.products().gathered(gather)
+
+    def add_to(self, total: Tensor, power: Power = 1) -> None:
+        """Add Σ_n |gradient|^power, as products or by the library's own convolution.
 
         The library needs no copy of the windows: samples become groups of channels, so that the
         gradient of the weight comes out for each sample separately. On a CPU it takes between a
@@ -99,7 +103,7 @@ class Windows:
         """
         step = 2 * piece(total.device) // max(1, self.shape.numel())
         if step == 0 or not _natively(self.seen):
-            self.products().add_absolute(total)
+            self.products().add_to(total, power)
             return
         pieces = zip(torch.split(self.seen, step), torch.split(self.delta, step), strict=True)
         for seen, delta in pieces:
@@ -113,7 +117,7 @@ class Windows:
                 self.dilation,
                 n * self._groups,
             )
-            total += found.view(n, *self.shape).abs_().sum(0)
+            total += magnitude_(found.view(n, *self.shape), power).sum(0)
 
 
 def plain(bound: Mapping[str, Any], delta: Tensor) -> Windows:

@@ -7,7 +7,10 @@ from torch import Tensor, distributed as dist, nn
 
 from growmas.batches import Forward
 from growmas.importance.mas import importance_sum
+from growmas.importance.measurement import Samples
 from growmas.importance.objective import Function
+from growmas.importance.selection import Parameters, in_own_dtypes
+from growmas.importance.sums import warn_if_zero
 
 
 def distributed_importance(
@@ -16,6 +19,8 @@ def distributed_importance(
     *,
     forward: Forward | None = None,
     function: Function = "squared_norm",
+    parameters: Parameters = "all",
+    samples: Samples | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> dict[str, Tensor]:
     """Return `mas_importance` over the data of all processes; every sample counts once.
@@ -29,6 +34,8 @@ def distributed_importance(
         batches: The shard of this process.
         forward: `forward(model, batch) -> output`, as in `mas_importance`.
         function: The objective, as in `mas_importance`.
+        parameters: Which parameters are measured, as in `mas_importance`.
+        samples: `samples(batch) -> N`, as in `mas_importance`.
         group: None for the default group.
 
     Raises:
@@ -43,6 +50,15 @@ def distributed_importance(
         >>> shard = [torch.ones(4, 3)]
         >>> mas.consolidate(growmas.distributed_importance(mas.model, shard))
     """
-    total = importance_sum(model, batches, forward=forward, function=function)
+    total = importance_sum(
+        model,
+        batches,
+        forward=forward,
+        function=function,
+        parameters=parameters,
+        samples=samples,
+        warn=False,
+    )
     omega = total.all_reduce(group).importance()
-    return {name: found.to(model.get_parameter(name).dtype) for name, found in omega.items()}
+    warn_if_zero(omega, stacklevel=3)
+    return in_own_dtypes(model, omega)

@@ -8,14 +8,14 @@ rules for all four parameters.
                δ_B [4, 1] arrives:  Σ_n |δ_n h_nᵀ| -> 2.weight,  Σ_n |δ_n| -> 2.bias;  B is released
                δ_A [4, 3] arrives:  Σ_n |δ_n x_nᵀ| -> 0.weight,  Σ_n |δ_n| -> 0.bias
 
-The backward pass of the sum gives per-sample gradients because samples do not influence each
-other: row n of δ_A is the gradient of g_n alone. What it does not give is computed nowhere: no
-gradient of the input, no `.grad` of a parameter, no tensor [4, 3, 2] of per-sample gradients.
+The backward pass of the sum gives per-sample gradients if samples do not influence each other: row
+n of δ_A is then the gradient of g_n alone. `alignment` proves that, or `certificate` measures it.
+Nothing else is computed: no gradient of the input, no `.grad` of a parameter, no tensor [4, 3, 2]
+of per-sample gradients.
 
 The order matters for memory. Asking autograd for δ_A and δ_B at once would hold both until the end.
 Instead, only the edges that gradients reach last (here A) are inputs of `torch.autograd.grad`; the
-others have a hook on their node, which sums up δ as soon as it arrives. `Graph.lowest` finds the
-former.
+others have a hook on their node, which sums up δ as soon as it arrives (`backward`).
 
 A weight that is used twice is summed over its uses *before* the absolute value, so its group waits
 until both gradients have arrived. Parameters without a trusted rule go to the fallback.
@@ -23,16 +23,28 @@ until both gradients have arrived. Parameters without a trusted rule go to the f
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from growmas.importance.capture import Use, captured_uses, covered
-from growmas.importance.fallback import absolute_sums_by_sample
-from growmas.importance.gradients import Gradient, PerSample
+from growmas.importance.alignment_rules import Independent
+from growmas.importance.backward import pass_gradients
+from growmas.importance.capture import Owners, Use, captured_uses, covered
+from growmas.importance.certificate import can_measure, owners_of_rows, precision
+from growmas.importance.gradients import (
+    Gradient,
+    PerSample,
+    Power,
+    Products,
+    Rows,
+    TiedTable,
+)
 from growmas.importance.graph import Graph
-from growmas.importance.measurement import Measurement, check_company
+from growmas.importance.measurement import Measurement
+from growmas.importance.rows import RowOwners
+from growmas.importance.sums import running_dtype
 
 CHUNK_ELEMENTS = 2**23
 """Elements of per-sample tensors held at a time: 32 MiB in float32."""
@@ -41,93 +53,119 @@ Source = tuple[tuple[Use, str], ...]
 """Every use of a parameter, each with the name of the argument."""
 
 
-@dataclass(frozen=True)
-class Trust:
-    """The rules that agreed with automatic differentiation on a few samples.
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One forward pass of a batch, with all that the rules need.
 
     Attributes:
-        names: Parameters whose rules agreed.
-        arrangements: The arrangement of samples in each recorded use, in order.
+        values: The objective, [N, K].
+        graph: Graph of `values`.
+        owners: Use -> owners of its rows; None if they are not known. Uses that do not reach
+            the objective are left out.
+        independent: True if no function could have mixed the samples.
+        writes: True if the forward pass replaced the data of a tensor.
+        rounding: Relative difference that rounding may cause, from the coarsest dtype seen.
     """
 
-    names: frozenset[str]
-    arrangements: tuple[str, ...]
+    values: Tensor
+    graph: Graph
+    owners: Mapping[Use, Owners | LookupError]
+    independent: bool
+    writes: bool
+    rounding: float
+
+    def reaches(self, parameter: Tensor) -> bool:
+        """Return True if the objective depends on a parameter; its gradient is 0 otherwise."""
+        hidden = (
+            p is parameter for use in self.owners for name, p in use.parameters.items()
+            if name in use.hidden
+        )  # fmt: skip
+        return self.graph.reads[id(parameter)] > 0 or any(hidden)
+
+    def mixes(self) -> bool:
+        """Return True if rows that depend on the batch belong to several samples."""
+        return can_measure(len(self.values), self.rounding) and any(
+            isinstance(owners, LookupError) and not isinstance(use.state, Independent)
+            for use, owners in self.owners.items()
+        )
+
+    def contradicts(self, other: "Recording") -> bool:
+        """Return True if some row has other owners in another forward pass of the same batch."""
+        pairs = zip(self.owners.values(), other.owners.values(), strict=False)
+        return any(
+            isinstance(one, RowOwners)
+            and isinstance(two, RowOwners)
+            and len(one.owner) == len(two.owner)
+            and bool(((one.owner != two.owner) & (one.owner >= 0) & (two.owner >= 0)).any())
+            for one, two in pairs
+        )
+
+    def sources(self, measurement: Measurement) -> dict[str, Source]:
+        """Return the parameters of which every use has known owners, with these uses."""
+        known = {u: o for u, o in self.owners.items() if not isinstance(o, LookupError)}
+        return covered(measurement, known, self.graph)
 
 
-def absolute_sums(
-    measurement: Measurement,
-    batch: Any,
-    trust: Trust,
-    where: str,
-    into: Mapping[str, Tensor] | None = None,
-    *,
-    seen: Tensor | None = None,
-) -> tuple[dict[str, Tensor], int]:
-    """Return Σ_n (1/K) Σ_k |∂ objective[n, k] / ∂θ| by parameter, and the number of samples.
+def record(measurement: Measurement, batch: Any, where: str) -> Recording:
+    """Send a batch through the model, and find the owners of all rows.
 
     Args:
         measurement: Model, parameters, forward and objective.
         batch: One batch on the model's device.
-        trust: The rules that may be used.
         where: Name of the batch in errors.
-        into: Tensors to which the results of rules are added, if every dtype fits; they are then
-            not returned.
-        seen: The objective of the first samples of this batch, without the others.
     """
-    with captured_uses(measurement) as uses:
-        values = measurement.values(batch, where)
-    if seen is not None:
-        check_company(seen, values)
+    expected = measurement.samples_in(batch) or 0
+    with captured_uses(measurement, batch, expected) as recorder:
+        values = measurement.scalars(batch, where)
+        aligned = recorder.alignment.keeps(values)
+    measurement.check(values, batch, where)
+    measurement.dtypes.update(recorder.dtypes)
     graph, samples = Graph(values), len(values)
-    sources: dict[str, Source] = {}
-    arrangement = dict(zip(uses, trust.arrangements, strict=False))
-    if len(uses) == len(trust.arrangements):
-        sources = {
-            name: source
-            for name, source in covered(measurement, uses, graph, samples).items()
-            if name in trust.names
-            and all(arrangement[use] in use.arrangements(samples) for use, _ in source)
-        }
-    fits = into is not None and all(
-        into[n].dtype == measurement.parameters[n].dtype for n in sources
-    )
-    sums = sums_by_rule(
-        measurement, sources, values, graph, arrangement, into=into if fits else None, forget=True
-    )
-    rest = {n: p for n, p in measurement.parameters.items() if n not in sources}
-    if rest:
-        sums |= absolute_sums_by_sample(measurement, rest, batch, CHUNK_ELEMENTS // values.shape[1])
-    return sums, samples
+    uses = [use for use in recorder.uses if graph.has(use)]
+    independent = samples == 1 or (aligned and samples == expected)
+    rounding = precision(recorder.dtypes)
+    owners: dict[Use, Owners | LookupError] = {}
+    if independent:
+        for use in uses:
+            try:
+                owners[use] = use.proven_owners(samples)
+            except LookupError as reason:
+                owners[use] = reason
+    else:
+        mixed = LookupError("some row belongs to several samples")
+        measured = owners_of_rows(values, uses, graph, rounding)
+        owners = {use: mixed if found is None else found for use, found in measured.items()}
+    return Recording(values, graph, owners, independent, recorder.writes, rounding)
 
 
 def sums_by_rule(
     measurement: Measurement,
     sources: Mapping[str, Source],
-    values: Tensor,
-    graph: Graph,
-    arrangement: Mapping[Use, str],
+    recording: Recording,
     *,
+    counted: Tensor | None = None,
     into: Mapping[str, Tensor] | None = None,
     forget: bool = False,
 ) -> dict[str, Tensor]:
-    """Return the sums for parameters of which every use is known; one backward pass per column.
+    """Return Σ_n (1/K) Σ_k |∂ values[n, k] / ∂θ|^power, from one backward pass per column.
 
     Args:
-        measurement: The parameters.
+        measurement: The parameters, and how gradients are summed.
         sources: The uses of each parameter.
-        values: The objective, [N, K].
-        graph: Graph of `values`.
-        arrangement: Use -> arrangement of its samples.
-        into: Contiguous tensors to which sums are added instead of being returned, if K is 1.
+        recording: A forward pass.
+        counted: The objective to differentiate, if only some samples count; else all values.
+        into: Contiguous tensors to which sums are added instead of being returned.
         forget: True if graph and uses are not needed again.
     """
+    values = recording.values if counted is None else counted
     columns = values.shape[1]
-    in_place = into is not None and columns == 1
+    scale = 1 if measurement.total_over_columns else columns
+    in_place = into is not None and scale == 1
     sums = (
         into
         if into is not None and in_place
         else {
-            name: torch.zeros(p.shape, dtype=p.dtype, device=p.device)
+            name: torch.zeros(p.shape, dtype=running_dtype(p.dtype), device=p.device)
             for name, p in measurement.parameters.items()
             if name in sources
         }
@@ -135,34 +173,14 @@ def sums_by_rule(
     groups = _by_uses(sources)
     for column in range(columns if groups else 0):
         last = forget and column == columns - 1
-        passing = _Passing(groups, arrangement, len(values), sums, last)
-        _backward(values[:, column].sum(), graph, passing, keep_graph=not last)
-    if columns > 1:
-        sums = {name: total / columns for name, total in sums.items()}
-    return {} if in_place else dict(sums)
-
-
-def _backward(value: Tensor, graph: Graph, passing: "_Passing", *, keep_graph: bool) -> None:
-    """Give the gradient at every use to `passing` when it arrives; compute no other gradient."""
-    uses = passing.uses
-    lowest = graph.lowest({use.edge.node for use in uses})
-    last = [use for use in uses if use.edge.node in lowest]
-    hooks = [
-        use.edge.node.register_prehook(
-            lambda deltas, use=use: passing.arrive(use, deltas[use.edge.output_nr])
-        )
-        for use in uses
-        if use.edge.node not in lowest
-    ]
-    try:
-        edges = [use.edge for use in last]
-        deltas = torch.autograd.grad(value, edges, retain_graph=keep_graph, allow_unused=True)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    for use, delta in zip(last, deltas, strict=True):
-        passing.arrive(use, delta)
-    passing.finish()
+        passing = _Passing(groups, recording, sums, measurement.power, last)
+        pass_gradients(values[:, column].sum(), recording.graph, passing, keep_graph=not last)
+    if scale > 1:
+        sums = {name: total / scale for name, total in sums.items()}
+    if into is not None and not in_place:
+        for name, total in sums.items():
+            into[name] += total
+    return dict(sums) if into is None else {}
 
 
 class _Passing:
@@ -174,25 +192,22 @@ class _Passing:
     def __init__(
         self,
         groups: Iterable[list[tuple[str, Source]]],
-        arrangement: Mapping[Use, str],
-        samples: int,
+        recording: Recording,
         sums: Mapping[str, Tensor],
+        power: Power,
         forget: bool,
     ) -> None:
-        self._arrangement = arrangement
-        self._samples = samples
+        self._recording = recording
+        self._samples = len(recording.values)
         self._sums = sums
+        self._power = power
         self._forget = forget
         self._delta: dict[Use, Tensor] = {}
         self._groups: dict[Use, list[list[tuple[str, Source]]]] = {}
         for group in groups:
             for use in _uses_of(group):
                 self._groups.setdefault(use, []).append(group)
-
-    @property
-    def uses(self) -> list[Use]:
-        """Uses whose gradients are still expected."""
-        return list(self._groups)
+        self.uses = list(self._groups)
 
     def arrive(self, use: Use, delta: Tensor | None) -> None:
         """Process the gradient at the output of `use`; None stands for zero."""
@@ -209,14 +224,20 @@ class _Passing:
             for group in list(self._groups.get(use, ())):
                 self._add_up(group)
 
+    def _owners(self, use: Use) -> Owners:
+        owners = self._recording.owners[use]
+        if isinstance(owners, LookupError):
+            raise owners  # uses without owners are not among the sources
+        return owners
+
     def _add_up(self, group: list[tuple[str, Source]]) -> None:
         uses = _uses_of(group)
         present = [use for use in uses if use in self._delta]
         for cut in self._cuts(group, present):
-            found = self._found(present, cut)
+            found = {use: self._gradients(use, cut, group) for use in present}
             for name, source in group:
                 parts = [found[use][argument] for use, argument in source if use in found]
-                _joined(parts, self._sums[name]).add_absolute(self._sums[name])
+                _joined(parts, self._sums[name]).add_to(self._sums[name], self._power)
         for use in uses:
             self._groups[use].remove(group)
             if not self._groups[use]:
@@ -224,26 +245,26 @@ class _Passing:
                 if self._forget:
                     use.forget()
 
-    def _found(self, uses: list[Use], cut: slice) -> dict[Use, dict[str, Gradient]]:
-        return {
-            use: use.gradients(self._delta[use], self._arrangement[use], self._samples, cut)
-            for use in uses
-        }
+    def _gradients(
+        self, use: Use, cut: slice, group: list[tuple[str, Source]]
+    ) -> dict[str, Gradient]:
+        dtype = self._sums[group[0][0]].dtype
+        return use.gradients(self._delta[use], self._owners(use), cut, dtype)
 
     def _cuts(self, group: list[tuple[str, Source]], uses: list[Use]) -> list[slice]:
         """Return slices of samples whose factors and products fit into CHUNK_ELEMENTS."""
-        single = all(
-            self._delta[use].dim() == 2 and self._arrangement[use] == "first" for use in uses
-        )
-        if single and len(uses) == 1:
+        owners = {use: self._owners(use) for use in uses}
+        if len(uses) == 1 and owners[uses[0]] is None and self._delta[uses[0]].dim() == 2:
             return [slice(None)]  # one position each: there is no tensor per sample
-        found = self._found(uses, slice(0, 1))
-        tables = 0  # elements of whole gradients of one sample, where uses are of several kinds
+        elements, kinds = 0, {}
+        for use, owner in owners.items():
+            some = slice(0, 1) if owner is None else owner.largest()
+            kinds[use] = self._gradients(use, some, group)
+            elements += sum(gradient.elements for gradient in kinds[use].values())
         for name, source in group:
-            parts = [found[use][argument] for use, argument in source if use in found]
-            if _mixed(parts):
-                tables += (len(parts) + 1) * self._sums[name].numel()
-        elements = tables + sum(g.elements for of_use in found.values() for g in of_use.values())
+            parts = [kinds[use][argument] for use, argument in source if use in kinds]
+            if _mixed(parts):  # dense gradients of one sample
+                elements += (len(parts) + 1) * self._sums[name].numel()
         step = max(1, CHUNK_ELEMENTS // max(1, elements))
         return [slice(start, start + step) for start in range(0, self._samples, step)]
 
@@ -261,12 +282,24 @@ def _by_uses(sources: Mapping[str, Source]) -> list[list[tuple[str, Source]]]:
 
 
 def _mixed(parts: list[Gradient]) -> bool:
-    """Return True if uses are of several kinds, as of a table that is also a matrix."""
-    return len({type(part) for part in parts}) > 1
+    """Return True if uses are of kinds that can only be summed as dense gradients."""
+    return len({type(part) for part in parts}) > 1 and _tied(parts) is None
+
+
+def _tied(parts: list[Gradient]) -> TiedTable | None:
+    """Return the sum of uses as a matrix and as a table of rows; None if they are others."""
+    matrices = [p for p in parts if isinstance(p, Products) and not p.transposed]
+    rows = [p for p in parts if isinstance(p, Rows)]
+    if not matrices or not rows or len(matrices) + len(rows) < len(parts):
+        return None
+    return TiedTable(reduce(Products.join, matrices), reduce(Rows.join, rows))
 
 
 def _joined(parts: list[Gradient], parameter: Tensor) -> Gradient:
     """Sum the uses of a parameter; as dense gradients if their kinds differ."""
+    tied = _tied(parts)
+    if tied is not None:
+        return tied
     if _mixed(parts):
         parts = [PerSample(part.dense(parameter)) for part in parts]
     whole = parts[0]

@@ -1,54 +1,156 @@
-"""Fallback: per-sample gradients of any parameter of any model, without a rule."""
+"""Fallback: per-sample gradients of any parameter of any model, without a rule.
+
+A worked example: a network of a GRU and a linear layer, on 256 samples. The rules know the linear
+layer; the four parameters of the GRU are left.
+
+1. `torch.func` is asked for the gradients of some samples at once with respect to these four. The
+   other parameters are put in detached, so nothing is computed for them.
+2. If the model does not allow that (control flow that depends on values, a fused kernel, modules
+   that are moved inside the forward pass), each sample goes through the model alone, and this is
+   remembered for the batches that follow.
+3. If single samples cannot be taken out of the batch, as of a graph batch, the gradient of every
+   row of the objective is taken from one forward pass of the whole batch.
+
+In 1 and 2 the objective of every sample alone is compared with that in the batch.
+"""
 
 import logging
-from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, vmap
+from torch.func import jacrev, vmap
 
-from growmas.batches import batch_size, cut, map_tensors
+from growmas.errors import DataError
+from growmas.importance.company import alone, check_alone
+from growmas.importance.cutting import Cutting, filled
+from growmas.importance.gradients import magnitude
 from growmas.importance.measurement import Measurement
+from growmas.importance.state import swapped
+from growmas.importance.sums import running_dtype
 
 logger = logging.getLogger("growmas")
 
 
-def absolute_sums_by_sample(
-    measurement: Measurement, parameters: dict[str, nn.Parameter], batch: Any, budget: int
-) -> dict[str, Tensor]:
-    """Return Σ_n (1/K) Σ_k |∂ objective[n, k] / ∂θ| from the gradient of every sample.
+class Fallback:
+    """Sums over samples of |per-sample gradient| for parameters without a rule.
 
-    `torch.func` computes several samples at once. If a model does not allow that (control flow
-    that depends on values, batches that cannot be cut), gradients are taken one by one.
-
-    Args:
-        measurement: Model, forward and objective.
-        parameters: Qualified name -> parameter to measure.
-        batch: One batch on the model's device.
-        budget: Number of elements of per-sample gradients to hold at a time.
+    Attributes:
+        measurement: Model, forward, objective, and how gradients are summed.
+        mappable: False once `torch.func` has refused the model.
     """
-    if batch_size(batch) is not None:
-        try:
-            return _mapped(measurement, parameters, batch, budget)
-        except (RuntimeError, ValueError, TypeError) as reason:
-            logger.debug("per-sample gradients one by one, since torch.func refused: %s", reason)
-    sums = {name: torch.zeros_like(p).detach() for name, p in parameters.items()}
-    for gradients in gradients_one_by_one(measurement, parameters, batch):
-        for name, gradient in gradients.items():
-            sums[name] += gradient.abs().mean(0)
-    return sums
+
+    def __init__(self, measurement: Measurement) -> None:
+        """Begin without knowing whether `torch.func` accepts the model."""
+        self.measurement = measurement
+        self.mappable = True
+
+    def sums(
+        self,
+        parameters: dict[str, nn.Parameter],
+        batch: Any,
+        cutting: Cutting | None,
+        values: Tensor,
+        budget: int,
+    ) -> dict[str, Tensor]:
+        """Return Σ_n (1/K) Σ_k |∂ objective[n, k] / ∂θ|^power.
+
+        Args:
+            parameters: Qualified name -> parameter to measure.
+            batch: One batch on the model's device.
+            cutting: The way to take samples out of it; None if there is none.
+            values: The objective of the batch, [N, K].
+            budget: Number of elements of per-sample gradients to hold at a time.
+
+        Raises:
+            ImportanceError: The objective of a sample depends on the other samples.
+        """
+        if cutting is not None and cutting.mappable and self.mappable:
+            try:
+                sums, found = self._mapped(parameters, cutting, budget)
+            except (DataError, RuntimeError, ValueError, TypeError) as reason:
+                logger.debug("per-sample gradients one by one, torch.func refused: %s", reason)
+                self.mappable = False
+            else:
+                check_alone(self.measurement, found, values)
+                return sums
+        with only(self.measurement, parameters):
+            if cutting is None:
+                whole = self.measurement.scalars(batch, "the batch")
+                check_alone(self.measurement, whole, values)
+                return self._by_rows(parameters, list(whole))
+            rows = []
+            sums = self._zeros(parameters)
+            for value in alone(self.measurement, cutting):
+                rows.append(value.detach())
+                for name, total in self._by_rows(parameters, [value[0]]).items():
+                    sums[name] += total
+            check_alone(self.measurement, torch.cat(rows), values)
+        return sums
+
+    def _zeros(self, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+        return {
+            n: torch.zeros(p.shape, dtype=running_dtype(p.dtype), device=p.device)
+            for n, p in parameters.items()
+        }
+
+    def _add(self, sums: dict[str, Tensor], name: str, gradients: Tensor, columns: int) -> None:
+        """Add gradients [m, *shape] of scalars, of which each sample has `columns`."""
+        found = magnitude(gradients.to(sums[name].dtype), self.measurement.power).sum(0)
+        sums[name] += found if self.measurement.total_over_columns else found / columns
+
+    def _by_rows(
+        self, parameters: dict[str, nn.Parameter], rows: list[Tensor]
+    ) -> dict[str, Tensor]:
+        sums = self._zeros(parameters)
+        for row in rows:
+            for name, gradients in gradients_of(row, parameters).items():
+                self._add(sums, name, gradients, len(row))
+        return sums
+
+    def _mapped(
+        self, parameters: dict[str, nn.Parameter], cutting: Cutting, budget: int
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """Return the sums, and the objective of every sample alone, by `torch.func`."""
+        measurement = self.measurement
+        fixed = {id(p): p.detach() for p in measurement.model.parameters()}
+        leaves = [entry for entry in cutting.entries if isinstance(entry, Tensor)]
+
+        def scalars(given: dict[str, Tensor], entries: list[Tensor]) -> tuple[Tensor, Tensor]:
+            single = filled(cutting.template, [entry.unsqueeze(0) for entry in entries])
+            own = {id(parameters[name]): value for name, value in given.items()}
+            with swapped(measurement.model, {**fixed, **own}):
+                row = measurement.scalars(single, "a sample by itself").squeeze(0)
+            return row, row
+
+        given = {name: p.detach() for name, p in parameters.items()}
+        step = max(1, budget // max(1, sum(p.numel() for p in parameters.values())))
+        sums = self._zeros(parameters)
+        gradients = vmap(jacrev(scalars, has_aux=True), in_dims=(None, 0))
+        values = []
+        with torch.no_grad():
+            for start in range(0, cutting.samples, step):
+                found, row = gradients(given, [leaf[start : start + step] for leaf in leaves])
+                values.append(row)
+                for name, jacobian in found.items():
+                    self._add(sums, name, jacobian.flatten(0, 1), row.shape[1])
+        return sums, torch.cat(values)
 
 
-def gradients_one_by_one(
-    measurement: Measurement, parameters: dict[str, nn.Parameter], batch: Any
-) -> Iterator[dict[str, Tensor]]:
-    """Yield for every sample the gradients of its K scalars, {name: [K, *shape]}, one by one."""
-    size = batch_size(batch)
-    pieces = [batch] if size is None else [cut(batch, n, n + 1) for n in range(size)]
-    for piece in pieces:
-        for row in measurement.objective(measurement.forward(measurement.model, piece)):
-            yield gradients_of(row, parameters)
+class only:
+    """Context in which nothing but some parameters requires gradients."""
+
+    def __init__(self, measurement: Measurement, parameters: dict[str, nn.Parameter]) -> None:
+        wanted = {id(p) for p in parameters.values()}
+        self._others = [p for p in measurement.parameters.values() if id(p) not in wanted]
+
+    def __enter__(self) -> None:
+        for parameter in self._others:
+            parameter.requires_grad_(False)
+
+    def __exit__(self, *error: object) -> None:
+        for parameter in self._others:
+            parameter.requires_grad_(True)
 
 
 def gradients_of(row: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
@@ -74,38 +176,3 @@ def gradients_of(row: Tensor, parameters: dict[str, nn.Parameter]) -> dict[str, 
 def _dense(gradients: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Make the gradients of a table with sparse=True dense."""
     return tuple(g if g.layout == torch.strided else g.to_dense() for g in gradients)
-
-
-class _Caller(nn.Module):
-    """The objective as a module, as `functional_call` requires."""
-
-    def __init__(self, measurement: Measurement) -> None:
-        super().__init__()
-        self.model = measurement.model
-        self.measurement = measurement
-
-    def forward(self, batch: Any) -> Tensor:
-        return self.measurement.objective(self.measurement.forward(self.model, batch))
-
-
-def _mapped(
-    measurement: Measurement, parameters: dict[str, nn.Parameter], batch: Any, budget: int
-) -> dict[str, Tensor]:
-    caller = _Caller(measurement)
-    values = {f"model.{name}": p.detach() for name, p in parameters.items()}
-    buffers = {f"model.{name}": buffer for name, buffer in measurement.model.named_buffers()}
-
-    def scalars(values: dict[str, Tensor], sample: Any) -> Tensor:
-        single = map_tensors(sample, lambda tensor: tensor.unsqueeze(0))
-        return functional_call(caller, {**buffers, **values}, (single,)).squeeze(0)  # type: ignore[no-any-return]
-
-    size = batch_size(batch) or 0
-    step = max(1, budget // max(1, sum(p.numel() for p in parameters.values())))
-    sums = {name: torch.zeros_like(p).detach() for name, p in parameters.items()}
-    gradients = vmap(jacrev(scalars), in_dims=(None, 0))
-    with torch.no_grad():
-        for start in range(0, size, step):
-            found = gradients(values, cut(batch, start, min(start + step, size)))
-            for name, total in sums.items():
-                total += found[f"model.{name}"].abs().mean(1).sum(0)
-    return sums

@@ -1,7 +1,8 @@
 """Per-sample gradients of one parameter, in forms that are cheap to sum over samples."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -11,6 +12,13 @@ PIECE = {"cpu": 2**18}
 
 PIECE_ELSEWHERE = 2**24
 """The same on other devices, where few large calls are fastest: 64 MiB in float32."""
+
+
+Power = Literal[1, 2]
+"""1 for importance Ω, a sum of absolute values; 2 for Fisher information, a sum of squares."""
+
+Gather = Callable[[Tensor], Tensor]
+"""[rows, ...] -> [N, k, ...], the rows of each sample; missing ones are zero."""
 
 
 class Gradient(Protocol):
@@ -25,12 +33,16 @@ class Gradient(Protocol):
         """Return the sum with the gradients of another use of the parameter, sample by sample."""
         ...
 
+    def gathered(self, gather: "Gather") -> "Gradient":
+        """Return the gradients by sample, from gradients by row."""
+        ...
+
     def dense(self, parameter: Tensor) -> Tensor:
         """Return the gradients as one tensor, [N, *shape of the parameter]."""
         ...
 
-    def add_absolute(self, total: Tensor) -> None:
-        """Add Σ_n |gradient of sample n| to `total`, of the parameter's shape."""
+    def add_to(self, total: Tensor, power: Power = 1) -> None:
+        """Add Σ_n |gradient of sample n|^power to `total`, of the parameter's shape."""
         ...
 
 
@@ -64,16 +76,25 @@ class Products:
         left, right = (self.right, self.left) if self.transposed else (self.left, self.right)
         return (left.mT @ right).reshape(len(left), *parameter.shape)
 
-    def add_absolute(self, total: Tensor) -> None:
-        """Add Σ_n |gradient|: at one position |δ aᵀ| = |δ| |a|ᵀ, one matrix product for all n."""
+    def gathered(self, gather: Gather) -> "Products":
+        """Make the rows of a sample its positions."""
+
+        def positions(factor: Tensor) -> Tensor:
+            by_sample = gather(factor).transpose(1, 2)  # [N, G, k, P, width]
+            return by_sample.flatten(2, 3)
+
+        return Products(positions(self.left), positions(self.right), self.transposed)
+
+    def add_to(self, total: Tensor, power: Power = 1) -> None:
+        """Add Σ_n |gradient|^power; at one position |δ aᵀ| = |δ| |a|ᵀ, one product for all n."""
         left, right = (self.right, self.left) if self.transposed else (self.left, self.right)
         groups, positions, rows = left.shape[1:]
         blocks = total.view(groups, rows, -1)
         for g in range(groups):
             if positions == 1:
-                _add_outer(left[:, g, 0], right[:, g, 0], blocks[g])
+                _add_outer(left[:, g, 0], right[:, g, 0], blocks[g], power)
             else:
-                _add_products(left[:, g].mT, right[:, g], blocks[g])
+                _add_products(left[:, g].mT, right[:, g], blocks[g], power)
 
 
 def piece(device: torch.device) -> int:
@@ -81,27 +102,45 @@ def piece(device: torch.device) -> int:
     return PIECE.get(device.type, PIECE_ELSEWHERE)
 
 
-def _add_outer(left: Tensor, right: Tensor, total: Tensor) -> None:
-    """Add Σ_n |left_n| |right_n|ᵀ of [N, O] and [N, I] to `total` [O, I]."""
+def magnitude(values: Tensor, power: Power) -> Tensor:
+    """Return |values|^power."""
+    return values.abs() if power == 1 else values.square()
+
+
+def magnitude_(values: Tensor, power: Power) -> Tensor:
+    """Return |values|^power, computed in place."""
+    return values.abs_() if power == 1 else values.square_()
+
+
+def _add_outer(left: Tensor, right: Tensor, total: Tensor, power: Power) -> None:
+    """Add Σ_n |left_n|^power (|right_n|^power)ᵀ of [N, O] and [N, I] to `total` [O, I]."""
     step = max(64, piece(total.device) // (4 * total.shape[1] or 1))
     for some, others in zip(torch.split(left, step), torch.split(right, step), strict=True):
-        total.addmm_(some.abs().mT, others.abs())
+        total.addmm_(magnitude(some, power).mT, magnitude(others, power))
 
 
-def _add_products(left: Tensor, right: Tensor, total: Tensor) -> None:
-    """Add Σ_n |left_n right_n| of [N, O, P] and [N, P, I] to `total` [O, I]."""
+def _add_products(left: Tensor, right: Tensor, total: Tensor, power: Power) -> None:
+    """Add Σ_n |left_n right_n|^power of [N, O, P] and [N, P, I] to `total` [O, I]."""
     rows, columns = total.shape
     step = piece(total.device) // max(1, total.numel())
     if step > 1:
         for several, others in zip(torch.split(left, step), torch.split(right, step), strict=True):
-            total += torch.bmm(several, others).abs_().sum(0)
+            total += magnitude_(torch.bmm(several, others), power).sum(0)
+        return
+    if rows > columns:  # blocks along the longer side, which are contiguous
+        height = max(1, piece(total.device) // columns)
+        for start in range(0, rows, height):
+            block = total[start : start + height]
+            product = torch.empty_like(block)
+            for one, other in zip(left[:, start : start + height], right, strict=True):
+                block += magnitude_(torch.mm(one, other, out=product), power)
         return
     width = max(1, piece(total.device) // rows)
     for start in range(0, columns, width):
         block = total[:, start : start + width]
         product = torch.empty(block.shape, dtype=total.dtype, device=total.device)
         for one, other in zip(left, right[..., start : start + width], strict=True):
-            block += torch.mm(one, other, out=product).abs_()
+            block += magnitude_(torch.mm(one, other, out=product), power)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,9 +166,13 @@ class PerSample:
         """Return the gradients in the shape of the parameter."""
         return self.values.reshape(len(self.values), *parameter.shape)
 
-    def add_absolute(self, total: Tensor) -> None:
-        """Add Σ_n |gradient|."""
-        total += self.values.abs().sum(0).view_as(total)
+    def gathered(self, gather: Gather) -> "PerSample":
+        """Sum the rows of each sample."""
+        return PerSample(gather(self.values).sum(1))
+
+    def add_to(self, total: Tensor, power: Power = 1) -> None:
+        """Add Σ_n |gradient|^power."""
+        total += magnitude(self.values, power).sum(0).view_as(total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +208,73 @@ class Rows:
         where = (sample[read], self.indices[read])
         return table.index_put_(where, self.values[read], accumulate=True)
 
-    def add_absolute(self, total: Tensor) -> None:
-        """Add Σ_n |gradient|; rows that a sample reads several times are summed first."""
+    def gathered(self, gather: Gather) -> "Rows":
+        """Make the rows of a sample its positions; missing ones read no row."""
+        indices = gather(self.indices + 1).flatten(1) - 1
+        return Rows(indices, gather(self.values).flatten(1, 2))
+
+    def add_to(self, total: Tensor, power: Power = 1) -> None:
+        """Add Σ_n |gradient|^power; rows that a sample reads several times are summed first."""
+        _, row, values = self.summed(len(total))
+        total.index_add_(0, row, magnitude_(values, power))
+
+    def summed(self, table: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Sum the reads of the same row by the same sample.
+
+        Args:
+            table: Number of rows of the table.
+
+        Returns:
+            Sample [R], row [R] and gradient [R, D] of every row read by a sample.
+        """
         n, positions = self.indices.shape
         sample = torch.arange(n, device=self.indices.device).unsqueeze(1)
-        keys = (self.indices + sample * len(total)).flatten()
+        keys = (self.indices + sample * table).flatten()
         read = (self.indices >= 0).flatten()
         keys, where = torch.unique(keys[read], return_inverse=True)
         summed = self.values.new_zeros(len(keys), self.values.shape[-1])
         summed.index_add_(0, where, self.values.reshape(n * positions, -1)[read])
-        total.index_add_(0, keys % len(total), summed.abs_())
+        return keys // table, keys % table, summed
+
+
+@dataclass(frozen=True, eq=False)
+class TiedTable:
+    """Gradients of a table that is read by rows and also multiplied with, as in language models.
+
+    A sample reads few rows, so the products are summed for the whole table, and then the rows read
+    are corrected: |product| is replaced by |product + gradient of the row|.
+
+    Attributes:
+        products: The gradients as a matrix, not transposed.
+        rows: The gradients of the rows read.
+    """
+
+    products: Products
+    rows: Rows
+
+    @property
+    def elements(self) -> int:
+        """Number of elements of both."""
+        return self.products.elements + 2 * self.rows.elements
+
+    def join(self, other: "TiedTable") -> "TiedTable":
+        """Append the positions of other uses."""
+        return TiedTable(self.products.join(other.products), self.rows.join(other.rows))
+
+    def gathered(self, gather: Gather) -> "TiedTable":
+        """Make the rows of a sample its positions."""
+        return TiedTable(self.products.gathered(gather), self.rows.gathered(gather))
+
+    def dense(self, parameter: Tensor) -> Tensor:
+        """Return the gradients of the whole table."""
+        return self.products.dense(parameter) + self.rows.dense(parameter)
+
+    def add_to(self, total: Tensor, power: Power = 1) -> None:
+        """Add Σ_n |gradient|^power."""
+        self.products.add_to(total, power)
+        sample, row, values = self.rows.summed(len(total))
+        left, right = self.products.left[:, 0], self.products.right[:, 0]  # [N, P, rows], [N, P, D]
+        factors = left[sample, :, row]
+        product = torch.bmm(factors.unsqueeze(1), right[sample]).squeeze(1)
+        change = magnitude(product + values, power) - magnitude(product, power)
+        total.index_add_(0, row, change)

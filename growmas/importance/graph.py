@@ -34,6 +34,11 @@ class Graph:
                     stack.append(following)
                 self._above[following].append(node)
 
+    def has(self, use: Any) -> bool:
+        """Return True if gradients reach a use, and all of those of its parameters pass there."""
+        alone = use.through is None or len(self._above.get(use.through, ())) == 1
+        return use.edge.node in self._above and alone
+
     def lowest(self, nodes: Collection[Any]) -> set[Any]:
         """Return the nodes that gradients reach last: none of the others lies behind them."""
         passed: set[Any] = set()

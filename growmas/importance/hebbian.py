@@ -21,8 +21,8 @@ from growmas.errors import ImportanceError
 from growmas.importance.gradients import Gradient
 from growmas.importance.local import Activation, LocalUse, LocalWatcher, local_uses
 from growmas.importance.measurement import Measurement, check_finite, check_is_module
-from growmas.importance.objective import make_objective
-from growmas.importance.sums import ImportanceSum, running_dtype
+from growmas.importance.objective import make_objective, without_batch
+from growmas.importance.sums import ImportanceSum, running_dtype, warn_if_zero
 from growmas.preserving import preserving
 
 logger = logging.getLogger("growmas")
@@ -98,7 +98,7 @@ def hebbian_importance(
     check_forward(forward)
     parameters = {n: p for n, p in model.named_parameters() if p.is_floating_point()}
     measurement = Measurement(
-        model, parameters, forward or default_forward, make_objective("vector")
+        model, parameters, forward or default_forward, without_batch(make_objective("vector"))
     )
     local = _LocalSums(measurement, activation or {})
     device = next((p.device for p in parameters.values()), torch.device("cpu"))
@@ -107,6 +107,7 @@ def hebbian_importance(
             if batch_size(batch) != 0:
                 local.add(to_device(batch, device), f"batch {position}")
     omega = local.total().importance()
+    warn_if_zero(omega, stacklevel=3)
     return {name: omega[name].to(p.dtype) for name, p in parameters.items()}
 
 
@@ -191,7 +192,7 @@ class _LocalSums:
                         for argument, held in use.names.items()
                         if held == name
                     ]
-                    _joined(parts).add_absolute(totals[name])
+                    _joined(parts).add_to(totals[name])
         return samples
 
 

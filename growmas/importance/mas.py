@@ -1,9 +1,8 @@
 """MAS importance (Aljundi et al., ECCV 2018, Eq. 2), exact for every parameter of every model."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
-from typing import Any, Literal
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -11,18 +10,34 @@ from torch import Tensor, nn
 from growmas.batches import (
     Forward,
     batch_size,
+    check_batch,
     check_batches,
     check_forward,
     default_forward,
     to_device,
 )
 from growmas.errors import ImportanceError
-from growmas.importance.exact import Trust, absolute_sums
-from growmas.importance.measurement import Measurement, check_finite, check_is_module
-from growmas.importance.objective import Function, make_objective
-from growmas.importance.probe import trusted_rules
-from growmas.importance.sums import ImportanceSum, running_dtype
+from growmas.importance.company import check_alone, check_halves
+from growmas.importance.cutting import Cutting, find_cutting
+from growmas.importance.exact import CHUNK_ELEMENTS, Recording, Source, record, sums_by_rule
+from growmas.importance.fallback import Fallback
+from growmas.importance.measurement import Measurement, Samples, check_finite
+from growmas.importance.objective import Function, make_objective, without_batch
+from growmas.importance.probe import Trust, trusted_rules
+from growmas.importance.selection import (
+    Parameters,
+    check_model,
+    check_samples,
+    in_own_dtypes,
+    selected,
+)
+from growmas.importance.state import redrawn, untouched
+from growmas.importance.sums import ImportanceSum, running_dtype, warn_if_zero
 from growmas.preserving import preserving
+
+REDRAWS = 4
+"""Number of times that owners of rows are compared at other parameters, for a batch that cannot be
+cut: a ReLU that is dead at the parameters themselves may hide an influence between samples."""
 
 Estimator = Literal["exact", "batch"]
 """The exact Ω, or the batch approximation."""
@@ -35,6 +50,8 @@ def mas_importance(
     forward: Forward | None = None,
     function: Function = "squared_norm",
     estimator: Estimator = "exact",
+    parameters: Parameters = "all",
+    samples: Samples | None = None,
 ) -> dict[str, Tensor]:
     """Measure how sensitive the model's output is to each parameter; labels are never used.
 
@@ -58,6 +75,11 @@ def mas_importance(
         estimator: "exact", or "batch": the absolute value of the batch-mean gradient, which many
             implementations use for Ω although it is smaller if samples disagree. For comparison
             only.
+        parameters: Which parameters are measured: "all", "trainable" (those that require
+            gradients), or names, shell patterns such as ("encoder.*",). Nothing is computed for
+            the others, and they are not in the result.
+        samples: `samples(batch) -> N`, the number of samples in a batch whose shapes do not tell
+            it, such as the number of graphs.
 
     Returns:
         Qualified parameter name -> Ω ≥ 0 of the parameter's shape and dtype, on its device. A
@@ -69,8 +91,19 @@ def mas_importance(
         ImportanceError: Unknown function or estimator, a forward that is not callable, an output
             that does not fit the function, or samples of a batch that influence each other.
     """
-    total = importance_sum(model, batches, forward=forward, function=function, estimator=estimator)
-    return {n: omega.to(model.get_parameter(n).dtype) for n, omega in total.importance().items()}
+    total = importance_sum(
+        model,
+        batches,
+        forward=forward,
+        function=function,
+        estimator=estimator,
+        parameters=parameters,
+        samples=samples,
+        warn=False,
+    )
+    omega = total.importance()
+    warn_if_zero(omega, stacklevel=3)
+    return in_own_dtypes(model, omega)
 
 
 def importance_sum(
@@ -80,18 +113,53 @@ def importance_sum(
     forward: Forward | None = None,
     function: Function = "squared_norm",
     estimator: Estimator = "exact",
+    parameters: Parameters = "all",
+    samples: Samples | None = None,
+    warn: bool = True,
 ) -> ImportanceSum:
     """Return the sum over samples of which `mas_importance` is the mean; such sums can be added.
 
     Arguments and errors are those of `mas_importance`, except that having no samples is allowed:
     a worker whose shard is empty adds nothing. Sums are float32, or float64 for float64 parameters.
+    With `warn=False` a sum that is zero for every parameter causes no warning.
     """
     if estimator not in ("exact", "batch"):
         raise ImportanceError(f"estimator={estimator!r} is not known: give 'exact' or 'batch'")
     check_batches(batches)
     check_forward(forward)
-    measurement = ask(model, forward or default_forward, function)
-    estimate = ExactSums(measurement) if estimator == "exact" else partial(_batch_sums, measurement)
+    measurement = measurement_of(
+        model, forward or default_forward, function, parameters=parameters, samples=samples
+    )
+    estimate = ExactSums(measurement) if estimator == "exact" else BatchSums(measurement)
+    total = total_over(measurement, batches, estimate)
+    if warn and total.samples:
+        warn_if_zero(total.sums, stacklevel=3)
+    return total
+
+
+def measurement_of(
+    model: nn.Module,
+    forward: Forward,
+    function: Function,
+    *,
+    parameters: Parameters = "all",
+    samples: Samples | None = None,
+) -> Measurement:
+    """Make the measurement of Ω of the selected parameters of `model`."""
+    model = check_model(model)
+    return Measurement(
+        model,
+        selected(model, parameters),
+        forward,
+        without_batch(make_objective(function)),
+        count=check_samples(samples),
+    )
+
+
+def total_over(
+    measurement: Measurement, batches: Iterable[Any], estimate: "Estimate"
+) -> ImportanceSum:
+    """Sum over the samples of all batches."""
     totals = {
         name: torch.zeros(p.shape, dtype=running_dtype(p.dtype), device=p.device)
         for name, p in measurement.parameters.items()
@@ -101,68 +169,140 @@ def importance_sum(
         for position, given in enumerate(batches):
             if batch_size(given) == 0:
                 continue
-            batch = _on_device_of(measurement.parameters, given)
-            sums, count = estimate(batch, f"batch {position}", totals)
-            samples += count
-            for name, found in sums.items():
-                totals[name] += found
+            check_batch(given, f"batch {position}")
+            batch = _on_device_of(measurement, given)
+            samples += estimate.add(batch, f"batch {position}", totals)
     check_finite(totals)
     sums = {n: _laid_out_like(measurement.parameters[n], total) for n, total in totals.items()}
     return ImportanceSum(sums, samples)
 
 
-def ask(model: nn.Module, forward: Forward, function: Function) -> Measurement:
-    """Make the measurement of every floating-point parameter of `model`."""
-    check_is_module(model)
-    parameters = {n: p for n, p in model.named_parameters() if p.is_floating_point()}
-    return Measurement(model, parameters, forward, make_objective(function))
-
-
 @contextmanager
 def measuring(measurement: Measurement) -> Iterator[None]:
     """Put the model in the state in which gradients are taken; restore it on exit."""
-    with preserving(measurement.model), torch.enable_grad():
-        for parameter in measurement.parameters.values():
-            parameter.requires_grad_(True)
-        yield
+    model, wanted = measurement.model, {id(p) for p in measurement.parameters.values()}
+    # cuDNN has no backward pass for recurrent layers in eval mode
+    fused = any(isinstance(m, nn.RNNBase) for m in model.modules() if any_on_cuda(m))
+    cudnn = torch.backends.cudnn.flags(enabled=False) if fused else nullcontext()
+    with preserving(model), untouched(model) as attributes, torch.enable_grad(), cudnn:
+        for parameter in model.parameters():
+            if parameter.is_floating_point() or parameter.is_complex():
+                parameter.requires_grad_(id(parameter) in wanted)
+        measurement.start[:] = [attributes]
+        try:
+            yield
+        finally:
+            measurement.start.clear()
+
+
+def any_on_cuda(module: nn.Module) -> bool:
+    """Return True if a parameter of the module is on a CUDA device."""
+    return any(parameter.is_cuda for parameter in module.parameters())
+
+
+class Estimate(Protocol):
+    """A way to sum gradients of batch after batch."""
+
+    def add(self, batch: Any, where: str, totals: Mapping[str, Tensor]) -> int:
+        """Add the sums over a batch to `totals`; return its number of samples."""
+        ...
 
 
 class ExactSums:
     """Sums of |per-sample gradient| by batch; the rules are checked on the first one."""
 
     def __init__(self, measurement: Measurement) -> None:
+        """Begin without knowing which rules are right for the model."""
         self._measurement = measurement
+        self._fallback = Fallback(measurement)
         self._trust: Trust | None = None
-        self._alone = False
+        self._probed_alone = False
 
-    def __call__(
-        self, batch: Any, where: str, into: Mapping[str, Tensor] | None = None
-    ) -> tuple[dict[str, Tensor], int]:
-        """Return the sums over a batch, except those added to `into`, and its number of samples."""
-        seen = None
-        if self._trust is None or (self._alone and batch_size(batch) != 1):
-            self._trust, seen = trusted_rules(self._measurement, batch)
-            self._alone = batch_size(batch) == 1  # samples can only interact in a larger batch
-        return absolute_sums(self._measurement, batch, self._trust, where, into, seen=seen)
+    def add(self, batch: Any, where: str, totals: Mapping[str, Tensor]) -> int:
+        """Add the sums over a batch to `totals`; return its number of samples.
+
+        Raises:
+            ImportanceError: Samples of the batch influence each other.
+        """
+        measurement = self._measurement
+        name = "the first batch" if self._trust is None else where
+        recording = record(measurement, batch, name)
+        values, columns = recording.values.detach(), recording.values.shape[1]
+        probing = self._trust is None or (self._probed_alone and len(values) > 1)
+        sources = recording.sources(measurement)
+        rest = self._rest(recording, sources)
+        needed = probing or not recording.independent or bool(rest)
+        cutting = find_cutting(measurement, batch, recording) if needed else None
+        if probing:
+            self._trust, seen = trusted_rules(measurement, batch, cutting, recording)
+            self._probed_alone = len(values) == 1  # samples can only interact in a larger batch
+            together = values.clone()
+            together[: len(seen)] = seen
+            check_alone(measurement, together, values)
+            rest = self._rest(recording, sources)
+        if not recording.independent:
+            self._check(recording, batch, cutting, name)
+        trusted = {n: s for n, s in sources.items() if n not in rest}
+        sums_by_rule(measurement, trusted, recording, into=totals, forget=True)
+        if rest:
+            self._fallback.mappable &= not recording.writes
+            budget = CHUNK_ELEMENTS // columns
+            sums = self._fallback.sums(rest, batch, cutting, values, budget)
+            for name, found in sums.items():
+                totals[name] += found
+        return len(values)
+
+    def _rest(self, recording: Recording, sources: Mapping[str, Source]) -> dict[str, nn.Parameter]:
+        """Return the parameters that have an influence and no trusted rule."""
+        return {
+            name: p
+            for name, p in self._measurement.parameters.items()
+            if recording.reaches(p)
+            and not (name in sources and self._trust and self._trust.covers(name, sources[name]))
+        }
+
+    def _check(self, recording: Recording, batch: Any, cutting: Cutting | None, where: str) -> None:
+        """Refuse samples that influence each other, where that is not excluded by proof."""
+        if cutting is not None:
+            check_halves(self._measurement, cutting, recording.values)
+            return
+        mixes = recording.mixes()
+        for seed in range(REDRAWS):
+            with redrawn(self._measurement.model, seed):
+                elsewhere = record(self._measurement, batch, where)
+            mixes |= elsewhere.mixes() or recording.contradicts(elsewhere)
+        if mixes:
+            raise ImportanceError(
+                f"{where} cannot be cut into samples, and some row of an operation belongs to "
+                "several of them: samples influence each other, as through a BatchNorm without "
+                "running statistics, or they cannot be told apart; give batches whose tensors "
+                "have the samples in their first dimension, or a forward= that takes such batches"
+            )
 
 
-def _batch_sums(
-    measurement: Measurement, batch: Any, where: str, into: Mapping[str, Tensor]
-) -> tuple[dict[str, Tensor], int]:
-    """Return the approximation: n · |gradient of the mean over a batch of n samples|."""
-    values = measurement.values(batch, where)
-    columns = values.shape[1]
-    sums = {name: torch.zeros_like(p).detach() for name, p in measurement.parameters.items()}
-    for column in range(columns if values.requires_grad else 0):
-        found = torch.autograd.grad(
-            values[:, column].sum(),
-            list(measurement.parameters.values()),
-            retain_graph=column < columns - 1,
-            materialize_grads=True,
-        )
-        for name, gradient in zip(sums, found, strict=True):
-            sums[name] += gradient.abs() / columns
-    return sums, len(values)
+class BatchSums:
+    """The approximation n · |gradient of the mean over a batch of n samples|."""
+
+    def __init__(self, measurement: Measurement) -> None:
+        """Take the parameters and the objective from `measurement`."""
+        self._measurement = measurement
+
+    def add(self, batch: Any, where: str, totals: Mapping[str, Tensor]) -> int:
+        """Add the approximation for a batch to `totals`; return its number of samples."""
+        values = self._measurement.values(batch, where)
+        columns = values.shape[1]
+        for column in range(columns if values.requires_grad else 0):
+            found = torch.autograd.grad(
+                values[:, column].sum(),
+                list(self._measurement.parameters.values()),
+                retain_graph=column < columns - 1,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+            for name, gradient in zip(self._measurement.parameters, found, strict=True):
+                dense = gradient if gradient.layout == torch.strided else gradient.to_dense()
+                totals[name].add_(dense.abs(), alpha=1 / columns)
+        return len(values)
 
 
 def _laid_out_like(parameter: Tensor, total: Tensor) -> Tensor:
@@ -172,6 +312,6 @@ def _laid_out_like(parameter: Tensor, total: Tensor) -> Tensor:
     return torch.empty_like(parameter, dtype=total.dtype, requires_grad=False).copy_(total)
 
 
-def _on_device_of(parameters: dict[str, nn.Parameter], batch: Any) -> Any:
-    first = next(iter(parameters.values()), None)
+def _on_device_of(measurement: Measurement, batch: Any) -> Any:
+    first = next(iter(measurement.model.parameters()), None)
     return batch if first is None else to_device(batch, first.device)

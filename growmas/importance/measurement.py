@@ -1,23 +1,31 @@
 """Measurements: a model, the parameters to measure, the forward pass and the objective."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from growmas.batches import Forward, batch_size
+from growmas.batches import Forward, batch_size, leading_size
 from growmas.errors import DataError, ImportanceError
-from growmas.importance.objective import Objective
+from growmas.importance.gradients import Power
+from growmas.importance.objective import BatchObjective
+from growmas.importance.state import Attributes
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Largest difference allowed between two computations of the same values, relative to the
 largest value; 5e-2 for other dtypes."""
 
+ROUNDINGS = 16
+"""Rounding errors of the largest value that two computations of the same values may differ by."""
 
-@dataclass(frozen=True)
+Samples = Callable[[Any], int]
+"""Batch -> number of samples in it."""
+
+
+@dataclass(frozen=True, eq=False)
 class Measurement:
     """A model and the scalars per sample whose gradients are measured.
 
@@ -25,29 +33,60 @@ class Measurement:
         model: The network, in eval mode; all of `parameters` require gradients.
         parameters: Qualified name -> parameter; a tied parameter stands once.
         forward: (model, batch) -> output.
-        objective: output -> [N, K], K scalars per sample.
+        objective: (output, batch) -> [N, K], K scalars per sample.
+        power: 1 to sum |gradient|, 2 to sum its square.
+        total_over_columns: True to sum over the K scalars, False to take their mean.
+        count: Batch -> number of samples, where shapes do not tell; None to take it from shapes.
+        dtypes: Floating-point dtypes seen in forward passes so far.
+        start: Attributes of the model with which every forward pass begins; empty until the
+            measurement has begun.
     """
 
     model: nn.Module
     parameters: dict[str, nn.Parameter]
     forward: Forward
-    objective: Objective
+    objective: BatchObjective
+    power: Power = 1
+    total_over_columns: bool = False
+    count: Samples | None = None
+    start: list[Attributes] = field(default_factory=list)
+    dtypes: set[torch.dtype] = field(default_factory=set)
 
-    def values(self, batch: Any, where: str) -> Tensor:
+    @property
+    def constants(self) -> list[Tensor]:
+        """Tensors of the model that are neither parameters nor buffers."""
+        return [tensor for attributes in self.start for tensor in attributes.tensors()]
+
+    def samples_in(self, batch: Any) -> int | None:
+        """Return the number of samples in a batch as far as its shapes tell."""
+        if self.count is not None:
+            return int(self.count(batch))
+        size = batch_size(batch)
+        return leading_size(batch) if size is None else size
+
+    def scalars(self, batch: Any, where: str) -> Tensor:
         """Return the objective on `batch`, [N, K], with its graph.
 
         Raises:
-            ImportanceError: The output does not have one row per sample.
-            DataError: The model does not run on the batch, or its output has NaN or infinite
-                values.
+            DataError: The model does not run on the batch.
         """
-        values = self.objective(self._output(batch, where))
-        given = batch_size(batch)
+        for attributes in self.start:
+            attributes.restore()
+        return self.objective(self._output(batch, where), batch)
+
+    def check(self, values: Tensor, batch: Any, where: str) -> None:
+        """Refuse an objective that does not fit the batch, or is not finite.
+
+        Raises:
+            ImportanceError: The output does not have one row per sample.
+            DataError: The output has NaN or infinite values.
+        """
+        given = batch_size(batch) if self.count is None else self.count(batch)
         if given not in (None, len(values)):
             raise ImportanceError(
                 f"{where} has {given} samples but the output has {len(values)}: the first "
                 "dimension of inputs and output must be the samples; pass forward= or function= "
-                "to bring it there"
+                "to bring it there, or samples=lambda batch: ... if the batch has another number"
             )
         if not _is_finite(values.detach()):
             bad = int((~values.isfinite()).any(1).sum())
@@ -55,14 +94,46 @@ class Measurement:
                 f"{where}: the model's output is NaN or infinite for {bad} of {len(values)} "
                 "samples; look for NaN in the inputs or in the parameters"
             )
+
+    def values(self, batch: Any, where: str) -> Tensor:
+        """Return the objective on `batch`, [N, K], after checking it.
+
+        Raises:
+            ImportanceError: The output does not have one row per sample.
+            DataError: The model does not run on the batch, or its output has NaN or infinite
+                values.
+        """
+        values = self.scalars(batch, where)
+        self.check(values, batch, where)
         return values
+
+    def same_values(self, some: Tensor, whole: Tensor) -> bool:
+        """Return True if two computations of the objective of the same samples agree.
+
+        The tolerance is relative to the differences between samples: relative to the values, a
+        common offset of the outputs would hide an influence between samples.
+
+        Args:
+            some: [n, K].
+            whole: [n, K], the same samples in another batch.
+        """
+        some, whole = some.detach(), whole.detach()
+        if not whole.numel():
+            return True
+        tolerance, eps = TOLERANCE.get(whole.dtype, 5e-2), torch.finfo(whole.dtype).eps
+        coarse = [dtype for dtype in self.dtypes if torch.finfo(dtype).eps > eps]
+        if coarse:  # parts of the model compute with less precision than the objective has
+            eps = max(torch.finfo(dtype).eps for dtype in coarse)
+            tolerance = max(tolerance, 100 * eps)
+        bound = tolerance * (whole.amax(0) - whole.amin(0)) + ROUNDINGS * eps * whole.abs().amax(0)
+        return bool(((some - whole).abs() <= bound).all())
 
     def _output(self, batch: Any, where: str) -> Any:
         try:
             return self.forward(self.model, batch)
         except torch.OutOfMemoryError:
             raise
-        except (RuntimeError, ValueError, TypeError) as error:
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
             raise DataError(
                 f"{where}: the model does not run on it ({error}). Its shape and dtype must be "
                 "what the model is called with; or pass forward=lambda model, batch: ..."
@@ -91,22 +162,6 @@ def check_finite(gradients: Mapping[str, Tensor]) -> None:
                 f"the gradient of {name!r} is NaN or infinite although the output is finite: look "
                 "for a square root, a norm or a logarithm at 0 in the model or in function="
             )
-
-
-def check_company(seen: Tensor, values: Tensor) -> None:
-    """Refuse an objective whose first samples change when the rest of the batch joins them.
-
-    Args:
-        seen: [2, K] or [1, K], the objective of the first samples without the others.
-        values: [N, K], the objective of the whole batch.
-
-    Raises:
-        ImportanceError: The first samples have different values.
-    """
-    difference = (values[: len(seen)].detach() - seen).abs()
-    bound = TOLERANCE.get(seen.dtype, 5e-2) * values.detach().abs().max()
-    if values.numel() and bool((difference > bound).any()):
-        raise samples_interact("the output", " when others join them")
 
 
 def samples_interact(what: str, where: str) -> ImportanceError:

@@ -11,6 +11,15 @@ from growmas.errors import ImportanceError
 Objective = Callable[[Any], Tensor]
 """Model output -> [N, K]: K scalars per sample; importance is the average over K."""
 
+BatchObjective = Callable[[Any, Any], Tensor]
+"""(model output, batch) -> [N, K], for objectives that depend on labels in the batch."""
+
+
+def without_batch(objective: Objective) -> BatchObjective:
+    """Make an objective that takes the batch and ignores it."""
+    return lambda output, batch: objective(output)
+
+
 NAMES = ("squared_norm", "vector")
 """Objectives that have a word."""
 
@@ -24,7 +33,9 @@ def make_objective(function: Function) -> Objective:
     Args:
         function: "squared_norm" is ‖F(x)‖₂² (MAS, Eq. 2), K = 1. "vector" is each output
             coordinate by itself, K = C, the paper's alternative. A callable maps the output to
-            one scalar per sample, [N].
+            one scalar per sample, [N]. Of a dict such as an output of Hugging Face, the words
+            measure the answer (logits, or last hidden state and pooler output), not by-products
+            such as the encoder states of a sequence-to-sequence model.
 
     Raises:
         ImportanceError: An unknown word; later, a callable whose result is not a tensor [N].
@@ -39,6 +50,15 @@ def make_objective(function: Function) -> Objective:
         f"function={function!r} is not known: give one of {', '.join(map(repr, NAMES))}, "
         "or a callable from the model's output to one scalar per sample, [N]"
     )
+
+
+BY_PRODUCTS = frozenset(
+    {"loss", "past_key_values", "hidden_states", "attentions", "aux_loss", "router_logits"}
+    | {"decoder_hidden_states", "decoder_attentions", "cross_attentions"}
+    | {"encoder_last_hidden_state", "encoder_hidden_states", "encoder_attentions"}
+    | {"encoder_router_logits", "decoder_router_logits", "mems", "image_hidden_states"}
+)
+"""Entries of Hugging Face outputs that are not the answer of the model."""
 
 
 def _coordinates(output: Any) -> Tensor:
@@ -63,7 +83,13 @@ def _outputs(output: Any) -> list[Tensor]:
     if isinstance(output, Tensor):
         return [output]
     if isinstance(output, Mapping):
-        return [t for value in output.values() for t in _outputs(value)]
+        answers = [
+            key for key in output if key not in BY_PRODUCTS and not str(key).endswith("_loss")
+        ]
+        if "logits" in output and any(t.__name__ == "ModelOutput" for t in type(output).mro()):
+            answers = ["logits"]
+        kept = [t for key in answers for t in _outputs(output[key])]
+        return kept or [t for value in output.values() for t in _outputs(value)]
     if isinstance(output, tuple | list):
         return [t for value in output for t in _outputs(value)]
     return []

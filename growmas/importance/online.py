@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from growmas.batches import batch_size, map_tensors
 from growmas.errors import DataError, ImportanceError
-from growmas.importance.mas import ExactSums, ask, measuring
+from growmas.importance.mas import ExactSums, measurement_of, measuring
 from growmas.importance.measurement import check_finite, check_is_module
 from growmas.importance.objective import Function
-from growmas.importance.sums import ImportanceSum, running_dtype
+from growmas.importance.sums import ImportanceSum, running_dtype, warn_if_zero
 
 logger = logging.getLogger("growmas")
 
@@ -33,7 +33,7 @@ class RunningImportance:
         self.skipped = 0
         self._every = every
         self._answer = model.forward
-        self._measurement = ask(model, self._again, function)
+        self._measurement = measurement_of(model, self._again, function)
         self._estimate = ExactSums(self._measurement)
         self._sums = {
             name: torch.zeros_like(p, dtype=_long_run_dtype(p), requires_grad=False)
@@ -47,6 +47,7 @@ class RunningImportance:
             DataError: There are no samples yet.
         """
         omega = ImportanceSum(self._sums, self.samples).importance()
+        warn_if_zero(omega, stacklevel=3)
         return {name: omega[name].to(p.dtype) for name, p in self._measurement.parameters.items()}
 
     def sum(self) -> ImportanceSum:
@@ -75,15 +76,19 @@ class RunningImportance:
         try:
             with torch.inference_mode(False):
                 self._check_unchanged()
+                found = {
+                    name: torch.zeros(p.shape, dtype=running_dtype(p.dtype), device=p.device)
+                    for name, p in self._measurement.parameters.items()
+                }
                 with measuring(self._measurement):
-                    sums, count = self._estimate(call, where)
-                check_finite(sums)
+                    count = self._estimate.add(call, where, found)
+                check_finite(found)
         except DataError as reason:
             self.skipped += 1
             logger.warning("%s is left out of the importance: %s", where, reason)
             return
-        for name, found in sums.items():
-            self._sums[name] += found
+        for name, sums in found.items():
+            self._sums[name] += sums
         self.samples += count
 
     def _check_unchanged(self) -> None:

@@ -24,6 +24,9 @@ Bound = Mapping[str, Any]
 Gradients = Callable[[Bound, Tensor], dict[str, Gradient]]
 """(arguments, δ), cut to the same samples in their first dimension -> gradient by argument."""
 
+RowDims = Callable[[Bound, torch.Size], int]
+"""(arguments, shape of the output) -> number of leading dimensions that are rows."""
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -36,6 +39,10 @@ class Rule:
         gradients: The rule itself.
         applies: Returns True if the rule covers a call with these arguments.
         broadcasts: True if the data must first be expanded to the shape of the output.
+        rows: (arguments, shape of the output) -> number of leading dimensions that are rows:
+            entries that the operation treats one by one.
+        positions: True if `gradients` sums over further dimensions between samples and features,
+            so that the rows of a sample can be given together, [N, k, ...].
     """
 
     bind: Callable[[tuple[Any, ...], Mapping[str, Any]], dict[str, Any]]
@@ -44,6 +51,8 @@ class Rule:
     gradients: Gradients
     applies: Callable[[Bound], bool] = lambda bound: True
     broadcasts: bool = False
+    rows: RowDims = lambda bound, shape: 1
+    positions: bool = False
 
     def read(self, bound: Bound) -> dict[str, nn.Parameter]:
         """Return the parameters that a call reads, by argument; for a layer, by name."""
@@ -64,6 +73,8 @@ def operation(
     data: str = "input",
     parameters: str = "weight bias",
     applies: Callable[[Bound], bool] = lambda bound: True,
+    rows: RowDims = lambda bound, shape: 1,
+    positions: bool = False,
 ) -> Callable[[Gradients], Gradients]:
     """Register a rule for calls of `function`, whose arguments have these names in order."""
     names = tuple(arguments.split())
@@ -72,7 +83,15 @@ def operation(
         return {**dict(zip(names, args, strict=False)), **kwargs}
 
     def register(rule: Gradients) -> Gradients:
-        RULES[function] = Rule(bind, data, tuple(parameters.split()), rule, applies)
+        RULES[function] = Rule(
+            bind,
+            data,
+            tuple(parameters.split()),
+            rule,
+            applies,
+            rows=rows,
+            positions=positions,
+        )
         return rule
 
     return register
@@ -121,7 +140,15 @@ def _summed(values: Tensor, kept: int) -> Tensor:
     return values.flatten(1, -2).sum(1) if values.dim() > 2 else values
 
 
-@operation(F.linear, "input weight bias")
+def _all_but_last(bound: Bound, shape: torch.Size) -> int:
+    return len(shape) - 1
+
+
+def _all_but_normalised(bound: Bound, shape: torch.Size) -> int:
+    return len(shape) - len(tuple(bound["normalized_shape"]))
+
+
+@operation(F.linear, "input weight bias", rows=_all_but_last, positions=True)
 def linear(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     """Differentiate y = W a + b at any number of leading positions."""
     left = delta.reshape(len(delta), 1, -1, delta.shape[-1])
@@ -163,7 +190,9 @@ for _dims, _plain, _transposed in (
     F.embedding,
     "input weight padding_idx max_norm norm_type scale_grad_by_freq sparse",
     parameters="weight",
-    applies=lambda bound: not (bound.get("scale_grad_by_freq") or bound.get("max_norm")),
+    applies=lambda bound: not bound.get("scale_grad_by_freq"),
+    rows=_all_but_last,
+    positions=True,
 )
 def embedding(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     """Differentiate a table of which rows are read; the padding row gets no gradient."""
@@ -183,7 +212,12 @@ def _affine(normalised: Tensor, delta: Tensor, kept: int) -> dict[str, Gradient]
     }
 
 
-@operation(F.layer_norm, "input normalized_shape weight bias eps")
+@operation(
+    F.layer_norm,
+    "input normalized_shape weight bias eps",
+    rows=_all_but_normalised,
+    positions=True,
+)
 def layer_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     """Differentiate LayerNorm over any number of trailing dimensions."""
     shape = tuple(bound["normalized_shape"])
@@ -193,7 +227,13 @@ def layer_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     return _affine(flat[0], flat[1], -1)
 
 
-@operation(F.rms_norm, "input normalized_shape weight eps", parameters="weight")
+@operation(
+    F.rms_norm,
+    "input normalized_shape weight eps",
+    parameters="weight",
+    rows=_all_but_normalised,
+    positions=True,
+)
 def rms_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     """Differentiate RMSNorm over any number of trailing dimensions."""
     shape = tuple(bound["normalized_shape"])
@@ -243,7 +283,14 @@ def prelu(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     return {"weight": PerSample(_summed(negative, 1))}
 
 
-@operation(torch.addmm, "input mat1 mat2", data="mat1", parameters="mat2 input")
+@operation(
+    torch.addmm,
+    "input mat1 mat2",
+    data="mat1",
+    parameters="mat2 input",
+    rows=_all_but_last,
+    positions=True,
+)
 def addmm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     """Differentiate b + a W, the linear layer of GPT-2."""
     seen = bound["mat1"]
@@ -255,9 +302,16 @@ def addmm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
 
 def _fitted(values: Tensor, parameter: Tensor) -> Gradient:
     """Sum [N, ...] over the dimensions along which the parameter was broadcast."""
-    shape = (1,) * (values.dim() - parameter.dim()) + tuple(parameter.shape)
+    shape = ((1,) * values.dim() + tuple(parameter.shape))[-values.dim() :]
     repeated = [d for d in range(1, values.dim()) if shape[d] == 1 and values.shape[d] != 1]
     return PerSample(values.sum(repeated) if repeated else values)
+
+
+def _broadcast_dims(bound: Bound, shape: torch.Size) -> int:
+    """Return the number of leading dimensions along which the parameter is broadcast."""
+    weight = bound["weight"].shape
+    own = next((d for d, size in enumerate(weight) if size != 1), len(weight))
+    return len(shape) - len(weight) + own
 
 
 def _same_for_all(bound: Bound) -> bool:
@@ -285,12 +339,15 @@ def _multiplied(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
 
 
 for _add, _multiply in ((torch.add, torch.mul), (Tensor.add, Tensor.mul)):
-    RULES[_add] = Rule(_bind_either, None, ("weight",), _added, _same_for_all)
-    RULES[_multiply] = Rule(_bind_either, "input", ("weight",), _multiplied, _same_for_all, True)
+    RULES[_add] = Rule(_bind_either, None, ("weight",), _added, _same_for_all, rows=_broadcast_dims)
+    RULES[_multiply] = Rule(
+        _bind_either, "input", ("weight",), _multiplied, _same_for_all, True, _broadcast_dims
+    )
 
 RULES[Tensor.expand] = Rule(  # such as a class token
     lambda args, kwargs: {"weight": args[0]},
     None,
     ("weight",),
     lambda bound, delta: {"weight": _fitted(delta, bound["weight"])},
+    rows=_broadcast_dims,
 )

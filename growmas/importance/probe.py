@@ -2,49 +2,75 @@
 
 A worked example: `net = Sequential(Linear(2, 3), ReLU(), Linear(3, 1))` on a batch [256, 2].
 
-1. The first two samples go through the network together. Capture records two uses of `linear`.
-2. Automatic differentiation gives the gradients of g₁ and g₂ in this batch of two, and those of
-   each sample in a batch of its own. They must agree: if the gradient of one sample depends on
-   the other, as with batch statistics, a per-sample gradient does not exist, and the measurement
-   is refused.
-3. The rules give Σ_n |gradient| of the two samples for 0.weight, 0.bias, 2.weight and 2.bias. It is
-   compared with |∇g₁| + |∇g₂| from step 2. A parameter whose sums agree is trusted to its rule;
-   the others go to the fallback, whatever the reason (a wrong rule, a subclass that computes
-   something else).
+1. The first two samples go through the network together. Capture records two uses of `linear`, and
+   the rules give |∇g₁| + |∇g₂| for 0.weight, 0.bias, 2.weight and 2.bias.
+2. Each of the two goes through the network alone, and automatic differentiation gives ∇g₁ and ∇g₂.
+   If g₁ or g₂ is another than in step 1, then samples influence each other, as with batch
+   statistics; a per-sample gradient does not exist, and the measurement is refused.
+3. A parameter whose sums from both steps agree is trusted to its rules. The others go to the
+   fallback: the rule is wrong, or a subclass computes something else.
 
-A use may have its samples elsewhere than in dimension 0. A network that reshapes tokens
-[2, 5, 2] to [10, 2] before its linear layer, or transposes them to [5, 2, 2], gives rows that must
-be assigned to samples. `Use.arrangements` lists what the shapes allow; the probe tries them in
-order of likelihood, and keeps the one with which the sums come out right.
+A parameter that the two samples do not reach, such as the weight of an expert, is trusted if its
+rules were right for other parameters.
+
+Rounding can flip a ReLU whose input is almost 0, and then a gradient differs although nothing is
+wrong. A parameter that fails is therefore tried once more on two other samples.
 """
 
-from collections.abc import Iterable
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from growmas.batches import batch_size, cut
-from growmas.errors import ImportanceError
-from growmas.importance.capture import Use, captured_uses, covered
-from growmas.importance.exact import Trust, sums_by_rule
-from growmas.importance.fallback import gradients_of, gradients_one_by_one
-from growmas.importance.graph import Graph
-from growmas.importance.measurement import (
-    TOLERANCE,
-    Measurement,
-    check_finite,
-    samples_interact,
-)
+from growmas.importance.company import alone, check_alone
+from growmas.importance.cutting import Cutting
+from growmas.importance.exact import Recording, Source, record, sums_by_rule
+from growmas.importance.fallback import gradients_of
+from growmas.importance.gradients import magnitude
+from growmas.importance.measurement import TOLERANCE, Measurement, check_finite
+from growmas.importance.operations import Rule
+from growmas.importance.sums import running_dtype
 
 ROUNDINGS = 100
 """Gradients below this many rounding errors count as 0; `_rounding` has the formula."""
 
+COLUMNS = 4
+"""Number of columns of the objective that the probe differentiates."""
 
-def trusted_rules(measurement: Measurement, batch: Any) -> tuple[Trust, Tensor]:
-    """Check the rules against automatic differentiation on the first two samples of `batch`.
 
-    Also compare the gradients of each sample alone with those in the batch of two.
+@dataclass(frozen=True)
+class Trust:
+    """The rules that agreed with automatic differentiation on a few samples.
+
+    Attributes:
+        right: Names of the parameters for which they did.
+        wrong: Names of those for which they did not.
+        rules: Rules that were right for some parameter and wrong for none.
+    """
+
+    right: frozenset[str]
+    wrong: frozenset[str]
+    rules: frozenset[Rule]
+
+    def covers(self, name: str, source: Source) -> bool:
+        """Return True if a parameter may be measured by the rules of its uses."""
+        if name in self.right or name in self.wrong:
+            return name in self.right
+        return all(use.rule in self.rules for use, _ in source)
+
+
+def trusted_rules(
+    measurement: Measurement, batch: Any, cutting: Cutting | None, whole: Recording
+) -> tuple[Trust, Tensor]:
+    """Check the rules against automatic differentiation on the first two samples of a batch.
+
+    Args:
+        measurement: Model, parameters, forward and objective.
+        batch: The batch.
+        cutting: The way to take samples out of it; None if there is none.
+        whole: A forward pass of the batch.
 
     Returns:
         The rules that may be used, and the objective of the two samples.
@@ -53,50 +79,84 @@ def trusted_rules(measurement: Measurement, batch: Any) -> tuple[Trust, Tensor]:
         ImportanceError: The samples of a batch influence each other, so that a per-sample
             gradient does not exist.
     """
-    size = batch_size(batch)
-    piece = batch if size is None else cut(batch, 0, 2)
-    with captured_uses(measurement) as uses:
-        values = measurement.values(piece, "the first batch")
-    rounding = _rounding(measurement, values)
-    expected: dict[str, Tensor] = {}
-    for position, row in enumerate(values[:2]):
-        sample = None if size is None else cut(batch, position, position + 1)
-        for name, found in _own_gradients(measurement, row, sample, rounding).items():
-            total = found.abs().mean(0) if len(found) > 1 else found[0].abs()
-            expected[name] = expected[name].add_(total) if position else total
-    return _settle(measurement, uses, values, expected, rounding), values[:2].detach()
+    if cutting is None:
+        return _Check(measurement, whole, batch, None).trust(), whole.values[:2].detach()
+    first = _checked_pair(measurement, cutting, 0)
+    trust, seen = first.trust(), first.recording.values.detach()
+    if trust.wrong and cutting.samples >= 4:
+        again = _checked_pair(measurement, cutting, 2).trust()
+        mended = trust.wrong & again.right
+        rules = trust.rules | (again.rules if mended == trust.wrong else frozenset())
+        trust = Trust(trust.right | mended, trust.wrong - mended, rules)
+    return trust, seen
 
 
-def _settle(
-    measurement: Measurement,
-    uses: list[Use],
-    values: Tensor,
-    expected: dict[str, Tensor],
-    rounding: float,
-) -> Trust:
-    """Find the arrangement of samples in each use that gives the expected sums."""
-    graph = Graph(values)
-    sources = covered(measurement, uses, graph, len(values))
-    possible = {use: use.arrangements(len(values)) for use in uses}
-    chosen = {use: names[0] if names else "first" for use, names in possible.items()}
-    counted = torch.cat([values[:2], values[2:] * 0])
+def _checked_pair(measurement: Measurement, cutting: Cutting, start: int) -> "_Check":
+    index = slice(start, start + 2)
+    pair = cutting.part(index)
+    batch = pair.take(slice(None))
+    return _Check(measurement, record(measurement, batch, "the first batch"), batch, pair)
 
-    def right(names: Iterable[str]) -> set[str]:
-        some = {name: sources[name] for name in names}
-        found = sums_by_rule(measurement, some, counted, Graph(counted), chosen)
-        return {n for n, total in found.items() if _close(total, expected[n], rounding)}
 
-    trusted = right(sources)
-    for use in uses:
-        own = [n for n, source in sources.items() if n not in trusted and source[0][0] is use]
-        for arrangement in possible[use][1:] if own else ():
-            before, chosen[use] = chosen[use], arrangement
-            found = right(own)
-            trusted |= found
-            if len(found) == len(own):
-                break
-            chosen[use] = before
-    return Trust(frozenset(trusted), tuple(chosen[use] for use in uses))
+class _Check:
+    """Sums by rule and by automatic differentiation, on two samples.
+
+    Attributes:
+        recording: The forward pass of both, or of a whole batch that cannot be cut.
+    """
+
+    def __init__(
+        self, measurement: Measurement, recording: Recording, batch: Any, pair: Cutting | None
+    ) -> None:
+        self.recording = recording
+        self._measurement = measurement
+        self._batch = batch
+        self._pair = pair
+        self._sources = recording.sources(measurement)
+
+    def trust(self) -> Trust:
+        """Compare both, parameter by parameter."""
+        expected = self._expected()
+        values = self.recording.values
+        columns = values[:, :COLUMNS]
+        counted = torch.cat([columns[:2], columns[2:] * 0])
+        found = sums_by_rule(self._measurement, self._sources, self.recording, counted=counted)
+        rounding = _rounding(self._measurement, values)
+        right = {n for n, total in found.items() if self._close(n, total, expected[n], rounding)}
+        wrong = found.keys() - right
+        rules = {use.rule for name in right for use, _ in self._sources[name]}
+        rules -= {use.rule for name in wrong for use, _ in self._sources[name]}
+        return Trust(frozenset(right), frozenset(wrong), frozenset(rules))
+
+    def _expected(self) -> Mapping[str, Tensor]:
+        """Return the sums by automatic differentiation, and check that samples do not interact."""
+        values = self.recording.values
+        if self._pair is None:
+            whole = self._measurement.scalars(self._batch, "the first batch")
+            check_alone(self._measurement, whole, values)
+            return self._sums([row[:COLUMNS] for row in whole[:2]])
+        rows = list(alone(self._measurement, self._pair))
+        check_alone(self._measurement, torch.cat([row.detach() for row in rows]), values)
+        return self._sums([row[0, :COLUMNS] for row in rows])
+
+    def _sums(self, rows: list[Tensor]) -> dict[str, Tensor]:
+        parameters = {n: self._measurement.parameters[n] for n in self._sources}
+        sums: dict[str, Tensor] = {}
+        for row in rows if parameters else ():
+            for name, found in gradients_of(row, parameters).items():
+                check_finite({name: found})
+                precise = found.to(running_dtype(found.dtype))
+                total = magnitude(precise, self._measurement.power).sum(0)
+                total = total if self._measurement.total_over_columns else total / len(row)
+                sums[name] = sums[name] + total if name in sums else total
+        return sums
+
+    def _close(self, name: str, found: Tensor, expected: Tensor, rounding: float) -> bool:
+        if not found.numel():
+            return True
+        dtypes = (self._measurement.parameters[name].dtype, self.recording.values.dtype)
+        tolerance = max(TOLERANCE.get(dtype, 5e-2) for dtype in dtypes)
+        return _largest(found - expected) <= tolerance * _largest(expected) + rounding
 
 
 def _rounding(measurement: Measurement, values: Tensor) -> float:
@@ -110,41 +170,9 @@ def _rounding(measurement: Measurement, values: Tensor) -> float:
     largest = max((float(weight.abs().max()) for weight in weights), default=0.0)
     if not largest:
         return 0.0
-    return ROUNDINGS * torch.finfo(values.dtype).eps * float(values.detach().abs().max()) / largest
-
-
-def _own_gradients(
-    measurement: Measurement, row: Tensor, sample: Any | None, rounding: float
-) -> dict[str, Tensor]:
-    """Return the gradients [K, ...] of one sample, after comparing them with those alone."""
-    together = gradients_of(row, measurement.parameters)
-    if sample is None:
-        check_finite(together)
-        return together
-    alone = _alone(measurement, sample)
-    differing = [n for n, found in together.items() if not _close(found, alone[n], rounding)]
-    if differing:
-        check_finite(together)
-        raise samples_interact("the gradient", f", first for {differing[0]!r}")
-    return together
-
-
-def _alone(measurement: Measurement, sample: Any) -> dict[str, Tensor]:
-    try:
-        return next(gradients_one_by_one(measurement, measurement.parameters, sample))
-    except (RuntimeError, ValueError) as error:
-        raise ImportanceError(
-            f"a sample by itself does not go through the model ({error}): importance is defined "
-            "per sample. Look for a BatchNorm without running statistics, or inputs whose first "
-            "dimension is not the samples"
-        ) from error
-
-
-def _close(found: Tensor, expected: Tensor, rounding: float) -> bool:
-    if not found.numel():
-        return True
-    tolerance = TOLERANCE.get(found.dtype, 5e-2)
-    return _largest(found - expected) <= tolerance * _largest(expected) + rounding
+    size = float(values.detach().abs().max())
+    rounding = ROUNDINGS * torch.finfo(values.dtype).eps * size / largest
+    return rounding**measurement.power
 
 
 def _largest(values: Tensor) -> float:

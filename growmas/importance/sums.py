@@ -1,5 +1,6 @@
 """Importance sums: partial results that add up over parts of the data, time or workers."""
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed as dist
 
-from growmas.errors import DataError, ImportanceError
+from growmas.errors import DataError, GrowmasWarning, ImportanceError
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +92,24 @@ class ImportanceSum:
     def from_state_dict(cls, state: Mapping[str, Any]) -> "ImportanceSum":
         """Make the sum from what `state_dict` returned."""
         return cls(dict(state["sums"]), int(state["samples"]))
+
+
+ZERO = (
+    "the importance just measured is zero for every parameter: the task is not protected. The "
+    "output is zero, or does not depend on the parameters measured: look for a detach, a no_grad "
+    "or another head in the model or in forward=, and at function= and parameters="
+)
+
+
+def warn_if_zero(measured: Mapping[str, Tensor], *, stacklevel: int) -> None:
+    """Warn of an importance that is zero for every parameter.
+
+    Args:
+        measured: Parameter name -> Ω.
+        stacklevel: 3 names the caller of the function that calls this one.
+    """
+    if measured and not any(bool(omega.any()) for omega in measured.values()):
+        warnings.warn(ZERO, GrowmasWarning, stacklevel=stacklevel)
 
 
 def running_dtype(dtype: torch.dtype) -> torch.dtype:

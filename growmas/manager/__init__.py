@@ -1,17 +1,25 @@
-"""When to grow and when to prune: policies propose plans, the manager carries them out."""
+"""The structural manager and its policies, which decide when to grow and when to prune.
 
-from growmas.manager.allocation import shared_out
-from growmas.manager.bounded import PruneWithin
+`StructuralManager` asks its policies for plans and carries them out within a `Budget`. The
+policies here are `GrowPolicy`, `GrowBySaturation`, `OvergrowSelect`, `ReplaceDead`, `PrunePolicy`,
+`PruneBelow` and `PruneWithin`; a policy of your own is a subclass of `Policy` that reads a
+`Situation`.
+"""
+
+from growmas.manager.allocation import allocate
+from growmas.manager.bounded_pruning import PruneWithin
 from growmas.manager.budget import Budget
 from growmas.manager.capacity import GrowBySaturation, saturation
-from growmas.manager.contrib.gain import Gains, GrowByGain, candidate_gains
-from growmas.manager.contrib.need import GrowByNeed, trial_loss
-from growmas.manager.grow import GrowPolicy
+from growmas.manager.contrib import Gains, GrowByGain, GrowByNeed, candidate_gains
+from growmas.manager.growth import GrowPolicy
 from growmas.manager.manager import StructuralManager
-from growmas.manager.overgrow import OvergrowSelect
-from growmas.manager.prune import PruneBelow, PrunePolicy
-from growmas.manager.replace import ReplaceDead
-from growmas.manager.situation import Policy, Situation
+from growmas.manager.overgrowth import OvergrowSelect
+from growmas.manager.policy import Policy
+from growmas.manager.pruning import PruneBelow, PrunePolicy
+from growmas.manager.redundancy import PruneByRedundancy
+from growmas.manager.replacement import ReplaceDead
+from growmas.manager.situation import Situation
+from growmas.manager.trial import trial_loss
 
 __all__ = [
     "Budget",
@@ -23,13 +31,14 @@ __all__ = [
     "OvergrowSelect",
     "Policy",
     "PruneBelow",
+    "PruneByRedundancy",
     "PrunePolicy",
     "PruneWithin",
     "ReplaceDead",
     "Situation",
     "StructuralManager",
+    "allocate",
     "candidate_gains",
     "saturation",
-    "shared_out",
     "trial_loss",
 ]

@@ -1,36 +1,41 @@
-"""Sharing fresh units out over groups."""
+"""Allocation of fresh units to groups."""
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal, get_args
 
 from growmas.errors import PlanError, SurgeryError
+from growmas.manager.checks import check_word
 from growmas.structure import Plan, Structure, UnitGroup
 
-SHARES = ("even", "width", "parameters", "flops")
+Share = Literal["even", "width", "parameters", "flops"]
+"""The basis on which fresh units are allocated to groups."""
 
 
-def shared_out(
-    structure: Structure, groups: Sequence[UnitGroup], total: int, share: str
+def allocate(
+    structure: Structure, groups: Sequence[UnitGroup], total: int, share: Share
 ) -> dict[str, int]:
-    """Group name -> number of fresh units, `total` of them.
+    """Allocate `total` fresh units: group name -> number of units.
 
     Args:
         structure: The network.
-        groups: Those that may grow.
-        total: How many units there are to share out.
-        share: "even": as many for each group. "width": in proportion to the groups' widths.
-            "parameters", "flops": in inverse proportion to what one unit costs, so that every
-            group gets as many parameters or FLOPs.
+        groups: The groups that may grow.
+        total: Number of units to allocate.
+        share: "even": the same number for each group. "width": in proportion to the groups'
+            widths. "parameters", "flops": in inverse proportion to the cost of one unit, so that
+            every group gets the same number of parameters or FLOPs.
 
     Raises:
-        PlanError: An unknown word.
+        PlanError: An unknown word for `share`, or a group's unit has no cost of its own.
     """
     weights = _weights(structure, groups, share)
     return proportional(total, weights)
 
 
 def proportional(total: int, weights: Mapping[str, float]) -> dict[str, int]:
-    """Whole numbers in proportion to weights that add up to `total`, by largest remainders.
+    """Return whole numbers in proportion to weights that add up to `total`.
+
+    By largest remainders; of equal remainders the first in the mapping is rounded up.
 
     >>> proportional(10, {"a": 3.0, "b": 1.0, "c": 0.0})
     {'a': 8, 'b': 2, 'c': 0}
@@ -46,8 +51,8 @@ def proportional(total: int, weights: Mapping[str, float]) -> dict[str, int]:
     return counts
 
 
-def unit_cost(structure: Structure, group: UnitGroup, what: str) -> int:
-    """Parameters or FLOPs that one more unit of a group costs, at least 1.
+def unit_cost(structure: Structure, group: UnitGroup, what: Literal["parameters", "flops"]) -> int:
+    """Return the parameters or FLOPs that one more unit of a group costs, at least 1.
 
     Raises:
         PlanError: The group cannot change alone, so that its unit has no cost of its own.
@@ -62,16 +67,16 @@ def unit_cost(structure: Structure, group: UnitGroup, what: str) -> int:
 
 
 def check_share(share: str) -> None:
-    """Refuse an unknown word.
+    """Refuse an unknown word for `share`.
 
     Raises:
-        PlanError: Names those known.
+        PlanError: Names the words known.
     """
-    if share not in SHARES:
-        raise PlanError(f"share={share!r}: expected one of {', '.join(map(repr, SHARES))}")
+    check_word("share", share, get_args(Share))
 
 
-def _weights(structure: Structure, groups: Sequence[UnitGroup], share: str) -> dict[str, float]:
+def _weights(structure: Structure, groups: Sequence[UnitGroup], share: Share) -> dict[str, float]:
+    """Return the weight of each group in the allocation."""
     check_share(share)
     if share == "even":
         return {group.name: 1.0 for group in groups}

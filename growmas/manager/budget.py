@@ -1,24 +1,31 @@
-"""What a network may cost at most."""
+"""Limits on the size and the cost of a network."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 
 from growmas.errors import PlanError
-from growmas.manager.checks import check_number
+from growmas.manager.checks import check_number, check_parts
 from growmas.manager.plans import merged
+from growmas.manager.size import size_after
 from growmas.structure import Cost, Plan, Structure
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Limits that growing never exceeds; None sets no limit.
+    """Limits that growth never exceeds; None sets no limit.
 
-    A plan that would is trimmed: all its numbers of fresh units shrink in proportion, rounded
-    down, until it fits. What a plan removes is always removed, and makes room in the same plan.
+    A plan that would exceed them is trimmed: all its numbers of fresh units shrink in proportion,
+    rounded down, until it fits. Units that a plan removes are always removed, and make room for
+    others in the same plan.
+
+    Parameters and units are counted from shapes. A limit on FLOPs needs a copy of the model and a
+    forward pass for each candidate, so it is the slower one.
 
     Attributes:
-        parameters: Most parameters of the model.
-        flops: Most FLOPs of a forward pass of the structure's example inputs, see `Explanation`.
-        units: Most living units, over all groups.
+        parameters: Largest number of parameters of the model.
+        flops: Largest number of FLOPs of a forward pass of the structure's example inputs, counted
+            as for `Explanation`.
+        units: Largest number of living units, over all groups.
     """
 
     parameters: int | None = None
@@ -26,7 +33,7 @@ class Budget:
     units: int | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what is not a positive whole number."""
+        """Refuse limits that are not positive whole numbers."""
         for part in fields(self):
             limit = getattr(self, part.name)
             if limit is not None:
@@ -34,24 +41,21 @@ class Budget:
                 check_number(f"Budget {part.name}", limit, words, lambda n: n >= 1, whole=True)
 
     def __bool__(self) -> bool:
-        """Whether there is any limit."""
+        """Return True if there is any limit."""
         return any(getattr(self, part.name) is not None for part in fields(self))
 
     def excess(self, cost: Cost) -> dict[str, tuple[int, int]]:
-        """What of a cost is above its limit: name -> the cost and the limit."""
-        return {
-            part.name: (getattr(cost, part.name), limit)
-            for part in fields(self)
-            if (limit := getattr(self, part.name)) is not None and getattr(cost, part.name) > limit
-        }
+        """Return the parts of a cost above their limit: name -> the cost and the limit."""
+        return _above(self, {part.name: getattr(cost, part.name) for part in fields(self)})
 
     def check(self, structure: Structure) -> None:
-        """Refuse a network that is too large already.
+        """Refuse a network that is already too large.
 
         Raises:
-            PlanError: Names the limits and what the network has.
+            PlanError: Names the limits and the numbers of the network.
         """
-        over = self.excess(structure.cost()) if self else {}
+        whole = self.flops is not None
+        over = self.excess(structure.cost()) if whole else self._excess_after(structure, Plan())
         if over:
             listed = ", ".join(
                 f"{limit:,} {name} where the network has {now:,}"
@@ -60,15 +64,19 @@ class Budget:
             raise PlanError(f"the budget is smaller than the network: {listed}; raise it")
 
     def trim(self, structure: Structure, plan: Plan, planned: Plan | None = None) -> Plan:
-        """The plan with fewer fresh units, so that the network stays within the limits.
+        """Return the plan with fewer fresh units, so that the network stays within the limits.
 
-        Units that replace others stay: they are at constant width.
+        Units that replace others are not trimmed: they keep the width constant.
 
         Args:
-            structure: The network.
-            plan: What is to be trimmed.
-            planned: What will be carried out before.
+            structure: The network; it is not touched.
+            plan: The plan to trim.
+            planned: A plan that will be carried out before it.
+
+        Raises:
+            PlanError: `structure` or `plan` is something else, or a plan does not fit the network.
         """
+        check_parts({"structure": (structure, Structure), "plan": (plan, Plan)})
         before = planned or Plan()
         most = max(plan.grow.values(), default=0)
         if not self or not most or self._fits(structure, merged(before, plan)):
@@ -91,9 +99,29 @@ class Budget:
         return replace(left, reason=f"{plan.reason}; {note}" if plan.reason else note)
 
     def _fits(self, structure: Structure, plan: Plan) -> bool:
-        return not self.excess(structure.cost(plan))
+        """Return True if the network with `plan` carried out is within the limits."""
+        return not self._excess_after(structure, plan)
+
+    def _excess_after(self, structure: Structure, plan: Plan) -> dict[str, tuple[int, int]]:
+        """Return what is above its limit after a plan, by the cheapest way to know."""
+        over: dict[str, tuple[int, int]] = {}
+        if self.parameters is not None or self.units is not None:
+            over = _above(self, size_after(structure, plan)._asdict())
+        if self.flops is not None and not over:
+            over = self.excess(structure.cost(plan))
+        return over
+
+
+def _above(budget: Budget, numbers: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Return the numbers above their limit: name -> the number and the limit."""
+    return {
+        name: (number, limit)
+        for name, number in numbers.items()
+        if (limit := getattr(budget, name)) is not None and number > limit
+    }
 
 
 def _scaled(plan: Plan, part: int, whole: int) -> Plan:
+    """Return the plan with `part` of `whole` of its fresh units, rounded down."""
     grow = {name: count * part // whole for name, count in plan.grow.items()}
     return replace(plan, grow={name: count for name, count in grow.items() if count})

@@ -1,6 +1,6 @@
-"""The settings of policies and the data they measure on: what they may be."""
+"""Checks of the settings of policies and the parts of a manager."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from growmas.errors import PlanError
@@ -9,7 +9,7 @@ from growmas.structure.units.plan import unknown_group
 
 
 def group_names(key: str, names: Iterable[str] | str) -> tuple[str, ...]:
-    """Group names as a tuple; one name stands for itself.
+    """Return group names as a tuple; a single name becomes a tuple of one.
 
     Raises:
         PlanError: Something is not a name.
@@ -26,7 +26,7 @@ def check_number(
     """Refuse a setting that is out of range.
 
     Raises:
-        PlanError: Names the setting, what came, and what was expected.
+        PlanError: Names the setting, the value given, and what was expected.
     """
     kinds = int if whole else int | float
     if isinstance(value, bool) or not isinstance(value, kinds) or not fits(value):
@@ -34,23 +34,23 @@ def check_number(
 
 
 def check_flag(key: str, value: object) -> None:
-    """Refuse what is neither True nor False.
+    """Refuse a value that is neither True nor False.
 
     Raises:
-        PlanError: Names the setting and what came.
+        PlanError: Names the setting and the value given.
     """
     if not isinstance(value, bool):
         raise PlanError(f"{key}={value!r}: expected True or False")
 
 
 def check_parts(parts: Mapping[str, tuple[object, type | tuple[type, ...]]]) -> None:
-    """Refuse parts of a manager that are something else.
+    """Refuse parts of a manager that have the wrong type.
 
     Args:
-        parts: Argument -> what came, and what it should be.
+        parts: Argument -> the value given, and the types it may have.
 
     Raises:
-        PlanError: Names the argument, what came, and what was expected.
+        PlanError: Names the argument, what was expected, and the type given.
     """
     for key, (part, kinds) in parts.items():
         if not isinstance(part, kinds):
@@ -60,7 +60,7 @@ def check_parts(parts: Mapping[str, tuple[object, type | tuple[type, ...]]]) -> 
 
 
 def group_problems(structure: Structure, named: Mapping[str, Iterable[str]]) -> list[str]:
-    """What is wrong with the groups that policies name.
+    """Return a message for every group that a policy names and that does not exist.
 
     Args:
         structure: The network.
@@ -72,3 +72,13 @@ def group_problems(structure: Structure, named: Mapping[str, Iterable[str]]) -> 
         for name in names
         if name not in structure.groups
     ]
+
+
+def check_word(key: str, value: object, known: Sequence[str]) -> None:
+    """Refuse an unknown word.
+
+    Raises:
+        PlanError: Names the setting and the words known.
+    """
+    if value not in known:
+        raise PlanError(f"{key}={value!r}: expected one of {', '.join(map(repr, known))}")

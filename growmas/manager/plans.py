@@ -1,8 +1,7 @@
-"""Several plans for one occasion, and what planning leaves behind: nothing."""
+"""Plans of several policies for one occasion, and the cause that a policy gives."""
 
 import math
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,7 @@ from growmas.structure import Plan
 
 
 def merged(*plans: Plan) -> Plan:
-    """The plans as one; numbers of fresh units add up."""
+    """Return the plans as one; numbers of fresh units add up."""
     prune: dict[str, tuple[int, ...]] = {}
     grow: dict[str, int] = {}
     replace: dict[str, tuple[int, ...]] = {}
@@ -34,52 +33,35 @@ def cause_of(
     value: object,
     threshold: object = None,
 ) -> dict[str, Any]:
-    """Why a policy proposes something, for programs; see `Plan.cause`.
+    """Return why a policy proposes something, as JSON values for `Plan.cause`.
 
     Args:
         policy: The policy.
-        statistic: What it measured, in a few words.
-        value: What it found: a number, or numbers by group.
-        threshold: What that was compared with, likewise; None for a policy that compares nothing.
+        statistic: The quantity it measured, in a few words.
+        value: The value found: a number, or numbers by group.
+        threshold: The number, or numbers by group, that the value was compared with; None for a
+            policy that compares nothing.
     """
     cause = {"policy": type(policy).__name__, "statistic": statistic, "value": _finite(value)}
     return cause if threshold is None else {**cause, "threshold": _finite(threshold)}
 
 
 def _finite(value: object) -> object:
-    """JSON has no word for numbers that are not finite: None."""
+    """Replace numbers that are not finite, which JSON lacks, by None."""
     if isinstance(value, Mapping):
         return {str(key): _finite(part) for key, part in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def without(plan: Plan, doomed: Plan) -> Plan:
-    """The plan without the units that another plan removes already."""
-    if not plan.removed or not doomed.removed:
+def without(plan: Plan, planned: Plan) -> Plan:
+    """Return the plan without the units that `planned` removes already."""
+    if not plan.removed or not planned.removed:
         return plan
 
     def left(name: str, ids: Collection[int]) -> tuple[int, ...]:
-        gone = doomed.removed.get(name, ())
+        gone = planned.removed.get(name, ())
         return tuple(unit for unit in ids if unit not in gone)
 
     prune = {name: left(name, ids) for name, ids in plan.prune.items()}
     substitutes = {name: left(name, ids) for name, ids in plan.replace.items()}
     return replace(plan, prune=prune, replace=substitutes)
-
-
-@contextmanager
-def restored(*holders: object, always: bool) -> Iterator[None]:
-    """Give objects the attributes back that they had: always, or on an error only.
-
-    For objects that bind new values to attributes and change none in place, as `MAS.consolidate`
-    and `ActivationStatistics.update` do.
-    """
-    kept = [(holder, dict(vars(holder))) for holder in holders if holder is not None]
-    restore = True
-    try:
-        yield
-        restore = always
-    finally:
-        for holder, attributes in kept if restore else ():
-            vars(holder).clear()
-            vars(holder).update(attributes)

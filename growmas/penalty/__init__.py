@@ -1,4 +1,4 @@
-"""The MAS penalty over tasks, and what it is doing."""
+"""The MAS penalty over tasks, its diagnosis, and hard protection of the most important weights."""
 
 from growmas.penalty.diagnosis import Diagnosis, ParameterDiagnosis
 from growmas.penalty.hard import HardProtection

@@ -1,37 +1,44 @@
-"""The importance of one more task: how it is measured, and joins that of the tasks before."""
+"""Accumulation of importance: measured on one task, then combined with earlier tasks."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from growmas.batches import Forward
 from growmas.errors import PenaltyError
-from growmas.importance import mas_importance
+from growmas.importance import importance_sum
+from growmas.penalty.settings import Accumulate, Normalize, matches
+
+Function = Literal["squared_norm", "vector"] | Callable[[Any], Tensor]
+"""The function of the output whose sensitivity is measured, see `mas_importance`."""
+
+Estimator = Literal["exact", "batch"]
+"""The estimator of importance, see `mas_importance`."""
 
 
 @runtime_checkable
 class Measured(Protocol):
-    """An importance that is there already, such as `ImportanceSum` or `accumulate_importance`."""
+    """An importance measured before, such as `ImportanceSum` or `accumulate_importance`."""
 
     def importance(self) -> Mapping[str, Tensor]:
-        """Parameter name -> Ω, for every floating-point parameter."""
+        """Return parameter name -> Ω, for every floating-point parameter."""
         ...
 
 
 Data = Iterable[Any] | Mapping[str, Tensor] | Measured
-"""Batches to measure on, or what was measured, such as `hebbian_importance` gives; function and
-forward are settled then."""
+"""Batches to measure on, or an importance measured before, such as from `hebbian_importance`; then
+`function` and `forward` are not used."""
 
 
 def precise(tensor: Tensor) -> Tensor:
-    """The tensor, in float32 where it has half precision."""
+    """Return the tensor, in float32 where it has half precision."""
     return tensor.to(precise_dtype(tensor.dtype))
 
 
 def precise_dtype(dtype: torch.dtype) -> torch.dtype:
-    """In which what is held of a parameter of this dtype is held."""
+    """Return the dtype of Ω and anchor for a parameter of this dtype: at least float32."""
     return torch.float32 if dtype in (torch.float16, torch.bfloat16) else dtype
 
 
@@ -39,28 +46,36 @@ def importance_of(
     model: nn.Module,
     data: Data,
     forward: Forward | None,
-    function: str | Callable[[Any], Tensor],
-    estimator: str,
+    function: Function,
+    estimator: Estimator,
+    exclude: Collection[str] = (),
 ) -> dict[str, Tensor]:
-    """Ω of every floating-point parameter, on its device and in at least float32.
+    """Return Ω of every parameter that is not excluded, on its device and at least in float32.
 
     Raises:
-        PenaltyError: What was measured is not of the model's names and shapes.
+        PenaltyError: An importance measured before has other names or shapes than the model.
     """
     measured: Mapping[str, Tensor]
+    named = dict(model.named_parameters())
+    parameters = {
+        n: p.detach() for n, p in named.items() if p.is_floating_point() and not matches(n, exclude)
+    }
     if isinstance(data, Mapping):
         measured = data
     elif isinstance(data, Measured):
         measured = data.importance()
     else:
-        measured = mas_importance(
+        total = importance_sum(
             model,
             data,
             forward=forward,
-            function=function,  # type: ignore[arg-type]  # words are checked when they are used
-            estimator=estimator,  # type: ignore[arg-type]
+            function=function,
+            estimator=estimator,
+            parameters=tuple(parameters),
+            warn=False,  # the memory warns
         )
-    parameters = {n: p.detach() for n, p in model.named_parameters() if p.is_floating_point()}
+        measured = total.importance()
+    measured = {n: omega for n, omega in measured.items() if not matches(n, exclude)}
     wrong = [
         name
         for name in parameters.keys() | measured.keys()
@@ -76,8 +91,8 @@ def importance_of(
     return {name: measured[name].to(precise(p)) for name, p in parameters.items()}
 
 
-def normalized(measured: Mapping[str, Tensor], normalize: str | None) -> dict[str, Tensor]:
-    """One task's Ω divided by its mean or its maximum over all parameters; zero stays zero."""
+def normalized(measured: Mapping[str, Tensor], normalize: Normalize) -> dict[str, Tensor]:
+    """Return Ω divided by its mean or maximum over all parameters; all-zero Ω is unchanged."""
     if normalize is None or not measured:
         return dict(measured)
     scale = (
@@ -93,15 +108,15 @@ def accumulated(
     before: Mapping[str, Tensor],
     measured: Mapping[str, Tensor],
     *,
-    rule: str,
+    rule: Accumulate,
     tasks: int,
     discount: float,
 ) -> dict[str, Tensor]:
-    """Ω over `tasks` tasks, the last of which is `measured`.
+    """Return Ω over `tasks` tasks, the last of which is `measured`.
 
-    "sum" adds. "max" takes the larger, entry by entry. The others are averages that need no more
-    memory than their value: with weights w_k = γ^(tasks − k), γ = `discount` for "exponential"
-    and 1 for "mean", Ω = Σ_k w_k Ω_k / Σ_k w_k. A parameter without Ω so far had 0.
+    "sum" adds. "max" takes the larger, entry by entry. The others are averages, updated in place
+    of a list of all Ω_k: Ω = Σ_k w_k Ω_k / Σ_k w_k with w_k = γ^(tasks − k), where γ is
+    `discount` for "exponential" and 1 for "mean". A parameter that is new has Ω_k = 0 before.
     """
     if rule == "max":
         return {n: torch.maximum(before[n], m) if n in before else m for n, m in measured.items()}

@@ -1,4 +1,4 @@
-"""What the penalty holds and what it does, in numbers, and those numbers as a table."""
+"""Diagnosis of a penalty: its parts in numbers, and those numbers as tables."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,31 +12,33 @@ from rich.table import Table
 from torch import Tensor, nn
 
 from growmas.errors import DataError, PenaltyError
+from growmas.penalty.monitor import ZERO_IMPORTANCE, swamped, zero_penalty
 from growmas.penalty.terms import Terms, norm
-from growmas.penalty.watch import ZERO_IMPORTANCE, swamped, zero_penalty
 from growmas.preserving import preserving
 
 Loss = Callable[[nn.Module, Any], Tensor]
-"""(model, batch) -> the task's loss, a scalar, penalty left out."""
+"""(model, batch) -> the task's loss, a scalar, without the penalty."""
 
 LEVELS = (0.5, 0.9, 0.99, 1.0)
 
 Quantiles = tuple[float, float, float, float]
-"""Of Ω, at `LEVELS`: by nearest rank, so each is the importance of some weight."""
+"""Quantiles of Ω at `LEVELS`, by nearest rank, so that each is the importance of some weight."""
 
 _LEVEL_NAMES = ("50%", "90%", "99%", "max")
 _TASKS_SHOWN = 6
 
 
 @dataclass(frozen=True)
-class _Letters:
+class _Symbols:
+    """The symbols of the tables, in Unicode or in ASCII."""
+
     lines: box.Box
     strength: str
     importance: str
 
 
-_UNICODE = _Letters(box.SIMPLE_HEAD, "λ", "Ω")
-_ASCII = _Letters(box.ASCII, "lambda", "omega")
+_UNICODE = _Symbols(box.SIMPLE_HEAD, "λ", "Ω")
+_ASCII = _Symbols(box.ASCII, "lambda", "omega")
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class ParameterDiagnosis:
     """One parameter under the penalty.
 
     Attributes:
-        name: Qualified name.
+        name: Qualified name of the parameter.
         elements: Number of entries.
         strength: λ of this parameter.
         omega: Quantiles of Ω, accumulated over tasks.
@@ -52,7 +54,7 @@ class ParameterDiagnosis:
         penalty: λ Σ Ω (θ − θ*)² of this parameter.
         gradient: Norm of the penalty's gradient; 0 for a frozen parameter.
         loss_gradient: Root mean square over batches of the norm of the loss's gradient; None
-            where no batches were given.
+            if no batches were given.
     """
 
     name: str
@@ -66,24 +68,24 @@ class ParameterDiagnosis:
 
     @property
     def gradient_share(self) -> float | None:
-        """Gradient of the penalty over gradient of the loss; None where one is not known or 0."""
+        """Gradient of the penalty over that of the loss; None if that is unknown or 0."""
         return self.gradient / self.loss_gradient if self.loss_gradient else None
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Whether a penalty does anything; printing it with rich gives tables.
+    """The effect of a penalty in numbers; printing it with rich gives tables.
 
     Attributes:
-        parameters: Those under the penalty; none before the first consolidate.
+        parameters: The parameters under the penalty; empty before the first consolidate.
         penalty: λ Σ Ω (θ − θ*)².
-        loss: Mean loss over the batches; None where none were given.
+        loss: Mean loss over the batches; None if no batches were given.
         gradient: Norm of the penalty's gradient.
         loss_gradient: Root mean square over batches of the norm of the loss's gradient, on the
-            parameters under the penalty; None where no batches were given.
+            parameters under the penalty; None if no batches were given.
         measured: For each task, in order, the quantiles of the Ω that its consolidate added, by
             parameter, after normalisation.
-        findings: What is wrong, each with cause and remedy.
+        findings: Faults, each with cause and remedy.
     """
 
     parameters: tuple[ParameterDiagnosis, ...]
@@ -96,20 +98,20 @@ class Diagnosis:
 
     @property
     def penalty_to_loss(self) -> float | None:
-        """Penalty over loss; None where no batches were given or the loss is 0."""
+        """Penalty over loss; None if no batches were given or the loss is 0."""
         return self.penalty / self.loss if self.loss else None
 
     @property
     def gradient_share(self) -> float | None:
-        """Gradient of the penalty over gradient of the loss; None where one is not known or 0."""
+        """Gradient of the penalty over that of the loss; None if that is unknown or 0."""
         return self.gradient / self.loss_gradient if self.loss_gradient else None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """The tables; in ASCII where the console has nothing else."""
-        letters = _ASCII if options.ascii_only else _UNICODE
-        yield _parameter_table(self, letters)
+        """Yield the tables, in ASCII on a console without Unicode."""
+        symbols = _ASCII if options.ascii_only else _UNICODE
+        yield _parameter_table(self, symbols)
         if self.measured:
-            yield _task_table(self, letters)
+            yield _task_table(self, symbols)
         yield from self.findings
 
 
@@ -120,7 +122,19 @@ def diagnose(
     batches: Iterable[Any] | None,
     loss: Loss | None,
 ) -> Diagnosis:
-    """See `MAS.diagnose`."""
+    """Compute the diagnosis of a penalty, see `MAS.diagnose`.
+
+    Args:
+        model: The network.
+        terms: The terms of its penalty.
+        measured: Quantiles of Ω by parameter, for each task.
+        batches: Batches to take the loss on, or None.
+        loss: The loss, or None.
+
+    Raises:
+        PenaltyError: Only one of `batches` and `loss` is given.
+        DataError: There is no batch.
+    """
     if (batches is None) != (loss is None):
         raise PenaltyError("diagnose: give batches and loss=lambda model, batch: ..., or neither")
     mean, by_name = None, None
@@ -148,7 +162,7 @@ def diagnose(
 
 
 def quantiles(omega: Tensor) -> Quantiles:
-    """Quantiles of Ω at `LEVELS`; zeros for a parameter without entries."""
+    """Return the quantiles of Ω at `LEVELS`; zeros for a parameter without entries."""
     flat = omega.detach().flatten()
     if not len(flat):
         return (0.0, 0.0, 0.0, 0.0)
@@ -158,6 +172,7 @@ def quantiles(omega: Tensor) -> Quantiles:
 
 
 def _parameters(terms: Terms, by_name: Mapping[str, float] | None) -> list[ParameterDiagnosis]:
+    """Return the diagnosis of every parameter of one strength."""
     gradients = terms.gradients()
     lists = zip(terms.names, terms.parameters, terms.omegas, terms.anchors, strict=True)
     found = []
@@ -181,9 +196,10 @@ def _parameters(terms: Terms, by_name: Mapping[str, float] | None) -> list[Param
 def _loss_gradients(
     model: nn.Module, terms: tuple[Terms, ...], batches: Iterable[Any], loss: Loss
 ) -> tuple[float, dict[str, float]]:
-    """Mean loss, and by parameter the root mean square over batches of its gradient's norm.
+    """Return the mean loss, and by parameter the root mean square of its gradient's norm.
 
-    Taken in the modes the model is in, as training would; the model is unchanged afterwards.
+    The mean is over batches. Modules stay in train or eval mode, as in training; the model is
+    unchanged afterwards.
     """
     pairs = [(n, p) for t in terms for n, p in zip(t.names, t.parameters, strict=True)]
     held = {name: p for name, p in pairs if p.requires_grad}
@@ -200,20 +216,21 @@ def _loss_gradients(
                 squares[name] += norm([gradient]) ** 2 if gradient is not None else 0.0
             losses.append(float(value.detach()))
     if not losses:
-        raise DataError("no batches: the loss's gradient needs at least one")
+        raise DataError("batches is empty: the gradient of the loss needs at least one batch")
     mean = {name: math.sqrt(square / len(losses)) for name, square in squares.items()}
     return math.fsum(losses) / len(losses), mean
 
 
-def _parameter_table(diagnosis: Diagnosis, letters: _Letters) -> Table:
+def _parameter_table(diagnosis: Diagnosis, symbols: _Symbols) -> Table:
+    """Return a table with a row for each parameter."""
     table = Table(
-        box=letters.lines, show_footer=True, title="What the penalty holds, and what it does"
+        box=symbols.lines, show_footer=True, title="What the penalty holds, and what it does"
     )
     table.add_column("parameter", "all", overflow="fold")
     columns = {
         "entries": f"{sum(p.elements for p in diagnosis.parameters)}",
-        letters.strength: "",
-        **{f"{letters.importance} {column}": "" for column in _LEVEL_NAMES},
+        symbols.strength: "",
+        **{f"{symbols.importance} {column}": "" for column in _LEVEL_NAMES},
         "moved": "",
         "penalty": _short(diagnosis.penalty),
         "of loss": _percent(diagnosis.penalty_to_loss),
@@ -235,10 +252,11 @@ def _parameter_table(diagnosis: Diagnosis, letters: _Letters) -> Table:
     return table
 
 
-def _task_table(diagnosis: Diagnosis, letters: _Letters) -> Table:
+def _task_table(diagnosis: Diagnosis, symbols: _Symbols) -> Table:
+    """Return a table with a column for each of the last tasks."""
     shown = list(enumerate(diagnosis.measured, start=1))[-_TASKS_SHOWN:]
-    title = f"{letters.importance} by task, 50% and 99%"
-    table = Table(box=letters.lines, title=title)
+    title = f"{symbols.importance} by task, 50% and 99%"
+    table = Table(box=symbols.lines, title=title)
     table.add_column("parameter", overflow="fold")
     for task, _ in shown:
         table.add_column(f"task {task}", justify="right", overflow="fold")

@@ -1,7 +1,7 @@
-"""Hard protection: what mattered most to earlier tasks does not move at all."""
+"""Hard protection: the entries most important to earlier tasks are frozen."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 from weakref import WeakKeyDictionary
 
 import torch
@@ -9,29 +9,31 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from growmas.errors import PenaltyError
+from growmas.importance.measurement import check_is_module
 from growmas.penalty.settings import check_used, matches
 from growmas.penalty.terms import check_fit
 
 if TYPE_CHECKING:
     from growmas.structure import Edit, Structure
 
-PER = ("tensor", "network")
+Per = Literal["tensor", "network"]
+"""Over which entries the frozen fraction is taken."""
 
 
 class HardProtection:
-    """The most important fraction of old parameters, frozen exactly; the rest stays plastic.
+    """Freeze the most important fraction of old parameters exactly; the rest stays plastic.
 
     An entry is old once its importance is above zero, so fresh units are free. After each task
-    `freeze` holds the most important old entries until `fraction` of all old ones are frozen;
-    what is frozen stays so, and leaves only with its unit. Entries that are not frozen may stay
-    under the penalty of a `MAS`, which the frozen ones no longer feel.
+    `freeze` holds the most important old entries until `fraction` of all old ones are frozen. A
+    frozen entry stays frozen until its unit is removed. Entries that are not frozen may be under
+    the penalty of a `MAS`; the penalty of frozen ones has no effect.
 
-    After every step of a guarded optimizer the frozen entries are put back to the very bits they
-    had, whatever momentum, moments or weight decay did to them; other loops call `restore_`.
+    After every step of a guarded optimizer the frozen entries are set back to exactly the bits
+    they had, regardless of momentum, moments and weight decay; other loops call `restore_`.
     Gradients are left as they are. It costs one more copy of the parameters.
 
-    Pass it among the followers of every edit. What an edit itself does to a frozen entry
-    (reconstruction above all) is deliberate: from then on the entry is held where the edit put it.
+    Pass it among the followers of every edit. A change that an edit itself makes to a frozen
+    entry (such as by reconstruction) is intended: the entry is then held at its new value.
 
     Example:
         >>> import torch, growmas
@@ -50,9 +52,9 @@ class HardProtection:
 
     Attributes:
         model: The network.
-        fraction: Of the old entries, how many are frozen.
-        per: Whether that holds of each tensor or of the network.
-        exclude: Patterns of the parameters never frozen.
+        fraction: Share of the old entries that is frozen.
+        per: "tensor" or "network", over which the share is taken.
+        exclude: Patterns of the parameters that are never frozen.
         frozen: Parameter name -> bool mask of the frozen entries; empty before the first `freeze`.
     """
 
@@ -61,21 +63,23 @@ class HardProtection:
         model: nn.Module,
         *,
         fraction: float,
-        per: str = "tensor",
+        per: Per = "tensor",
         exclude: Collection[str] = (),
     ) -> None:
-        """Freeze nothing yet.
+        """Prepare for the first `freeze`.
 
         Args:
             model: The network.
-            fraction: Above 0 and at most 1.
-            per: "tensor": that fraction of the old entries of each parameter; "network": of all
-                together, wherever the most important ones are.
-            exclude: Names of parameters never frozen; shell patterns such as "heads.*" count.
+            fraction: Share of the old entries to freeze, above 0 and at most 1.
+            per: "tensor": that share of the old entries of each parameter; "network": of all
+                entries together, wherever the most important ones are.
+            exclude: Names, or shell patterns such as "heads.*", of parameters never frozen.
 
         Raises:
+            ImportanceError: `model` is not a `torch.nn.Module`.
             PenaltyError: A fraction out of range, an unknown word, or a pattern without a match.
         """
+        check_is_module(model)
         self.model: nn.Module = getattr(model, "_orig_mod", model)
         _check_settings(fraction, per)
         check_used("exclude", exclude, [name for name, _ in self.model.named_parameters()])
@@ -87,17 +91,27 @@ class HardProtection:
         self._values: dict[str, Tensor] = {}
         self._guarded: WeakKeyDictionary[Optimizer, Any] = WeakKeyDictionary()
 
+    def __repr__(self) -> str:
+        frozen = sum(int(mask.sum()) for mask in self.frozen.values())
+        return (
+            f"{type(self).__name__}({type(self.model).__name__}, fraction={self.fraction:g}, "
+            f"per={self.per!r}; {frozen:,} entries frozen)"
+        )
+
     @property
     def share(self) -> float:
-        """Frozen entries among all parameters of the network."""
+        """Share of frozen entries among all parameters of the network."""
         total = sum(p.numel() for p in self.model.parameters())
         return sum(int(mask.sum()) for mask in self.frozen.values()) / max(1, total)
 
     def guard(self, optimizer: Optimizer) -> Callable[[], None]:
-        """Put frozen entries back after every step of `optimizer`; returns how to stop that.
+        """Restore frozen entries after every step of `optimizer`.
+
+        Returns:
+            A function that ends the guard.
 
         Raises:
-            PenaltyError: It is no torch optimizer: call `restore_` after each of its steps.
+            PenaltyError: `optimizer` is not a torch optimizer.
         """
         if not isinstance(optimizer, Optimizer):
             raise PenaltyError(
@@ -116,13 +130,16 @@ class HardProtection:
         return stop
 
     def freeze(self, omega: Mapping[str, Tensor]) -> None:
-        """Freeze more of what is old by now, the most important first, where it is now.
+        """Freeze more of the old entries at their present values, the most important first.
+
+        Of entries with equal importance, which ones are frozen is up to `torch.topk`.
 
         Args:
             omega: Parameter name -> Ω ≥ 0, such as `mas.omega` after `consolidate`.
 
         Raises:
-            PenaltyError: Importance of other names or shapes than the parameters', or not finite.
+            PenaltyError: The importance has other names or shapes than the parameters, or is not
+                finite.
         """
         parameters = self._held_parameters()
         check_fit(omega, parameters, "the importances")
@@ -144,15 +161,15 @@ class HardProtection:
         self._hold(frozen, {**self._old, **old}, parameters)
 
     def thaw(self) -> None:
-        """Freeze nothing any more, until `freeze` is called again."""
+        """Release all entries, until `freeze` is called again."""
         self.frozen, self._old, self._values = {}, {}, {}
 
     @torch.no_grad()
     def restore_(self) -> None:
-        """Put the frozen entries of the model back where they are held, bit by bit.
+        """Set the frozen entries of the model back to the values held, exactly.
 
         Raises:
-            PenaltyError: A parameter has changed its shape or its name since.
+            PenaltyError: A parameter has changed its shape or its name since the last `freeze`.
         """
         parameters = self._held_parameters()
         for name, mask in self.frozen.items():
@@ -160,17 +177,23 @@ class HardProtection:
             parameter.copy_(torch.where(mask, self._values[name], parameter))
 
     def frozen_shares(self, structure: "Structure") -> dict[str, Tensor]:
-        """How much of what makes each unit is frozen: group name -> [U], from 0 to 1.
+        """Return the frozen share of the weights that produce each unit: group name -> [U], 0 to 1.
 
-        The frozen entries among the old ones of the unit's incoming weights, its bias and the
-        constants of its norms, as they were at the last `freeze`; 0 where none is old. 1 says
-        that to first order the unit is to old inputs what it was.
+        This is the share of frozen entries among the old ones of the unit's incoming weights, its
+        bias and the constants of its norms, as of the last `freeze`; 0 if none is old. With 1, the
+        unit responds to old inputs as before, to first order.
 
         Args:
-            structure: Of this model.
+            structure: The structure of this model.
+
+        Raises:
+            PenaltyError: `structure` is of another model.
         """
         if structure.model is not self.model:
-            raise PenaltyError("the structure is of another network than this protection")
+            raise PenaltyError(
+                "the structure is of another network than this protection: make both with the "
+                "same model"
+            )
         counts = []
         for masks in (self.frozen, self._old):
             ones = {
@@ -183,7 +206,12 @@ class HardProtection:
     def frozen_units(
         self, structure: "Structure", *, at_least: float = 1.0
     ) -> dict[str, tuple[int, ...]]:
-        """Units of which at least that share is frozen: group name -> ids; see `frozen_shares`."""
+        """Return the units with at least that frozen share: group name -> ids.
+
+        Args:
+            structure: The structure of this model.
+            at_least: Smallest share, see `frozen_shares`; units of share 0 are never among them.
+        """
         return {
             name: tuple(
                 unit
@@ -194,7 +222,7 @@ class HardProtection:
         }
 
     def follow(self, edit: "Edit") -> None:
-        """Re-index as `edit` did the parameters; fresh entries are free."""
+        """Re-index the masks as `edit` did the parameters; fresh entries are free."""
         frozen, old = (
             {name: edit.reindex(name, mask, fresh=False) for name, mask in masks.items()}
             for masks in (self.frozen, self._old)
@@ -202,16 +230,16 @@ class HardProtection:
         self._hold(frozen, old, dict(self.model.named_parameters()))
 
     def __getstate__(self) -> dict[str, Any]:
-        """All but the guards: a copy holds another network, and nothing guards it yet."""
+        """Return everything except the guards: the optimizer of a copy is not guarded."""
         return {name: value for name, value in vars(self).items() if name != "_guarded"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        """See `__getstate__`."""
+        """Restore a copy, without guards."""
         vars(self).update(state)
         self._guarded = WeakKeyDictionary()
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values: `frozen`, `old` and the settings; values are the model's."""
+        """Return tensors and plain values: masks and settings; the values are in the model."""
         return {
             "frozen": dict(self.frozen),
             "old": dict(self._old),
@@ -221,11 +249,10 @@ class HardProtection:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave, once the model has been restored.
+        """Load a state that `state_dict` returned, once the model has been restored.
 
         Raises:
-            PenaltyError: Something is missing, or does not fit the model; nothing is taken over
-                then.
+            PenaltyError: Something is missing or does not fit the model; nothing is loaded then.
         """
         missing = self.state_dict().keys() - state.keys()
         if missing:
@@ -235,7 +262,7 @@ class HardProtection:
             check_fit(masks, parameters, "the masks of hard protection")
             if any(mask.dtype != torch.bool for mask in masks.values()):
                 raise PenaltyError(
-                    "the masks of hard protection must be bool: the state is another's"
+                    "the masks of hard protection must be bool: load a state of HardProtection"
                 )
         _check_settings(state["fraction"], state["per"])
         self.fraction, self.per = state["fraction"], state["per"]
@@ -245,13 +272,13 @@ class HardProtection:
     def _hold(
         self, frozen: dict[str, Tensor], old: dict[str, Tensor], parameters: Mapping[str, Tensor]
     ) -> None:
-        """Hold these entries where the parameters are now."""
+        """Hold these entries at the present values of the parameters."""
         self.frozen = {n: m.to(parameters[n].device) for n, m in frozen.items() if bool(m.any())}
         self._old = {name: mask.to(parameters[name].device) for name, mask in old.items()}
         self._values = {name: parameters[name].detach().clone() for name in self.frozen}
 
     def _held_parameters(self) -> dict[str, nn.Parameter]:
-        """The model's parameters, checked against the masks, which follow them to their device."""
+        """Return the model's parameters, and move masks and values to their device."""
         parameters = dict(self.model.named_parameters())
         check_fit(self.frozen, parameters, "the masks of hard protection")
         for held in (self.frozen, self._old, self._values):
@@ -267,7 +294,7 @@ def _most_important(
     names: list[str],
     fraction: float,
 ) -> dict[str, Tensor]:
-    """Masks of the frozen entries of `names`, filled up to the fraction of the old ones."""
+    """Return masks of `names` with more entries frozen, up to the fraction of the old ones."""
     flat = torch.cat([omega[n].flatten().double().cpu() for n in names])
     aged, held = (torch.cat([m[n].flatten().cpu() for n in names]) for m in (old, frozen))
     missing = int(fraction * int(aged.sum())) - int(held.sum())
@@ -282,8 +309,10 @@ def _most_important(
 
 
 def _check_settings(fraction: object, per: object) -> None:
+    """Refuse a fraction out of range and an unknown word."""
     number = isinstance(fraction, int | float) and not isinstance(fraction, bool)
     if not number or not 0 < fraction <= 1:  # type: ignore[operator]
         raise PenaltyError(f"fraction={fraction!r}: expected a number above 0 and at most 1")
-    if per not in PER:
-        raise PenaltyError(f"per={per!r} is not known: give {', '.join(map(repr, PER))}")
+    if per not in get_args(Per):
+        known = ", ".join(map(repr, get_args(Per)))
+        raise PenaltyError(f"per={per!r}: expected one of {known}")

@@ -1,7 +1,7 @@
-"""Importance Ω and anchors θ* over tasks, by parameter name, in the memory of two models."""
+"""The memory of tasks: importance Ω and anchors θ* by parameter name."""
 
 import warnings
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +12,8 @@ from growmas.errors import GrowmasWarning, PenaltyError
 from growmas.importance.measurement import check_is_module
 from growmas.penalty.accumulation import (
     Data,
+    Estimator,
+    Function,
     accumulated,
     importance_of,
     normalized,
@@ -19,20 +21,27 @@ from growmas.penalty.accumulation import (
     precise_dtype,
 )
 from growmas.penalty.diagnosis import Quantiles, quantiles
-from growmas.penalty.settings import check_choices, check_share, check_used, matches
+from growmas.penalty.monitor import ZERO_IMPORTANCE
+from growmas.penalty.settings import (
+    Accumulate,
+    Normalize,
+    check_choices,
+    check_not_negative,
+    check_share,
+    check_used,
+)
 from growmas.penalty.terms import check_fit
-from growmas.penalty.watch import ZERO_IMPORTANCE
 
 if TYPE_CHECKING:
     from growmas.structure import Edit
 
 
 class TaskMemory:
-    """What is known of the tasks so far: how important each parameter is, and where it was.
+    """The importance and the anchor of each parameter, over the tasks so far.
 
-    Everything is keyed by qualified parameter name, so it survives checkpoints and surgery. Where
-    parameters have half precision, Ω and θ* are float32. A tied parameter counts once, under its
-    first name.
+    Everything is keyed by qualified parameter name, so it survives checkpoints and surgery, and
+    takes the memory of two copies of the parameters. Where parameters have half precision, Ω and
+    θ* are float32. A tied parameter counts once, under its first name.
 
     The attributes are those of `MAS`, which inherits them.
     """
@@ -41,12 +50,12 @@ class TaskMemory:
         self,
         model: nn.Module,
         *,
-        accumulate: str,
+        accumulate: Accumulate,
         discount: float,
-        normalize: str | None,
+        normalize: Normalize,
         exclude: Collection[str],
     ) -> None:
-        """See `MAS`."""
+        """Hold the parameters of `model`; the settings are those of `MAS`."""
         check_is_module(model)
         self.model: nn.Module = getattr(model, "_orig_mod", model)
         self.accumulate = accumulate
@@ -59,7 +68,9 @@ class TaskMemory:
         self.measured: tuple[Mapping[str, Quantiles], ...] = ()
         check_choices(accumulate, normalize, discount)
         if isinstance(exclude, str):
-            raise PenaltyError(f"exclude={exclude!r}: expected several patterns: ({exclude!r},)")
+            raise PenaltyError(
+                f"exclude={exclude!r}: expected a tuple of patterns, such as ({exclude!r},)"
+            )
         check_used("exclude", self.exclude, self._names())
 
     def consolidate(
@@ -67,19 +78,24 @@ class TaskMemory:
         batches: Data,
         *,
         forward: Forward | None = None,
-        function: str | Callable[[Any], Tensor] = "squared_norm",
-        estimator: str = "exact",
+        function: Function = "squared_norm",
+        estimator: Estimator = "exact",
     ) -> None:
         """End a task: Ω ← Ω ⊕ importance(batches), θ* ← θ.
 
         Warns (`GrowmasWarning`) if the importance is zero for every parameter.
 
         Args:
-            batches: Unlabelled data of the task; see `mas_importance`, also for the other
-                arguments. Or what was measured, such as an `ImportanceSum`.
+            batches: Unlabelled data of the task, see `mas_importance`; or an importance measured
+                before, such as an `ImportanceSum`.
             forward: How a batch goes through the model, for instance to the task's own head.
-            function: What of the output is measured.
+            function: The function of the output whose sensitivity is measured: "squared_norm",
+                "vector", or output -> [N].
             estimator: "exact" or "batch".
+
+        Raises:
+            DataError: There is no batch, or `batches` is not an iterable of batches.
+            PenaltyError: The importance is of another model.
         """
         parameters = self._held_parameters()
         measured = self._measure(batches, forward, function, estimator)
@@ -101,30 +117,30 @@ class TaskMemory:
         batches: Data,
         *,
         forward: Forward | None = None,
-        function: str | Callable[[Any], Tensor] = "squared_norm",
+        function: Function = "squared_norm",
         keep: float = 0.0,
         rescale: bool = True,
     ) -> None:
-        """Re-weigh Ω toward what is really used, on unlabelled data; θ* stays.
+        """Re-weight Ω towards the data met in use, on unlabelled data; θ* stays.
 
         Ω ← keep · Ω + (1 − keep) · importance(batches). In the paper (§4 and its experiments on
-        adaptation) the importance on what a user meets takes the place of the one measured after
-        training: `keep=0, rescale=False`. By default it is also scaled to the total of Ω before.
-        Otherwise data of all tasks taken together would weigh as one task, where Ω is a sum over
-        T, and the strength would have to grow T-fold to mean the same. What `batches` do not use
-        becomes free, so they should show everything that is to be kept.
+        adaptation) the importance on the data that a user meets replaces the one measured after
+        training: `keep=0, rescale=False`. By default it is also scaled to the total of the old Ω.
+        Otherwise data of all T tasks together would count as one task, while Ω is a sum over T,
+        and the strength would have to grow T-fold to mean the same. Parameters that `batches` do
+        not use become free, so the batches should cover everything that is to be kept.
 
         Args:
-            batches: Unlabelled data as they are met; see `mas_importance`.
+            batches: Unlabelled data as met in use, see `mas_importance`.
             forward: How a batch goes through the model.
-            function: What of the output is measured.
-            keep: Share of the old Ω, between 0 and 1, for data that show only part of the use.
-            rescale: Whether the total of Ω stays; False takes the importance as it is measured
+            function: The function of the output whose sensitivity is measured.
+            keep: Share of the old Ω, between 0 and 1, for data that cover only part of the use.
+            rescale: True keeps the total of Ω; False takes the importance as it is measured
                 (and normalised).
 
         Raises:
-            PenaltyError: Nothing has been consolidated yet, or these batches give no importance
-                to any parameter held.
+            PenaltyError: Nothing has been consolidated yet, or these batches give importance 0 to
+                every parameter held.
         """
         check_share("keep", keep)
         measured = self._measure_held("adapt", batches, forward, function)
@@ -133,7 +149,10 @@ class TaskMemory:
             for omegas in (self.omega, measured)
         )
         if after == 0:
-            raise PenaltyError("the importance on these batches is zero for every parameter")
+            raise PenaltyError(
+                "the importance on these batches is zero for every parameter held: give batches "
+                "that the network uses, or check forward="
+            )
         factor = (1 - keep) * (before / after if rescale else 1.0)
         self.omega = {n: keep * omega + factor * measured[n] for n, omega in self.omega.items()}
 
@@ -142,44 +161,42 @@ class TaskMemory:
         batches: Data,
         *,
         forward: Forward | None = None,
-        function: str | Callable[[Any], Tensor] = "squared_norm",
+        function: Function = "squared_norm",
         weight: float = 1.0,
     ) -> None:
-        """Give up a task: Ω ← max(0, Ω − weight · importance(batches)); θ* stays.
+        """Forget a task: Ω ← max(0, Ω − weight · importance(batches)); θ* stays.
 
-        Tasks are not stored one by one, so what is subtracted is the importance that data of the
-        task have now. It equals what was added only as far as neither the parameters nor the data
-        have changed since; the further they have, the more is left behind in one place and taken
-        from other tasks in another. With "max" nothing can be told apart: what the task shares
-        with others goes too.
+        The Ω of single tasks is not stored, so the importance that data of the task have now is
+        subtracted. It equals the Ω that was added only if neither the parameters nor the data
+        have changed since; otherwise some importance of the task remains, and some of other tasks
+        is lost. With "max", importance that the task shares with others is lost too.
 
         Args:
-            batches: Unlabelled data of the task; see `mas_importance`.
+            batches: Unlabelled data of the task, see `mas_importance`.
             forward: How a batch goes through the model.
-            function: What of the output is measured.
-            weight: With which the task stands in Ω: 1 in a "sum", 1/T in a "mean" of T tasks.
+            function: The function of the output whose sensitivity is measured.
+            weight: Weight of the task in Ω: 1 in a "sum", 1/T in a "mean" of T tasks.
 
         Raises:
             PenaltyError: Nothing has been consolidated yet, or a negative weight.
         """
-        if not weight >= 0:
-            raise PenaltyError(f"weight={weight}: expected a number >= 0")
+        check_not_negative("weight", weight)
         measured = self._measure_held("forget", batches, forward, function)
         self.omega = {
             n: (omega - weight * measured[n]).clamp_(min=0) for n, omega in self.omega.items()
         }
 
     def decay(self, factor: float) -> None:
-        """Hold everything so far less strongly: Ω ← factor · Ω, 0 ≤ factor ≤ 1; θ* stays."""
+        """Weaken the protection of all tasks so far: Ω ← factor · Ω, 0 ≤ factor ≤ 1; θ* stays."""
         check_share("factor", factor)
         self.omega = {name: factor * omega for name, omega in self.omega.items()}
 
     def follow(self, edit: "Edit") -> None:
         """Re-index Ω and anchors as `edit` did the parameters.
 
-        A fresh entry has importance 0 and is anchored where it was born; a twin shares its
-        parent's importance and anchor, see `Split`. Where reconstruction changed a weight, its
-        anchor is shifted alike: the penalty does not pull back what was mended.
+        A fresh entry has importance 0 and its initial value as anchor; a twin (`SplitUnits`) shares
+        its parent's importance and anchor. Where reconstruction changed a weight, its anchor is
+        shifted by the same amount, so that the penalty does not undo the reconstruction.
         """
         parameters = dict(self.model.named_parameters())
         self.omega = {
@@ -192,7 +209,7 @@ class TaskMemory:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values: `omega`, `anchor`, `tasks`, `measured` and the settings."""
+        """Return tensors and plain values: `omega`, `anchor`, `tasks`, `measured` and settings."""
         return {
             "omega": dict(self.omega),
             "anchor": dict(self.anchor),
@@ -206,11 +223,11 @@ class TaskMemory:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` gave.
+        """Load a state that `state_dict` returned.
 
         Raises:
-            PenaltyError: Something is missing, names or shapes are not those of the model, or a
-                setting is not known; nothing is taken over then.
+            PenaltyError: Something is missing, names or shapes differ from those of the model, or
+                a setting is unknown; nothing is loaded then.
         """
         self._check_state(state)
         self.omega, self.anchor = dict(state["omega"]), dict(state["anchor"])
@@ -221,6 +238,7 @@ class TaskMemory:
         self._held_parameters()
 
     def _check_state(self, state: Mapping[str, Any]) -> None:
+        """Refuse a state that is incomplete or does not fit the model."""
         missing = self.state_dict().keys() - state.keys()
         if missing:
             raise PenaltyError(f"the state lacks {', '.join(sorted(missing))}")
@@ -229,7 +247,9 @@ class TaskMemory:
         check_fit(state["anchor"], parameters)
         lonely = sorted(state["omega"].keys() ^ state["anchor"].keys())
         if lonely:
-            raise PenaltyError(f"{', '.join(lonely)}: importance without anchor, or the reverse")
+            raise PenaltyError(
+                f"{', '.join(lonely)}: importance without anchor, or anchor without it"
+            )
         differing = sorted(parameters.keys() ^ set(state["parameters"]))
         if differing:
             raise PenaltyError(
@@ -242,42 +262,41 @@ class TaskMemory:
         self,
         batches: Data,
         forward: Forward | None,
-        function: str | Callable[[Any], Tensor],
-        estimator: str = "exact",
+        function: Function,
+        estimator: Estimator = "exact",
     ) -> dict[str, Tensor]:
-        """The importance on `batches` of what is not excluded, as it enters Ω."""
-        measured = importance_of(self.model, batches, forward, function, estimator)
-        free = {n: omega for n, omega in measured.items() if not matches(n, self.exclude)}
-        return normalized(free, self.normalize)
+        """Return the importance of the parameters not excluded, normalised, as it enters Ω."""
+        measured = importance_of(self.model, batches, forward, function, estimator, self.exclude)
+        return normalized(measured, self.normalize)
 
     def _measure_held(
         self,
-        deed: str,
+        action: str,
         batches: Data,
         forward: Forward | None,
-        function: str | Callable[[Any], Tensor],
+        function: Function,
     ) -> dict[str, Tensor]:
-        """The same for what is held already; a parameter added since stays free."""
+        """Return the importance of the parameters held; one added since stays free."""
         if not self.omega:
-            raise PenaltyError(f"nothing to {deed}: call consolidate(batches) first")
+            raise PenaltyError(f"nothing to {action}: call consolidate(batches) first")
         self._held_parameters()
         measured = self._measure(batches, forward, function)
         return {name: measured[name] for name in self.omega}
 
     def _held_parameters(self) -> dict[str, nn.Parameter]:
-        """The model's parameters, checked against Ω, which follows their device and dtype."""
+        """Return the model's parameters, and move Ω and anchors to their device and dtype."""
         parameters = dict(self.model.named_parameters())
         for held in (self.omega, self.anchor):
             check_fit(held, parameters)
-            held.update({name: _beside(tensor, parameters[name]) for name, tensor in held.items()})
+            held.update({name: _aligned(tensor, parameters[name]) for name, tensor in held.items()})
         return parameters
 
     def _names(self) -> list[str]:
         return [name for name, _ in self.model.named_parameters()]
 
 
-def _beside(tensor: Tensor, parameter: Tensor) -> Tensor:
-    """What is held of a parameter, on its device and as precise; a new tensor only if it must."""
+def _aligned(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """Return Ω or an anchor on the device of its parameter, copied only if it must be."""
     if tensor.is_inference() and not torch.is_inference_mode_enabled():
-        tensor = tensor.clone()  # autograd could not save it
+        tensor = tensor.clone()  # autograd cannot save an inference tensor
     return tensor.to(parameter.device, precise_dtype(parameter.dtype))

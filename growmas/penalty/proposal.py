@@ -1,4 +1,4 @@
-"""A strength to begin with, from a trial run of a few steps."""
+"""The proposal of a strength, from a trial run of a few steps."""
 
 import copy
 import math
@@ -25,7 +25,16 @@ def propose_strength(
     optimizer: MakeOptimizer,
     share: float,
 ) -> float:
-    """See `MAS.propose_strength`."""
+    """Propose a strength, see `MAS.propose_strength`.
+
+    Args:
+        model: The network; it is not touched.
+        terms: The terms of its penalty.
+        batches: Batches of the next task.
+        loss: The task's loss.
+        optimizer: Parameters -> an optimizer.
+        share: Gradient of the penalty over gradient of the loss.
+    """
     if not terms:
         raise PenaltyError("nothing is held yet: call consolidate(batches) first")
     trial = copy.deepcopy(model)
@@ -33,20 +42,20 @@ def propose_strength(
     with torch.random.fork_rng(devices=sorted(devices, key=str)), torch.enable_grad():
         loss_gradient = _train(trial, terms, batches, loss, optimizer(trial.parameters()))
     after = dict(trial.named_parameters())
-    pulls = [
+    gradients = [
         2 * omega * (after[name].detach() - p.detach())
         for t in terms
         for name, p, omega in zip(t.names, t.parameters, t.omegas, strict=True)
     ]
-    pull = norm(pulls)
-    if not (math.isfinite(pull) and math.isfinite(loss_gradient)):
+    gradient = norm(gradients)
+    if not (math.isfinite(gradient) and math.isfinite(loss_gradient)):
         raise PenaltyError("the trial run diverged: lower the learning rate of optimizer=")
-    if pull == 0:
+    if gradient == 0:
         raise PenaltyError(
-            "no parameter with importance moved in the trial run, so that no strength can be "
-            "told from it: look at mas.diagnose(), and at requires_grad"
+            "no parameter with importance moved in the trial run, so that it does not determine a "
+            "strength: look at mas.diagnose(), and at requires_grad"
         )
-    return share * loss_gradient / pull
+    return share * loss_gradient / gradient
 
 
 def _train(
@@ -56,7 +65,10 @@ def _train(
     loss: Loss,
     optimizer: Optimizer,
 ) -> float:
-    """Root mean square over steps of the norm of the loss's gradient, on the parameters held."""
+    """Train; return the root mean square over steps of the gradient norm of the loss.
+
+    The norm is taken over the parameters held.
+    """
     held = [trial.get_parameter(name) for t in terms for name in t.names]
     squares = []
     for batch in batches:
@@ -65,11 +77,11 @@ def _train(
         gradients: list[Tensor] = [p.grad for p in held if p.grad is not None]
         if not gradients:
             raise PenaltyError(
-                "loss(model, batch) gave no parameter a gradient: it must use the model it is "
+                "loss(model, batch) gave no parameter a gradient: it must use the model that it is "
                 "given, which is a copy"
             )
         squares.append(norm(gradients) ** 2)
         optimizer.step()
     if not squares:
-        raise DataError("no batches: a trial run needs at least one")
+        raise DataError("batches is empty: a trial run needs at least one batch")
     return math.sqrt(math.fsum(squares) / len(squares))

@@ -1,25 +1,29 @@
-"""The settings of a penalty: what they may be, and which parameters their patterns name."""
+"""The settings of a penalty, and the parameters that their patterns match."""
 
 import math
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
+from typing import Literal, get_args
 
 from growmas.errors import PenaltyError
 
-ACCUMULATE = ("sum", "mean", "exponential", "max")
-NORMALIZE = (None, "mean", "max")
+Accumulate = Literal["sum", "mean", "exponential", "max"]
+"""The combination of the importance of several tasks."""
+
+Normalize = Literal["mean", "max"] | None
+"""The statistic by which the importance of one task is divided before it is accumulated."""
 
 Strength = float | Mapping[str, float]
-"""λ for every parameter, or shell pattern -> λ; of several patterns that match the last wins."""
+"""λ for every parameter, or shell pattern -> λ; of several matching patterns the last counts."""
 
 
 def matches(name: str, patterns: Iterable[str]) -> bool:
-    """Whether any of the patterns matches."""
+    """Return True if any of the patterns matches."""
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def strength_of(name: str, strength: Strength) -> float:
-    """The strength of one parameter.
+    """Return the strength of one parameter.
 
     Raises:
         PenaltyError: No pattern matches.
@@ -35,7 +39,7 @@ def strength_of(name: str, strength: Strength) -> float:
 
 
 def check_strength(strength: Strength) -> None:
-    """Refuse what is not a number >= 0, and a mapping of such.
+    """Refuse a strength that is not a finite number >= 0, or a mapping of patterns to such.
 
     Raises:
         PenaltyError: Names every wrong entry.
@@ -45,9 +49,9 @@ def check_strength(strength: Strength) -> None:
         if isinstance(strength, Mapping)
         else {"strength": strength}
     )
-    wrong = [f"{key}={value!r}" for key, value in named.items() if not _is_strength(value)]
+    wrong = [f"{key}={value!r}" for key, value in named.items() if not _is_not_negative(value)]
     if wrong:
-        raise PenaltyError(f"{', '.join(wrong)}: expected a number >= 0")
+        raise PenaltyError(f"{', '.join(wrong)}: expected a finite number >= 0")
 
 
 def check_used(key: str, patterns: Collection[str], names: Collection[str]) -> None:
@@ -58,33 +62,56 @@ def check_used(key: str, patterns: Collection[str], names: Collection[str]) -> N
     """
     idle = [p for p in patterns if not any(fnmatchcase(name, p) for name in names)]
     if idle:
-        raise PenaltyError(f"{key}={idle} matches no parameter; there are {', '.join(names)}")
+        raise PenaltyError(
+            f"{key}={idle} does not match any parameter; there are {', '.join(names)}"
+        )
 
 
 def check_choices(accumulate: object, normalize: object, discount: object) -> None:
-    """Refuse unknown words, and a discount that is no share.
+    """Refuse unknown words, and a discount that is not between 0 and 1.
 
     Raises:
         PenaltyError: Names the setting.
     """
     for key, word, known in (
-        ("accumulate", accumulate, ACCUMULATE),
-        ("normalize", normalize, NORMALIZE),
+        ("accumulate", accumulate, get_args(Accumulate)),
+        ("normalize", normalize, ("mean", "max", None)),
     ):
         if word not in known:
             raise PenaltyError(f"{key}={word!r}: expected one of {', '.join(map(repr, known))}")
     check_share("discount", discount)
 
 
-def check_share(key: str, value: object) -> None:
-    """Refuse what is not between 0 and 1.
+def check_positive(key: str, value: object) -> None:
+    """Refuse a value that is not a finite number above 0.
 
     Raises:
         PenaltyError: Names the setting.
     """
-    if not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise PenaltyError(f"{key}={value}: expected a number between 0 and 1")
+    if not _is_not_negative(value) or value == 0:
+        raise PenaltyError(f"{key}={value!r:.80}: expected a finite number > 0")
 
 
-def _is_strength(value: object) -> bool:
+def check_not_negative(key: str, value: object) -> None:
+    """Refuse a value that is not a finite number >= 0.
+
+    Raises:
+        PenaltyError: Names the setting.
+    """
+    if not _is_not_negative(value):
+        raise PenaltyError(f"{key}={value!r:.80}: expected a finite number >= 0")
+
+
+def check_share(key: str, value: object) -> None:
+    """Refuse a value that is not a number between 0 and 1.
+
+    Raises:
+        PenaltyError: Names the setting.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise PenaltyError(f"{key}={value!r:.80}: expected a number between 0 and 1")
+
+
+def _is_not_negative(value: object) -> bool:
+    """Return True for a finite number >= 0."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -1,4 +1,4 @@
-"""The terms λ_i Ω_i (θ_i − θ*_i)² of the penalty, as flat lists of tensors to work on at once."""
+"""The terms λ_i Ω_i (θ_i − θ*_i)² of the penalty, as lists of tensors for fused operations."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from torch import Tensor
 
 from growmas.errors import PenaltyError
 from growmas.penalty.accumulation import precise, precise_dtype
-from growmas.penalty.portions import Portions, divide
+from growmas.penalty.chunks import Chunks, divide
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,13 +16,13 @@ class Terms:
     """Parameters of one strength: four lists of equal length.
 
     Attributes:
-        strength: λ.
-        names: Qualified names.
-        parameters: θ.
+        strength: Strength λ.
+        names: Qualified names of the parameters.
+        parameters: The parameters θ.
         omegas: Ω ≥ 0, of the same shapes.
         anchors: θ*, of the same shapes.
-        portions: Made for a CPU's cache; None on other devices, and in mixed dtypes and layouts.
-        versions: Version counters of Ω and θ*, of which portions hold copies.
+        chunks: Chunks for a CPU's cache; None on other devices and for mixed dtypes or layouts.
+        versions: Version counters of Ω and θ* when `chunks` copied them.
     """
 
     strength: float
@@ -30,30 +30,30 @@ class Terms:
     parameters: list[Tensor]
     omegas: list[Tensor]
     anchors: list[Tensor]
-    portions: Portions | None
+    chunks: Chunks | None
     versions: list[int]
 
     def value(self) -> Tensor:
-        """λ Σ Ω (θ − θ*)², with gradient."""
+        """Return λ Σ Ω (θ − θ*)², with gradient."""
         deltas = torch._foreach_sub(self.parameters, self.anchors)
         squares = torch._foreach_mul(deltas, deltas)
         return self.strength * _total(list(map(_dot, self.omegas, squares)))
 
     @torch.no_grad()
     def add_gradient_(self, scale: float) -> Tensor:
-        """`grad += scale · 2λ Ω (θ − θ*)` for what is trainable; λ Σ Ω (θ − θ*)² of everything."""
+        """Add scale · 2λ Ω (θ − θ*) to `.grad` of trainable parameters; return λ Σ Ω (θ − θ*)²."""
         factor = 2 * self.strength * scale
         gradients = [_dense_gradient(p) if p.requires_grad else None for p in self.parameters]
-        portions = None if torch.compiler.is_compiling() else self.portions
-        if portions and portions.fit(self.parameters, gradients):
-            value = portions.add_gradient_(self.parameters, gradients, factor)
+        chunks = None if torch.compiler.is_compiling() else self.chunks
+        if chunks and chunks.fit(self.parameters, gradients):
+            value = chunks.add_gradient_(self.parameters, gradients, factor)
         else:
             value = _total(self._add_together(gradients, factor))
         return self.strength * value
 
     @torch.no_grad()
     def gradients(self) -> dict[str, Tensor]:
-        """2λ Ω (θ − θ*) of what is trainable, by name."""
+        """Return 2λ Ω (θ − θ*) of every trainable parameter, by name."""
         lists = zip(self.names, self.parameters, self.omegas, self.anchors, strict=True)
         return {
             name: 2 * self.strength * omega * (p - anchor)
@@ -67,7 +67,7 @@ class Terms:
         omega: Mapping[str, Tensor],
         anchor: Mapping[str, Tensor],
     ) -> bool:
-        """Whether these are still the very tensors that the model and its penalty hold."""
+        """Return True if these are still the same tensors that the model and its penalty hold."""
         lists = zip(self.names, self.parameters, self.omegas, self.anchors, strict=True)
         return all(
             parameters.get(name) is p
@@ -77,10 +77,10 @@ class Terms:
             and p.shape == o.shape
             and precise_dtype(p.dtype) == o.dtype
             for name, p, o, a in lists
-        ) and (not self.portions or self.versions == _versions(self.omegas, self.anchors))
+        ) and (not self.chunks or self.versions == _versions(self.omegas, self.anchors))
 
     def _add_together(self, gradients: list[Tensor | None], factor: float) -> list[Tensor]:
-        """Add factor · Ω (θ − θ*) to every gradient; Σ Ω (θ − θ*)² of each."""
+        """Add factor · Ω (θ − θ*) to every gradient; return Σ Ω (θ − θ*)² of each."""
         deltas = list(torch._foreach_sub(self.parameters, self.anchors))
         live = [(i, gradient) for i, gradient in enumerate(gradients) if gradient is not None]
         if live:
@@ -103,7 +103,7 @@ def collect(
     anchor: Mapping[str, Tensor],
     strength: Callable[[str], float],
 ) -> tuple[Terms, ...]:
-    """The terms of every parameter in `omega`, one `Terms` for each strength."""
+    """Return the terms of every parameter in `omega`, one `Terms` for each strength."""
     by_strength: dict[float, list[str]] = {}
     for name in omega:
         by_strength.setdefault(strength(name), []).append(name)
@@ -126,6 +126,7 @@ def _make(
     omegas: list[Tensor],
     anchors: list[Tensor],
 ) -> Terms:
+    """Return the terms of one strength, with chunks where they are possible."""
     held = [*parameters, *omegas, *anchors]
     divisible = all(
         t.device.type == "cpu"
@@ -150,11 +151,21 @@ def check_fit(
     parameters: Mapping[str, Tensor],
     what: str = "importance and anchors",
 ) -> None:
-    """Refuse Ω, anchors or masks whose names or shapes are not the model's.
+    """Refuse Ω, anchors or masks whose names or shapes differ from those of the model.
+
+    Args:
+        held: Parameter name -> tensor to check.
+        parameters: The model's parameters by name.
+        what: The words for the message.
 
     Raises:
         PenaltyError: Lists them all.
     """
+    if not isinstance(held, Mapping):
+        raise PenaltyError(
+            f"{what}: expected a dict of tensors by parameter name, such as mas.omega, got "
+            f"{type(held).__name__}"
+        )
     wrong = [
         f"{name}: held {tuple(tensor.shape)}, "
         f"model {tuple(parameters[name].shape) if name in parameters else 'has no such parameter'}"
@@ -163,33 +174,35 @@ def check_fit(
     ]
     if wrong:
         raise PenaltyError(
-            f"{what} do not fit the model: {'; '.join(wrong)}; whatever holds them must be among "
-            "the followers= of every structure.apply"
+            f"{what} do not fit the model: {'; '.join(wrong)}; the object that holds them must be "
+            "among the followers= of every structure.apply"
         )
 
 
 def norm(tensors: list[Tensor]) -> float:
-    """Euclidean norm of all entries together."""
+    """Return the Euclidean norm of all entries of all tensors."""
     dense = [t if t.layout == torch.strided else t.to_dense() for t in tensors]
     norms = [precise(tensor).norm().cpu().double() for tensor in dense]
     return float(torch.stack(norms).norm()) if norms else 0.0
 
 
 def _versions(*held: list[Tensor]) -> list[int]:
+    """Return the version counters, which count in-place changes."""
     return [tensor._version for tensors in held for tensor in tensors]
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
+    """Return the sum of products of the entries."""
     return torch.dot(left.flatten(), right.flatten())
 
 
 def _total(values: list[Tensor]) -> Tensor:
-    """The sum, on the device of the first."""
+    """Return the sum, on the device of the first value."""
     return torch.stack([value.to(values[0].device) for value in values]).sum()
 
 
 def _dense_gradient(parameter: Tensor) -> Tensor:
-    """The parameter's `.grad`, made where there is none or a sparse one."""
+    """Return the parameter's `.grad`, created if there is none and dense if it is sparse."""
     if parameter.grad is None:
         parameter.grad = torch.zeros_like(parameter)
     elif parameter.grad.layout != torch.strided:

@@ -11,6 +11,7 @@ from growmas.report.figure import Figure
 from growmas.report.page import build_page, comparison_figures, run_figures
 from growmas.report.palette import file_styles
 from growmas.report.run_summary import RunSummary
+from growmas.visible import visible
 
 _SCALE = 3  # pixels of a PNG per pixel of a figure, for sharp print
 
@@ -26,7 +27,7 @@ def write_report(
     """
     target = Path(path)
     _check_free([target], overwrite=overwrite)
-    _write(target, build_page(runs).encode())
+    _write(target, visible(build_page(runs)).encode())
 
 
 def write_figures(
@@ -50,7 +51,7 @@ def write_figures(
         svg = figure.drawing.render(
             title=figure.title, description=figure.caption, name=figure.key, style=file_styles()
         )
-        pictures[Path(folder) / f"{name}.svg"] = svg.encode()
+        pictures[Path(folder) / f"{name}.svg"] = visible(svg).encode()
         if png:
             pictures[Path(folder) / f"{name}.png"] = _as_png(svg)
     _check_free(list(pictures), overwrite=overwrite)

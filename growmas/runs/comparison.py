@@ -64,6 +64,8 @@ def compare(results: Iterable[RunResult]) -> Comparison:
         )
         if len(values) > 1
     )
+    if not differences:
+        differences = _other_samples(runs)
     compared = [i for i, run in enumerate(runs) if run.finished and run.accuracy]
     if differences or len(compared) < 2:
         compared = []
@@ -75,6 +77,19 @@ def compare(results: Iterable[RunResult]) -> Comparison:
         best_accuracy=_positions(accuracy, max(accuracy.values(), default=0.0)),
         least_forgetting=_positions(lost, min(lost.values(), default=0.0)),
     )
+
+
+def _other_samples(runs: tuple[RunResult, ...]) -> tuple[str, ...]:
+    """Return that the samples of runs of the same seed differ; other seeds may draw others."""
+    seeds: dict[int, dict[str, str]] = {}
+    for run in runs:
+        if run.stream_digest:
+            seeds.setdefault(run.seed, {}).setdefault(run.stream_digest, run.name)
+    for seed, digests in seeds.items():
+        if len(digests) > 1:
+            listed = ", ".join(f"{name} ({digest})" for digest, name in digests.items())
+            return (f"samples of seed {seed}: {listed}",)
+    return ()
 
 
 def _printed(share: float | None) -> float:

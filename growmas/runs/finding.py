@@ -4,6 +4,7 @@ from pathlib import Path
 
 from growmas.errors import RunError
 from growmas.runs.result import METRICS
+from growmas.suggestion import closest
 
 HISTORY = "history.db"
 SWEEP = "sweep.json"
@@ -22,6 +23,18 @@ def find_run(name: str, root: Path) -> Path:
         raise RunError(f"{name} is a sweep: compare it alone, or its runs by {group}/*=*")
     if Path(name).exists():
         raise RunError(f"{name} is not a run directory: it has no {METRICS}")
+    raise _unknown(name, root, METRICS)
+
+
+def find_directory(name: str, root: Path) -> Path:
+    """Return a directory, given by its path or its name below `root`, whatever it holds.
+
+    Raises:
+        RunError: It does not exist.
+    """
+    for folder in (Path(name), root / name):
+        if folder.is_dir():
+            return folder
     raise _unknown(name, root, METRICS)
 
 

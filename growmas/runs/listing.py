@@ -7,6 +7,7 @@ from pathlib import Path
 
 from growmas.errors import RunError
 from growmas.runs.result import METRICS, RunResult, read_result
+from growmas.runs.status import read_status
 
 
 @dataclass(frozen=True)
@@ -18,12 +19,16 @@ class RunEntry:
         started: Local time, as it should be printed.
         result: What the run reports; None if it cannot be read.
         problem: Why it cannot be read; "" if it can.
+        status: "running", "finished", "stopped" or "failed"; "unfinished" for an older run.
+        reason: Why it was stopped or has failed, else "".
     """
 
     directory: str
     started: str
     result: RunResult | None
     problem: str = ""
+    status: str = ""
+    reason: str = ""
 
     def as_data(self) -> dict[str, object]:
         """Return the entry as a JSON-ready dict."""
@@ -38,7 +43,8 @@ class RunEntry:
             "scenario": result.scenario,
             "seed": result.seed,
             "started": self.started,
-            "status": result.status,
+            "status": self.status or result.status,
+            "reason": self.reason,
             "tasks_learnt": result.learnt,
             "tasks": len(result.tasks),
             "average_accuracy": result.average_accuracy,
@@ -66,7 +72,9 @@ def _entry(folder: Path) -> RunEntry:
         result = read_result(folder)
         if result.started is None:
             raise RunError(f"the metrics of {folder} lack started: run it again")
-        return RunEntry(str(folder), _moment(result.started), result)
+        status, reason = read_status(folder, result)
+        started = _moment(result.started)
+        return RunEntry(str(folder), started, result, status=status, reason=reason)
     except RunError as error:
         return RunEntry(str(folder), "", None, f"{folder}: {error}")
 

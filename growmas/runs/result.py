@@ -34,6 +34,11 @@ class RunResult:
         context_size: Numbers that the method's context keeps, in addition to the parameters.
         started: Seconds since the epoch.
         versions: Of growmas and torch.
+        run_id: Id of the run; "" for runs of earlier versions.
+        stream_digest: Hash of all samples, labels and their order; "" for runs of earlier versions.
+        imports: Target -> SHA-256 of the file it was imported from.
+        validation: Mean accuracy on held-out training samples of the tasks so far, after each
+            task; empty without `stream.validation`.
     """
 
     name: str
@@ -51,6 +56,10 @@ class RunResult:
     context_size: int = 0
     started: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
+    run_id: str = ""
+    stream_digest: str = ""
+    imports: Mapping[str, str] = field(default_factory=dict)
+    validation: Sequence[float] = field(default_factory=list)
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> "RunResult":
@@ -148,7 +157,7 @@ def _mapping_of(fits: Callable[[object], bool]) -> Callable[[object], bool]:
 
 
 _FITS: Mapping[str, Callable[[object], bool]] = {
-    **dict.fromkeys(("name", "method", "stream", "scenario", "status"), _is_text),
+    **dict.fromkeys(("name", "method", "stream", "scenario", "status", "run_id"), _is_text),
     **dict.fromkeys(("seed", "parameters", "context_size"), _is_count),
     **dict.fromkeys(("seconds", "cpu_seconds"), _is_number),
     "started": lambda value: value is None or _is_number(value),
@@ -156,4 +165,7 @@ _FITS: Mapping[str, Callable[[object], bool]] = {
     "accuracy": _is_matrix,
     "units": _mapping_of(_is_count),
     "versions": _mapping_of(_is_text),
+    "imports": _mapping_of(_is_text),
+    "stream_digest": _is_text,
+    "validation": lambda value: isinstance(value, list | tuple) and all(map(_is_number, value)),
 }

@@ -7,13 +7,17 @@ the learner did about a shift.
 
 import json
 import math
+import os
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from growmas.closeable import Closeable
-from growmas.errors import RunError
+from growmas.errors import GrowmasWarning, RunError
+from growmas.runs.result import METRICS, read_result
 
 TRACE = "stream.jsonl"
 FLUSH = 20
@@ -53,6 +57,7 @@ class StreamTrace:
         events: Plateaus and peaks, in order.
         widths: (step, group name -> width), where they changed.
         contexts: Names, in order of appearance.
+        missing: Says which steps are missing from the file; "" if none is.
     """
 
     stream: str
@@ -62,6 +67,7 @@ class StreamTrace:
     events: tuple[StreamEvent, ...] = ()
     widths: tuple[tuple[int, Mapping[str, int]], ...] = ()
     contexts: tuple[str, ...] = field(default=())
+    missing: str = ""
 
 
 class TraceWriter(Closeable):
@@ -74,14 +80,36 @@ class TraceWriter(Closeable):
     """
 
     def __init__(self, folder: Path, header: Mapping[str, Any], *, start: int = 0) -> None:
-        path = folder / TRACE
-        kept = path.read_text(encoding="utf-8").splitlines()[: start + 1] if start else []
+        self._path = folder / TRACE
         self._last: dict[str, Any] = {}
-        for line in kept[1:]:
-            self._last |= {k: v for k, v in json.loads(line).items() if k in ("context", "widths")}
-        self._file = path.open("w", encoding="utf-8")
-        lines = kept or [json.dumps(header)]
-        self._file.writelines(f"{line}\n" for line in lines)
+        if start:
+            self._keep(start)
+            self._file = self._path.open("a", encoding="utf-8")
+        else:
+            self._file = self._path.open("w", encoding="utf-8")
+            self._file.write(f"{json.dumps(header)}\n")
+
+    def _keep(self, steps: int) -> None:
+        """Cut off everything after the first steps; what comes before is never touched.
+
+        Raises:
+            RunError: The file holds fewer steps.
+        """
+        kept, size = 0, 0
+        with self._path.open("rb") as file:
+            for line in file:
+                if kept > steps or not line.endswith(b"\n"):
+                    break
+                if kept:
+                    values = json.loads(line)
+                    self._last |= {n: values[n] for n in ("context", "widths") if n in values}
+                kept, size = kept + 1, size + len(line)
+        if kept <= steps:
+            raise RunError(
+                f"{self._path} holds {max(kept - 1, 0)} steps and the checkpoint is of step "
+                f"{steps}: lines are missing; start anew with --overwrite"
+            )
+        os.truncate(self._path, size)
 
     def write(
         self,
@@ -115,6 +143,11 @@ class TraceWriter(Closeable):
         """Hand every line to the operating system, for a reader or a checkpoint."""
         self._file.flush()
 
+    def sync(self) -> None:
+        """Wait until every line is on the disk, before a checkpoint that relies on it."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()
@@ -136,11 +169,28 @@ def read_trace(folder: Path) -> StreamTrace:
         text = path.read_text(encoding="utf-8")
         whole = text[: text.rfind("\n") + 1].splitlines()
         head, *lines = (json.loads(line) for line in whole)
-        return _trace(head, lines)
+        trace = _trace(head, lines)
+        steps = [int(line["step"]) for line in lines]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{path} is damaged ({error}): run the experiment again") from error
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
+    missing = _missing(folder, trace, steps)
+    if missing:
+        warnings.warn(f"{path}: {missing}", GrowmasWarning, stacklevel=2)
+    return replace(trace, missing=missing)
+
+
+def _missing(folder: Path, trace: StreamTrace, steps: Sequence[int]) -> str:
+    """Return what is missing: a gap, or the end of a run that is finished."""
+    gap = next((i for i, step in enumerate(steps) if step > i), None)
+    if gap is not None and steps[0] == 0:
+        return f"the line of step {gap} is missing"
+    if len(steps) < trace.steps and (folder / METRICS).is_file():
+        with suppress(RunError):
+            if read_result(folder).finished:
+                return f"the run is finished, but only {len(steps)} of {trace.steps} steps are here"
+    return ""
 
 
 def _trace(head: Mapping[str, Any], lines: Sequence[Mapping[str, Any]]) -> StreamTrace:

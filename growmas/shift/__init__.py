@@ -1,6 +1,7 @@
-"""When a task was learnt and when another one came, told from losses or from inputs.
+"""Detectors of shifts: when a task has been learnt and when another one has come.
 
-Stands alone: detectors of losses need neither torch nor the rest of growmas.
+`PlateauDetector` and `Cusum` watch a loss and need neither torch nor the rest of growmas;
+`NoveltyDetector` watches inputs. `replay` and `score` evaluate a detector on stored losses.
 """
 
 from growmas.shift.cusum import Cusum

@@ -1,47 +1,64 @@
-"""The textbook cumulative sum, for comparison."""
+"""The cumulative sum (CUSUM) of the textbook."""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
-from growmas.shift.event import ShiftEvent, check_settings, check_state, finite
+from growmas.shift.event import (
+    ShiftEvent,
+    check_settings,
+    check_state,
+    finite,
+    is_number,
+    is_whole,
+)
 
 
 class Cusum:
     """A one-sided cumulative sum of standardised values (Page 1954).
 
-    S ← max(0, S + (x − mean) / deviation − slack), a peak where S exceeds the threshold. Mean and
-    deviation are those of all values since the last peak, at least `minimum`. It knows of no
-    plateaus. Slack 1/2 and threshold 5 are the textbook's, for values that are normal and
-    stationary, which losses are not.
+    S ← max(0, S + (x − mean) / deviation − slack); a peak is reported where S exceeds the
+    threshold. Mean and standard deviation are those of all values since the last peak, of which
+    there must be `minimum`. It does not report plateaus. Slack 1/2 and threshold 5 are those of
+    the textbook, for values that are normal and stationary; losses are neither.
+
+    `NoveltyDetector` is built on it. It stands here although river has drift detectors of its
+    kind, because those have no state that a checkpoint without pickles can hold.
+
+    Attributes:
+        step: Number of values seen.
     """
 
     def __init__(self, threshold: float = 5.0, slack: float = 0.5, *, minimum: int = 20) -> None:
-        """Prepare for a stream.
+        """Prepare for the first value.
 
         Args:
-            threshold: Evidence, in standard deviations, above which there is a peak.
-            slack: Standard deviations that count for nothing.
-            minimum: Values before any is judged.
+            threshold: Evidence above which a peak is reported, in standard deviations.
+            slack: Rise that does not count, in standard deviations.
+            minimum: Number of values before the first one is judged.
 
         Raises:
             ShiftError: A setting is out of range.
         """
         check_settings(
-            threshold=(threshold, threshold > 0, "a number > 0"),
-            slack=(slack, slack >= 0, "a number >= 0"),
-            minimum=(minimum, type(minimum) is int and minimum >= 2, "a whole number >= 2"),
+            threshold=(threshold, is_number(threshold) and threshold > 0, "a number > 0"),
+            slack=(slack, is_number(slack) and slack >= 0, "a number >= 0"),
+            minimum=(minimum, is_whole(minimum, 2), "a whole number >= 2"),
         )
         self.step = 0
         self._settings = {"threshold": threshold, "slack": slack, "minimum": minimum}
         self._count, self._onset = 0, 0
         self._mean = self._squares = self._evidence = 0.0
 
+    def __repr__(self) -> str:
+        settings = ", ".join(f"{name}={value}" for name, value in self._settings.items())
+        return f"{type(self).__name__}({settings}; step {self.step})"
+
     def update(self, loss: float) -> ShiftEvent | None:
-        """Take in the next value; tells of a peak.
+        """Take in the next value, and return a peak if there is one.
 
         Raises:
-            ShiftError: It is NaN or infinite.
+            ShiftError: The value is NaN, infinite or not one number; it was not taken in.
         """
         value, step = finite(loss, self.step), self.step
         self.step += 1
@@ -69,7 +86,7 @@ class Cusum:
         return None
 
     def state_dict(self) -> dict[str, Any]:
-        """Settings and all that it remembers, as JSON values."""
+        """Return settings and everything remembered, as JSON values."""
         return {
             "settings": dict(self._settings),
             "step": self.step,
@@ -78,7 +95,7 @@ class Cusum:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken.
+        """Continue where `state_dict` was taken.
 
         Raises:
             ShiftError: Something is missing, or the settings differ.
@@ -89,7 +106,7 @@ class Cusum:
         self._evidence, self._onset = state["evidence"]
 
     def _take_in(self, value: float) -> None:
-        """Welford's update of mean and sum of squares."""
+        """Update mean and sum of squares by Welford's method."""
         self._count += 1
         above = value - self._mean
         self._mean += above / self._count

@@ -1,4 +1,4 @@
-"""What a detector reports, and what all detectors have in common."""
+"""Shift events, and the protocol and the checks that detectors share."""
 
 import math
 from collections.abc import Mapping
@@ -8,20 +8,21 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from growmas.errors import ShiftError
 
 Kind = Literal["plateau", "peak"]
+"""A plateau: the task has been learnt. A peak: another task has come."""
 
 
 @dataclass(frozen=True)
 class ShiftEvent:
-    """Something happened in a stream.
+    """A plateau or a peak in a stream.
 
     Attributes:
-        kind: "plateau": what is learnt has been learnt; "peak": something else has come.
-        step: At which it was noticed, counted from 0.
-        onset: Of a peak: the step at which it is thought to have begun, at most `step`; of a
-            plateau: the first step of the window.
-        reason: In words, with the numbers below.
-        statistics: Name -> what was measured.
-        thresholds: Name -> what it was compared with.
+        kind: "plateau": the task has been learnt; "peak": another task has come.
+        step: Step at which the detector reported it, counted from 0.
+        onset: Of a peak, the estimated step at which it began, at most `step`; of a plateau, the
+            first step of its window.
+        reason: The reason in words, with the numbers below.
+        statistics: Name -> value measured.
+        thresholds: Name -> value that the statistic was compared with.
     """
 
     kind: Kind
@@ -34,26 +35,26 @@ class ShiftEvent:
 
 @runtime_checkable
 class Detector(Protocol):
-    """Watches a loss, one number a step."""
+    """A detector that watches a loss, one number per step."""
 
     def update(self, loss: float) -> ShiftEvent | None:
-        """Take in the next loss; tells what happened, if anything did."""
+        """Take in the next loss, and return an event if there is one."""
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that it remembers, as JSON values."""
+        """Return everything remembered, as JSON values."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken."""
+        """Continue where `state_dict` was taken."""
         ...
 
 
 def finite(loss: float, step: int) -> float:
-    """The loss as a number.
+    """Return the loss as a finite number.
 
     Raises:
-        ShiftError: It is no single number, or NaN or infinite.
+        ShiftError: The loss is not a single number, or it is NaN or infinite.
     """
     try:
         number = float(loss)
@@ -74,22 +75,32 @@ def check_settings(**settings: tuple[object, bool, str]) -> None:
     """Refuse settings out of range, all at once.
 
     Args:
-        settings: Name -> value, whether it is fine, and what was expected.
+        settings: Name -> value, whether it is in range, and what was expected.
 
     Raises:
         ShiftError: Names each wrong one.
     """
     wrong = [
         f"{name}={value!r}: expected {words}"
-        for name, (value, fine, words) in settings.items()
-        if not fine
+        for name, (value, fits, words) in settings.items()
+        if not fits
     ]
     if wrong:
         raise ShiftError("\n".join(wrong))
 
 
+def is_number(value: object) -> bool:
+    """Return True for a finite int or float."""
+    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+
+
+def is_whole(value: object, least: int) -> bool:
+    """Return True for an int that is at least `least`."""
+    return type(value) is int and value >= least
+
+
 def check_state(state: Mapping[str, Any], expected: Mapping[str, Any], what: str) -> None:
-    """Refuse a state with keys missing or of other settings.
+    """Refuse an incomplete state, or one of other settings.
 
     Raises:
         ShiftError: Names them.
@@ -104,4 +115,7 @@ def check_state(state: Mapping[str, Any], expected: Mapping[str, Any], what: str
             for name in sorted(ours.keys() | theirs.keys())
             if ours.get(name) != theirs.get(name)
         )
-        raise ShiftError(f"the state is of a {what} with {differing}: make one with its settings")
+        raise ShiftError(
+            f"the state is of a {what} with {differing}: make the detector with the settings of "
+            "the state"
+        )

@@ -1,24 +1,24 @@
-"""Shifts seen in the inputs, without labels: how unlike what came before they are."""
+"""The detector of novel inputs, which needs neither labels nor losses."""
 
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from growmas.shift.cusum import Cusum
-from growmas.shift.event import ShiftEvent, check_settings
+from growmas.shift.event import ShiftEvent, check_settings, is_whole
 
 if TYPE_CHECKING:
     from growmas.contexts import GaussianContext
 
 
 class NoveltyDetector:
-    """A peak where inputs come to lie far from a Gaussian of those since the last peak.
+    """Report a peak where inputs lie far from a Gaussian of the inputs since the last peak.
 
     Every batch is measured before it is learnt: the mean `GaussianContext.novelty` of its samples
-    goes into a `Cusum`. After a peak a Gaussian is begun anew. It sees shifts that cost no loss,
-    needs no labels, and is blind where the same inputs come to mean something else.
+    is passed to a `Cusum`. After a peak a new Gaussian is started. It detects shifts that do not
+    raise the loss and needs no labels; it cannot detect that the same inputs get other labels.
 
     Attributes:
-        step: How many batches were seen.
+        step: Number of batches seen.
     """
 
     def __init__(
@@ -28,18 +28,19 @@ class NoveltyDetector:
         threshold: float = 5.0,
         make: Callable[[], "GaussianContext"] | None = None,
     ) -> None:
-        """Prepare for a stream.
+        """Prepare for the first batch.
 
         Args:
-            samples: How many the Gaussian learns from before it measures any.
-            threshold: Of the `Cusum`.
-            make: Makes a context; None makes `GaussianContext(50)`.
+            samples: Number of samples that a Gaussian learns from before it measures any.
+            threshold: Threshold of the `Cusum`.
+            make: Function that makes a context; None makes `GaussianContext(50)`.
 
         Raises:
             ShiftError: A setting is out of range.
         """
         check_settings(
-            samples=(samples, type(samples) is int and samples >= 2, "a whole number >= 2")
+            samples=(samples, is_whole(samples, 2), "a whole number >= 2"),
+            make=(make, make is None or callable(make), "a function without arguments, or None"),
         )
         self.step = 0
         self._samples = samples
@@ -48,11 +49,14 @@ class NoveltyDetector:
         self._context = self._make()
         self._seen = 0
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._samples}; step {self.step})"
+
     def update(self, inputs: Any) -> ShiftEvent | None:
-        """Take in the inputs of the next batch; tells of a peak.
+        """Take in the inputs of the next batch, and return a peak if there is one.
 
         Raises:
-            DataError: See `GaussianContext.update`.
+            DataError: The inputs are not finite floats, or have another size than before.
         """
         event = None
         if self._seen >= self._samples:
@@ -67,7 +71,7 @@ class NoveltyDetector:
         return event
 
     def state_dict(self) -> dict[str, Any]:
-        """All that it remembers, as tensors and JSON values."""
+        """Return everything remembered, as tensors and JSON values."""
         return {
             "step": self.step,
             "seen": self._seen,
@@ -76,11 +80,11 @@ class NoveltyDetector:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where `state_dict` was taken.
+        """Continue where `state_dict` was taken.
 
         Raises:
             ShiftError: The settings of the `Cusum` differ.
-            ContextError: Those of the context do.
+            ContextError: The settings of the context differ.
         """
         self._cusum.load_state_dict(state["cusum"])
         self._context = self._make()
@@ -89,6 +93,7 @@ class NoveltyDetector:
 
 
 def _gaussian() -> "GaussianContext":
+    """Return the default context."""
     from growmas.contexts import GaussianContext  # keeps torch out of the detectors of losses
 
     return GaussianContext(50)

@@ -1,4 +1,4 @@
-"""Detectors run over stored losses, and their events held against the truth."""
+"""The scoring of detectors: run over stored losses and compared with the true shifts."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,18 +9,19 @@ from growmas.shift.event import Detector, ShiftEvent
 from growmas.shift.plateau import PlateauDetector
 
 TOLERANCE = 50
+"""Steps after a shift in which a peak still finds it."""
 
 
 @dataclass(frozen=True)
 class DetectionScore:
-    """How well peaks matched true shifts.
+    """The agreement of the peaks of a detector with the true shifts.
 
     Attributes:
-        shifts: True shifts.
-        found: Those with a peak.
-        peaks: Reported.
+        shifts: Number of true shifts.
+        found: Number of shifts that were found by a peak.
+        peaks: Number of peaks reported.
         delays: Steps from the beginning of each shift found to its peak.
-        steps: Length of the stream; None where it was not said.
+        steps: Length of the stream; None if it was not given.
     """
 
     shifts: int
@@ -31,40 +32,44 @@ class DetectionScore:
 
     @property
     def recall(self) -> float | None:
-        """Share of the true shifts that were found; None where there are none."""
+        """Share of the true shifts that were found; None if there are none."""
         return self.found / self.shifts if self.shifts else None
 
     @property
     def precision(self) -> float | None:
-        """Share of the peaks that were true; None where there are none."""
+        """Share of the peaks that found a shift; None if there are none."""
         return self.found / self.peaks if self.peaks else None
 
     @property
     def delay(self) -> float | None:
-        """Median delay in steps; None where nothing was found."""
+        """Median delay in steps; None if no shift was found."""
         return float(median(self.delays)) if self.delays else None
 
     @property
     def false_alarms(self) -> int:
-        """Peaks that were not."""
+        """Number of peaks that did not find a shift."""
         return self.peaks - self.found
 
     @property
     def false_alarms_per_1000(self) -> float | None:
-        """The same per 1,000 steps; None where the length of the stream was not said."""
+        """False alarms per 1,000 steps; None if the length of the stream was not given."""
         return 1000 * self.false_alarms / self.steps if self.steps else None
 
 
 def replay(losses: Iterable[float], detector: Detector | None = None) -> tuple[ShiftEvent, ...]:
-    """What a detector says to a stored trace of losses.
+    """Return the events of a detector on stored losses.
 
     Args:
-        losses: In order.
-        detector: A fresh one; None takes `PlateauDetector()`.
+        losses: The losses in order.
+        detector: A fresh detector; None takes `PlateauDetector()`.
 
     Raises:
-        ShiftError: A loss is NaN or infinite.
+        ShiftError: A loss is NaN or infinite, or `detector` is not a detector.
     """
+    if not (detector is None or isinstance(detector, Detector)) or isinstance(detector, type):
+        raise ShiftError(
+            f"detector={detector!r:.80}: expected a detector, such as PlateauDetector(), or None"
+        )
     detector = PlateauDetector() if detector is None else detector
     return tuple(event for loss in losses if (event := detector.update(loss)) is not None)
 
@@ -76,16 +81,16 @@ def score(
     steps: int | None = None,
     tolerance: int = TOLERANCE,
 ) -> DetectionScore:
-    """Hold peaks against the truth; plateaus are left alone.
+    """Compare peaks with the true shifts; plateaus are not counted.
 
     A peak finds a shift if it comes at its first step or later, at most `tolerance` steps after
-    its last, and before the next shift. Every further peak there is a false alarm.
+    its last step, and before the next shift. Every further peak there is a false alarm.
 
     Args:
-        events: Of a detector.
-        true_shifts: Steps in rising order; (first, last) for a shift that takes a while.
+        events: The events of a detector.
+        true_shifts: Steps in rising order; (first, last) for a gradual shift.
         steps: Length of the stream, for false alarms per 1,000 steps.
-        tolerance: >= 0.
+        tolerance: Steps after a shift in which a peak still finds it, >= 0.
 
     Raises:
         ShiftError: The true shifts are not in order, or the tolerance is negative.

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from growmas.batches import Forward
 from growmas.preserving import preserving
 from growmas.structure.analysis.architecture import Architecture, layer_flops, operations_now
 from growmas.structure.analysis.discovery import discover
@@ -24,6 +25,9 @@ from growmas.structure.inspection.saliency import (
     consumer_saliency,
     unit_saliency,
 )
+from growmas.structure.reconstruction.statistics import ActivationStatistics
+from growmas.structure.selection.budget import Target
+from growmas.structure.selection.selection import Options as SelectionOptions, Selection
 from growmas.structure.surgery.memory_limit import check_memory
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.layer_info import LayerInfo, layer_infos
@@ -164,6 +168,73 @@ class StructureQueries:
             PenaltyError: Ω does not fit the model, as for `unit_saliency`.
         """
         return consumer_saliency(self.model, self._groups, omega)
+
+    def select(
+        self,
+        batches: Iterable[Any] | ActivationStatistics,
+        *,
+        ratio: float | Mapping[str, float] | None = None,
+        widths: Mapping[str, int] | None = None,
+        flops: float | None = None,
+        parameters: float | None = None,
+        groups: Iterable[str] | None = None,
+        protected: Iterable[str] = (),
+        keep: Mapping[str, Sequence[int]] | None = None,
+        omega: Mapping[str, Tensor] | None = None,
+        weight: float = 0.0,
+        guard: float | None = None,
+        round_to: int | Mapping[str, int] = 1,
+        forward: Forward | None = None,
+        reason: str = "",
+    ) -> Plan:
+        """Return a plan that removes the units that the layers that read them can do without.
+
+        The choice is greedy, one unit after the other, by the error that the least squares
+        prediction of what the readers gave would make, see `growmas.structure.selection`. Apply
+        it with `reconstruct=batches`, which puts that prediction into the readers. The predicted
+        relative errors are in `plan.cause["predicted_error"]`, group name -> layer -> error, and
+        are shown by `explain` and `dry_run`; units are named in the order of their removal.
+
+        Args:
+            batches: Unlabelled data, or statistics; about 1,000 images suffice.
+            ratio: Share of the units of every group to remove, rounded down; or by group name.
+            widths: Numbers of units to leave, by group name; other groups lose none.
+            flops: FLOPs to leave, a share as a float or a number as an int. Every group loses the
+                same share of its units.
+            parameters: The same for parameters.
+            groups: Names of the groups to choose from; None for all that shrink and whose readers
+                can be refitted. `plan.cause["skipped"]` has the reasons of others.
+            protected: Names of groups that lose none.
+            keep: Ids of units that stay, by group name.
+            omega: Importance by parameter name, such as `mas.omega`, for `weight` and `guard`.
+            weight: What counts in the choice is error + weight · saliency / Σ saliency.
+            guard: The fewest units that carry this share of a group's saliency stay, so that what
+                an old task needs is not removed.
+            round_to: The channels that stay are a multiple, for all groups or by name.
+            forward: (model, batch) -> output, for batches of another kind.
+            reason: Why, for the history.
+
+        Raises:
+            PlanError: None or several of the four targets, one that cannot be reached, or an
+                option that does not fit.
+            DataError: There is no data, or bad data, or all inputs of a layer are constant.
+        """
+        selection = Selection(
+            self.model, self._groups, self.fixed, lambda: self._run(self.model), self.cost
+        )
+        options = SelectionOptions(
+            groups=groups,
+            protected=(protected,) if isinstance(protected, str) else tuple(protected),
+            keep=keep or {},
+            saliency={} if omega is None else self.saliency(omega),
+            weight=weight,
+            guard=guard,
+            round_to=round_to,
+            forward=forward,
+            reason=reason,
+        )
+        with uncompiled(self.model):
+            return selection.plan(batches, Target(ratio, widths, flops, parameters), options)
 
     def plan(
         self,

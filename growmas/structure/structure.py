@@ -151,19 +151,20 @@ class Structure(StructureTasks):
             reconstruct_forward=reconstruct_forward,
             generator=generator or self.generator,
         )
-        self._views.check_none()
-        plan = self._check(plan)
-        try:
-            return self._operate(
-                lambda site: edit_units(self, plan, options, site),
-                followers,
-                groups=self._groups,
-                settle=self._settle,
-                verify=verify,
-            )
-        except RefusedError as error:
-            self._note_refusal(plan, error)
-            raise
+        with self._views.changing:
+            self._views.check_none()
+            plan = self._check(plan)
+            try:
+                return self._operate(
+                    lambda site: edit_units(self, plan, options, site),
+                    followers,
+                    groups=self._groups,
+                    settle=self._settle,
+                    verify=verify,
+                )
+            except RefusedError as error:
+                self._note_refusal(plan, error)
+                raise
 
     def check(self) -> Mapping[str, str]:
         """Try every ability of every group once, and move what fails to `fixed`.
@@ -276,18 +277,19 @@ class Structure(StructureTasks):
             PlanError: The layer is not a head, or another argument does not fit.
             SurgeryError: A follower cannot follow, or the verification failed.
         """
-        self._views.check_none()
-        plan = plan_of(layer, classes)
-        start = HeadStart(init, bias, generator or self.generator)
-        head = self._heads.get(layer) or head_of(self.model, layer, self._groups)
-        check_memory(self.model, {layer: head}, plan)
-        return self._operate(
-            lambda site: widen_head(head, plan, start, site),
-            followers,
-            groups={**self._heads, layer: head},
-            settle=self._settle_heads,
-            verify=verify,
-        )
+        with self._views.changing:
+            self._views.check_none()
+            plan = plan_of(layer, classes)
+            start = HeadStart(init, bias, generator or self.generator)
+            head = self._heads.get(layer) or head_of(self.model, layer, self._groups)
+            check_memory(self.model, {layer: head}, plan)
+            return self._operate(
+                lambda site: widen_head(head, plan, start, site),
+                followers,
+                groups={**self._heads, layer: head},
+                settle=self._settle_heads,
+                verify=verify,
+            )
 
     def _operate(
         self,

@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
 
 from growmas.errors import PlanError
+from growmas.rollback import restored_on_error
 from growmas.structure.queries import StructureQueries
 from growmas.structure.surgery.heads import head_of, narrowed
 from growmas.structure.surgery.state import check_is_state, resize, structure_state
@@ -38,7 +40,7 @@ class StructureTasks(StructureQueries):
             SurgeryError: A view is held.
         """
         self._views.check_none()
-        if not isinstance(name, str) or not name:
+        if not isinstance(name, str) or not name or not _encodes(name):
             raise PlanError(f"task {name!r}: expected a name, such as 'digits 4/5'")
         if name in self._tasks:
             raise PlanError(f"task {name!r} was begun before; give every task a name of its own")
@@ -55,6 +57,23 @@ class StructureTasks(StructureQueries):
     def viewed(self) -> bool:
         """True while a view is held, during which nothing may be changed."""
         return bool(self._views)
+
+    @property
+    def listeners(self) -> tuple[Listener, ...]:
+        """Functions that are called with every edit, see `subscribe`."""
+        return tuple(self._listeners)
+
+    @contextmanager
+    def restored_on_error(self) -> Iterator[None]:
+        """Keep other threads from changing the network; after an exception, restore it.
+
+        Restored are the model with its tensors, the units, tasks and stored norms, and the random
+        numbers of torch and of the structure.
+        """
+        generators = [torch.default_generator, getattr(self, "generator", None)]
+        parts = (each for each in generators if each is not None)
+        with self._views.changing, restored_on_error(*parts, self.model, self, self._norms):
+            yield
 
     def subscribe(
         self, listener: Listener, *, begun: Callable[[str], None] | None = None
@@ -201,3 +220,12 @@ class StructureTasks(StructureQueries):
 
 def _sorted(units: Mapping[str, set[int]]) -> dict[str, list[int]]:
     return {name: sorted(ids) for name, ids in units.items() if ids}
+
+
+def _encodes(name: str) -> bool:
+    """Return False for a text with lone surrogates, which no file can hold."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -6,8 +6,10 @@ the sweep runs: its end tells this process that the sweep has ended.
 
 import json
 import os
+import signal
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +23,11 @@ if TYPE_CHECKING:
 REFUSED = 2
 """The exit code of a run that ended in an error of growmas, printed after `MARK`."""
 
+STOPPED = 143
+"""The exit code of a run that was asked to end and has saved its state."""
+
 MARK = "error: "
+_GRACE = 5.0  # seconds to finish a step and save
 
 
 class LineProgress:
@@ -29,6 +35,10 @@ class LineProgress:
 
     def epoch_done(self, done: "EpochDone") -> None:
         """Print nothing."""
+
+    def note(self, text: str) -> None:
+        """Print a remark."""
+        _say(text)
 
     def task_done(self, done: "TaskDone") -> None:
         """Print the result of a task."""
@@ -77,4 +87,6 @@ def _say(line: str) -> None:
 def _end_with_the_sweep() -> None:
     while os.read(0, 1):
         pass
+    os.kill(os.getpid(), signal.SIGTERM)  # finish the step and save
+    time.sleep(_GRACE)
     os._exit(1)

@@ -6,15 +6,15 @@ from os import PathLike
 from pathlib import Path
 from typing import Literal
 
-from growmas.config import Experiment, TaskFreeConfig, differences, load_config
+from growmas.config import Experiment, differences, load_config
 from growmas.errors import ConfigError, RunError
-from growmas.runs import read_result
+from growmas.runs import RunDirectory, read_result
+from growmas.runs.directory import OWN_FILES
 from growmas.sweep.grid import Axis, Grid, directory_names, read_grid
 
 State = Literal["new", "again", "resumed", "finished"]
 
 _TOLD = 5  # directories that are in the way
-_OWN = {"config.yaml", "history.db", "checkpoint", "stream.jsonl", ".metrics.json.new"}
 
 
 @dataclass(frozen=True)
@@ -188,10 +188,10 @@ def _state(folder: Path, experiment: Experiment) -> State:
         return "new"
     if not folder.is_dir():
         raise RunError(f"{folder} is a file: move it, or name another folder with --out")
+    begun = {path.name for path in folder.iterdir()} <= OWN_FILES
+    if not begun and not RunDirectory(folder).is_run():
+        raise RunError(f"{folder} is not a run: move it, or name another folder with --out")
     if not (folder / "metrics.json").exists():
-        strange = {path.name for path in folder.iterdir()} - _OWN
-        if any(not name.startswith("history.db") for name in strange):
-            raise RunError(f"{folder} is not a run: move it, or name another folder with --out")
         return "again"
     finished = read_result(folder).finished
     try:
@@ -209,5 +209,4 @@ def _state(folder: Path, experiment: Experiment) -> State:
         )
     if finished:
         return "finished"
-    free = isinstance(experiment.stream, TaskFreeConfig)
-    return "resumed" if free and not other and (folder / "checkpoint").exists() else "again"
+    return "resumed" if not other and (folder / "checkpoint").exists() else "again"

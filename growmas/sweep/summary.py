@@ -115,9 +115,19 @@ def read_runs(folder: Path) -> tuple[SweepRun, ...]:
         runs = [(str(run["name"]), dict(run["setting"]), str(run["message"])) for run in listed]
     except FileNotFoundError as error:
         raise RunError(f"{folder} is not a sweep: it has no {SWEEP}") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{path} is damaged: repeat the command that made it") from error
-    return tuple(read_run(folder, name, setting, message) for name, setting, message in runs)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
+    return tuple(_readable(folder, name, setting, message) for name, setting, message in runs)
+
+
+def _readable(folder: Path, name: str, setting: Mapping[str, str], message: str) -> SweepRun:
+    """Read a run; one that cannot be read is a failed one, with the reason."""
+    try:
+        return read_run(folder, name, setting, message)
+    except RunError as error:
+        return SweepRun(name, setting, str(error))
 
 
 def read_run(folder: Path, name: str, setting: Mapping[str, str], message: str = "") -> SweepRun:

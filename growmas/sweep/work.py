@@ -1,21 +1,23 @@
 """Execution of a sweep: each run in a process of its own."""
 
 import json
-import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol
 
 from growmas.atomic_write import atomic_write
 from growmas.errors import RunError
+from growmas.runs import RunDirectory
 from growmas.runs.finding import SWEEP
-from growmas.sweep.child import MARK, REFUSED
+from growmas.runs.result import METRICS
+from growmas.sweep.child import MARK, REFUSED, STOPPED
 from growmas.sweep.lock import only_one
 from growmas.sweep.plan import PlannedRun, Sweep
 from growmas.sweep.summary import SweepRun, as_data, read_run, summarise
@@ -68,13 +70,34 @@ def run_sweep(
         raise RunError(f"jobs must be at least 1, got {jobs}")
     try:
         (sweep.folder / LOGS).mkdir(parents=True, exist_ok=True)
-        with only_one(sweep.folder) as held:
+        with only_one(sweep.folder) as held, _ends_on_signals():
             return _Work(sweep, observer, held).go(jobs)
     except OSError as error:
         raise RunError(
             f"the sweep {sweep.folder} could not be written: {error.strerror or error}; make room "
             "there, or name another folder with --out"
         ) from error
+
+
+@contextmanager
+def _ends_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGUSR1 into an exit, so that the runs in progress save their states."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(STOPPED)
+
+    names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
+    for number in before:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Work:
@@ -103,8 +126,8 @@ class _Work:
         return tuple(self._runs.values())
 
     def _begin(self, run: PlannedRun) -> _Worker:
-        if run.state == "again" and not (run.folder / "metrics.json").exists():
-            shutil.rmtree(run.folder)  # it was stopped before its first result
+        if run.state == "again" and not (run.folder / METRICS).exists():
+            RunDirectory(run.folder).clear()  # it was stopped before its first result
         log = self._sweep.folder / LOGS / f"{run.name}.log"
         order = {
             "experiment": run.experiment.model_dump_json(),
@@ -177,6 +200,8 @@ def _why(code: int, log: Path) -> str:
         hint = ", as it does when memory runs out" if name == "SIGKILL" else ""
         return f"its process was ended by {name}{hint}; {log} has its output"
     text = log.read_text(encoding="utf-8", errors="replace").strip()
+    if code == STOPPED:
+        return "its process was asked to end, and has saved its state"
     if code == REFUSED and f"\n{MARK}" in f"\n{text}":
         return f"\n{text}".rpartition(f"\n{MARK}")[2]
     last = text.splitlines()[-1] if text else "it printed nothing"

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from growmas.closeable import Closeable
+from growmas.visible import visible
 
 
 class LiveBar(Closeable):
@@ -34,11 +35,11 @@ class LiveBar(Closeable):
 
     def move(self, description: str, completed: int) -> None:
         """Show what is being done, and how many things are done."""
-        self._progress.update(self._bar, description=description, completed=completed)
+        self._progress.update(self._bar, description=visible(description), completed=completed)
 
     def say(self, line: str) -> None:
         """Print a line above the bar."""
-        self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(visible(line), highlight=False, markup=False, soft_wrap=True)
 
     def close(self) -> None:
         """Remove the bar."""

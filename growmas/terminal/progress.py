@@ -30,6 +30,10 @@ class RunProgress(LiveBar):
         text = f"task {done.index + 1}/{self._tasks}  {done.task}  loss {done.loss:.3f}"
         self.move(text, done.index * self._epochs + done.epoch)
 
+    def note(self, text: str) -> None:
+        """Print a remark."""
+        self.say(text)
+
     def task_done(self, done: "TaskDone") -> None:
         """Print the results of the task."""
         results = done.results

@@ -42,6 +42,8 @@ def render_runs(entries: Iterable[RunEntry], *, ascii: bool = False) -> Renderab
             Text(entry.started),
             str(result.seed),
             signs.percent(result.average_accuracy),
-            Text(f"{result.status}\n{result.learnt}/{len(result.tasks)}"),
+            Text(f"{entry.status or result.status}\n{result.learnt}/{len(result.tasks)}"),
         )
+        if entry.reason:
+            problems.append(f"{entry.directory}: {entry.reason}")
     return with_notes(table, problems) if problems else table

@@ -2,9 +2,11 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
@@ -36,6 +38,30 @@ class EpochDone:
     penalty: float
 
 
+@dataclass
+class LessonProgress:
+    """Position in the lesson of a task.
+
+    Attributes:
+        task: Index of the task.
+        epoch: Number of the pass, from 1.
+        step: Steps done in this pass.
+        sums: [2] float64, of loss × samples and of the penalty, over these steps.
+        shuffled: State of the generator before it shuffled this pass; None before it did.
+    """
+
+    task: int
+    epoch: int = 1
+    step: int = 0
+    sums: torch.Tensor = field(default_factory=lambda: torch.zeros(2, dtype=torch.float64))
+    shuffled: torch.Tensor | None = None
+
+    def next_epoch(self) -> None:
+        """Go to the beginning of the next pass."""
+        self.epoch, self.step, self.shuffled = self.epoch + 1, 0, None
+        self.sums = torch.zeros(2, dtype=torch.float64)
+
+
 class TaskAwareLearner:
     """Learns tasks one after another; its method predicts.
 
@@ -44,6 +70,7 @@ class TaskAwareLearner:
         optimizer: One optimizer for all tasks.
         seconds: Wall time spent learning so far: training, importance and surgery.
         cpu_seconds: CPU time of the process during `seconds`, over all threads.
+        after_step: Called after every step, when the state can be saved; not counted in `seconds`.
     """
 
     def __init__(
@@ -70,30 +97,38 @@ class TaskAwareLearner:
         self.optimizer = optimizer
         self.seconds = 0.0
         self.cpu_seconds = 0.0
+        self.after_step: Callable[[], None] = _nothing
         self._training = training
         self._generator = generator
         self._device = device
         self._task_known = task_known
+        self._progress: LessonProgress | None = None
+        self._schedule: LRScheduler | None = None
+        self._saved_schedule: Mapping[str, Any] | None = None
+        self._mark = (0.0, 0.0)
 
     def learn(self, task: Task) -> Iterator[EpochDone]:
-        """Learn `task`; the iterator yields after every epoch.
+        """Learn `task`, or the rest of it after `load_state_dict`; yields after every epoch.
 
         Raises:
             RunError: The loss became NaN or infinite.
         """
         with self._timed():
-            self.method.begin_task(task)
+            if self._progress is None:
+                self.method.begin_task(task)
+            progress = self._progress = self._progress or LessonProgress(task.index)
             lesson = self.method.lesson(task)
-            schedule = self._schedule(lesson) if lesson else None
-        for epoch in range(1, self._training.epochs + 1):
-            if lesson is None or schedule is None:
-                break
+            if lesson is not None:
+                self._begin_schedule(lesson)
+        while lesson is not None and progress.epoch <= self._training.epochs:
             with self._timed():
-                done = self._epoch(task, lesson, epoch, schedule)
-                self.method.epoch_done(task, epoch)
+                done = self._epoch(task, lesson, progress)
+                self.method.epoch_done(task, progress.epoch)
+                progress.next_epoch()
             yield done
         with self._timed():
             self.method.end_task(task)
+        self._progress = self._schedule = None
 
     def accuracy(self, task: Task) -> float:
         """Return the share of the task's test samples answered right."""
@@ -102,41 +137,88 @@ class TaskAwareLearner:
         mode = model.training
         model.eval()
         with torch.no_grad():
-            for inputs, labels in self._batches(task.test, EVALUATION_BATCH):
+            for inputs, labels in batches(task.test, EVALUATION_BATCH):
+                inputs, labels = inputs.to(self._device), labels.to(self._device)
                 right += int((self.method.predict(inputs, known) == labels).sum())
         model.train(mode)
         return right / len(task.test)
 
-    def _epoch(self, task: Task, lesson: Split, epoch: int, schedule: LRScheduler) -> EpochDone:
+    def state_dict(self) -> dict[str, Any]:
+        """Return position, schedule, generator and times; the method has its own state."""
+        progress = self._progress
+        return {
+            "progress": None if progress is None else dict(vars(progress)),
+            "schedule": None if self._schedule is None else self._schedule.state_dict(),
+            "generator": self._generator.get_state(),
+            "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned; `learn` then continues the task."""
+        progress = state["progress"]
+        self._progress = None if progress is None else LessonProgress(**progress)
+        self._saved_schedule = state["schedule"]
+        self._generator.set_state(state["generator"])
+        self.seconds, self.cpu_seconds = float(state["seconds"]), float(state["cpu_seconds"])
+
+    def _epoch(self, task: Task, lesson: Split, progress: LessonProgress) -> EpochDone:
         self.method.structure.model.train()
-        sums = torch.zeros(2, dtype=torch.float64)  # of loss and penalty, read once an epoch
-        steps = 0
-        for inputs, labels in self._batches(lesson, self._training.batch_size, shuffle=True):
+        for inputs, labels in self._rest(lesson, progress):
+            inputs, labels = inputs.to(self._device), labels.to(self._device)
             loss = self.method.loss(self._thinned(inputs), labels, task)
             self.optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             penalty = self.method.penalty_grad_()
             self.optimizer.step()
-            schedule.step()
-            sums = sums.to(loss.device)
-            sums += torch.stack([loss.detach() * len(labels), penalty.to(loss.device)])
-            steps += 1
-        losses, penalties = sums.tolist()
+            if self._schedule is not None:
+                self._schedule.step()
+            found = torch.stack([loss.detach() * len(labels), penalty.to(loss.device)])
+            progress.sums = progress.sums.to(loss.device) + found  # read once an epoch
+            progress.step += 1
+            self._count()
+            self.after_step()
+            self._start()
+        losses, penalties = progress.sums.tolist()
+        epoch = progress.epoch
         if not math.isfinite(losses + penalties):
             raise RunError(
                 f"the loss became {losses + penalties} in epoch {epoch} of task {task.name!r}: "
                 "lower training.learning_rate or method.strength"
             )
-        return EpochDone(task.index, task.name, epoch, losses / len(lesson), penalties / steps)
+        mean, penalty = losses / len(lesson), penalties / progress.step
+        return EpochDone(task.index, task.name, epoch, mean, penalty)
 
-    def _schedule(self, lesson: Split) -> LRScheduler:
-        """Begin the schedule of the learning rate over the steps of one lesson."""
-        for group in self.optimizer.param_groups:
+    def _rest(
+        self, lesson: Split, progress: LessonProgress
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the batches of a pass that are left, in the order it was shuffled to."""
+        now = self._generator.get_state()
+        resumed = progress.shuffled is not None
+        if progress.shuffled is not None:
+            self._generator.set_state(progress.shuffled)
+        progress.shuffled = now if progress.shuffled is None else progress.shuffled
+        found = batches(lesson, self._training.batch_size, generator=self._generator)
+        if resumed:
+            self._generator.set_state(now)
+        return islice(found, progress.step, None)
+
+    def _begin_schedule(self, lesson: Split) -> None:
+        """Begin the schedule of the learning rate over the steps of a lesson, or continue it."""
+        groups = self.optimizer.param_groups
+        rates = [(group["lr"], group.get("initial_lr")) for group in groups]
+        for group in groups:
             group["lr"] = group["initial_lr"] = self._training.learning_rate
         if self._training.schedule == "constant":
-            return ConstantLR(self.optimizer, factor=1.0)
-        steps = self._training.epochs * math.ceil(len(lesson) / self._training.batch_size)
-        return CosineAnnealingLR(self.optimizer, steps)
+            self._schedule = ConstantLR(self.optimizer, factor=1.0)
+        else:
+            steps = self._training.epochs * math.ceil(len(lesson) / self._training.batch_size)
+            self._schedule = CosineAnnealingLR(self.optimizer, steps)
+        if self._saved_schedule is not None:
+            self._schedule.load_state_dict(dict(self._saved_schedule))
+            for group, (rate, first) in zip(groups, rates, strict=True):
+                group["lr"], group["initial_lr"] = rate, first
+        self._saved_schedule = None
 
     def _thinned(self, inputs: torch.Tensor) -> torch.Tensor:
         """Drop inputs by the learner's own generator, which `F.dropout` cannot take."""
@@ -149,13 +231,18 @@ class TaskAwareLearner:
     @contextmanager
     def _timed(self) -> Iterator[None]:
         """Add the time of the block to the time spent learning."""
-        wall, cpu = time.perf_counter(), time.process_time()
+        self._start()
         yield
+        self._count()
+
+    def _start(self) -> None:
+        self._mark = time.perf_counter(), time.process_time()
+
+    def _count(self) -> None:
+        wall, cpu = self._mark
         self.seconds += time.perf_counter() - wall
         self.cpu_seconds += time.process_time() - cpu
 
-    def _batches(
-        self, split: Split, size: int, *, shuffle: bool = False
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for inputs, labels in batches(split, size, generator=self._generator if shuffle else None):
-            yield inputs.to(self._device), labels.to(self._device)
+
+def _nothing() -> None:
+    """Do nothing."""

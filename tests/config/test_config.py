@@ -91,6 +91,8 @@ def replaced(old: str, new: str) -> str:
     return GOOD.replace(old, new)
 
 
+MODELS = "mlp, convnet, resnet, vit, python, timm or transformers"
+
 MISTAKES = {
     "unknown key": (
         replaced("  strength:", "  strenght:"),
@@ -99,7 +101,7 @@ MISTAKES = {
     "unknown key like no other": (
         replaced("name: trial", "name: trial\nzzz: 1"),
         "config.yaml:3: zzz: unknown key; known: name, seed, stream, model, method, training, "
-        "device, threads",
+        "checkpoint, device, threads, imports",
     ),
     "missing key": (
         replaced("  epochs: 2\n", ""),
@@ -113,15 +115,15 @@ MISTAKES = {
     ),
     "missing kind": (
         replaced("  kind: mlp\n", ""),
-        "config.yaml:4: model.kind: missing, expected mlp or convnet",
+        f"config.yaml:4: model.kind: missing, expected {MODELS}",
     ),
     "unknown kind": (
         replaced("kind: mlp", "kind: mpl"),
-        'config.yaml:5: model.kind: expected mlp or convnet, got "mpl"; did you mean "mlp"?',
+        f'config.yaml:5: model.kind: expected {MODELS}, got "mpl"; did you mean "mlp"?',
     ),
     "kind of another type": (
         replaced("kind: mlp", "kind:"),
-        "config.yaml:5: model.kind: expected mlp or convnet, got null",
+        f"config.yaml:5: model.kind: expected {MODELS}, got null",
     ),
     "unknown word": (
         replaced("scenario: task", "scenario: tsak"),
@@ -180,6 +182,16 @@ MISTAKES = {
         replaced("  grow:", "  context: {kind: gaussian, per: task, combine: classes}\n  grow:"),
         "config.yaml:10: method.context.combine: expected tasks or none, unless there is a "
         'Gaussian for each class (per: class); got "classes"',
+    ),
+    "classes that a ridge does not know": (
+        replaced("  grow:", "  context: {kind: ridge, per: task, combine: classes}\n  grow:"),
+        "config.yaml:10: method.context.combine: expected tasks or none, unless classes are told "
+        'apart (per: class); got "classes"',
+    ),
+    "whitening that does not exist": (
+        replaced("  grow:", "  context: {kind: shared, whiten: patch}\n  grow:"),
+        "config.yaml:10: method.context.whiten: expected analytic (keeps nothing of the data), "
+        'patches or covariance (of the first images), none, got "patch"; did you mean "patches"?',
     ),
     "a temperature for nothing": (
         replaced("  grow:", "  context: {kind: gaussian, per: class, temperature: 2}\n  grow:"),
@@ -289,7 +301,7 @@ def test_all_mistakes_are_told_at_once_in_reading_order(write):
     content += "  optimiser: sgd\n  momentum: 0.9\n"
     assert message(write(content), "threads=0", "seed").splitlines() == [
         'config.yaml:3: stream.task: unknown key; did you mean "tasks"?',
-        'config.yaml:5: model.kind: expected mlp or convnet, got "mpl"; did you mean "mlp"?',
+        f'config.yaml:5: model.kind: expected {MODELS}, got "mpl"; did you mean "mlp"?',
         "config.yaml:7: method.context: expected a mapping such as {kind: gaussian, per: task}, "
         "as method growmas answers each task by itself, and in scenario class the task is "
         "unknown; got null",

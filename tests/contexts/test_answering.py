@@ -173,7 +173,7 @@ def test_refusals(structure: Structure) -> None:
             gm.answer_by_view(
                 structure, torch.tensor([0, 0]), inputs, forward=lambda *_, bad=bad: bad
             )
-    with pytest.raises(ContextError, match="no task at position 3: the views are of 3"):
+    with pytest.raises(ContextError, match="no task at position 3: there are views of 3"):
         gm.combine_views(torch.zeros(2, 4), gm.view_answers(structure, inputs, forward=head))
     for scores in (torch.zeros(2), torch.zeros(2, 0)):
         with pytest.raises(ContextError, match=r"log-probabilities of tasks \[N, T\], got"):
@@ -182,7 +182,7 @@ def test_refusals(structure: Structure) -> None:
         gm.answer_by_view(structure, torch.tensor([7, -2]), inputs)
     with pytest.raises(PlanError, match="no task 'elsewhere'"):
         gm.answer_by_view(structure, torch.tensor([0, 0]), inputs, tasks=["elsewhere"])
-    with pytest.raises(ContextError, match="the inputs cannot be cut into samples"):
+    with pytest.raises(ContextError, match="the inputs cannot be divided into samples"):
         gm.answer_by_view(structure, torch.tensor([0, 0]), (inputs, inputs[:1]))
     with pytest.raises(ContextError, match=r"view of task 'task 1' does not take .* the shape"):
         gm.answer_by_view(structure, torch.tensor([1, 1]), torch.randn(2, 5), forward=head)
@@ -211,5 +211,52 @@ def test_experts_multiply_the_classes_of_each_view(structure: Structure) -> None
 def test_experts_of_other_classes_are_refused(structure: Structure) -> None:
     inputs = torch.randn(5, 6)
     answers = gm.view_answers(structure, inputs, forward=head)
-    with pytest.raises(ContextError, match=r"of task 1 what its view says, \[5, 3\], got \[5, 2\]"):
+    with pytest.raises(ContextError, match=r"for task 1 as its view does, \[5, 3\], got \[5, 2\]"):
         gm.combine_views(torch.zeros(5, 3), answers, experts=lambda task: torch.zeros(5, 2))
+
+
+@pytest.mark.parametrize("samples", [1, 32, 70])
+def test_views_answer_in_batches(
+    structure: Structure, monkeypatch: pytest.MonkeyPatch, samples: int
+) -> None:
+    inputs = torch.randn(samples, 6)
+    whole = gm.view_answers(structure, inputs, forward=head)(1)
+    monkeypatch.setattr("growmas.contexts.answering.ROWS", 32)
+    sizes: list[int] = []
+
+    def forward(model: nn.Module, rows: Tensor, task: int) -> Tensor:
+        sizes.append(len(rows))
+        return head(model, rows, task)
+
+    answers = gm.view_answers(structure, inputs, forward=forward)
+    torch.testing.assert_close(answers(1), whole)
+    torch.testing.assert_close(answers(1), whole)
+    assert sizes == {1: [1], 32: [32], 70: [32, 32, 6]}[samples]
+    tuples = gm.view_answers(
+        structure, (inputs, inputs), forward=lambda model, rows, task: head(model, rows[1], task)
+    )
+    torch.testing.assert_close(tuples(1), whole)
+
+
+def test_beside_experts_the_views_have_a_weight(structure: Structure) -> None:
+    inputs, scores = torch.randn(5, 6), torch.randn(5, 3).double().log_softmax(1)
+    beliefs = [torch.randn(5, size).double().log_softmax(1) for size in (2, 3, 2)]
+    answers = gm.view_answers(structure, inputs, forward=head)
+    found = gm.combine_views(scores, answers, experts=lambda task: beliefs[task], weight=0.2)
+    parts = [
+        scores[:, [task]] + 0.2 * answers(task).double().log_softmax(1) + beliefs[task]
+        for task in range(3)
+    ]
+    torch.testing.assert_close(found, torch.cat(parts, 1).log_softmax(1))
+    alone = gm.combine_views(scores, answers, experts=lambda task: beliefs[task], weight=0)
+    parts = [scores[:, [task]] + beliefs[task] for task in range(3)]
+    torch.testing.assert_close(alone, torch.cat(parts, 1).log_softmax(1))
+
+
+@pytest.mark.parametrize("weight", [-0.1, float("nan"), "much", True])
+def test_weights_out_of_range(structure: Structure, weight: Any) -> None:
+    answers = gm.view_answers(structure, torch.randn(5, 6), forward=head)
+    with pytest.raises(ContextError, match=r"weight=.*expected a number >= 0"):
+        gm.combine_views(torch.zeros(5, 3), answers, experts=answers, weight=weight)
+    with pytest.raises(ContextError, match=r"weight=0.2: expected 1 without experts"):
+        gm.combine_views(torch.zeros(5, 3), answers, weight=0.2)

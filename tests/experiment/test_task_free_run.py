@@ -43,7 +43,7 @@ class Stop:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs") / "whole"
-    experiment = load_config(SMOKE, SMALL)
+    experiment = load_config(SMOKE, [*SMALL, "checkpoint.every=25"])
     return experiment, folder, run_experiment(experiment, folder)
 
 
@@ -64,7 +64,6 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(
     finished, tmp_path, monkeypatch
 ):
     experiment, whole, results = finished
-    monkeypatch.setattr("growmas.experiment.task_free.EVERY", 25)  # 10 steps are learnt again
     folder = tmp_path / "run"
     with pytest.raises(Stopped):
         run_experiment(experiment, folder, observer=Stop())
@@ -82,17 +81,16 @@ def test_a_run_killed_between_an_edit_and_its_checkpoint_is_resumed(
     finished, tmp_path, monkeypatch
 ):
     experiment, whole, results = finished
-    monkeypatch.setattr("growmas.experiment.task_free.EVERY", 25)
     folder, saved = tmp_path / "run", StreamRun._save
 
     def died():
         with gm.TopologyHistory(folder / "history.db") as history:
             return any(edit.died for edit in history.events())
 
-    def killed(run, event):
+    def killed(run, *state):
         if died():
             raise Stopped
-        saved(run, event)
+        saved(run, *state)
 
     with monkeypatch.context() as patch:
         patch.setattr(StreamRun, "_save", killed)
@@ -138,15 +136,22 @@ def test_a_drift_runs_and_is_tested_at_every_angle(tmp_path):
 
 def test_what_cannot_be_resumed_is_said(finished, tmp_path):
     experiment, folder, _ = finished
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "notes.txt").write_text("mine")
     with pytest.raises(RunError, match="is not a run that could be resumed"):
         run_experiment(experiment, tmp_path / "nothing", resume=True)
     copy = shutil.copytree(folder, tmp_path / "copy")
-    shutil.rmtree(copy / "checkpoint")
-    with pytest.raises(RunError, match="has no checkpoint of a task-free run"):
+    unfinished = (copy / "metrics.json").read_text().replace('"finished"', '"unfinished"')
+    (copy / "metrics.json").write_text(unfinished)
+    lines = (copy / "stream.jsonl").read_text().splitlines()
+    (copy / "stream.jsonl").write_text("\n".join(lines[:50]) + "\n")
+    with pytest.raises(RunError, match="holds 49 steps and the checkpoint is of step 120"):
         run_experiment(experiment, copy, resume=True)
-    aware = load_config("configs/digits_smoke.yaml")
-    with pytest.raises(RunError, match="only runs over a task-free stream can be resumed"):
-        run_experiment(aware, copy, resume=True)
+    assert len((copy / "stream.jsonl").read_text().splitlines()) == 50
+    (copy / "stream.jsonl").unlink()
+    (copy / "metrics.json").write_text(unfinished)
+    with pytest.raises(RunError, match=r"has lost its stream\.jsonl"):
+        run_experiment(experiment, copy, resume=True)
     with pytest.raises(RunError, match="give one of resume and overwrite"):
         run_experiment(experiment, folder, resume=True, overwrite=True)
     other = load_config(SMOKE, [*SMALL, "training.learning_rate=0.5", "stream.steps_per_task=7"])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from growmas import (
     GrowmasError,
+    GrowmasWarning,
     accumulate_importance,
     compare_estimators,
     distributed_importance,
@@ -162,7 +163,8 @@ def test_a_parameter_without_entries_is_no_trouble() -> None:
     assert mas_importance(net, [DATA])["nothing"].shape == (0,)
     only = nn.Sequential(nn.Flatten(1))
     only.register_parameter("nothing", nn.Parameter(torch.zeros(0)))
-    assert mas_importance(only, [DATA])["nothing"].shape == (0,)
+    with pytest.warns(GrowmasWarning, match="importance just measured is zero"):
+        assert mas_importance(only, [DATA])["nothing"].shape == (0,)
 
 
 @pytest.mark.parametrize("batches", [[], [DATA[:0]], iter(())])
@@ -205,9 +207,9 @@ def test_unknown_words_are_refused() -> None:
     ("function", "message"),
     [
         (lambda out: out.sum(), r"one scalar per sample, a tensor \[N\]; it returned \(\)"),
-        (lambda out: out, r"it returned \(2, 3\)"),
+        (lambda out: out, r"it returned \(10, 3\)"),
         (lambda out: 3.0, "it returned float"),
-        (lambda out: out.sum(0), "2 samples but the output has 3: the first dimension"),
+        (lambda out: out.sum(0), "10 samples but the output has 3: the first dimension"),
     ],
 )
 def test_a_function_must_give_one_scalar_per_sample(
@@ -232,8 +234,8 @@ class Gives(nn.Module):
     [
         (lambda y: y.sum(), r"expected tensors \[N, ...\]"),
         (lambda y: "words", "the model returned str"),
-        (lambda y: (y, y[:1]), r"\(2, 3\), \(1, 3\) do not agree on the number of samples"),
-        (lambda y: y.mT, "2 samples but the output has 3"),
+        (lambda y: (y, y[:1]), r"\(10, 3\), \(1, 3\) do not agree on the number of samples"),
+        (lambda y: y.mT, "10 samples but the output has 3"),
         (lambda y: y.argmax(1), "the model returned Tensor"),
     ],
 )
@@ -299,7 +301,10 @@ def test_noise_is_refused() -> None:
 
 def test_a_model_that_ignores_its_parameters_has_no_importance() -> None:
     for estimator in ("exact", "batch"):
-        found = mas_importance(MLP.model(), [DATA], forward=lambda model, x: x, estimator=estimator)
+        with pytest.warns(GrowmasWarning, match="importance just measured is zero"):
+            found = mas_importance(
+                MLP.model(), [DATA], forward=lambda model, x: x, estimator=estimator
+            )
         assert not any(omega.any() for omega in found.values())
 
 

@@ -7,18 +7,10 @@ import pytest
 from cases import CANCELLING, IMPORTANCE, Case
 
 from growmas import mas_importance
-from growmas.importance import exact
+from growmas.importance.fallback import Fallback
 
 FALLBACK: dict[str, set[str]] = {
     "function-of-parameter": {"raw", "scale"},
-    "branching": {"up.weight", "up.bias", "down.weight", "down.bias"},
-    "recurrent": {
-        "cell.weight_ih_l0", "cell.weight_hh_l0", "cell.bias_ih_l0", "cell.bias_hh_l0",
-    },
-    "idle-layer": {"idle.weight", "idle.bias", "wasted.weight", "wasted.bias"},
-    "frozen-backbone": {
-        "features.0.weight", "features.0.bias", "features.2.weight", "features.2.bias",
-    },
 }  # fmt: skip
 """Parameters without a rule; every other parameter of every case has one."""
 
@@ -29,19 +21,20 @@ Spy = Callable[[], set[str]]
 def fallback(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """Names of the parameters that the fallback is asked for."""
     asked: set[str] = set()
-    original = exact.absolute_sums_by_sample
+    original = Fallback.sums
 
-    def spy(measurement: Any, parameters: dict[str, Any], *rest: Any) -> Any:
+    def spy(self: Fallback, parameters: dict[str, Any], *rest: Any) -> Any:
         asked.update(parameters)
-        return original(measurement, parameters, *rest)
+        return original(self, parameters, *rest)
 
-    monkeypatch.setattr(exact, "absolute_sums_by_sample", spy)
+    monkeypatch.setattr(Fallback, "sums", spy)
     return asked
 
 
 @pytest.mark.parametrize("case", [*IMPORTANCE, *CANCELLING], ids=lambda case: case.name)
-def test_a_rule_that_is_lost_fails_here(case: Case, fallback: set[str]) -> None:
-    mas_importance(case.model(), [case.inputs(2)])
+@pytest.mark.parametrize("samples", [1, 2, 9])
+def test_a_rule_that_is_lost_fails_here(case: Case, samples: int, fallback: set[str]) -> None:
+    mas_importance(case.model(), [case.inputs(samples)])
     assert fallback == FALLBACK.get(case.name, set())
 
 

@@ -3,15 +3,17 @@
 import pytest
 import snapshots
 import torch
-from cases import CONCAT, CONVNET, MLP, RESIDUAL_CONV
+from cases import CONCAT, CONVNET, MLP, RESIDUAL_CONV, SURGERY
 from hypothesis import given, settings, strategies as st
 from scenes import managed, network
+from torch import nn
 
 import growmas as gm
 from growmas.errors import PlanError
-from growmas.manager import shared_out
+from growmas.manager import allocate
 from growmas.manager.allocation import proportional
 from growmas.manager.plans import merged
+from growmas.manager.size import size_after
 
 few = settings(max_examples=25, deadline=None, derandomize=True)
 
@@ -96,7 +98,7 @@ def test_without_limits_nothing_is_measured():
     st.integers(0, 50),
     st.dictionaries(st.text(max_size=3), st.floats(0, 1e6, allow_subnormal=False), min_size=1),
 )
-def test_units_shared_out_add_up_and_keep_the_proportion(total, weights):
+def test_allocated_units_add_up_and_keep_the_proportion(total, weights):
     counts = proportional(total, weights)
     whole = sum(weights.values())
     if whole == 0:
@@ -110,8 +112,70 @@ def test_units_shared_out_add_up_and_keep_the_proportion(total, weights):
 def test_shares():
     structure = gm.Structure(network(), torch.randn(4, 6))
     groups = tuple(structure.groups.values())
-    assert shared_out(structure, groups, 6, "even") == {"0": 3, "2": 3}
-    assert shared_out(structure, groups, 9, "width") == {"0": 5, "2": 4}
+    assert allocate(structure, groups, 6, "even") == {"0": 3, "2": 3}
+    assert allocate(structure, groups, 9, "width") == {"0": 5, "2": 4}
     # one unit more of "0" costs 6 + 1 + 8 parameters, of "2" 10 + 1 + 3
-    assert shared_out(structure, groups, 29, "parameters") == {"0": 14, "2": 15}
-    assert shared_out(structure, groups, 27, "flops") == {"0": 13, "2": 14}
+    assert allocate(structure, groups, 29, "parameters") == {"0": 14, "2": 15}
+    assert allocate(structure, groups, 27, "flops") == {"0": 13, "2": 14}
+
+
+@pytest.mark.parametrize("case", SURGERY, ids=lambda case: case.name)
+@pytest.mark.parametrize("replace", [False, True])
+def test_the_size_counted_from_shapes_is_the_size_of_the_changed_network(case, replace):
+    structure = gm.Structure(case.model(), case.inputs(4))
+    groups = structure.groups.values()
+    grow = {group.name: 3 for group in groups if group.can_grow}
+    prune = {group.name: group.unit_ids[:1] for group in groups if group.can_shrink}
+    swap = {n: structure.groups[n].unit_ids[-1:] for n in grow if n in prune} if replace else {}
+    for plan in (gm.Plan(), gm.Plan(grow=grow), gm.Plan(grow=grow, prune=prune, replace=swap)):
+        cost = structure.cost(plan)
+        assert size_after(structure, plan) == (cost.parameters, cost.units)
+
+
+def test_without_a_limit_on_flops_the_model_is_neither_copied_nor_run():
+    class Guarded(nn.Linear):
+        closed = False
+
+        def __deepcopy__(self, memo):
+            raise AssertionError("copied")
+
+        def forward(self, x):
+            assert not self.closed, "run"
+            return super().forward(x)
+
+    net = nn.Sequential(nn.Linear(6, 10), nn.ReLU(), Guarded(10, 3))
+    rows, columns = gm.TensorAxis("weight", 0, "out"), gm.TensorAxis("weight", 1, "in")
+    out, into = gm.Size("out_features"), gm.Size("in_features")
+    axes = gm.LayerAxes((rows, gm.TensorAxis("bias", 0, "out")), (columns,), (out,), (into,))
+    gm.register_layer(Guarded, axes)
+    structure = gm.Structure(net, torch.randn(4, 6))
+    Guarded.closed = True
+    plan = gm.Plan(grow={"0": 8})
+    assert gm.Budget(units=12).trim(structure, plan).grow == {"0": 2}
+    assert gm.Budget(parameters=structure.parameters + 25).trim(structure, plan).grow == {"0": 2}
+    gm.Budget(units=10, parameters=structure.parameters).check(structure)
+    with pytest.raises(AssertionError, match="copied"):
+        gm.Budget(flops=10**6).trim(structure, plan)
+
+
+def test_a_limit_that_is_reached_exactly_is_kept():
+    structure = gm.Structure(network(), torch.randn(4, 6))
+    now, plan = structure.cost(), gm.Plan(grow={"0": 1})
+    after = structure.cost(plan)
+    for name in ("parameters", "flops", "units"):
+        exact = gm.Budget(**{name: getattr(after, name)})
+        assert exact.trim(structure, plan) is plan
+        assert not gm.Budget(**{name: getattr(after, name) - 1}).trim(structure, plan).grow
+        gm.Budget(**{name: getattr(now, name)}).check(structure)
+        with pytest.raises(PlanError, match=f"{name} where the network has"):
+            gm.Budget(**{name: getattr(now, name) - 1}).check(structure)
+
+
+def test_a_budget_asked_about_something_else():
+    structure = gm.Structure(network(), torch.randn(4, 6))
+    with pytest.raises(PlanError, match="plan: expected Plan, got int"):
+        gm.Budget(units=30).trim(structure, 5)
+    with pytest.raises(PlanError, match="structure: expected Structure, got Sequential"):
+        gm.Budget(units=30).trim(structure.model, gm.Plan(grow={"0": 1}))
+    with pytest.raises(PlanError, match="nothere"):
+        gm.Budget(units=30).trim(structure, gm.Plan(grow={"nothere": 1}))

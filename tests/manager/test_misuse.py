@@ -1,11 +1,11 @@
-"""What a user can get wrong in a loop: one message each, and nothing has happened."""
+"""Mistakes of a user in a loop: each has one message and changes nothing."""
 
 import pytest
 import torch
 from scenes import everything, inputs, labels, loss, managed, network
 
 import growmas as gm
-from growmas.errors import GrowmasError, PlanError, SurgeryError
+from growmas.errors import DataError, GrowmasError, PlanError, SurgeryError
 
 
 @pytest.mark.parametrize(
@@ -39,19 +39,14 @@ class Says(gm.Policy):
         return self.what
 
 
-class Silent(gm.Policy):
-    moments = ("begin",)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"grow": Says(None)}, "Says gave None: expected a Plan, an empty one for nothing"),
-        ({"grow": Says({"0": 3})}, "Says gave {'0': 3}: expected a Plan"),
-        ({"grow": Silent()}, r"Silent has no propose\(situation\) -> Plan: write it"),
+        ({"grow": Says(None)}, "Says returned None: expected a Plan"),
+        ({"grow": Says({"0": 3})}, "Says returned {'0': 3}: expected a Plan"),
         (
             {"grow": Says(gm.Plan(grow={"0": 1})), "decide": lambda plan: True},
-            "decide gave True: expected a Plan",
+            "decide returned True: expected a Plan",
         ),
     ],
 )
@@ -80,6 +75,19 @@ def test_a_begin_that_is_refused_has_not_begun(given, message):
         manager.begin_task(**{"name": "b", **given})
     assert structure.tasks == ("a",)
     assert manager.begin_task("b")
+
+
+def test_batches_that_are_not_batches():
+    manager, structure, *_ = managed(grow=gm.GrowPolicy(2))
+    with pytest.raises(DataError, match="batches is a int: expected an iterable of batches"):
+        manager.begin_task("a", 5)
+    with pytest.raises(DataError, match="batches is a int: expected an iterable of batches"):
+        manager.step(5)
+    assert structure.tasks == ()
+    manager.begin_task("a")
+    with pytest.raises(DataError, match="batches is a int: expected an iterable of batches"):
+        manager.end_task(5)
+    assert manager.mas.tasks == 0
 
 
 def test_an_end_without_data_has_not_ended():
@@ -112,8 +120,8 @@ def test_nothing_is_begun_or_ended_inside_a_view():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (lambda net, batch: net(batch[0]).sum(1), r"loss gave shape \[32\]: expected a scalar"),
-        (lambda net, batch: 1.0, "loss gave 1.0: expected a scalar that gradients"),
+        (lambda net, batch: net(batch[0]).sum(1), r"loss returned shape \[32\]: expected a scalar"),
+        (lambda net, batch: 1.0, "loss returned 1.0: expected a scalar"),
         (lambda net, batch: loss(net, batch) * float("nan"), "gradient at '0', '2' is NaN or inf"),
     ],
 )
@@ -133,7 +141,7 @@ def test_a_trial_that_gives_no_number(found):
     manager, *_ = managed(grow=gm.GrowByNeed(target=0.1))
     manager.begin_task("a", trial=lambda net, mas: torch.ones((), requires_grad=True))
     assert manager.reached == (1.0,)
-    with pytest.raises(PlanError, match=r"trial gave .*: expected the loss it reached"):
+    with pytest.raises(PlanError, match=r"trial returned .*: expected a number"):
         manager.propose("begin", trial=lambda net, mas: found)
 
 

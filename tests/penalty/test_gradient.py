@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from growmas import MAS, Plan, Structure
 from growmas.errors import PenaltyError
-from growmas.penalty import portions
+from growmas.penalty import chunks
 
 DATA = MLP.inputs(8, torch.float64)
 
@@ -155,7 +155,7 @@ def test_any_memory_layout() -> None:
 @pytest.mark.parametrize("freeze", [False, True])
 def test_large_parameters(freeze: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     model = nn.Sequential(nn.Linear(300, 500), nn.ReLU(), nn.Linear(500, 3)).double()
-    monkeypatch.setattr(portions, "PORTION", 40_000)
+    monkeypatch.setattr(chunks, "CHUNK", 40_000)
     data = torch.randn(4, 300, dtype=torch.float64)
     mas = held(model, data, strength={"*": 0.5, "2.*": 2.0})
     model[0].weight.requires_grad_(not freeze)
@@ -167,11 +167,11 @@ def test_large_parameters(freeze: bool, monkeypatch: pytest.MonkeyPatch) -> None
 @given(
     shapes=st.lists(st.lists(st.integers(0, 5), max_size=3), min_size=1, max_size=5),
     frozen=st.integers(0, 2**6 - 1),
-    portion=st.integers(1, 40),
+    chunk=st.integers(1, 40),
     small=st.integers(0, 20),
 )
 def test_however_it_is_divided(
-    shapes: list[list[int]], frozen: int, portion: int, small: int
+    shapes: list[list[int]], frozen: int, chunk: int, small: int
 ) -> None:
     """Cut, alone and together, with frozen and empty parameters among them."""
     generator = torch.Generator().manual_seed(0)
@@ -187,8 +187,8 @@ def test_however_it_is_divided(
     value = mas.penalty()
     slopes = torch.autograd.grad(value, list(trained.values())) if trained else ()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(portions, "PORTION", portion)
-        patch.setattr(portions, "SMALL", small)
+        patch.setattr(chunks, "CHUNK", chunk)
+        patch.setattr(chunks, "SMALL", small)
         found = mas.penalty_grad_()
     torch.testing.assert_close(found, value.detach())
     for p, slope in zip(trained.values(), slopes, strict=True):
@@ -197,7 +197,7 @@ def test_however_it_is_divided(
 
 
 def test_importance_and_weights_may_be_written_to() -> None:
-    """Portions hold copies of small parameters' Ω, and their layout may change under them."""
+    """Chunks hold copies of small parameters' Ω, and their layout may change under them."""
     model = CONVNET.model()
     mas = held(model, CONVNET.inputs(4))
     mas.penalty_grad_()
@@ -401,10 +401,10 @@ DEEDS: dict[str, Callable[[MAS], Any]] = {
 @pytest.mark.filterwarnings("ignore::growmas.errors.GrowmasWarning")
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.sampled_from(sorted(DEEDS)), min_size=1, max_size=8), st.integers(8, 4096))
-def test_whatever_is_done_in_between(deeds: list[str], portion: int) -> None:
+def test_whatever_is_done_in_between(deeds: list[str], chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(portions, "PORTION", portion)
-        patch.setattr(portions, "SMALL", portion // 2)
+        patch.setattr(chunks, "CHUNK", chunk)
+        patch.setattr(chunks, "SMALL", chunk // 2)
         model = MLP.model(torch.float64)
         mas = held(model, DATA, strength=0.7)
         for deed in deeds:

@@ -1,4 +1,4 @@
-"""What mattered most does not move, to the bit."""
+"""The most important entries do not change by a single bit."""
 
 import copy
 import pickle
@@ -116,7 +116,7 @@ def test_what_is_frozen_stays_so_and_counts() -> None:
     assert protect.share == 0
 
 
-def test_frozen_entries_are_put_back_where_nobody_guards(scene: Any) -> None:
+def test_frozen_entries_are_put_back_without_a_guard(scene: Any) -> None:
     net, x, omega = scene
     protect = gm.HardProtection(net, fraction=0.5)
     protect.freeze(omega)
@@ -233,8 +233,8 @@ def test_the_state_goes_round(scene: Any) -> None:
         ({"fraction": 1.5}, "fraction=1.5"),
         ({"fraction": True}, "fraction=True"),
         ({"fraction": "half"}, "fraction='half'"),
-        ({"fraction": 0.5, "per": "unit"}, "per='unit' is not known: give 'tensor', 'network'"),
-        ({"fraction": 0.5, "exclude": ["x"]}, r"exclude=\['x'\] matches no parameter"),
+        ({"fraction": 0.5, "per": "unit"}, "per='unit': expected one of 'tensor', 'network'"),
+        ({"fraction": 0.5, "exclude": ["x"]}, r"exclude=\['x'\] does not match any parameter"),
     ],
 )
 def test_settings_out_of_range(settings: Any, message: str) -> None:
@@ -325,9 +325,9 @@ def test_what_a_manager_refuses() -> None:
     with pytest.raises(PlanError, match="norms='all': expected 'statistics', 'affine' or None"):
         managed(norms="all")
     plain, protected = managed()[0], managed(fraction=0.5)[0]
-    with pytest.raises(DataError, match="the manager has no hard protection and its state has"):
+    with pytest.raises(DataError, match="made without hard protection and its state with"):
         plain.load_state_dict(protected.state_dict())
-    with pytest.raises(DataError, match="the manager has hard protection and its state has the"):
+    with pytest.raises(DataError, match="made with hard protection and its state without"):
         protected.load_state_dict(plain.state_dict())
 
 

@@ -191,12 +191,12 @@ def test_what_was_measured_can_be_handed_over(model: nn.Module) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"strength": {"*": 1.0, "0.*": -2.0}}, r"strength\['0.\*'\]=-2.0: expected a number >= 0"),
-        ({"strength": "1"}, "strength='1': expected a number >= 0"),
-        ({"strength": float("inf")}, "strength=inf: expected a number >= 0"),
-        ({"strength": {"*": 1.0, "heads.*": 2.0}}, r"strength=\['heads.\*'\] matches no parameter"),
+        ({"strength": {"*": 1.0, "0.*": -2.0}}, r"strength\['0.\*'\]=-2.0: expected a finite"),
+        ({"strength": "1"}, "strength='1': expected a finite number >= 0"),
+        ({"strength": float("inf")}, "strength=inf: expected a finite number >= 0"),
+        ({"strength": {"*": 1.0, "heads.*": 2.0}}, r"strength=\['heads.\*'\] does not match any"),
         ({"strength": {"0.*": 1.0}}, "no pattern matches '2.weight'; begin the mapping with '\\*'"),
-        ({"exclude": "0.*"}, r"exclude='0.\*': expected several patterns: \('0.\*',\)"),
+        ({"exclude": "0.*"}, r"exclude='0.\*': expected a tuple of patterns, such as \('0.\*',\)"),
         ({"discount": 1.5}, "discount=1.5: expected a number between 0 and 1"),
         ({"accumulate": "average"}, "expected one of 'sum', 'mean', 'exponential', 'max'"),
     ],
@@ -216,7 +216,7 @@ def test_arguments_are_checked(model: nn.Module) -> None:
         mas.decay(2)
     with pytest.raises(PenaltyError, match="keep=-1: expected"):
         mas.adapt([DATA[0]], keep=-1)
-    with pytest.raises(PenaltyError, match="weight=-1: expected a number >= 0"):
+    with pytest.raises(PenaltyError, match="weight=-1: expected a finite number >= 0"):
         mas.forget([DATA[0]], weight=-1)
 
 

@@ -91,3 +91,35 @@ def test_what_river_cannot_save_is_said():
 @pytest.mark.parametrize("detector", [gm.PlateauDetector(), gm.Cusum()])
 def test_detectors_have_one_interface(detector):
     assert isinstance(detector, Detector)
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda: gm.PlateauDetector(), "PlateauDetector(window=10, mode='relative'; step 0)"),
+        (lambda: gm.PlateauDetector(mode="paper"), "PlateauDetector(window=5, mode='paper'; step"),
+        (lambda: gm.Cusum(4), "Cusum(threshold=4, slack=0.5, minimum=20; step 0)"),
+        (lambda: gm.NoveltyDetector(20), "NoveltyDetector(20; step 0)"),
+    ],
+)
+def test_each_says_what_it_is_in_one_line(make, text):
+    assert repr(make()).startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: gm.NoveltyDetector(make=5), "make=5: expected a function without arguments"),
+        (lambda: gm.NoveltyDetector(1), "samples=1: expected a whole number >= 2"),
+        (lambda: gm.Cusum("5"), "threshold='5': expected a number > 0"),
+        (lambda: gm.Cusum(float("nan")), "threshold=nan: expected a number > 0"),
+        (lambda: gm.Cusum(slack=-0.1, minimum=1), "slack=-0.1: .*\nminimum=1: "),
+        (lambda: gm.PlateauDetector(rise="0.1"), "rise='0.1': expected a number > 0"),
+        (lambda: gm.PlateauDetector(evidence=2), "evidence=2: expected a number > 2, which"),
+        (lambda: replay([1.0], 5), r"detector=5: expected a detector, such as PlateauDetector\(\)"),
+        (lambda: replay([1.0], gm.PlateauDetector), "expected a detector, such as"),
+    ],
+)
+def test_what_a_detector_refuses(make, message):
+    with pytest.raises(ShiftError, match=message):
+        make()

@@ -53,7 +53,7 @@ def learn(learner, batches):
 
 
 def deeds(done):
-    return [(d.shift.deed, d.step) for d in done if d.shift]
+    return [(d.shift.action, d.step) for d in done if d.shift]
 
 
 def accuracy(learner, task):
@@ -175,7 +175,7 @@ def test_contexts_and_budget_bound_growth():
     stream = make_stream()
     learner = make_learner(stream, contexts=2, budget=gm.Budget(units=54), prune=None)
     done = learn(learner, itertools.islice(stream, 190))
-    peaks = [d.shift.deed for d in done if d.shift and d.shift.event.kind == "peak"]
+    peaks = [d.shift.action for d in done if d.shift and d.shift.event.kind == "peak"]
     assert peaks == ["opened", "full", "full"]
     assert len(learner.structure.tasks) == 2
     assert sum(group.width for group in learner.structure.groups.values()) <= 54
@@ -301,7 +301,7 @@ def test_omega_is_the_mean_over_plateaus_of_what_the_buffer_gives():
     omega, plateaus = None, 0
     for batch in stream:
         done = learner.learn(batch.inputs, batch.labels)
-        if done.shift and done.shift.deed == "settled":
+        if done.shift and done.shift.action == "settled":
             plateaus += 1
             new = mas_importance(learner.model, [learner.buffer[0]], function=norm)
             omega = new if omega is None else {

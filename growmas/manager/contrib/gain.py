@@ -1,17 +1,18 @@
-"""What a unit that is not there yet would gain: the gradient that its weights would get."""
+"""Growth by gain: fresh units where their weights would get the largest gradients."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from growmas.errors import PlanError
 from growmas.manager.allocation import unit_cost
-from growmas.manager.checks import check_number, group_names
+from growmas.manager.checks import check_number, check_parts, check_word, group_names
 from growmas.manager.plans import cause_of
-from growmas.manager.situation import Loss, Moment, Policy, Situation, data_of
+from growmas.manager.policy import Policy
+from growmas.manager.situation import Loss, Moment, Situation, data_of
 from growmas.preserving import preserving
 from growmas.structure import Plan, Structure, UnitGroup
 from growmas.structure.initialisation.composition import (
@@ -24,14 +25,17 @@ from growmas.structure.initialisation.composition import (
 )
 from growmas.structure.units.placement import placements
 
+Per = Literal["parameters", "flops", "units"]
+"""The cost by which gains are divided before they are compared."""
+
 
 @dataclass(frozen=True, eq=False)
 class Gains:
-    """What candidate units of one group would gain.
+    """The gains of candidate units of one group, and of its living ones.
 
     Attributes:
         fresh: [r] squared gradient norms that the best fresh units would get, largest first.
-        living: Mean of the same over the units that are there.
+        living: Mean squared gradient norm of the living units.
     """
 
     fresh: Tensor
@@ -45,23 +49,26 @@ def candidate_gains(
     *,
     groups: Iterable[UnitGroup] | None = None,
 ) -> dict[str, Gains]:
-    """What fresh units could gain, group by group, from one backward pass a batch.
+    """Measure what fresh units of each group could gain, from one backward pass per batch.
 
-    With M = Σ δ xᵀ over the batches, x what the layer of a group reads and δ the gradient at what
-    its readers give out, the outgoing weights of the j-th best fresh unit get a gradient of
-    squared norm ℓ² σ_j², where σ_j are the singular values of M and ℓ is the mean length of the
-    group's rows (GradMax, Evci et al. 2022; for a linear activation exactly, behind a ReLU about
-    a quarter). It is compared with ‖∂L/∂W_u‖², mean over living units u.
+    With M = Σ δ xᵀ over the batches, where x is the input of the group's layer and δ the gradient
+    at the output of its consumers, the outgoing weights of the j-th best fresh unit get a gradient
+    of squared norm ℓ² σ_j². σ_j are the singular values of M and ℓ is the mean norm of the group's
+    rows (GradMax, Evci et al. 2022; exact for a linear activation, about a quarter of it behind a
+    ReLU). It is compared with ‖∂L/∂W_u‖², mean over living units u.
 
     Args:
         structure: The network; bit-identical afterwards.
         batches: Data of the task.
         loss: (model, batch) -> scalar.
-        groups: Those of interest; groups for which GradMax is not defined are left out.
+        groups: The groups to measure, None for all; groups for which GradMax is not defined are
+            skipped.
 
     Raises:
-        PlanError: The loss is no scalar, or its gradients are not finite; or there is no batch.
+        PlanError: The loss is not a scalar, its gradients are not finite, there is no batch, or
+            `structure` is something else.
     """
+    check_parts({"structure": (structure, Structure)})
     model = structure.model
     chosen = structure.groups.values() if groups is None else groups
     fitting = {g.name: g for g in chosen if not obstacle(model, g, "columns")}
@@ -108,24 +115,24 @@ def candidate_gains(
 
 @dataclass(frozen=True)
 class GrowByGain(Policy):
-    """Fresh units where they would learn fastest, before a task is learnt.
+    """Add fresh units where they would learn fastest, before a task.
 
-    Candidate j of a group is worth having if its gain is at least `threshold` times that of the
-    group's mean living unit (see `candidate_gains`). Of all such candidates those with the
+    Candidate j of a group qualifies if its gain is at least `threshold` times that of the group's
+    mean living unit (see `candidate_gains`). Of all candidates that qualify, those with the
     largest gain for their cost are taken first, up to `most`. Needs
     `begin_task(name, batches, loss=...)`.
 
     Attributes:
-        threshold: > 0, in gains of a mean living unit.
-        most: Most fresh units over all groups.
-        per: What a gain is divided by before gains are compared: "parameters" or "flops" of one
-            more unit of the group, or "units".
+        threshold: Smallest gain, in gains of a mean living unit, > 0.
+        most: Largest number of fresh units over all groups.
+        per: The cost by which a gain is divided before gains are compared: "parameters" or
+            "flops" of one more unit of the group, or "units".
         protected: Groups that get none.
     """
 
     threshold: float = 0.25
     most: int = 64
-    per: str = "parameters"
+    per: Per = "parameters"
     protected: tuple[str, ...] = ()
 
     moments: ClassVar[tuple[Moment, ...]] = ("begin", "step")
@@ -135,14 +142,13 @@ class GrowByGain(Policy):
         object.__setattr__(self, "protected", group_names("protected", self.protected))
         check_number("threshold", self.threshold, "a number > 0", lambda x: x > 0)
         check_number("most", self.most, "a whole number >= 1", lambda n: n >= 1, whole=True)
-        if self.per not in ("parameters", "flops", "units"):
-            raise PlanError(f"per={self.per!r}: expected 'parameters', 'flops' or 'units'")
+        check_word("per", self.per, get_args(Per))
 
     def propose(self, situation: Situation) -> Plan:
-        """The plan for the task about to begin.
+        """Return the plan for the task that is about to begin.
 
         Raises:
-            PlanError: There is no data or loss, or GradMax is defined for none of the groups.
+            PlanError: No data or no loss was given, or GradMax is defined for none of the groups.
         """
         if situation.first:
             return Plan()
@@ -164,7 +170,7 @@ class GrowByGain(Policy):
             name: float(gains[name].fresh[count - 1]) / gains[name].living
             for name, count in grow.items()
         }
-        said = ", ".join(
+        parts = ", ".join(
             f"{name} +{count} of {len(gains[name].fresh)} candidates, the last of gain "
             f"{least[name]:.3g}"
             for name, count in grow.items()
@@ -172,27 +178,32 @@ class GrowByGain(Policy):
         statistic = "gain of the last unit, over the group's mean living one"
         return Plan(
             grow=grow,
-            reason=f"GrowByGain: gain at least {self.threshold:g}: {said}",
+            reason=f"GrowByGain: gain at least {self.threshold:g}: {parts}",
             cause=cause_of(self, statistic, value=least, threshold=self.threshold),
         )
 
     def _cost(self, structure: Structure, name: str) -> int:
+        """Return the cost of one more unit of a group."""
         if self.per == "units":
             return 1
         return unit_cost(structure, structure.groups[name], self.per)
 
 
 def _scalar(value: object) -> Tensor:
+    """Return the loss, refused unless it is a scalar with a graph."""
     if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
         what = f"shape {list(value.shape)}" if isinstance(value, Tensor) else f"{value!r:.80}"
-        raise PlanError(f"loss gave {what}: expected a scalar that gradients can be taken of")
+        raise PlanError(
+            f"loss returned {what}: expected a scalar tensor with a gradient, such as "
+            "F.cross_entropy(model(x), y)"
+        )
     return value
 
 
 def _best(
     gains: Mapping[str, Gains], costs: Mapping[str, int], threshold: float, most: int
 ) -> dict[str, int]:
-    """The candidates above the threshold with the largest gain for their cost."""
+    """Return how many candidates of each group are taken; of equal gains by group name."""
     candidates = [
         (-float(gain) / costs[name], name)
         for name, found in gains.items()
@@ -204,13 +215,13 @@ def _best(
 
 
 def _row_length(structure: Structure, group: UnitGroup) -> float:
-    """Mean norm of the rows that make the units."""
+    """Return the mean norm of the rows that produce the units."""
     producer = composition_of(structure.model, group).producer
     return float(producer.weight.detach().double().flatten(1).norm(dim=1).mean())
 
 
 def _living(structure: Structure, group: UnitGroup, sums: list[Tensor]) -> float:
-    """Mean squared norm of the gradient of the living units' outgoing weights."""
+    """Return the mean squared gradient norm of the living units' outgoing weights."""
     total = torch.zeros(group.width, dtype=torch.float64)
     for place, gradient in zip(placements(structure.model, group, ["in"]), sums, strict=True):
         where = place.positions[:, 0].to(gradient.device)

@@ -1,80 +1,56 @@
-"""Growing until a short trial on the new task goes well enough."""
+"""Growth by need: until a short trial on the new task reaches a target loss."""
 
-import copy
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
-
-import torch
+from typing import ClassVar, Literal
 
 from growmas.errors import PlanError
-from growmas.manager.allocation import check_share, shared_out
+from growmas.manager.allocation import Share, allocate, check_share
 from growmas.manager.checks import check_number, group_names
 from growmas.manager.plans import cause_of, merged
-from growmas.manager.situation import Moment, Policy, Situation, Trial
-from growmas.penalty import MAS
+from growmas.manager.policy import Policy
+from growmas.manager.situation import Moment, Situation, Trial
+from growmas.manager.trial import trial_loss
 from growmas.structure import Plan
 from growmas.structure.inspection.dry_run import measure_with_plan
 
-EARLIER = "earlier"
-
-
-def trial_loss(mas: MAS, trial: Trial) -> float:
-    """The loss that a trial reaches on copies of the network and its penalty, as they are now.
-
-    Network, penalty and torch's random state are bit-identical afterwards; what else the trial
-    draws on (a data loader with a generator of its own) is its own affair.
-
-    Args:
-        mas: The penalty, which holds the network.
-        trial: (model, mas) -> loss.
-
-    Raises:
-        PlanError: It gives no number.
-    """
-    scratch = copy.deepcopy(mas)
-    devices = sorted({p.device.index or 0 for p in mas.model.parameters() if p.is_cuda})
-    with torch.random.fork_rng(devices=devices), torch.enable_grad():
-        loss: Any = trial(scratch.model, scratch)
-    try:
-        return float(loss.detach() if isinstance(loss, torch.Tensor) else loss)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise PlanError(f"trial gave {loss!r:.80}: expected the loss it reached") from error
+Earlier = Literal["earlier"]
+EARLIER: Earlier = "earlier"
 
 
 @dataclass(frozen=True)
 class GrowByNeed(Policy):
-    """Fresh units until a short trial on the new task reaches a target, and no more.
+    """Add fresh units until a short trial on the new task reaches a target loss.
 
     Before a task, `trial(model, mas)` (given to `begin_task`) trains a copy of the network for a
-    few steps under a copy of the penalty and returns the loss L reached. It is asked of the
-    network as it is, then with `step`, 2·`step`, 4·`step` … fresh units a group up to `most`,
-    each carried out, tried and taken back, until
+    few steps under a copy of the penalty and returns the loss L that it reached. It is run on the
+    network as it is, then with `step`, 2·`step`, 4·`step` … fresh units per group up to `most`,
+    each carried out, tried and undone, until
 
-        L ≤ slack · target,
+        L ≤ slack · target.
 
-    and the first size that reaches it is proposed. A size that is better than the best so far by
-    less than the share `gain` ends the search, and the best so far is proposed: units do not help
-    then, and the trial should be looked at.
+    The first size that reaches this is proposed. A size that improves on the best one so far by
+    less than the share `gain` ends the search, and the best one so far is proposed: more units do
+    not help then, and the trial should be examined.
 
     Attributes:
         target: A loss; or "earlier", the mean loss that the trials of earlier tasks reached after
             their own growth, for tasks about as hard as those before.
-        slack: > 0.
-        step: Fewest fresh units a group.
-        most: Most fresh units a group, a mean over groups.
-        gain: 0 <= gain < 1.
-        share: How units are shared out over groups, see `shared_out`.
+        slack: Factor on the target, > 0.
+        step: Smallest number of fresh units per group.
+        most: Largest number of fresh units per group, as a mean over groups.
+        gain: Smallest relative improvement that counts, 0 <= gain < 1.
+        share: How units are allocated to groups, see `growmas.manager.allocate`.
         protected: Groups that get none.
     """
 
-    target: float | str = EARLIER
+    target: float | Earlier = EARLIER
     slack: float = 1.0
     step: int = 8
     most: int = 64
     gain: float = 0.01
-    share: str = "even"
+    share: Share = "even"
     protected: tuple[str, ...] = ()
 
     moments: ClassVar[tuple[Moment, ...]] = ("begin", "step")
@@ -95,15 +71,15 @@ class GrowByNeed(Policy):
         check_share(self.share)
 
     def propose(self, situation: Situation) -> Plan:
-        """The plan for the task about to begin.
+        """Return the plan for the task that is about to begin.
 
         Raises:
-            PlanError: There is no trial.
+            PlanError: No trial was given.
         """
         trial = situation.trial
         if trial is None:
             raise PlanError(
-                "GrowByNeed tries the new task, but has no trial: give "
+                "GrowByNeed runs a trial of the new task, but has none: give "
                 "begin_task(name, trial=function of (model, mas) -> loss)"
             )
         limit = math.inf if situation.first else self.slack * self._target(situation)
@@ -119,24 +95,25 @@ class GrowByNeed(Policy):
                 best, least = plan, loss
             if loss <= limit or not enough:
                 break
-        said = f"GrowByNeed: trial loss to be at most {limit:.3g}; by fresh units: "
+        reason = f"GrowByNeed: trial loss to be at most {limit:.3g}; by fresh units: "
         cause = cause_of(self, "trial loss by fresh units", value=found, threshold=limit)
-        return Plan(grow=best.grow, reason=said + ", ".join(losses), cause=cause)
+        return Plan(grow=best.grow, reason=reason + ", ".join(losses), cause=cause)
 
     def _target(self, situation: Situation) -> float:
+        """Return the target as a loss, infinite where no trial has been run yet."""
         if not isinstance(self.target, str):
             return float(self.target)
         known = situation.reached
         return sum(known) / len(known) if known else math.inf
 
     def _candidates(self, situation: Situation) -> Iterator[Plan]:
-        """Plans from nothing to the most, each twice the one before."""
+        """Yield plans from no units to the most, each twice the size of the one before."""
         yield Plan()
         groups, count = tuple(situation.growable(self.protected)), self.step
         previous = Plan()
         while groups and count <= self.most:
             total = count * len(groups)
-            grow = shared_out(situation.structure, groups, total, self.share)
+            grow = allocate(situation.structure, groups, total, self.share)
             plan = situation.budget.trim(situation.structure, Plan(grow=grow), situation.planned)
             if plan.grow == previous.grow or not plan:
                 return
@@ -148,7 +125,7 @@ class GrowByNeed(Policy):
 
 
 def _loss_with(situation: Situation, trial: Trial, plan: Plan) -> float:
-    """The loss that the trial reaches with a plan carried out."""
+    """Return the loss that the trial reaches with a plan carried out, infinite for NaN."""
     loss = measure_with_plan(
         situation.structure,
         merged(situation.planned, plan),

@@ -52,7 +52,7 @@ LayerSide = tuple[str, Side]
 
 @dataclass(frozen=True)
 class Analysis:
-    """What the analysis found.
+    """Result of the analysis.
 
     Attributes:
         groups: Groups that can shrink or grow, by name, in the order of the model's layers.

@@ -19,8 +19,8 @@ Where several inputs of an operation hold channels (a sum, a concatenation), the
 those of the output, and links pair the others with them; behind a concatenation all are numbered
 anew, one input after the other. What cannot be followed leaves a reason in the link: `down`, why
 the channels of the first node are lost in the second, and `up`, why those of the second cannot
-change, since the first one is bound to them. An input that is broadcast over the channels is no
-obstacle to them: it loses its own way and leaves theirs open.
+change, since the first one is bound to them. An input that is broadcast over the channels does not
+block them: its own channels cannot be followed further, theirs can.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -72,7 +72,7 @@ class Flow:
 
     Attributes:
         order: All nodes, each after those it reads from.
-        bound: Operation -> why its channels cannot change: they meet something that is no node.
+        bound: Operation -> why its channels cannot change: they meet something outside the graph.
         unwrapped: Operation -> the parameters, used outside their layers, that it reads.
         passed: Layers that work on every one of the channels alike that lie along another axis,
             as a Linear does on every head; they hand these on, and their own cannot be followed.

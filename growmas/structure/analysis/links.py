@@ -25,7 +25,7 @@ Node = Any
 
 @dataclass(frozen=True, eq=False)
 class Link:
-    """How channels get from one node to the next.
+    """The way of channels from one node to the next.
 
     Attributes:
         mappings: Which belong together, for every way from one to the other; None: one by one.
@@ -99,7 +99,7 @@ class UnwrappedParameter:
 
 @dataclass(frozen=True)
 class LayerWays:
-    """How a layer takes part in the flow.
+    """Role of a layer in the flow.
 
     Attributes:
         axis: The axis of the output that carries the layer's channels, "" if that along which

@@ -75,7 +75,7 @@ class AttributeAlong:
 
 @dataclass(frozen=True)
 class Reached:
-    """What moves when all output channels of a layer do.
+    """Everything that moves with the output channels of a layer.
 
     Attributes:
         layers: (layer, side) -> for every position the channel of the root that moves with it,

@@ -35,7 +35,7 @@ NodeSide = tuple[Node, Side]
 
 @dataclass(frozen=True)
 class Walk:
-    """What moves when all output channels of a layer do.
+    """Everything that moves with the output channels of a layer.
 
     Attributes:
         reached: (node, side) -> for every position the channel of the root that has arrived

@@ -15,7 +15,7 @@ from growmas.batches import Forward, default_forward, to_device
 from growmas.errors import DataError, PlanError
 from growmas.preserving import preserving
 from growmas.structure.analysis.leaf_modules import float_tensors
-from growmas.structure.inspection.explain import printed
+from growmas.structure.inspection.explain import predicted_errors, printed
 from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.units.edit import Edit
 from growmas.structure.units.plan import Plan
@@ -75,7 +75,17 @@ class DryRun:
             changes = (outcome.largest_change, outcome.relative_change)
             values = [f"{value:.4g}" for value in (*changes, *outcome.metrics.values())]
             table.add_row(name, f"{outcome.parameters:,}", *values)
+        errors = predicted_errors(self.plan)
+        if errors:
+            worst = max(errors, key=errors.__getitem__)
+            table.caption = f"predicted error of readers: {errors[worst]:.1%} at most, of {worst}"
+            table.caption_justify = "left"
         yield table
+
+    @property
+    def predicted_errors(self) -> dict[str, float]:
+        """Group name -> largest relative error of a layer that reads it, if `select` chose."""
+        return predicted_errors(self.plan)
 
     def __str__(self) -> str:
         """Return the table as text."""

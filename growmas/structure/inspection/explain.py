@@ -33,6 +33,8 @@ class GroupEffect:
         added: Number of fresh units.
         parameters: Change of the network's parameters, after the groups before this one.
         flops: Change of the network's FLOPs, after the groups before this one.
+        predicted_error: Largest relative error of a layer that reads the group, as
+            `Structure.select` predicted it; None for other plans.
     """
 
     name: str
@@ -42,6 +44,7 @@ class GroupEffect:
     added: int
     parameters: int
     flops: int
+    predicted_error: float | None = None
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,7 @@ def explain(
             plan.added.get(name, 0),
             after[0] - before[0],
             after[1] - before[1],
+            predicted_errors(plan).get(name),
         )
         for name, (before, after) in zip(touched, pairwise(sizes), strict=True)
     )
@@ -168,6 +172,18 @@ def cost_after(
     else:
         size = _size(model, run)
     return Cost(*size, sum(group.width for group in living.values()))
+
+
+def predicted_errors(plan: Plan) -> dict[str, float]:
+    """Return the largest error of a reader that `Structure.select` predicted, by group name."""
+    errors = plan.cause.get("predicted_error", {})
+    if not isinstance(errors, Mapping):
+        return {}
+    return {
+        name: max(map(float, by.values()))
+        for name, by in errors.items()
+        if isinstance(by, Mapping) and by
+    }
 
 
 def _step(
@@ -232,6 +248,9 @@ def _table(explanation: Explanation, symbols: _Symbols) -> Table:
     table.add_column("FLOPs", f"{f0:,} {symbols.arrow} {f1:,}", justify="right")
     table.add_column("dropped", overflow="fold")
     table.add_column("fresh", justify="right")
+    predicted = any(effect.predicted_error is not None for effect in explanation.groups)
+    if predicted:
+        table.add_column("predicted error", justify="right")
     for effect in explanation.groups:
         before, after = effect.width
         table.add_row(
@@ -241,12 +260,17 @@ def _table(explanation: Explanation, symbols: _Symbols) -> Table:
             _change(effect.flops, symbols),
             _listed(effect.dropped, symbols),
             f"{effect.added:,}" if effect.added else symbols.nothing,
+            *([_share(effect.predicted_error, symbols)] * predicted),
         )
     return table
 
 
 def _change(number: int, symbols: _Symbols) -> str:
     return f"{number:+,}".replace("-", symbols.minus) if number else "0"
+
+
+def _share(error: float | None, symbols: _Symbols) -> str:
+    return symbols.nothing if error is None else f"{error:.1%}"
 
 
 def _listed(units: tuple[int, ...], symbols: _Symbols) -> str:

@@ -69,6 +69,11 @@ class Consumer:
         """Number of features per row and block, F."""
         return int(self.module.weight.shape[self.dim]) * self.taps
 
+    @property
+    def channels(self) -> int:
+        """Number of output channels, G · O."""
+        return int(self.module.weight.numel()) // self.features
+
     def of_channels(self, channels: Tensor) -> Tensor:
         """Return the features [n · taps] of channels [n]; those of a fresh channel, −1, are −1."""
         taps = torch.arange(self.taps, device=channels.device)
@@ -85,6 +90,40 @@ class Consumer:
         seen = seen if seen.dim() == self.module.weight.dim() else seen[None]
         for part in torch.split(seen, _rows_at_once(seen[0].numel() * self.taps)):
             yield self._patches(part)
+
+    def positions(self, output: Tensor) -> int:
+        """Return how many rows an output has: samples times positions; its width may be another."""
+        spatial = self.module.weight.dim() - 2 if isinstance(self.module, _CONVOLUTIONS) else 0
+        return output.numel() // max(1, output.shape[output.dim() - 1 - spatial])
+
+    def sampled(self, seen: Tensor, sites: Tensor | None) -> Tensor:
+        """Return some rows of an input of the layer, [G, R, F], without forming the others.
+
+        Args:
+            seen: The input.
+            sites: [R], numbers of the rows, in the order of `rows`; None for all.
+        """
+        if not isinstance(self.module, _CONVOLUTIONS):
+            rows = seen.reshape(-1, self.features)
+            return (rows.clone() if sites is None else rows[sites])[None]
+        seen = seen if seen.dim() == self.module.weight.dim() else seen[None]
+        maps, spatial = self._windows(seen), seen.dim() - 2
+        n, places = len(seen), maps.shape[2 : 2 + spatial]
+        if sites is None:
+            sites = torch.arange(n * prod(places), device=seen.device)
+        sample, *at = torch.unravel_index(sites, (n, *places))
+        # the axes of windows first, so that one index picks whole windows
+        moved = maps.movedim(1, 1 + spatial)[(sample, *at)]
+        g = self.blocks
+        return moved.reshape(len(sites), g, -1).transpose(0, 1)
+
+    def given(self, output: Tensor, sites: Tensor | None) -> Tensor:
+        """Return the rows of an output of the layer, [R, C], or of a tensor of its shape."""
+        if isinstance(self.module, _CONVOLUTIONS):
+            output = output if output.dim() == self.module.weight.dim() else output[None]
+            output = output.movedim(1, -1)
+        rows = output.reshape(-1, output.shape[-1])
+        return rows.clone() if sites is None else rows[sites]
 
     def outputs(self, given: Tensor) -> Tensor:
         """Return an output of the layer as [G, R, O]."""
@@ -107,6 +146,14 @@ class Consumer:
 
     def _patches(self, seen: Tensor) -> Tensor:
         """Return [G, R, F], what each window of a convolution sees; `F.unfold` is for 2d only."""
+        maps = self._windows(seen)
+        n, g = len(seen), self.blocks
+        split = maps.reshape(n, g, maps.shape[1] // g, -1, self.taps)
+        patches: Tensor = split.permute(1, 0, 3, 2, 4).reshape(g, n * split.shape[3], -1)
+        return patches
+
+    def _windows(self, seen: Tensor) -> Tensor:
+        """Return [N, C, places ..., taps ...], a view of a padded input."""
         conv, spatial = self.module, seen.dim() - 2
         mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
         maps = F.pad(seen, conv._reversed_padding_repeated_twice, mode=mode)
@@ -114,10 +161,7 @@ class Consumer:
             reach = conv.dilation[axis] * (conv.kernel_size[axis] - 1) + 1
             windows = maps.unfold(axis + 2, reach, conv.stride[axis])
             maps = windows[..., :: conv.dilation[axis]]
-        n, g = len(seen), self.blocks
-        split = maps.reshape(n, g, maps.shape[1] // g, -1, self.taps)
-        patches: Tensor = split.permute(1, 0, 3, 2, 4).reshape(g, n * split.shape[3], -1)
-        return patches
+        return maps
 
 
 def consumers_of(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str, list[Consumer]]:

@@ -32,34 +32,31 @@ edit. So errors do not add up through the layers. **From `ActivationStatistics`*
 once to what they saw when the statistics were taken.
 """
 
-import copy
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import networkx as nx
 import torch
 from torch import Tensor
 
-from growmas.batches import Forward, data_that_fits, default_forward
+from growmas.batches import Forward, default_forward
 from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.moments import Moments
-from growmas.preserving import preserving
 from growmas.structure.reconstruction.consumers import Consumer, consumers_of
-from growmas.structure.reconstruction.statistics import (
-    ActivationStatistics,
-    check_finite,
-    recorded,
-    usable,
+from growmas.structure.reconstruction.endings import Ending, Norm, endings
+from growmas.structure.reconstruction.fitting import RIDGE as RIDGE, Fit, ridged
+from growmas.structure.reconstruction.sequential import (
+    Changes,
+    Corrections,
+    SequentialRepair,
+    tensor_names,
+    write_fit,
 )
-from growmas.structure.units.edit import AxisChange, reindexed
+from growmas.structure.reconstruction.statistics import ActivationStatistics
+from growmas.structure.units.edit import reindexed
+from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.structure_like import StructureLike
-
-RIDGE = (1e-5, 0.1)
-"""Coefficients of ρ = first + second × (|K| / R)², with R = samples × positions."""
-
-Changes = Mapping[str, tuple[AxisChange, ...]]
 
 
 class Reconstruction:
@@ -70,6 +67,7 @@ class Reconstruction:
         plan: The plan, which says what will be removed.
         source: Statistics, batches, or None for no reconstruction.
         forward: (model, batch) -> output, for another kind of batch.
+        run: Runs the network on example inputs; None takes norms behind layers for unknown.
 
     Raises:
         SurgeryError: A consumer of a removed unit cannot be refitted.
@@ -83,6 +81,8 @@ class Reconstruction:
         plan: Plan,
         source: Iterable[Any] | ActivationStatistics | None,
         forward: Forward | None = None,
+        *,
+        run: Callable[[], Any] | None = None,
     ) -> None:
         wide = [name for name in plan.added if structure.groups[name].residual]
         if source is not None and plan.removed and wide:
@@ -91,21 +91,26 @@ class Reconstruction:
                 "fresh units are computed from rows that reconstruction changes: make it two plans"
             )
         self._model = structure.model
-        self._edges = structure.edges()
-        self._forward = forward or default_forward
-        self._was: dict[str, tuple[Tensor, Tensor]] = {}
-        shrinking = {name: structure.groups[name] for name in plan.removed}
-        self._groups = consumers_of(self._model, shrinking if source is not None else {})
+        self._corrections = Corrections()
+        self._edges, self._run, self._keep = structure.edges(), run, bool(structure.norms)
+        self._shrinking = {name: structure.groups[name] for name in plan.removed}
+        self._groups = consumers_of(self._model, self._shrinking if source is not None else {})
         self._consumers = {each.layer: each for group in self._groups.values() for each in group}
         _check_refittable(self._consumers.values())
         self._weights = {n: each.module.weight.detach() for n, each in self._consumers.items()}
-        self._known: Mapping[str, Moments] | None = None
+        self._known: ActivationStatistics | None = None
         if isinstance(source, ActivationStatistics):
             source.check_current()
-            self._known = source.moments
+            self._known = source
         elif source is not None and self._consumers:
-            self._batches = list(source) if isinstance(source, Iterator) else source
-            self._before = copy.deepcopy(self._model).eval()
+            self._in_turn = SequentialRepair(
+                self._model,
+                self._consumers,
+                structure.edges(),
+                source,
+                forward or default_forward,
+                keep_statistics=self._keep,
+            )
 
     def fold(self, changes: Changes) -> dict[str, Tensor]:
         """Refit the consumers of the network after the cut.
@@ -117,12 +122,13 @@ class Reconstruction:
             Qualified parameter name -> what was added to it, of its shape after the cut.
 
         Raises:
-            DataError: No data, bad data, or no statistics for any consumer of a group.
+            DataError: No data, bad data, no statistics for any consumer of a group, or statistics
+                that do not suffice for a residual stream.
         """
         if not self._consumers:
             return {}
         if self._known is None:
-            refitted = self._fit_in_turn(changes)
+            refitted = self._in_turn.fold(changes, self._corrections)
         else:
             refitted = self._fit_at_once(self._known, changes)
         for name, group in self._groups.items():
@@ -132,98 +138,87 @@ class Reconstruction:
                     f"no sample reached {layers}, which read {name!r}: reconstruct= needs at "
                     "least one batch with one sample that goes through one of them"
                 )
-        tensors = dict(self._model.named_parameters())
-        return {name: tensors[name].detach() - was for name, (_, was) in self._was.items()}
+        return self._corrections.differences()
 
     def undo(self) -> None:
         """Take back what was folded in, exactly."""
-        with torch.no_grad():
-            for tensor, was in self._was.values():
-                tensor.copy_(was)
+        self._corrections.undo()
 
-    def _fit_at_once(self, known: Mapping[str, Moments], changes: Changes) -> set[str]:
+    def _fit_at_once(self, known: ActivationStatistics, changes: Changes) -> set[str]:
         """Fit every consumer to what removed units gave it when the statistics were taken."""
-        seen = {name for name in self._consumers if name in known and known[name].count}
-        for name in seen:
-            consumer, source = self._consumers[name], _source(self._consumers[name], changes)
-            kept = source[source >= 0]
-            # Only rows are re-indexed: the columns are those of the statistics, removed ones too.
-            others = tuple(c for c in changes[consumer.weight] if c.dim != consumer.dim)
-            matrix = consumer.matrix(reindexed(self._weights[name], others)).double()
-            matrix = matrix.index_fill(2, kept, 0.0)  # W_D
-            self._fold(consumer, source, known[name].with_products(matrix), kept)
+        moments = known.moments
+        seen = {name for name in self._consumers if name in moments and moments[name].count}
+        layers = {name: self._consumers[name].module for name in seen}
+        after = endings(layers, self._run) if self._run is not None else {}
+        names, errors = tensor_names(self._model), {}
+        for name in sorted(seen):
+            consumer, norm = self._consumers[name], after.get(name, Ending()).norm
+            fit, errors[name] = self._fit(consumer, moments[name], norm, changes)
+            write_fit(consumer, norm, fit, names, self._corrections, keep_statistics=self._keep)
+        self._check_streams(errors, known.tolerance)
         return seen
 
-    def _fit_in_turn(self, changes: Changes) -> set[str]:
-        """Fit the consumers one after another to what they gave before the edit."""
-        seen = set()
-        for stage in self._stages():
-            moments = self._missing_moments(stage, changes)
-            check_finite(moments)
-            for name, found in moments.items():
-                source = _source(self._consumers[name], changes)
-                kept = (source >= 0).nonzero().squeeze(1)
-                self._fold(self._consumers[name], source, found, kept)
-                seen.add(name)
-        return seen
+    def _fit(
+        self, consumer: Consumer, moments: Moments, norm: Norm | None, changes: Changes
+    ) -> tuple[Fit, float]:
+        """Return the fit of one consumer, and the relative error that it leaves."""
+        source = _source(consumer, changes)
+        kept = source[source >= 0]
+        # Only rows are re-indexed: the columns are those of the statistics, removed ones too.
+        others = tuple(c for c in changes[consumer.weight] if c.dim != consumer.dim)
+        whole = consumer.matrix(reindexed(self._weights[consumer.layer], others)).double()
+        lost = whole.index_fill(2, kept, 0.0)  # W_D
+        held = moments.with_products(lost)
+        intercept = consumer.module.bias is not None or norm is not None
+        seen = held if intercept else held.about_zero()
+        delta = ridge_solution(seen, kept)
+        wrong = lost.clone()
+        wrong[..., kept] = -delta.mT
+        scatter = seen.scatter[..., : seen.features]
+        given, missed = ((m @ scatter * m).sum().item() for m in (whole, wrong))
+        explained = (delta.mT @ held.mean[:, kept, None]).squeeze(-1)
+        shift = held.mean[:, held.features :] - explained
+        weight = delta.new_zeros(len(delta), len(source), delta.shape[-1])
+        weight[:, source >= 0] = delta
+        mean = held.mean.new_zeros(len(delta), len(source))
+        mean[:, source >= 0] = held.mean[:, kept]
+        gram = mean.new_zeros(len(delta), len(source), len(source))
+        where = (source >= 0).nonzero().squeeze(1)
+        gram[:, where[:, None], where] = held.scatter[:, kept[:, None], kept] / held.count
+        if norm is not None:
+            gain = norm.gain.view(len(delta), 1, -1)
+            weight, shift = weight * gain, shift * gain[:, 0]
+        return Fit(weight, shift if intercept else shift * 0, mean, gram), missed / (given or 1.0)
 
-    def _stages(self) -> Iterator[list[str]]:
-        """Yield consumers in the order of the forward pass; those of one stage are independent."""
-        graph = nx.DiGraph(self._edges)
-        graph.add_nodes_from(self._consumers)
-        below = {name: nx.descendants(graph, name) for name in self._consumers}
-        left = list(self._consumers)
-        while left:
-            later = set().union(*(below[name] for name in left))
-            # In a cycle (a recurrent network) every consumer is after another: take them together.
-            stage = [name for name in left if name not in later] or left
-            yield stage
-            left = [name for name in left if name not in stage]
+    def _check_streams(self, errors: Mapping[str, float], tolerance: float) -> None:
+        """Refuse a fit at once where errors would add up along a residual stream.
 
-    def _missing_moments(self, stage: list[str], changes: Changes) -> dict[str, Moments]:
-        """Return the moments of what each consumer sees now and of what its output misses."""
-        found: dict[str, Moments] = {}
-        now = {name: self._consumers[name].module for name in stage}
-        was = {name: self._before.get_submodule(name) for name in stage}
-        with preserving(self._model), torch.no_grad(), recorded(now) as calls, recorded(was) as old:
-            for batch in usable(self._batches, self._model):
-                with data_that_fits():
-                    self._forward(self._before, batch)
-                self._forward(self._model, batch)
-                for name in stage:
-                    consumer = self._consumers[name]
-                    for (seen, given), (_, wanted) in zip(calls[name], old[name], strict=True):
-                        missing = consumer.outputs(_missing(consumer, given, wanted, changes))
-                        for part in _joint_moments(consumer, seen, missing):
-                            found[name] = found[name] + part if name in found else part
-                    calls[name].clear()
-                    old[name].clear()
-        return found
-
-    def _fold(self, consumer: Consumer, source: Tensor, moments: Moments, kept: Tensor) -> None:
-        """Add Δ to the kept columns of a consumer, and r̄ − Δᵀ x̄_K to its bias.
-
-        Args:
-            consumer: The consumer, after the cut.
-            source: [F], old feature at each of its features, −1 for a fresh one.
-            moments: Of features and of what the output lacks.
-            kept: Indices of the kept features in the moments.
+        Raises:
+            DataError: Names the stream with the largest error, and the error.
         """
-        weight, bias = consumer.module.weight, consumer.module.bias
-        seen = moments.to(weight.device)
-        delta = ridge_solution(seen if bias is not None else seen.about_zero(), kept)
-        matrix = delta.new_zeros(len(delta), delta.shape[-1], len(source))
-        matrix[..., source >= 0] = delta.mT
-        self._add(consumer.weight, weight, consumer.weight_of(matrix))
-        if bias is not None:
-            explained = (delta.mT @ seen.mean[:, kept, None]).squeeze(-1)
-            unexplained = seen.mean[:, seen.features :] - explained
-            self._add(f"{consumer.layer}.bias", bias, unexplained.flatten())
+        graph = nx.DiGraph(self._edges)
+        worst = {}
+        for name, consumers in self._groups.items():
+            readers = [consumer.layer for consumer in consumers if consumer.layer in errors]
+            if readers and _is_stream(graph, self._shrinking[name], readers):
+                worst[name] = max(errors[reader] for reader in readers)
+        broken = {name: error for name, error in worst.items() if error > tolerance}
+        if broken:
+            name = max(broken, key=broken.__getitem__)
+            raise DataError(
+                f"reconstruct=statistics: layers that read the residual stream {name!r} would be "
+                f"off by {broken[name]:.1%} of their output, more than {tolerance:.0%}, and such "
+                "errors add up from block to block, which statistics cannot see; give batches, "
+                "reconstruct=batches, remove fewer units at once, or raise "
+                "ActivationStatistics(structure, tolerance=...)"
+            )
 
-    def _add(self, name: str, tensor: Tensor, correction: Tensor) -> None:
-        self._was[name] = (tensor, tensor.detach().clone())
-        with torch.no_grad():
-            tensor += correction.to(tensor)
+
+def _is_stream(graph: "nx.DiGraph[str]", group: UnitGroup, readers: Iterable[str]) -> bool:
+    """Return True if a layer adds to the units of a group after another has read them."""
+    writers = {m.layer for m in group.members if m.side == "out" and m.axes.produces}
+    below = (nx.descendants(graph, reader) for reader in readers if reader in graph)
+    return any(writers & found for found in below)
 
 
 def ridge_solution(moments: Moments, kept: Tensor) -> Tensor:
@@ -235,29 +230,9 @@ def ridge_solution(moments: Moments, kept: Tensor) -> Tensor:
     """
     rows = moments.scatter[:, kept]
     gram, target = rows[..., kept], rows[..., moments.features :]
-    ridge = RIDGE[0] + RIDGE[1] * (len(kept) / moments.count) ** 2
-    level = ridge * gram.diagonal(dim1=1, dim2=2).mean(1)
-    level = torch.where(level > 0, level, 1.0)  # features that are constant
-    identity = torch.eye(len(kept), dtype=gram.dtype, device=gram.device)
-    solution: Tensor = torch.linalg.solve(gram + level[:, None, None] * identity, target)
+    gram = ridged(gram, moments.count)
+    solution: Tensor = torch.linalg.solve(gram, target)
     return solution
-
-
-def _joint_moments(consumer: Consumer, seen: Tensor, missing: Tensor) -> Iterator[Moments]:
-    """Yield the moments of features and targets of one call, chunk by chunk."""
-    start = 0
-    for rows in consumer.rows(seen):
-        stop = start + rows.shape[1]
-        yield Moments.of(torch.cat([rows, missing[:, start:stop]], dim=-1), consumer.features)
-        start = stop
-
-
-def _missing(consumer: Consumer, given: Tensor, old: Tensor, changes: Changes) -> Tensor:
-    """Return the difference of each output channel to what it was; 0 for fresh channels."""
-    axis = given.dim() - consumer.module.weight.dim() + 1
-    others = (c for c in changes[consumer.weight] if c.dim != consumer.dim)
-    along = tuple(replace(change, dim=axis) for change in others)
-    return reindexed(old, along, fresh=given) - given
 
 
 def _source(consumer: Consumer, changes: Changes) -> Tensor:

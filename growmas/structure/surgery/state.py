@@ -12,6 +12,8 @@ from growmas.structure.surgery.widening import norm_settings
 from growmas.structure.units.groups import UnitGroup, group_state
 from growmas.structure.units.inventory import Inventory
 
+_LARGEST = 2**31
+
 
 def structure_state(
     model: nn.Module,
@@ -44,6 +46,13 @@ def check_is_state(state: Mapping[str, Any]) -> None:
         )
 
 
+def _size(state: Mapping[str, Any], side: str) -> int:
+    size = state["sizes"].get(side)
+    if type(size) is not int or not 0 < size < _LARGEST:
+        raise SurgeryError(f"the state gives {side!r} the size {size!r:.80}: expected 1 or more")
+    return size
+
+
 def resize(
     model: nn.Module, groups: Mapping[str, UnitGroup], state: Mapping[str, Any]
 ) -> TensorSwap:
@@ -53,12 +62,15 @@ def resize(
     """
     inventory = Inventory(model)
     sources = {
-        at: torch.full((state["sizes"][f"{at[0]}.{at[1]}"],), -1)
+        at: torch.full((_size(state, f"{at[0]}.{at[1]}"),), -1)
         for at in side_lengths(inventory, groups.values())
     }
     # a generator of its own, so that torch's random state stays as it is
     swap = swap_tensors(inventory, groups.values(), sources, torch.Generator())
+    known = norm_settings(model, groups.values())
     for path, value in state.get("norms", {}).items():
+        if path not in known or not (value is None or type(value) in (int, float)):
+            raise SurgeryError(f"the state sets {path!r} to {value!r:.80}, which is not allowed")
         layer, _, attribute = path.rpartition(".")
         setattr(model.get_submodule(layer), attribute, value)
     return swap

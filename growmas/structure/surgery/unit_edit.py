@@ -55,7 +55,7 @@ def edit_units(structure: StructureLike, plan: Plan, options: Options, site: Sit
         GrowmasError: See `Structure.apply`.
     """
     fill = initialisation(options.init).prepare(structure, plan)
-    reconstruction = _reconstruction(structure, plan, options)
+    reconstruction = _reconstruction(structure, plan, options, site)
     approximate = any(site.groups[name].no_shrink for name in plan.removed)
     expected = [] if site.outputs is None else _expected(site, plan, site.outputs)
     widened = any(site.groups[name].residual for name in plan.added)
@@ -95,14 +95,16 @@ def edit_units(structure: StructureLike, plan: Plan, options: Options, site: Sit
 
 
 def _reconstruction(
-    structure: StructureLike, plan: Plan, options: Options
+    structure: StructureLike, plan: Plan, options: Options, site: Site
 ) -> Reconstruction | None:
     """Prepare the reconstruction, where units are removed and there is data for it."""
     if isinstance(options.reconstruct, ActivationStatistics):
         options.reconstruct.check_current()
     if options.reconstruct is None or not plan.removed:
         return None
-    return Reconstruction(structure, plan, options.reconstruct, options.reconstruct_forward)
+    return Reconstruction(
+        structure, plan, options.reconstruct, options.reconstruct_forward, run=site.outputs
+    )
 
 
 def _expected(site: Site, plan: Plan, outputs: Callable[[], list[Tensor]]) -> list[Tensor]:

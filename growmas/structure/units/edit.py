@@ -42,6 +42,9 @@ from torch import Tensor, nn
 from growmas.structure.layers.axes import Role
 from growmas.structure.units.plan import Plan
 
+_LEAST_VARIANCE = 0.01
+"""Share of a copy's running variance that a correction leaves at least."""
+
 _BLOCKS = 8
 """Largest number of blocks that are copied one by one; each costs some 5 µs, whatever its size."""
 
@@ -165,7 +168,8 @@ class Edit:
         swapped: Qualified parameter name -> the old parameter and the one in its place.
         sizes: Qualified attribute of a module, such as "fc1.out_features" -> its new value.
         transfers: Qualified parameter or buffer name -> entries derived from others.
-        corrections: Qualified parameter name -> what reconstruction added to it, of its new shape.
+        corrections: Qualified parameter or buffer name -> what reconstruction added to it, of its
+            new shape; running statistics of norms are among the buffers.
         means: Qualified parameter name -> fresh entries that are the mean of others.
     """
 
@@ -242,7 +246,10 @@ class Edit:
         if nature == "value":
             result = with_means(result, self.means.get(name, ()))
         if nature == "value" and name in self.corrections:
-            return result + self.corrections[name].to(result)
+            corrected = result + self.corrections[name].to(result)
+            if name.endswith("running_var"):  # another one than the model's must stay positive
+                return torch.maximum(corrected, _LEAST_VARIANCE * result)
+            return corrected
         return result
 
 

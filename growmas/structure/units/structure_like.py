@@ -28,6 +28,10 @@ class StructureLike(Protocol):
         """Layer name -> the classes of the head, for every head that has grown."""
 
     @property
+    def norms(self) -> Mapping[str, tuple[str, ...]]:
+        """Name of a task -> names of the norms' tensors that are stored for its view."""
+
+    @property
     def task(self) -> int:
         """Index of the current task."""
 

@@ -1,4 +1,4 @@
-"""Held views: the views of a structure that are in use at the moment."""
+"""Held views, and the lock that keeps two threads from changing a network at once."""
 
 import threading
 from collections.abc import Iterator
@@ -7,11 +7,31 @@ from contextlib import contextmanager
 from growmas.errors import SurgeryError
 
 
+class ChangeLock:
+    """Lock of everything that changes a network; a copy of a structure gets a lock of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        self._lock.release()
+
+    def __deepcopy__(self, memo: object) -> "ChangeLock":
+        return ChangeLock()
+
+    def __reduce__(self) -> tuple[type["ChangeLock"], tuple[()]]:
+        return ChangeLock, ()
+
+
 class Views:
     """The views that are held; they nest, and the network is then as of the earliest of them."""
 
     def __init__(self) -> None:
         self._held: list[tuple[int, int]] = []  # thread and task
+        self.changing = ChangeLock()
 
     def __bool__(self) -> bool:
         """Return True if a view is held."""
@@ -31,9 +51,11 @@ class Views:
             SurgeryError: Another thread holds a view.
         """
         mine = (threading.get_ident(), task)
-        self._held.append(mine)  # atomic, so that of two threads one comes first
-        if self._held[0][0] != mine[0]:
-            self._held.remove(mine)
+        with self.changing:  # waits until an edit in another thread has ended
+            free = not self._held or self._held[0][0] == mine[0]
+            if free:
+                self._held.append(mine)
+        if not free:
             raise SurgeryError(
                 "another thread holds a view of this model, and a view changes the model: "
                 "run the model inside that view, or give each thread a network of its own with "

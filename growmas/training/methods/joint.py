@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from growmas.data import Split, Stream, Task
+from growmas.data import Split, Stream, Task, joined
 from growmas.structure import Structure
 from growmas.training.methods.method import Method
 
@@ -20,12 +20,11 @@ class Joint(Method):
         super().__init__(structure)
         sizes = torch.tensor(stream.head_sizes)
         self._heads = torch.arange(len(sizes)).repeat_interleave(sizes)
-        self._lesson: Split | None = _together(stream, (sizes.cumsum(0) - sizes).tolist())
+        self._lesson = _together(stream, (sizes.cumsum(0) - sizes).tolist())
 
     def lesson(self, task: Task) -> Split | None:
-        """Return the samples of all tasks, labelled by the position of their output in all."""
-        lesson, self._lesson = self._lesson, None
-        return lesson
+        """Return the samples of all tasks for the first one, labelled by their output in all."""
+        return None if task.index else self._lesson
 
     def loss(self, inputs: Tensor, labels: Tensor, task: Task) -> Tensor:
         """Return the cross entropy of each sample over the outputs of its own head."""
@@ -37,6 +36,6 @@ class Joint(Method):
 
 
 def _together(stream: Stream, offsets: list[int]) -> Split:
-    parts = [task.train for task in stream.tasks]
-    labels = [task.train.labels + offsets[task.head] for task in stream.tasks]
-    return Split(torch.cat([part.inputs for part in parts]), torch.cat(labels))
+    return joined(
+        [task.train.relabelled(task.train.labels + offsets[task.head]) for task in stream.tasks]
+    )

@@ -1,18 +1,34 @@
 """The MAS penalty on a network of fixed size."""
 
-from growmas.data import Task
+from typing import Literal
+
+from growmas.data import Task, batches
+from growmas.importance import fisher_information
 from growmas.penalty import MAS
 from growmas.structure import Structure
-from growmas.training.methods.method import Method, inputs_of, through
+from growmas.training.methods.method import IMPORTANCE_BATCH, Method, inputs_of, through
 
 
 class FixedMAS(Method):
     """Learns with the MAS penalty, without growth."""
 
-    def __init__(self, structure: Structure, mas: MAS) -> None:
+    def __init__(
+        self, structure: Structure, mas: MAS, importance: Literal["mas", "fisher"] = "mas"
+    ) -> None:
         super().__init__(structure, mas)
         self._consolidate = mas.consolidate
+        self._importance = importance
 
     def end_task(self, task: Task) -> None:
-        """Consolidate on the task's training inputs, through its own head."""
-        self._consolidate(inputs_of(task), forward=through(task.head))
+        """Consolidate on the task's training data, through its own head."""
+        if self._importance == "mas":
+            self._consolidate(inputs_of(task), forward=through(task.head))
+            return
+        labelled = batches(task.train, IMPORTANCE_BATCH)
+        self._consolidate(
+            fisher_information(
+                self.structure.model,
+                labelled,
+                forward=lambda model, batch: model(batch[0], task.head),
+            )
+        )

@@ -1,5 +1,8 @@
 """Base class of methods, which by itself is plain fine-tuning."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,6 +13,7 @@ from growmas.data import Split, Task, batches
 from growmas.manager import StructuralManager
 from growmas.penalty import MAS
 from growmas.structure import Structure
+from growmas.training.methods.own_state import load_own_state, own_state
 
 IMPORTANCE_BATCH = 256
 
@@ -19,6 +23,27 @@ class Method:
 
     A learner asks it for the samples of a lesson, for the loss of each batch, and at the end for
     labels. N samples.
+
+    A subclass is a method of its own; a config names it by ``{kind: python, target: "mine:ER"}``.
+    For every task the learner calls `begin_task`, `lesson`, then for each batch `loss`,
+    ``loss.backward()``, `penalty_grad_` and the optimizer's step, after each epoch `epoch_done`,
+    and `end_task`. `predict` answers test samples in eval mode, without gradients. The network is
+    ``self.structure.model``; ``model(inputs, head)`` gives the logits of one head. Experience
+    replay (Chaudhry et al., arXiv 1902.10486)::
+
+        class ER(growmas.Method):
+            def __init__(self, structure, memory=500):
+                super().__init__(structure)
+                self.memory = growmas.Reservoir(memory)
+
+            def loss(self, inputs, labels, task):
+                old = self.memory.sample(len(labels))
+                self.memory.add(inputs, labels, task)
+                losses = [F.cross_entropy(self.structure.model(x, h), y) for x, y, h in old]
+                return super().loss(inputs, labels, task) + sum(losses)
+
+    A constructor is called with the structure and the ``args`` of the config; one with a parameter
+    ``stream`` or ``seed`` is given these too.
 
     Attributes:
         structure: The units of the network that learns.
@@ -62,6 +87,28 @@ class Method:
 
     def end_task(self, task: Task) -> None:
         """Finish a task that was learnt, with its training data."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return penalty, context and manager as tensors and JSON values; None for absent ones."""
+        held = {
+            name: None if part is None else part.state_dict() for name, part in self._parts.items()
+        }
+        return {**held, "own": own_state(self)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned, once the structure has been restored.
+
+        Raises:
+            GrowmasError: Something does not fit.
+        """
+        for name, part in self._parts.items():
+            if part is not None:
+                part.load_state_dict(state[name])
+        load_own_state(self, state.get("own", {}))
+
+    @property
+    def _parts(self) -> dict[str, MAS | Context | StructuralManager | None]:
+        return {"mas": self.mas, "context": self.context, "manager": self.manager}
 
     def predict(self, inputs: Tensor, task: Task | None) -> Tensor:
         """Predict labels [N] for samples of `task`; None where the task is unknown."""

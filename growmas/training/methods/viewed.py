@@ -10,6 +10,7 @@ from growmas.contexts import (
     Answers,
     Context,
     GaussianContext,
+    LinearContext,
     answer_by_view,
     combine_views,
     view_answers,
@@ -29,13 +30,15 @@ class Answering:
         context: Infers the task of a sample.
         combine: "none" takes the view of the likeliest task; "tasks" weighs all views by how
             likely their tasks are; "classes" also multiplies them with the class
-            probabilities of a `GaussianContext` per class.
+            probabilities of a context per class.
         temperature: Of these class probabilities, see `GaussianContext.class_answers`.
+        weight: Of what the views say of the classes, beside these, see `combine_views`.
     """
 
     context: Context | None = None
     combine: Literal["none", "tasks", "classes"] = "none"
     temperature: float = 1.0
+    weight: float = 1.0
 
 
 class Viewed(Method):
@@ -95,14 +98,16 @@ class Viewed(Method):
         if experts is None or self.context is None:
             return logits
         of_classes = experts(self.context.tasks.index(task.name)).to(logits)
-        return logits.log_softmax(1) + of_classes
+        return self._answering.weight * logits.log_softmax(1) + of_classes
 
     def _experts(self, inputs: Tensor) -> Answers | None:
         """Return the context's class probabilities for each task, if it is to give them."""
         how = self._answering
-        if how.combine == "classes" and isinstance(how.context, GaussianContext):
-            return how.context.class_answers(inputs, temperature=how.temperature)
-        return None
+        if how.combine != "classes" or not isinstance(how.context, GaussianContext | LinearContext):
+            return None
+        if _lone(how.context):
+            return None
+        return how.context.class_answers(inputs, temperature=how.temperature)
 
     def _unnamed(self, inputs: Tensor, context: Context) -> Tensor:
         """Predict labels for samples whose task is unknown."""
@@ -115,14 +120,23 @@ class Viewed(Method):
 
         tasks = context.tasks
         answers = view_answers(self.structure, inputs, tasks=tasks, forward=forward)
-        if self._answering.combine != "none":
-            scores = context.scores(inputs, answers)
+        if self._answering.combine != "none" and not _lone(context):
+            scores, experts = context.scores(inputs, answers), self._experts(inputs)
+            weight = 1.0 if experts is None else self._answering.weight
             return combine_views(
-                scores, answers, classes=labels, experts=self._experts(inputs)
+                scores, answers, classes=labels, experts=experts, weight=weight
             ).argmax(1)
-        chosen = context.select(inputs, answers)
+        if _lone(context):
+            chosen = torch.zeros(len(inputs), dtype=torch.long)
+        else:
+            chosen = context.select(inputs, answers)
         logits = answer_by_view(self.structure, chosen, inputs, tasks=tasks, forward=forward)
         return _looked_up(labels, chosen.to(logits.device), logits.argmax(1))
+
+
+def _lone(context: Context) -> bool:
+    """Return True if a context saw a single class or task, from which it tells nothing apart."""
+    return isinstance(context, LinearContext) and len(context.components) == 1
 
 
 def _looked_up(labels: list[tuple[int, ...]], tasks: Tensor, outputs: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +14,7 @@ from growmas.training.task_free.checks import check_complete, check_numbers
 from growmas.training.task_free.recent import buffers_kept
 from growmas.training.task_free.records import Shift, StepDone
 
-Function = str | Callable[[Any], Tensor]
+Function = Literal["squared_norm", "vector"] | Callable[[Any], Tensor]
 
 
 def norm(output: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class TaskFreeMAS:
         steps: int = 5,
         detector: Detector | None = None,
         function: Function = norm,
-        normalize: str | None = None,
+        normalize: Literal["mean", "max"] | None = None,
         recent: int = 0,
     ) -> None:
         """Prepare for a stream.

@@ -13,8 +13,8 @@ from growmas.contexts.answering import TaskForward
 from growmas.errors import ShiftError
 from growmas.history.tracker import TopologyTracker
 from growmas.manager import Budget, GrowByNeed, StructuralManager
-from growmas.manager.council import Policies, several
 from growmas.manager.manager import Norms
+from growmas.manager.policy_sequence import Policies, as_policies
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
 from growmas.structure import Structure
@@ -146,7 +146,7 @@ class TaskFreeLearner:
         self._norms = norms
         self.manager = self._new_manager()
         self.tracker = tracker
-        tries = any(isinstance(policy, GrowByNeed) for policy in several("grow", grow))
+        tries = any(isinstance(policy, GrowByNeed) for policy in as_policies("grow", grow))
         self._trials = Trials(optimizer, steps=trial) if tries else None
         self._outputs = ContextOutputs(structure, forward, loss)
         self._most = contexts

@@ -177,7 +177,7 @@ def test_several_readers_each_by_what_it_sees_and_concatenations():
 
 def grouped():
     return nn.Sequential(
-        nn.Conv1d(2, 4, 1), nn.ReLU(), nn.Conv1d(4, 6, 3, groups=2, bias=False), nn.ReLU(),
+        nn.Conv1d(2, 4, 1), nn.ReLU(), nn.Conv1d(4, 6, 3, groups=2, bias=False), nn.Tanh(),
         nn.Conv1d(6, 3, 1),
     )  # fmt: skip
 
@@ -202,7 +202,7 @@ def test_grouped_convolutions_are_fitted_block_by_block():
 
 def deep():
     return nn.Sequential(
-        nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)
+        nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 16), nn.Tanh(), nn.Linear(16, 3)
     )
 
 

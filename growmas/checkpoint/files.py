@@ -1,0 +1,289 @@
+"""Files of a checkpoint: written completely or not at all, and checked when read.
+
+A new state is written as `new.safetensors` and `new.json`. The switch is one rename, of `new.json`
+to `state.json`; the tensors follow. The state before stays, as `previous.json` and
+`previous.safetensors`. A text and the tensors that belong to it carry the same id, so that a
+reader finds them after a stop between two renames, and checksums, so that damage is seen.
+"""
+
+import json
+import os
+import secrets
+import time
+import warnings
+import zlib
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from growmas.checkpoint.encoding import State, decode, encode
+from growmas.errors import CheckpointError, GrowmasWarning
+
+FORMAT = 2
+
+_STATE, _PREVIOUS, _NEW = "state.json", "previous.json", "new.json"
+_TENSORS = ("tensors.safetensors", "new.safetensors", "previous.safetensors")
+OWN_FILES = frozenset({_STATE, _PREVIOUS, _NEW, *_TENSORS})
+
+_BODY = ', "dict": '
+_LARGEST = 2**31  # bytes of a text; beyond it, a file is not one of ours
+_CHUNK = 2**24
+
+_UNREADABLE = (
+    OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, IndexError,
+    RecursionError, OverflowError, MemoryError,
+)  # fmt: skip
+
+
+class _NewerFormat(CheckpointError):
+    """A checkpoint of a later growmas."""
+
+
+@dataclass(frozen=True)
+class _Header:
+    """The head of a text.
+
+    Attributes:
+        id: Shared with its tensors; None in the first format.
+        saved: Seconds since the epoch; None in the first format.
+        crc: Of its tensors' file; None in the first format.
+    """
+
+    id: str | None
+    saved: float | None
+    crc: str | None
+
+
+def write_state(path: str | os.PathLike[str], state: State) -> None:
+    """Write a state of tensors and JSON values; the one before is kept next to it.
+
+    Args:
+        path: The folder to write.
+        state: Mappings, lists, tuples, tensors and JSON values.
+
+    Raises:
+        CheckpointError: The folder cannot be written, holds something else than a checkpoint, or
+            something else is in the state.
+    """
+    tensors: dict[str, Tensor] = {}
+    try:
+        body = json.dumps(encode(state, tensors, "state")["dict"])
+    except (RecursionError, ValueError, TypeError) as error:
+        raise CheckpointError(f"the state cannot be written: {error}") from error
+    folder = Path(os.path.realpath(path))
+    _check_ours(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _finish_switch(folder)
+        identity = secrets.token_hex(8)
+        fresh = folder / "new.safetensors"
+        save_file(tensors, fresh, metadata={"id": identity})
+        _sync(fresh)
+        head = {
+            "format": FORMAT,
+            "id": identity,
+            "saved": time.time(),
+            "tensors_crc32": _crc_of(fresh),
+            "crc32": f"{zlib.crc32(body.encode()):08x}",
+        }
+        _write(folder / _NEW, f"{json.dumps(head)[:-1]}{_BODY}{body}}}")
+        _keep_previous(folder)
+        (folder / _NEW).replace(folder / _STATE)
+        _sync(folder)
+        _finish_switch(folder)
+    except (OSError, SafetensorError) as error:
+        _drop_unfinished(folder)
+        raise CheckpointError(f"the checkpoint {folder} cannot be written: {error}") from error
+
+
+def read_state(path: str | os.PathLike[str]) -> State:
+    """Read the state that `write_state` wrote; if it is damaged, the one before, with a warning.
+
+    Raises:
+        CheckpointError: The checkpoint is missing, damaged, or of a newer format.
+    """
+    folder = Path(path)
+    try:
+        return _read(folder, _STATE)[0]
+    except _NewerFormat:
+        raise
+    except CheckpointError as error:
+        if not (folder / _PREVIOUS).is_file():
+            raise
+        try:
+            state, header = _read(folder, _PREVIOUS)
+        except CheckpointError:
+            raise error from None
+        saved = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header.saved or 0))
+        warnings.warn(
+            f"{error}; the checkpoint before it, of {saved}, is used",
+            GrowmasWarning,
+            stacklevel=2,
+        )
+        return state
+
+
+def exists(path: Path) -> bool:
+    """Return True if a folder holds a checkpoint, complete or not."""
+    return (path / _STATE).is_file() or (path / _PREVIOUS).is_file()
+
+
+def _read(folder: Path, name: str) -> tuple[State, _Header]:
+    try:
+        encoded, header = _text(folder / name)
+        file = _tensors_of(folder, header)
+        if header.crc is not None and _crc_of(file) != header.crc:
+            raise ValueError(f"{file.name} is damaged")
+        state = decode(encoded, load_file(file))
+        if not isinstance(state, dict):
+            raise ValueError("it does not hold a state")
+    except (CheckpointError, *_UNREADABLE) as error:
+        if isinstance(error, _NewerFormat):
+            raise
+        reason = str(error) or type(error).__name__
+        raise CheckpointError(f"{folder} is not a readable checkpoint: {reason:.200}") from error
+    return state, header
+
+
+def _text(path: Path) -> tuple[Any, _Header]:
+    """Return the encoded state of a text, and its head."""
+    if path.stat().st_size > _LARGEST:
+        raise ValueError(f"{path.name} has more than {_LARGEST:,} bytes")
+    text = path.read_text(encoding="utf-8")
+    head, found, body = text.partition(_BODY)
+    if not found or not head.startswith('{"format"'):
+        encoded = json.loads(text)
+        pairs = encoded.get("dict", ()) if isinstance(encoded, dict) else ()
+        for version in [pair[1] for pair in pairs if pair[:1] == ["format"]]:
+            if type(version) is int and version > FORMAT:
+                raise _newer(path.parent, version)
+        return encoded, _Header(None, None, None)
+    values = json.loads(f"{head}}}")
+    if type(values["format"]) is int and values["format"] > FORMAT:
+        raise _newer(path.parent, values["format"])
+    body = body.removesuffix("}")
+    if values["crc32"] != f"{zlib.crc32(body.encode()):08x}":
+        raise ValueError(f"{path.name} is damaged")
+    header = _Header(str(values["id"]), float(values["saved"]), str(values["tensors_crc32"]))
+    return {"dict": json.loads(body)}, header
+
+
+def _newer(folder: Path, version: int) -> _NewerFormat:
+    return _NewerFormat(
+        f"{folder} has format {version}, this growmas reads up to {FORMAT}: install a newer growmas"
+    )
+
+
+def _tensors_of(folder: Path, header: _Header) -> Path:
+    """Return the file with the tensors of a text.
+
+    Raises:
+        FileNotFoundError: It is not there.
+    """
+    for name in _TENSORS:
+        if (folder / name).is_file() and _id_of(folder / name) == (header.id or ""):
+            return folder / name
+    raise FileNotFoundError(f"the tensors of {folder} are missing or damaged")
+
+
+def _id_of(file: Path) -> str | None:
+    """Return the id of a file of tensors: "" in the first format, None of a damaged file."""
+    try:
+        with safe_open(file, "pt") as opened:
+            metadata: Mapping[str, str] = opened.metadata() or {}
+            return metadata.get("id", "")
+    except _UNREADABLE:
+        return None
+
+
+def _keep_previous(folder: Path) -> None:
+    """Copy the text of the present state; its tensors follow in `_finish_switch`."""
+    if (folder / _STATE).is_file():
+        copy = folder / "previous.json"
+        fresh = folder / ".previous.json.new"
+        _write(fresh, (folder / _STATE).read_text(encoding="utf-8"))
+        fresh.replace(copy)
+
+
+def _finish_switch(folder: Path) -> None:
+    """Give the tensors of the present state, and of the one before, their final names."""
+    current = _identity(folder / _STATE)
+    if current is None or _id_of(folder / "new.safetensors") != current:
+        return
+    before = _identity(folder / _PREVIOUS)
+    if before is not None and _id_of(folder / "tensors.safetensors") == before:
+        (folder / "tensors.safetensors").replace(folder / "previous.safetensors")
+    (folder / "new.safetensors").replace(folder / "tensors.safetensors")
+    _sync(folder)
+
+
+def _drop_unfinished(folder: Path) -> None:
+    """Remove what a failed write has left, unless the switch was made."""
+    with suppress(OSError):
+        fresh = folder / "new.safetensors"
+        if _identity(folder / _STATE) != _id_of(fresh):
+            for file in (fresh, folder / _NEW, folder / ".previous.json.new"):
+                file.unlink(missing_ok=True)
+
+
+def _identity(text: Path) -> str | None:
+    """Return the id of a text: "" in the first format, None where there is none."""
+    try:
+        return _text(text)[1].id or ""
+    except (CheckpointError, *_UNREADABLE):
+        return None
+
+
+def _check_ours(folder: Path) -> None:
+    """Refuse to write into anything but a checkpoint or an empty folder."""
+    if not folder.exists():
+        return
+    names = {each.name for each in folder.iterdir()} if folder.is_dir() else {""}
+    strange = sorted(name for name in names - OWN_FILES if not name.startswith(".") or not name)
+    texts = [folder / name for name in (_STATE, _PREVIOUS, _NEW) if (folder / name).is_file()]
+    if strange or (texts and not any(map(_looks_ours, texts)) and not _has_our_tensors(folder)):
+        raise CheckpointError(
+            f"{folder} exists and is not a checkpoint, so it is not replaced: choose another path"
+        )
+
+
+def _looks_ours(text: Path) -> bool:
+    with text.open("rb") as file:
+        start = file.read(16)
+    return not start or start.startswith((b'{"dict"', b'{"format"'))
+
+
+def _has_our_tensors(folder: Path) -> bool:
+    return any(_id_of(folder / name) for name in _TENSORS)
+
+
+def _write(file: Path, text: str) -> None:
+    with file.open("w", encoding="utf-8") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(opened.fileno())
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _crc_of(file: Path) -> str:
+    crc = 0
+    with file.open("rb") as opened:
+        while chunk := opened.read(_CHUNK):
+            crc = zlib.crc32(chunk, crc)
+    return f"{crc:08x}"

@@ -1,0 +1,122 @@
+"""Networks of the user, and of other packages, built from a config."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from growmas.config import GivenModelConfig, ModelConfig, PythonModelConfig, TimmConfig
+from growmas.data.targets import call_target, raised
+from growmas.errors import ConfigError
+from growmas.models import HeadedNetwork, load_weights
+from growmas.models.headed import check_head, find_head
+
+
+def is_all_frozen(config: ModelConfig) -> bool:
+    """Return True if everything but heads and adapter is frozen: features are computed once."""
+    return "*" in getattr(config, "freeze", ())
+
+
+def build_given(
+    config: GivenModelConfig, head_sizes: Sequence[int], examples: Tensor, imports: Sequence[str]
+) -> HeadedNetwork:
+    """Build a network of the user, with a head for each task in place of its last layer.
+
+    Args:
+        config: The `model` of an experiment.
+        head_sizes: Number of outputs of each head.
+        examples: Some inputs, on which the network is tried.
+        imports: Folders in which modules of targets are found.
+
+    Raises:
+        ConfigError: It cannot be imported, does not fit the inputs, or its weights do not fit.
+    """
+    network = raw_network(config, examples, imports)
+    return HeadedNetwork(
+        network,
+        head_sizes,
+        head=config.head,
+        adapter=config.adapter or (),
+        freeze=config.freeze,
+    )
+
+
+def raw_network(config: GivenModelConfig, examples: Tensor, imports: Sequence[str]) -> nn.Module:
+    """Build the network itself, filled with its weights and tried on the examples."""
+    if isinstance(config, PythonModelConfig):
+        made = call_target(config.target, config.args, folders=imports)
+        label = config.target
+    elif isinstance(config, TimmConfig):
+        made, label = _timm(config, examples), config.name
+    else:
+        made, label = _transformers(config, examples), config.name
+    if not isinstance(made, nn.Module):
+        raise ConfigError(
+            f"{label} returned a {type(made).__name__}: expected a torch.nn.Module",
+            key=("target",),
+        )
+    head, _ = find_head(made, config.head)
+    if config.weights is not None:
+        load_weights(made, Path(config.weights), but=head)
+    check_head(made, examples, head, label)
+    return made
+
+
+def _timm(config: TimmConfig, examples: Tensor) -> Any:
+    try:
+        timm: Any = import_module("timm")
+    except ImportError as error:
+        raise ConfigError(
+            "models of kind timm need the package timm, which is not installed: pip install timm",
+            key=("kind",),
+        ) from error
+    channels = {"in_chans": examples.shape[1]} if examples.ndim == 4 else {}
+    try:
+        return timm.create_model(
+            config.name, pretrained=config.pretrained, **{**channels, **config.args}
+        )
+    except Exception as error:  # whatever timm or the hub raises
+        raise ConfigError(
+            f"timm cannot build {config.name!r}: {raised(error)}", key=("name",)
+        ) from error
+
+
+def _transformers(config: Any, examples: Tensor) -> Any:
+    try:
+        transformers: Any = import_module("transformers")
+    except ImportError as error:
+        raise ConfigError(
+            "models of kind transformers need the package transformers, which is not installed: "
+            "pip install transformers",
+            key=("kind",),
+        ) from error
+    images = examples.ndim == 4
+    kind = (
+        transformers.AutoModelForImageClassification
+        if images
+        else transformers.AutoModelForSequenceClassification
+    )
+    try:
+        if config.pretrained:
+            return kind.from_pretrained(config.name, **config.args)
+        given = {"num_channels": examples.shape[1], "image_size": examples.shape[2]}
+        args = {**(given if images else {}), **config.args}
+        made = transformers.AutoConfig.for_model(config.name, **args)
+        # exact importance maps the backward pass over samples, which fused attention cannot do
+        return kind.from_config(made, attn_implementation="eager")
+    except Exception as error:  # whatever transformers or the hub raises
+        raise ConfigError(
+            f"transformers cannot build {config.name!r}: {raised(error)}", key=("name",)
+        ) from error
+
+
+def features_of(network: nn.Module, head: str | None) -> nn.Module:
+    """Return a network that gives what its last layer reads; in eval mode, without gradients."""
+    name, _ = find_head(network, head)
+    parent = network.get_submodule(name.rpartition(".")[0])
+    setattr(parent, name.rpartition(".")[2], nn.Identity())
+    return network.eval().requires_grad_(False)

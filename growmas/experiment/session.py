@@ -1,0 +1,218 @@
+"""Session of a run: its directory held, its status reported, its checkpoints due."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from growmas.checkpoint import read_state, write_state
+from growmas.checkpoint.files import exists
+from growmas.config import Experiment
+from growmas.errors import GrowmasError, RunError
+from growmas.experiment.observer import Observer, tell
+from growmas.experiment.randomness import derived_seed
+from growmas.experiment.stopping import RunStopped, StopRequest, stop_requests
+from growmas.history.tracker import TopologyTracker
+from growmas.runs import RunDirectory, RunResult
+from growmas.runs.directory import new_run_id, read_run_id
+from growmas.runs.status import StatusWriter
+from growmas.structure import Structure
+
+State = dict[str, Any]
+
+
+class Session:
+    """A run in progress.
+
+    Attributes:
+        experiment: That is run.
+        folder: Its directory, held for the life of the session.
+        observer: Is told of every epoch and every task.
+        result: Everything known by now.
+    """
+
+    def __init__(
+        self,
+        experiment: Experiment,
+        folder: RunDirectory,
+        request: StopRequest,
+        observer: Observer | None,
+    ) -> None:
+        self.experiment = experiment
+        self.folder = folder
+        self.observer = observer
+        self._request = request
+        self._status = StatusWriter(folder.path)
+        self._due = _Due(experiment.checkpoint.steps, experiment.checkpoint.seconds)
+        self._result: RunResult | None = None
+
+    @property
+    def begun(self) -> bool:
+        """True once the run has written its config, or has been resumed."""
+        return self._result is not None
+
+    @property
+    def result(self) -> RunResult:
+        """Everything known by now."""
+        if self._result is None:
+            raise RunError("the run has not begun")
+        return self._result
+
+    def saved_state(self, *, resume: bool) -> State | None:
+        """Return the state to continue from; None where the run begins anew.
+
+        Raises:
+            RunError: A file belongs to another run.
+            CheckpointError: The checkpoint is damaged.
+        """
+        if not resume:
+            return None
+        if not exists(self.folder.checkpoint) or not self.folder.history.exists():
+            if self.folder.config.exists():
+                text = f"{self.folder.path} was stopped before its first checkpoint: it begins anew"
+                tell(self.observer, text)
+            return None
+        state = read_state(self.folder.checkpoint)
+        if not isinstance(state.get("run"), dict):
+            raise RunError(
+                f"{self.folder.path} has a checkpoint of an earlier growmas that cannot be "
+                "continued: start anew with --overwrite"
+            )
+        self.folder.check_id(str(state["run"].get("id", "")), "the checkpoint")
+        if self.folder.metrics.exists():
+            self.folder.check_id(self.folder.read_result().run_id, "metrics.json")
+        return state
+
+    def begin(self, result: RunResult) -> None:
+        """Write the config and the first result of a run that begins."""
+        self.folder.run_id = new_run_id()
+        self._result = replace(result, run_id=self.folder.run_id)
+        self.folder.begin(self.experiment, self._result)
+        self._status.beat()
+
+    def resume(self, state: State) -> None:
+        """Continue with the result and the random state that a checkpoint holds."""
+        saved = state["run"].get("result")
+        result = self.folder.read_result() if saved is None else RunResult.read(saved)
+        random = state["run"].get("random")
+        if random is not None:
+            torch.random.set_rng_state(random)
+        self.update(result)
+
+    def open_history(self, structure: Structure, state: State | None) -> TopologyTracker:
+        """Begin the history of a run, or continue it where the checkpoint was written."""
+        path = self.folder.history
+        if state is None:
+            return TopologyTracker(structure, path, meta={"run": self.folder.run_id})
+        rewind = state["run"].get("event", True)
+        tracker = TopologyTracker.resume(structure, path, rewind=rewind)
+        try:
+            self.folder.check_id(tracker.meta.get("run", ""), "history.db")
+        except BaseException:
+            tracker.close()
+            raise
+        return tracker
+
+    def update(self, result: RunResult) -> None:
+        """Replace the result, in the directory too."""
+        self._result = replace(result, run_id=self.folder.run_id)
+        self.folder.write_result(self._result)
+
+    def save(self, state: State, tracker: TopologyTracker, extra: State) -> None:
+        """Write a checkpoint, with the result so far and the last event of the history."""
+        self.folder.check_held()
+        run = {
+            "id": self.folder.run_id,
+            "event": tracker.last_event,
+            "random": torch.random.get_rng_state(),
+            **extra,
+        }
+        write_state(self.folder.checkpoint, {**state, "run": run})
+        self.folder.check_held()
+        self._due.start()
+
+    def step_done(self) -> bool:
+        """Return True if a checkpoint is due after a step; reports that the run goes on."""
+        self.folder.check_held()
+        self._status.beat()
+        return self._due.step() or self._request.number is not None
+
+    def check_stop(self) -> None:
+        """End the run if a signal came.
+
+        Raises:
+            RunStopped: A signal came.
+        """
+        self._request.check()
+
+    def ended(self, error: BaseException | None) -> None:
+        """Report how the run ended."""
+        if error is None:
+            self._status.report("finished")
+        elif isinstance(error, RunStopped):
+            self._status.report("stopped", error.reason)
+        elif isinstance(error, KeyboardInterrupt):
+            self._status.report("stopped", "interrupted")
+        else:
+            first = (str(error) or type(error).__name__).splitlines()[0]
+            kind = "" if isinstance(error, GrowmasError) else f"{type(error).__name__}: "
+            self._status.report("failed", f"{kind}{first}")
+
+
+class _Due:
+    """Tells when a checkpoint is due, by steps or by time."""
+
+    def __init__(self, steps: int | None, seconds: float | None) -> None:
+        self._steps, self._seconds = steps, seconds
+        self.start()
+
+    def start(self) -> None:
+        self._count, self._time = 0, time.monotonic()
+
+    def step(self) -> bool:
+        self._count += 1
+        if self._steps is not None and self._count >= self._steps:
+            return True
+        return self._seconds is not None and time.monotonic() - self._time >= self._seconds
+
+
+def _blame_directory(folder: RunDirectory, error: Exception) -> None:
+    """Say of an error that the directory was moved or deleted, if that is the cause.
+
+    Raises:
+        RunError: The directory is gone.
+    """
+    try:
+        folder.check_held()
+    except RunError as gone:
+        raise gone from error
+
+
+@contextmanager
+def session(
+    experiment: Experiment, folder: RunDirectory, *, resume: bool, observer: Observer | None
+) -> Iterator[Session]:
+    """Hold the directory of a run, note signals, and report how the run ends."""
+    folder.run_id = read_run_id(folder.path) if resume else ""
+    with folder.lock(), stop_requests() as request, torch.random.fork_rng(devices=[]):
+        torch.random.manual_seed(derived_seed(experiment.seed, "global"))
+        run = Session(experiment, folder, request, observer)
+        try:
+            yield run
+        except BaseException as error:
+            if run.begun or resume:
+                run.ended(error)
+            else:
+                folder.leave_nothing()
+            if isinstance(error, OSError | GrowmasError) and run.begun:
+                _blame_directory(folder, error)
+            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+                raise RunError(
+                    f"the run {folder.path} could not be written: {error.strerror or error}; make "
+                    "room there, or name another place with --out"
+                ) from error
+            raise
+        run.ended(None)

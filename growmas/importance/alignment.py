@@ -1,0 +1,155 @@
+"""Alignment: a proof, from one forward pass, that rows of every tensor belong to known samples.
+
+A worked example: tokens x [4, 7, 16] of N = 4 samples go through
+
+    q = linear(x)                  x has samples in dimension 0    ->  q [4, 7, 16] too
+    h = q.view(4, 7, 2, 8)         dimension 0 is kept             ->  h too
+    h = h.transpose(1, 2)          dimension 0 is not moved        ->  h [4, 2, 7, 8] too
+    w = h.flatten(0, 1)            [8, 7, 8], 8 = 4 samples × 2    ->  `Aligned(0, each=2)`
+    y = w.mean(0)                  mixes the samples               ->  unknown, and the proof fails
+
+A `TorchFunctionMode` sees every torch function that a forward pass calls, so the state of its
+results can be computed from the states of its arguments, one small rule per function. If every
+function that reads data of the batch has a rule, and no rule fails, then no sample has influenced
+another, and each row of each recorded operation belongs to the sample that its state names. The
+rules of importance may then be used as they are. This costs some microseconds per function.
+
+If the proof fails, nothing is known to be wrong: `y[mask]` has no rule, since its rows depend on
+the values of the mask. Then `ownership` measures which row belongs to which sample, at the price of
+further passes.
+
+States: `Aligned` rows belong to samples; `FIXED` does not depend on the batch (parameters, a mask);
+`UNIFORM` is FIXED with equal entries (zeros), so that it fits any samples; None is unknown.
+"""
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from growmas.importance import alignment_layers, alignment_shapes, alignment_values
+from growmas.importance.alignment_rules import (
+    FIXED,
+    QUERIES,
+    RANDOM,
+    RULES,
+    UNIFORM,
+    UNIFORM_MAKERS,
+    Aligned,
+    State,
+    call_of,
+    in_place,
+    tensors_in,
+)
+
+__all__ = ["FIXED", "UNIFORM", "Aligned", "Alignment", "State"]
+
+REGISTERED = (alignment_layers, alignment_shapes, alignment_values)
+"""Modules whose import fills `RULES`."""
+
+
+@dataclass(eq=False)
+class Alignment:
+    """The states of the tensors in one forward pass.
+
+    Attributes:
+        samples: N.
+        proven: True as long as every function that read data of the batch kept samples apart.
+    """
+
+    samples: int
+    proven: bool
+
+    def __init__(self, model: nn.Module, batch: Any, samples: int, known: Iterable[Tensor]) -> None:
+        """Begin with the tensors of the batch, of the model, and other `known` fixed tensors."""
+        self.samples = samples
+        self.proven = samples > 0
+        self._states: dict[int, tuple[weakref.ref[Tensor], State | None]] = {}
+        for tensor in (*model.parameters(), *model.buffers(), *known):
+            self._set(tensor, FIXED)
+        for tensor in tensors_in(batch):
+            aligned = tensor.dim() > 0 and len(tensor) == samples
+            self._set(tensor, Aligned(0) if aligned else FIXED)
+
+    def of(self, tensor: Tensor) -> State | None:
+        """Return the state of a tensor; None if it is unknown."""
+        held, state = self._states.get(id(tensor), (None, None))
+        return state if held is not None and held() is tensor else None
+
+    def keeps(self, values: Tensor) -> bool:
+        """Return True if row n of `values` provably depends on sample n alone."""
+        return self.proven and self.of(values) == Aligned(0)
+
+    def follow(self, function: Any, args: Any, kwargs: Any, output: Any) -> None:
+        """Compute the states of `output` from those of the arguments of a call."""
+        if function in QUERIES or (function_name(function) == "__get__" and _is_query(function)):
+            return
+        given = tensors_in((args, kwargs))
+        states = [self.of(tensor) for tensor in given]
+        if function in RANDOM:
+            self.proven = False
+        if function in UNIFORM_MAKERS:  # of a tensor, such as zeros_like, they read the shape alone
+            self._keep(output, UNIFORM)
+            return
+        if all(state is FIXED or state is UNIFORM for state in states):
+            self._keep(output, self._fixed(output, states))
+            return
+        state = None
+        if self.proven and None not in states:
+            state = self._ruled(function, args, kwargs, output)
+        self.proven = self.proven and state is not None
+        self._keep(output, state)
+
+    def steps(self, data: Tensor, initial: Any, output: Any) -> None:
+        """Compute the states after a recurrent layer on `data`, which keeps samples apart."""
+        starts = {self.of(tensor) for tensor in tensors_in(initial)}
+        aligned = self.of(data) == Aligned(0) and starts <= {UNIFORM, Aligned(1)}
+        self.proven = self.proven and aligned
+        self._keep(output, Aligned(0) if aligned else None)
+
+    def _ruled(self, function: Any, args: Any, kwargs: Any, output: Any) -> State | None:
+        rule = RULES.get(function)
+        if rule is None or kwargs.get("out") is not None:
+            return None
+        try:
+            state = rule(call_of(self, args, kwargs, output))
+        except (IndexError, KeyError, TypeError, ValueError, AttributeError):
+            return None  # called in a way that the rule does not know
+        if in_place(function) and self.of(args[0]) != state:
+            return None  # a tensor that others may share would change its state
+        return state
+
+    def _fixed(self, output: Any, states: list[State | None]) -> State:
+        """Return the state of a result that does not depend on the batch."""
+        if not isinstance(output, Tensor) or not states:
+            return FIXED
+        if all(state is UNIFORM for state in states):
+            return UNIFORM
+        expanded = output.dim() > 0 and len(output) == self.samples and output.stride(0) == 0
+        return Aligned(0) if expanded else FIXED  # the same row for every sample
+
+    def _keep(self, output: Any, state: State | None) -> None:
+        for tensor in tensors_in(output):
+            self._set(tensor, state)
+
+    def _set(self, tensor: Tensor, state: State | None) -> None:
+        self._states[id(tensor)] = (weakref.ref(tensor), state)
+
+
+def function_name(function: Any) -> str:
+    """Return the name of a torch function."""
+    return getattr(function, "__name__", "")
+
+
+PROPERTIES = frozenset(
+    {"shape", "ndim", "device", "dtype", "layout", "is_cuda", "is_cpu", "is_mps", "is_meta"}
+    | {"is_sparse", "is_quantized", "is_nested", "is_leaf", "requires_grad", "itemsize", "nbytes"}
+    | {"names", "grad_fn", "is_mkldnn", "is_xpu", "_version", "output_nr"}
+)
+"""Properties of a tensor that do not depend on its values."""
+
+
+def _is_query(getter: Any) -> bool:
+    return getattr(getattr(getter, "__self__", None), "__name__", "") in PROPERTIES

@@ -1,0 +1,172 @@
+"""Alignment rules: where the samples are in the result of each torch function.
+
+A rule gets a `Call` and returns the state of the result, or None if samples could mix. Rules are
+registered by function object, not by name: a function of the same name may do something else.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """Samples lie in one dimension, one after the other.
+
+    Attributes:
+        axis: The dimension, counted from 0.
+        each: Number of neighbouring entries that belong to one sample.
+    """
+
+    axis: int
+    each: int = 1
+
+
+@dataclass(frozen=True)
+class Independent:
+    """The tensor does not depend on the batch.
+
+    Attributes:
+        uniform: True if all entries are equal.
+    """
+
+    uniform: bool
+
+
+FIXED, UNIFORM = Independent(uniform=False), Independent(uniform=True)
+State = Aligned | Independent
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a torch function whose arguments all have a state.
+
+    Attributes:
+        args: Positional arguments.
+        kwargs: Keyword arguments.
+        output: The result.
+        samples: N.
+        state_of: Tensor -> its state.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    output: Any
+    samples: int
+    state_of: Callable[[Tensor], State]
+
+    def get(self, position: int, name: str, default: Any = None) -> Any:
+        """Return an argument by position or name."""
+        return self.args[position] if position < len(self.args) else self.kwargs.get(name, default)
+
+    @property
+    def first(self) -> Tensor:
+        """First argument, the data."""
+        data: Tensor = self.args[0] if self.args else next(iter(self.kwargs.values()))
+        return data
+
+    @property
+    def source(self) -> Aligned:
+        """State of the first argument, which must be aligned."""
+        state = self.state_of(self.first)
+        if not isinstance(state, Aligned):
+            raise TypeError("the data is not aligned")
+        return state
+
+    def independent(self, *values: Any) -> bool:
+        """Return True if none of the tensors depends on the batch."""
+        return all(isinstance(self.state_of(t), Independent) for t in tensors_in(values))
+
+
+Rule = Callable[[Call], State | None]
+RULES: dict[Any, Rule] = {}
+"""Torch function -> its rule."""
+
+
+def tensors_in(value: Any) -> list[Tensor]:
+    """Return the tensors in nested tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        return [value]
+    if isinstance(value, Mapping):
+        return [tensor for entry in value.values() for tensor in tensors_in(entry)]
+    if isinstance(value, tuple | list):
+        return [tensor for entry in value for tensor in tensors_in(entry)]
+    return []
+
+
+def call_of(alignment: Any, args: Any, kwargs: Any, output: Any) -> Call:
+    """Make the record that rules read."""
+    return Call(tuple(args), kwargs, output, alignment.samples, alignment.of)
+
+
+def functions(names: str) -> Iterator[Any]:
+    """Yield the functions of torch with these names, methods and operators included."""
+    for name in names.split():
+        for place in (torch, Tensor, F, torch._C._nn, torch.special):
+            if hasattr(place, name):
+                yield getattr(place, name)
+
+
+def in_place(function: Any) -> bool:
+    """Return True if the function changes its first argument."""
+    name = getattr(function, "__name__", "")
+    if name.startswith("__i") and name != "__invert__":
+        return True
+    return name.endswith("_") and not name.endswith("__")
+
+
+def rule_for(names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for the functions with these names."""
+
+    def register(rule: Rule) -> Rule:
+        RULES.update(dict.fromkeys(functions(names), rule))
+        return rule
+
+    return register
+
+
+QUERIES = frozenset(
+    functions(
+        "dim size __len__ numel nelement ndimension is_floating_point is_complex is_contiguous "
+        "stride element_size get_device storage_offset is_tensor requires_grad_ "
+        "is_grad_enabled is_inference is_autocast_enabled get_autocast_dtype is_conj is_neg "
+        "is_signed result_type retain_grad register_hook"
+    )
+)
+"""Functions whose results do not depend on values."""
+
+UNIFORM_MAKERS = frozenset(
+    functions("zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full")
+)
+"""Functions whose results have equal entries, so that they fit any samples."""
+
+RANDOM = frozenset(
+    functions(
+        "rand randn randint randperm rand_like randn_like randint_like bernoulli normal "
+        "multinomial poisson bernoulli_ normal_ uniform_ exponential_ random_ geometric_ "
+        "log_normal_ cauchy_ rrelu"
+    )
+)
+"""Functions whose results change from call to call."""
+
+
+def axis_of(dim: int, rank: int) -> int:
+    """Return a dimension counted from 0."""
+    return dim % rank
+
+
+def dims_of(dim: Any, rank: int) -> set[int]:
+    """Return dimensions counted from 0.
+
+    Raises:
+        ValueError: No dimension is given, which means all of them.
+    """
+    if isinstance(dim, int):
+        return {dim % rank}
+    if isinstance(dim, Tensor) or not dim:
+        raise ValueError("all dimensions")
+    return {d % rank for d in dim}

@@ -1,0 +1,57 @@
+"""One backward pass to the recorded uses, which gives each gradient away as soon as it arrives."""
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from growmas.importance.capture import Use
+from growmas.importance.graph import Graph
+
+
+class Receiver(Protocol):
+    """Processes the gradients at the outputs of uses.
+
+    Attributes:
+        uses: The uses whose gradients it expects.
+    """
+
+    uses: list[Use]
+
+    def arrive(self, use: Use, delta: Tensor | None) -> None:
+        """Process the gradient at the output of `use`; None stands for zero."""
+        ...
+
+    def finish(self) -> None:
+        """Process what is left at the end of the pass."""
+        ...
+
+
+def pass_gradients(value: Tensor, graph: Graph, receiver: Receiver, *, keep_graph: bool) -> None:
+    """Give the gradient at every use to `receiver` when it arrives; compute no other gradient.
+
+    Asking autograd for all gradients at once would hold them until the end of the pass. Only the
+    edges that gradients reach last are asked for; the other uses have a hook on their node.
+    """
+    uses = list(receiver.uses)
+    if not uses or not value.requires_grad:
+        receiver.finish()
+        return
+    lowest = graph.lowest({use.edge.node for use in uses})
+    last = [use for use in uses if use.edge.node in lowest]
+    hooks = [
+        use.edge.node.register_prehook(
+            lambda deltas, use=use: receiver.arrive(use, deltas[use.edge.output_nr])
+        )
+        for use in uses
+        if use.edge.node not in lowest
+    ]
+    try:
+        edges = [use.edge for use in last]
+        deltas = torch.autograd.grad(value, edges, retain_graph=keep_graph, allow_unused=True)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    for use, delta in zip(last, deltas, strict=True):
+        receiver.arrive(use, delta)
+    receiver.finish()

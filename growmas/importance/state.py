@@ -1,0 +1,166 @@
+"""State of a model that a forward pass may change: plain attributes and values of parameters."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import copy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_OWN = frozenset(vars(nn.Module())) - {"_modules"} | {"forward"}
+"""Attributes of every module that forward passes leave alone, or that are preserved elsewhere."""
+
+Contents = dict[Any, Any] | list[Any] | set[Any]
+
+
+class Attributes:
+    """Plain attributes and children of all modules, with the contents of containers.
+
+    A cache such as `self.cache[device] = self.bias[:, index]` in a forward pass would be reused by
+    the next one, with the autograd graph of the last. Therefore every forward pass of a
+    measurement begins with the same attributes.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        """Remember the attributes of `model`."""
+        self._modules = [(module, _plain(module)) for module in model.modules()]
+        self._contents = [
+            (held, copy(held))
+            for _, attributes in self._modules
+            for held in attributes.values()
+            if isinstance(held, dict | list | set)
+        ]
+
+    def restore(self) -> None:
+        """Give every module its attributes back."""
+        for module, before in self._modules:
+            now = vars(module)
+            changed = [key for key, value in before.items() if now.get(key, self) is not value]
+            for key in changed:
+                now[key] = before[key]
+            if len(now) != len(before) + len(_OWN & now.keys()):
+                for key in [k for k in now if k not in before and k not in _OWN]:
+                    del now[key]
+        for held, contents in self._contents:
+            if not _same(held, contents):
+                held.clear()
+                held.extend(contents) if isinstance(held, list) else held.update(contents)
+
+    def tensors(self) -> list[Tensor]:
+        """Return the tensors that are plain attributes, or entries of those."""
+        return [t for _, attributes in self._modules for t in _tensors(attributes)]
+
+    def caches(self) -> list[nn.Module]:
+        """Return the modules that hold tensors with plain attributes."""
+        return [module for module, attributes in self._modules if _tensors(attributes)]
+
+
+def _plain(module: nn.Module) -> dict[str, Any]:
+    return {key: value for key, value in vars(module).items() if key not in _OWN}
+
+
+def _tensors(attributes: dict[str, Any]) -> list[Tensor]:
+    found = []
+    for held in attributes.values():
+        values = [held]
+        if isinstance(held, dict | list | set | tuple):
+            values = list(held.values()) if isinstance(held, dict) else list(held)
+        found += [v for v in values if isinstance(v, Tensor) and not isinstance(v, nn.Parameter)]
+    return found
+
+
+def _same(held: Contents, contents: Contents) -> bool:
+    """Return True if a container has the same entries, compared by identity."""
+    if len(held) != len(contents):
+        return False
+    if isinstance(held, dict) and isinstance(contents, dict):
+        return all(held.get(key, contents) is value for key, value in contents.items())
+    if isinstance(held, set):
+        return held == contents
+    return all(one is other for one, other in zip(held, contents, strict=True))
+
+
+@contextmanager
+def untouched(model: nn.Module) -> Iterator[Attributes]:
+    """Keep attributes and parameters of `model`; on exit, restore them bit for bit.
+
+    Caches that were filled before are dropped while the context lasts: with values computed under
+    `no_grad`, the parameters they come from would seem to have no influence. Modules that keep
+    tensors in plain attributes are put in train mode once for that, which is how they are told to
+    drop them.
+
+    Yields:
+        The attributes with which every forward pass shall begin.
+    """
+    before = Attributes(model)
+    places = [(module._parameters, dict(module._parameters)) for module in model.modules()]
+    values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
+    try:
+        for module in before.caches():
+            modes = [(child, child.training) for child in module.modules()]
+            module.train()
+            for child, mode in modes:
+                child.training = mode
+        yield Attributes(model)
+    finally:
+        before.restore()
+        for held, parameters in places:
+            if not _same(held, parameters):
+                held.clear()
+                held.update(parameters)
+        for parameter, value in values:
+            if parameter.dtype != value.dtype or parameter.device != value.device:
+                parameter.data = value  # the module was moved
+            elif not torch.equal(parameter, value) and not _same_bits(parameter, value):
+                parameter.data.copy_(value)
+
+
+def _same_bits(one: Tensor, other: Tensor) -> bool:
+    return bool(((one == other) | ((one != one) & (other != other))).all())
+
+
+@contextmanager
+def swapped(model: nn.Module, values: dict[int, Tensor]) -> Iterator[None]:
+    """Put other tensors in place of parameters while the context lasts.
+
+    `torch.func.functional_call` swaps a parameter once for each name it has, and so puts back the
+    wrong tensor where one module stands under two names. Here every place is visited once.
+
+    Args:
+        model: The network.
+        values: Id of a parameter -> tensor in its place.
+    """
+    places = [
+        (module._parameters, key, parameter)
+        for module in model.modules()
+        for key, parameter in module._parameters.items()
+        if parameter is not None and id(parameter) in values
+    ]
+    try:
+        for held, key, parameter in places:
+            held[key] = values[id(parameter)]  # type: ignore[assignment]
+        yield
+    finally:
+        for held, key, parameter in places:
+            held[key] = parameter
+
+
+@contextmanager
+def redrawn(model: nn.Module, seed: int) -> Iterator[None]:
+    """Draw other parameters of the same size while the context lasts; restore them bit for bit.
+
+    Writing through `.data` leaves autograd graphs of earlier passes valid: the values that they
+    need are back when the context ends.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    held = [(p, p.detach().clone()) for p in model.parameters() if p.is_floating_point()]
+    for parameter, value in held:
+        noise = torch.randn(value.shape, generator=generator, dtype=torch.float64)
+        size = value.square().mean().sqrt() if value.numel() else value.sum()
+        parameter.data.copy_(noise.to(value) * size)
+    try:
+        yield
+    finally:
+        for parameter, value in held:
+            parameter.data.copy_(value)

@@ -1,0 +1,7 @@
+"""Selection: which units the layers that read them can do without.
+
+- `elimination`: `Elimination`, greedy backward elimination of the units of one group
+- `readings`: `readings`, the covariance of what each layer reads, from batches or statistics
+- `selection`: `Selection`, of units of all groups; the work of `Structure.select`
+- `budget`: `Target`, how many units go
+"""

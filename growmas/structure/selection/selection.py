@@ -1,0 +1,255 @@
+"""Selection: the units that the layers that read them can best do without, over all groups."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from growmas.batches import Forward
+from growmas.errors import DataError, PlanError
+from growmas.structure.inspection.explain import Cost
+from growmas.structure.reconstruction.consumers import Consumer, consumers_of
+from growmas.structure.reconstruction.statistics import ActivationStatistics
+from growmas.structure.selection.budget import (
+    Share,
+    Target,
+    counts_by_ratio,
+    counts_by_widths,
+    fewest,
+    ratio_steps,
+)
+from growmas.structure.selection.elimination import Elimination
+from growmas.structure.selection.readings import Group, readings
+from growmas.structure.units.groups import UnitGroup
+from growmas.structure.units.plan import Plan, unknown_group
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Options:
+    """Options of `Structure.select`, which documents them.
+
+    Attributes:
+        groups: Names of the groups to choose from; None for all.
+        protected: Names of groups that lose none.
+        keep: Group name -> ids of units that stay.
+        saliency: Group name -> [U], how much each unit matters; empty without Ω.
+        weight: How much saliency counts beside the relative error.
+        guard: Share of a group's saliency whose units stay.
+        round_to: Multiples of the channels that stay.
+        forward: (model, batch) -> output.
+        reason: The reason in the plan.
+    """
+
+    groups: Iterable[str] | None = None
+    protected: Iterable[str] = ()
+    keep: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    saliency: Mapping[str, Tensor] = field(default_factory=dict)
+    weight: float = 0.0
+    guard: float | None = None
+    round_to: int | Mapping[str, int] = 1
+    forward: Forward | None = None
+    reason: str = ""
+
+
+class Selection:
+    """Chooses the units to remove from a network.
+
+    Args:
+        model: The network.
+        groups: Its groups.
+        fixed: Groups that cannot change, with the reason.
+        run: Runs the network on example inputs.
+        cost: Returns the cost that a plan would leave.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        groups: Mapping[str, UnitGroup],
+        fixed: Mapping[str, str],
+        run: Callable[[], Any],
+        cost: Callable[[Plan], Cost],
+    ) -> None:
+        self._model, self._groups, self._fixed = model, groups, fixed
+        self._run, self._cost = run, cost
+
+    def plan(
+        self, source: Iterable[Any] | ActivationStatistics, target: Target, options: Options
+    ) -> Plan:
+        """Return the plan, with predicted errors in its cause.
+
+        Raises:
+            PlanError: The target cannot be reached, or an option does not fit.
+            DataError: No data, bad data, or layers whose inputs are constant.
+        """
+        if source is None:
+            raise DataError(
+                "select needs unlabelled data: select(batches, ratio=0.5); without data, rank "
+                "units by structure.saliency(omega)"
+            )
+        _check_options(options)
+        readers, skipped = self._readers(target, options)
+        groups = {name: self._groups[name] for name in readers}
+        target.check(groups, lambda name: self._unknown(name, skipped))
+        allowed = {name: self._allowed(group, options) for name, group in groups.items()}
+        counts = self._counts(target, groups, allowed, options)
+        chosen = [Group(groups[name], readers[name]) for name, count in counts.items() if count]
+        removed, errors = {}, {}
+        for group, found in readings(self._model, chosen, source, options.forward, self._run):
+            name = group.units.name
+            elimination = _elimination(group, found)
+            extra = _extra(options, name)
+            indices = []
+            for _ in range(counts[name]):
+                index = elimination.cheapest(allowed[name], extra)
+                elimination.remove(index)
+                allowed[name][index] = False
+                indices.append(index)
+            removed[name] = [group.units.unit_ids[index] for index in indices]
+            errors[name] = dict(zip(found, elimination.errors, strict=True))
+        return Plan(
+            prune={name: removed[name] for name in counts if name in removed},
+            reason=options.reason or _reason(removed, errors),
+            cause=_cause(errors, skipped),
+        )
+
+    def _readers(
+        self, target: Target, options: Options
+    ) -> tuple[dict[str, Sequence[Consumer]], dict[str, str]]:
+        """Return the groups to choose from with the layers that read them, and why not others."""
+        wanted = list(self._groups if options.groups is None else options.groups)
+        for name in (*wanted, *options.protected, *options.keep):
+            if name not in self._groups:
+                raise PlanError(unknown_group(name, self._groups, self._fixed))
+        if options.groups is None and isinstance(target.widths, Mapping):
+            wanted = [name for name in target.widths if name in self._groups]
+        skipped = {n: self._groups[n].no_shrink for n in wanted if self._groups[n].no_shrink}
+        wanted = [n for n in wanted if n not in skipped and n not in {*options.protected}]
+        found = consumers_of(self._model, {name: self._groups[name] for name in wanted})
+        for name in wanted:
+            problems = [f"{c.layer!r} reads it: {c.problem}" for c in found[name] if c.problem]
+            if problems or not found[name]:
+                skipped[name] = "; ".join(problems) or "no layer reads its units as a product"
+        return {name: found[name] for name in wanted if name not in skipped}, skipped
+
+    def _unknown(self, name: str, skipped: Mapping[str, str]) -> str:
+        if name in skipped:
+            return f"units of {name!r} cannot be chosen: {skipped[name]}"
+        if name in self._groups:
+            return f"group {name!r} is not among those to choose from (groups=, protected=)"
+        return unknown_group(name, self._groups, self._fixed)
+
+    def _allowed(self, group: UnitGroup, options: Options) -> Tensor:
+        """Return [U] bool, the units that may go."""
+        allowed = ~group.mask({*options.keep.get(group.name, ())})
+        if options.guard is not None:
+            allowed &= ~_guarded(options.saliency[group.name], options.guard)
+        return allowed
+
+    def _counts(
+        self,
+        target: Target,
+        groups: Mapping[str, UnitGroup],
+        allowed: Mapping[str, Tensor],
+        options: Options,
+    ) -> dict[str, int]:
+        """Return how many units go from each group."""
+        most = {name: int(allowed[name].sum()) for name in groups}
+
+        def counts(ratio: Share) -> dict[str, int]:
+            return counts_by_ratio(groups, ratio, most, options.round_to)
+
+        if target.widths is not None:
+            return counts_by_widths(groups, target.widths, most, options.round_to)
+        if target.ratio is not None:
+            return counts(target.ratio)
+        name = "flops" if target.flops is not None else "parameters"
+        wanted = getattr(target, name)
+        before = getattr(self._cost(Plan()), name)
+        limit = wanted * before if isinstance(wanted, float) else wanted
+
+        def left(numbers: Mapping[str, int]) -> int:
+            prune = {n: groups[n].unit_ids[:count] for n, count in numbers.items() if count}
+            return int(getattr(self._cost(Plan(prune=prune)), name))
+
+        found = fewest(ratio_steps(groups), counts, lambda numbers: left(numbers) <= limit)
+        if found is None:
+            least = left(counts(1.0)) if groups else before
+            raise PlanError(
+                f"{name}={wanted!r}: {before:,} {name} cannot become fewer than {least:,} "
+                f"({least / before:.3f} of them) by removing units; ask for more, or choose from "
+                "more groups"
+            )
+        return found
+
+
+def _elimination(group: Group, found: Mapping[str, Any]) -> Elimination:
+    layers = ", ".join(repr(consumer.layer) for consumer in group.consumers)
+    name = group.units.name
+    if not found:
+        raise DataError(
+            f"no sample reached {layers}, which read {name!r}: select needs at least one batch "
+            "with one sample that goes through one of them"
+        )
+    elimination = Elimination(list(found.values()))
+    if not elimination.informed:
+        raise DataError(
+            f"the input of {layers} is constant on these batches, so that nothing tells the units "
+            f"of {name!r} apart: give more than one sample, and data on which they vary, or leave "
+            f"the group out, protected=({name!r},)"
+        )
+    return elimination
+
+
+def _guarded(saliency: Tensor, share: float) -> Tensor:
+    """Return [U] bool, the fewest units that together have a share of the saliency."""
+    values, order = saliency.double().cpu().sort(descending=True)
+    before = values.cumsum(0) - values
+    kept = torch.zeros(len(values), dtype=torch.bool)
+    kept[order] = (before < share * values.sum()) & (values > 0)
+    return kept
+
+
+def _extra(options: Options, name: str) -> Tensor | None:
+    """Return [U], what saliency adds to the costs."""
+    if not options.weight:
+        return None
+    saliency = options.saliency[name].double().cpu()
+    total = float(saliency.sum())
+    return options.weight * saliency / total if total > 0 else None
+
+
+def _check_options(options: Options) -> None:
+    if options.weight < 0 or (options.guard is not None and not 0 <= options.guard < 1):
+        raise PlanError(
+            f"weight={options.weight!r}, guard={options.guard!r}: expected weight >= 0 and a share "
+            "of the saliency 0 <= guard < 1"
+        )
+    if (options.weight or options.guard is not None) and not options.saliency:
+        raise PlanError("weight= and guard= need omega=, such as mas.omega")
+    multiples = (
+        options.round_to.values() if isinstance(options.round_to, Mapping) else [options.round_to]
+    )
+    if not all(type(number) is int and number >= 1 for number in multiples):
+        raise PlanError(
+            f"round_to={options.round_to!r:.80}: expected a whole number >= 1, such as 8, or such "
+            "numbers by group name"
+        )
+
+
+def _reason(removed: Mapping[str, Sequence[int]], errors: Mapping[str, Mapping[str, float]]) -> str:
+    worst = max((max(by.values()) for by in errors.values()), default=0.0)
+    count = sum(map(len, removed.values()))
+    return f"select: {count} units that readers miss least, predicted error up to {worst:.1%}"
+
+
+def _cause(errors: Mapping[str, Mapping[str, float]], skipped: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "policy": "select",
+        "statistic": "predicted relative error of the layers that read the units",
+        "value": {name: max(by.values()) for name, by in errors.items()},
+        "predicted_error": {name: dict(by) for name, by in errors.items()},
+        **({"skipped": dict(skipped)} if skipped else {}),
+    }

@@ -1,0 +1,248 @@
+"""Distillation: a network is trained to answer as a teacher does, on unlabelled data.
+
+The loss of a batch is T² · KL(softmax(teacher / T) ‖ softmax(student / T)), the mean over samples
+(Hinton, Vinyals and Dean, 2015, §2): a larger temperature T shows more of what the teacher knows
+about wrong answers, and T² keeps the gradient's scale.
+"""
+
+import itertools
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from growmas.batches import (
+    Forward,
+    batch_size,
+    check_batches,
+    check_forward,
+    data_that_fits,
+    default_forward,
+    to_device,
+)
+from growmas.errors import DataError
+from growmas.penalty import MAS, HardProtection
+from growmas.preserving import preserving
+from growmas.structure import Structure
+from growmas.structure.analysis.leaf_modules import float_tensors
+
+Loss = Literal["kl", "mse"] | Callable[[Tensor, Tensor], Tensor]
+"""Loss of an output [N, ...] of the student and the teacher's, in this order."""
+
+
+@dataclass(frozen=True)
+class Distillation:
+    """A distillation that was carried out.
+
+    Attributes:
+        losses: Loss of each step, before the step and without penalty.
+    """
+
+    losses: tuple[float, ...]
+
+
+def distil(
+    model: nn.Module | Structure,
+    teacher: nn.Module,
+    batches: Iterable[Any],
+    *,
+    steps: int = 400,
+    temperature: float = 2.0,
+    loss: Loss = "kl",
+    optimizer: Optimizer | None = None,
+    lr: float = 1e-3,
+    mas: MAS | None = None,
+    protect: HardProtection | None = None,
+    forward: Forward | None = None,
+    progress: Callable[[int, float], None] | None = None,
+    generator: torch.Generator | None = None,
+) -> Distillation:
+    """Train a network to answer as its teacher does, without labels, for instance after an edit.
+
+    The network is trained in train mode, and then has the modes it had; the teacher answers in
+    eval mode and stays bit-identical. Inside `structure.view(task)` the view is trained.
+
+    Args:
+        model: The network, or its structure.
+        teacher: The network to follow, such as `copy.deepcopy(model)` from before an edit.
+        batches: Unlabelled data, gone through again and again, in random order if it is a list.
+        steps: Number of optimizer steps.
+        temperature: T of "kl".
+        loss: "kl" for logits, "mse" for other outputs, or a function of both outputs. Several
+            outputs are summed.
+        optimizer: Makes the steps, as it is; None takes Adam with `lr`, lowered along a cosine.
+        lr: Learning rate without `optimizer`.
+        mas: Its penalty is added to the loss.
+        protect: Its frozen entries stay bit-identical.
+        forward: (model, batch) -> output, for batches of another kind or to choose a head.
+        progress: Called with the number of steps made and the last loss.
+        generator: CPU generator for the order of the batches; None takes torch's.
+
+    Raises:
+        DataError: There is no batch, a batch of one sample goes through BatchNorm, the teacher
+            gives other outputs, or a loss is not finite.
+
+    Example:
+        >>> import copy, torch, growmas
+        >>> net = torch.nn.Sequential(
+        ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
+        >>> teacher, batches = copy.deepcopy(net), [torch.rand(16, 4), torch.rand(16, 4)]
+        >>> structure = growmas.Structure(net, batches[0])
+        >>> plan = structure.select(batches, ratio=0.5)
+        >>> edit = structure.apply(plan, reconstruct=batches)
+        >>> run = growmas.distil(structure, teacher, batches, steps=20)
+        >>> run.losses[-1] < run.losses[0]
+        True
+    """
+    student = model.model if isinstance(model, Structure) else model
+    _check(student, teacher, batches, steps, temperature)
+    check_forward(forward)
+    measure = _loss(loss, temperature)
+    chosen = optimizer or torch.optim.Adam(
+        [p for p in student.parameters() if p.requires_grad], lr=lr
+    )
+    schedule = None if optimizer else LambdaLR(chosen, lambda step: _cosine(step, steps))
+    run, losses = forward or default_forward, []
+    with preserving(teacher), _training(student), _guarded(chosen, protect):
+        for batch in itertools.islice(_cycled(batches, student, generator), steps):
+            with data_that_fits():
+                with torch.no_grad():
+                    wanted = float_tensors(run(teacher, batch))
+                given = float_tensors(run(student, batch))
+            _check_outputs(given, wanted)
+            value = torch.stack(
+                [measure(mine, theirs) for mine, theirs in zip(given, wanted, strict=True)]
+            ).sum()
+            losses.append(_finite(value))
+            chosen.zero_grad()
+            (value if mas is None else value + mas.penalty()).backward()
+            chosen.step()
+            if schedule is not None:
+                schedule.step()
+            if progress is not None:
+                progress(len(losses), losses[-1])
+        chosen.zero_grad()
+    return Distillation(tuple(losses))
+
+
+def _cosine(step: int, steps: int) -> float:
+    return 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
+
+
+def _loss(loss: Loss, temperature: float) -> Callable[[Tensor, Tensor], Tensor]:
+    if callable(loss):
+        return loss
+    if loss == "mse":
+        return F.mse_loss
+    if loss != "kl":
+        raise DataError(f"loss={loss!r}: expected 'kl', 'mse' or a function of two outputs")
+
+    def divergence(given: Tensor, wanted: Tensor) -> Tensor:
+        if given.shape[-1] < 2:
+            raise DataError(
+                f"an output has the shape {tuple(given.shape)}, one number per answer, of which "
+                "'kl' sees nothing: pass loss='mse'"
+            )
+        mine, theirs = (t.flatten(0, -2) / temperature for t in (given, wanted))
+        value = F.kl_div(
+            mine.log_softmax(-1), theirs.log_softmax(-1), reduction="batchmean", log_target=True
+        )
+        return temperature**2 * value
+
+    return divergence
+
+
+def _cycled(
+    batches: Iterable[Any], model: nn.Module, generator: torch.Generator | None
+) -> Iterator[Any]:
+    """Yield batches without end, those that are not empty, on the device of the model.
+
+    Raises:
+        DataError: There is none, or one has a single sample that BatchNorm cannot normalise.
+    """
+    held = list(batches) if isinstance(batches, Iterator) else batches
+    device = next(model.parameters()).device
+    norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    while True:
+        order: Iterable[Any] = held
+        if isinstance(held, list | tuple):
+            order = (held[i] for i in torch.randperm(len(held), generator=generator).tolist())
+        count = 0
+        for batch in order:
+            size = batch_size(batch)
+            if size == 1 and norm:
+                raise DataError(
+                    "a batch has one sample, by which BatchNorm cannot normalise in train mode: "
+                    "give batches of at least 2 samples"
+                )
+            if size != 0:
+                count += 1
+                yield to_device(batch, device)
+        if not count:
+            raise DataError("distil has no sample: give at least one batch with samples")
+
+
+@contextmanager
+def _training(model: nn.Module) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.train()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextmanager
+def _guarded(optimizer: Optimizer, protect: HardProtection | None) -> Iterator[None]:
+    """Put frozen entries back after every step."""
+    if protect is None:
+        yield
+        return
+    handle = optimizer.register_step_post_hook(lambda *_: protect.restore_())
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _check(
+    student: nn.Module, teacher: object, batches: Iterable[Any], steps: object, temperature: float
+) -> None:
+    if not isinstance(teacher, nn.Module) or teacher is student:
+        raise DataError(
+            "teacher: expected another network, such as copy.deepcopy(model) from before the edit, "
+            + ("got the network itself" if teacher is student else f"got {teacher!r:.80}")
+        )
+    check_batches(batches)
+    if type(steps) is not int or steps < 1 or not temperature > 0:
+        raise DataError(
+            f"steps={steps!r}, temperature={temperature!r}: expected a whole number of steps >= 1 "
+            "and a temperature above 0"
+        )
+
+
+def _check_outputs(given: list[Tensor], wanted: list[Tensor]) -> None:
+    mine, theirs = ([tuple(t.shape) for t in tensors] for tensors in (given, wanted))
+    if mine != theirs or not mine:
+        raise DataError(
+            f"the teacher gives outputs of the shapes {theirs}, the network {mine}: give a teacher "
+            "of the same outputs, or forward= that makes them alike"
+        )
+
+
+def _finite(value: Tensor) -> float:
+    number = float(value.detach())
+    if not math.isfinite(number):
+        raise DataError(
+            f"the loss is {number}: look for NaN in the data, the teacher or the parameters, or "
+            "lower the learning rate"
+        )
+    return number

@@ -1,0 +1,90 @@
+"""growmas prune: from a network and data to a file that a fresh network loads."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from typer.testing import CliRunner
+
+from growmas.cli.app import app
+from growmas.errors import GrowmasError
+from growmas.experiment.slimming import load_slim
+
+NET = """
+from torch import nn
+
+class Net(nn.Sequential):
+    def __init__(self, width=16):
+        super().__init__(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 3))
+"""
+
+
+@pytest.fixture
+def place(tmp_path, monkeypatch):
+    (tmp_path / "slimmed_net.py").write_text(NET)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    sys.modules.pop("slimmed_net", None)
+    import slimmed_net
+
+    torch.manual_seed(0)
+    net = slimmed_net.Net()
+    save_file(net.state_dict(), "net.safetensors")
+    x = torch.randn(300, 6)
+    np.savez("data.npz", x=x.numpy(), y=net(x).argmax(1).numpy())
+    np.savez("bare.npz", x=x.numpy())
+    return tmp_path
+
+
+def run(*args):
+    return CliRunner().invoke(app, ["prune", *args])
+
+
+def test_a_slim_network_is_written_and_loaded(place):
+    result = run(
+        "slimmed_net:Net", "--data", "data.npz", "--weights", "net.safetensors", "--flops", "0.5",
+        "--distil", "20", "-o", "slim.safetensors", "--json",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    before, repaired, polished = json.loads(result.stdout)
+    assert before["accuracy"] == before["agreement"] == 1.0
+    assert repaired["flops"] <= 0.5 * before["flops"]
+    assert polished["parameters"] == repaired["parameters"] < before["parameters"]
+    import slimmed_net
+
+    fresh = slimmed_net.Net()
+    structure = load_slim(fresh, torch.zeros(2, 6), place / "slim.safetensors")
+    assert structure.parameters == repaired["parameters"]
+    with np.load("data.npz") as file:
+        given = fresh(torch.from_numpy(file["x"])).argmax(1)
+        assert float((given.numpy() == file["y"]).mean()) == pytest.approx(polished["accuracy"])
+
+
+def test_without_labels_agreement_is_shown(place):
+    result = run("slimmed_net:Net", "--data", "bare.npz", "--ratio", "0.25", "--ascii")
+    assert result.exit_code == 0, result.output
+    assert "pruned and repaired" in result.stdout
+    assert "| -" in result.stdout.replace("|        -", "| -")
+
+
+@pytest.mark.parametrize(
+    ("words", "model", "args"),
+    [
+        ("one of --flops", "slimmed_net:Net", []),
+        ("module:name", "slimmed_net", ["--ratio", "0.5"]),
+        ("cannot be imported", "no_such:Net", ["--ratio", "0.5"]),
+        ("Net", "slimmed_net:Nett", ["--ratio", "0.5"]),
+        (".safetensors or .pt2", "slimmed_net:Net", ["--ratio", "0.5", "-o", "x.pt"]),
+        ("key=value", "slimmed_net:Net", ["--ratio", "0.5", "--arg", "width"]),
+        ("cannot be made", "slimmed_net:Net", ["--ratio", "0.5", "--arg", "w=1"]),
+        ("at least one unit", "slimmed_net:Net", ["--ratio", "1"]),
+        ("neither an npz file", "slimmed_net:Net", ["--ratio", "0.5", "--data", "mnist"]),
+    ],
+)
+def test_mistakes_are_one_message(place, words, model, args):
+    result = run(model, *([] if "--data" in args else ["--data", "bare.npz"]), *args)
+    assert isinstance(result.exception, GrowmasError)
+    assert words in str(result.exception)

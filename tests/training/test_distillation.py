@@ -1,0 +1,92 @@
+"""Distillation: the student comes closer, and nothing else moves."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import growmas as gm
+from growmas.errors import DataError
+
+
+def net(seed=0, norm=False):
+    torch.manual_seed(seed)
+    middle = [nn.BatchNorm1d(16)] if norm else []
+    return nn.Sequential(nn.Linear(6, 16), *middle, nn.ReLU(), nn.Linear(16, 4))
+
+
+def batches(count=4, size=32):
+    generator = torch.Generator().manual_seed(1)
+    return [torch.randn(size, 6, generator=generator) for _ in range(count)]
+
+
+def test_a_student_comes_closer_and_the_teacher_stays():
+    teacher, student = net(1, norm=True).train(), net(2, norm=True).eval()
+    state = copy.deepcopy(teacher.state_dict())
+    steps = []
+    run = gm.distil(
+        student, teacher, batches(), steps=100, progress=lambda step, loss: steps.append(step)
+    )
+    assert sum(run.losses[-10:]) < 0.2 * sum(run.losses[:10])
+    assert steps == list(range(1, 101))
+    assert all(torch.equal(value, state[name]) for name, value in teacher.state_dict().items())
+    assert teacher.training
+    assert not student.training
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.Adam])
+def test_any_optimizer_makes_the_steps(make):
+    student = net(2)
+    optimizer = make(student.parameters(), lr=0.05)
+    run = gm.distil(student, net(1), batches(), steps=50, optimizer=optimizer, loss="mse")
+    assert run.losses[-1] < run.losses[0]
+    assert optimizer.param_groups[0]["lr"] == 0.05
+
+
+def test_penalty_and_protection_hold():
+    student, x = net(2), batches()
+    mas = gm.MAS(student, strength=1e6)
+    mas.consolidate(x)
+    before = student[0].weight.detach().clone()
+    gm.distil(student, net(1), x, steps=20, mas=mas)
+    bound = float((student[0].weight - before).detach().abs().max())
+    free = net(2)
+    gm.distil(free, net(1), x, steps=20)
+    assert bound < 0.5 * float((free[0].weight - before).detach().abs().max())
+    protect = gm.HardProtection(student, fraction=0.5)
+    protect.freeze(mas.omega)
+    held = protect.frozen["0.weight"]
+    before = student[0].weight.detach().clone()
+    gm.distil(student, net(1), x, steps=20, protect=protect)
+    assert torch.equal(student[0].weight[held], before[held])
+    assert not torch.equal(student[0].weight, before)
+
+
+def test_it_polishes_an_edit():
+    model, x = net(3), batches()
+    teacher, structure = copy.deepcopy(model), gm.Structure(model, x[0])
+    structure.apply(structure.select(x, ratio=0.75), reconstruct=x)
+    run = gm.distil(structure, teacher, x, steps=60)
+    assert sum(run.losses[-4:]) < sum(run.losses[:4])  # the four batches, each once
+
+
+def test_bad_input_is_refused_in_words():
+    student, x = net(2), batches()
+    cases = [
+        ("other outputs|of the shapes", student, nn.Linear(6, 7), x, {}),
+        ("the network itself", student, student, x, {}),
+        ("expected another network", student, None, x, {}),
+        ("no sample", student, net(1), [], {}),
+        ("is a Tensor", student, net(1), x[0], {}),
+        ("one sample", net(2, norm=True), net(1, norm=True), [x[0][:1]], {}),
+        ("steps=0", student, net(1), x, {"steps": 0}),
+        ("temperature=0", student, net(1), x, {"temperature": 0}),
+        ("loss='ce'", student, net(1), x, {"loss": "ce"}),
+        ("loss is nan", student, net(1), [x[0] * torch.nan], {}),
+        ("pass loss='mse'", nn.Linear(6, 1), nn.Linear(6, 1), x, {}),
+        ("does not go through", student, net(1), [x[0][:, :3]], {}),
+    ]
+    for words, model, teacher, data, options in cases:
+        with pytest.raises(DataError, match=words):
+            gm.distil(model, teacher, data, **options)
