@@ -248,7 +248,7 @@ def test_an_edit_that_cannot_be_verified_is_refused() -> None:
 
 
 def test_what_is_no_network_is_refused() -> None:
-    with pytest.raises(GrowmasError, match=r"expected a torch.nn.Module, got 'net'"):
+    with pytest.raises(GrowmasError, match=r"expected a torch.nn.Module"):
         MAS("net")  # type: ignore[arg-type]
-    with pytest.raises(GrowmasError, match=r"expected a torch.nn.Module, got 'net'"):
+    with pytest.raises(GrowmasError, match=r"expected a torch.nn.Module"):
         mas_importance("net", [MLP.inputs(3)])  # type: ignore[arg-type]

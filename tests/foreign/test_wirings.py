@@ -4,8 +4,8 @@ import copy
 
 import pytest
 import torch
-from networks import NETWORKS
 from torch import nn
+from wirings import NETWORKS
 
 from growmas import Plan, Structure
 
