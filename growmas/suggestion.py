@@ -5,7 +5,7 @@ Free of torch, so that configs, histories and the command line can use it too.
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher
 
 CUTOFF = 0.65
 """Least share of characters that two names must have in common, in order (`difflib`'s ratio)."""
@@ -17,22 +17,23 @@ LISTED = 20
 def closest(name: str, known: Iterable[str]) -> str | None:
     """Return the known name that `name` is most likely a misspelling of, or None.
 
-    Names whose numbers differ are different names, not misspellings, however similar they look.
+    Names with other numbers are different names, not misspellings, however similar they look; only
+    a missing or an additional digit at the end counts as a misspelling.
 
     >>> closest("strenght", ["strength", "exclude"])
     'strength'
-    >>> closest("fc", ["fc1"])
-    'fc1'
+    >>> closest("fc", ["fc1", "fc2"]), closest("fc11", ["fc1", "fc2"])
+    ('fc1', 'fc1')
     >>> print(closest("fc3", ["fc1", "fc2"]), closest("nothere", ["anchor"]))
     None None
     """
-    numbers = _numbers(name)
-    candidates = [
-        each for each in known if not (numbers and _numbers(each)) or _numbers(each) == numbers
-    ]
-    by_lower = {each.lower(): each for each in candidates}
-    found = get_close_matches(name.lower(), list(by_lower), n=1, cutoff=CUTOFF)
-    return by_lower[found[0]] if found else None
+    similar = {
+        each: SequenceMatcher(None, name.lower(), each.lower()).ratio()
+        for each in known
+        if _same_numbers(_numbers(name), _numbers(each))
+    }
+    best = max(similar, key=lambda each: similar[each], default=None)
+    return best if best is not None and similar[best] >= CUTOFF else None
 
 
 def suggestion(name: str, known: Iterable[str], kind: str) -> str:
@@ -70,5 +71,14 @@ def existing(known: Iterable[str], kind: str) -> str:
     return f"the {len(names)} {kind}s are {', '.join(map(repr, names[:LISTED]))}{more}"
 
 
-def _numbers(name: str) -> list[int]:
-    return [int(digits) for digits in re.findall(r"\d+", name)]
+def _numbers(name: str) -> list[str]:
+    return re.findall(r"\d+", name)
+
+
+def _same_numbers(first: list[str], second: list[str]) -> bool:
+    """Return True if names with these numbers may be the same name, one of them misspelt."""
+    if not (first and second):
+        return True
+    return len(first) == len(second) and all(
+        a.startswith(b) or b.startswith(a) for a, b in zip(first, second, strict=True)
+    )

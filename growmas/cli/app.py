@@ -142,7 +142,7 @@ def prune(
     *,
     output: "Output",
 ) -> None:
-    """Make a trained network smaller without labels, and measure it before and after."""
+    """Make a trained network smaller, without labels; measure it."""
     from growmas.cli.pruning import prune_model
 
     prune_model(
@@ -355,7 +355,7 @@ def export(
         Path | None, typer.Option("--out", "-o", help="The file; printed by default.")
     ] = None,
 ) -> None:
-    """Write the network, a graph or a table of a run for other tools."""
+    """Write the network, a graph or a table for other tools."""
     if network:
         from growmas.cli.exporting import refuse
         from growmas.cli.network import export as export_network

@@ -38,7 +38,7 @@ _Interval = Annotated[str, AfterValidator(_known_interval), BeforeValidator(_as_
 
 
 class CheckpointConfig(Record):
-    """How often a run saves its state within a task; it also does at the end of every task."""
+    """Interval at which a run saves its state within a task, besides the end of every task."""
 
     every: _Interval = Field("5 minutes", description=_EVERY)
 

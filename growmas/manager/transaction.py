@@ -11,7 +11,7 @@ from growmas.structure import Structure
 
 
 class Managed(Protocol):
-    """What a transaction needs of a manager.
+    """The part of a manager that a transaction uses.
 
     Attributes:
         structure: The units.

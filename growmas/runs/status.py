@@ -26,7 +26,7 @@ Word = Literal["running", "finished", "stopped", "failed"]
 
 @dataclass(frozen=True)
 class RunStatus:
-    """What a run last reported.
+    """The last report of a run.
 
     Attributes:
         status: "running" until it ends; then "finished", "stopped" or "failed".

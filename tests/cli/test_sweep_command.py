@@ -116,7 +116,7 @@ def test_configs_are_listed_with_what_their_headers_say(growmas):
     assert [config["name"] for config in listed] == sorted(p.stem for p in CONFIGS.glob("*.yaml"))
     for config in listed:
         assert config["shows"], config["name"]
-        assert "second" in config["run_time"]
+        assert "second" in config["run_time"] or config["run_time"].startswith("not run here")
         assert "#" not in config["shows"]
     smoke = next(config for config in listed if config["name"] == "digits_smoke")
     assert smoke["shows"] == "growing, pruning and views within seconds"

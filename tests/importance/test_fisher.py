@@ -165,10 +165,10 @@ class OneHead(nn.Module):
 
 
 def test_a_run_can_protect_by_fisher_information() -> None:
-    model, x = OneHead().double(), torch.randn(20, 4, dtype=torch.float64)
+    model, x = OneHead(), torch.randn(20, 4)  # streams give float32
     data = Split(x, torch.randint(2, (20,)))
     mas = MAS(model)
     method = FixedMAS(Structure(model, x), mas, "fisher")
     method.end_task(Task("one", 0, data, data, (0, 1), 0))
-    close(mas.omega, fisher_information(model, [(data.inputs, data.labels)]))
+    close(mas.omega, fisher_information(model, [(data.inputs, data.labels)]), rtol=1e-5)
     assert MASConfig(kind="mas", importance="fisher").importance == "fisher"

@@ -117,5 +117,5 @@ def test_mistakes_are_named():
     net, x = mlp()
     with pytest.raises(PenaltyError, match="criterion='no' is not known"):
         gm.MASPruningImportance({}, criterion="no")
-    with pytest.raises(PenaltyError, match="omega holds nothing for the weights of"):
+    with pytest.raises(PenaltyError, match="omega has no entry for the weights of"):
         pruner(net, x, gm.MASPruningImportance({}), pruning_ratio=0.5).step()

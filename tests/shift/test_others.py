@@ -84,7 +84,7 @@ def test_what_river_cannot_save_is_said():
     drift = pytest.importorskip("river.drift")
     with pytest.raises(ShiftError, match="no state that a checkpoint can hold"):
         RiverDetector(drift.ADWIN()).state_dict()
-    with pytest.raises(ShiftError, match="a dict has no drift_detected"):
+    with pytest.raises(ShiftError, match="a dict without drift_detected"):
         RiverDetector({})
 
 

@@ -294,7 +294,7 @@ def test_a_units_worth_is_that_of_the_store(lives: TopologyHistory) -> None:
         (lambda h: log.summarise(h, task="9"), "has no task '9'.*or a number, 0 to 6"),
         (lambda h: log.summarise(h, group="feature"), "no group 'feature'; did you mean 'feat"),
         (lambda h: task_diff.summarise(h, "0", "12"), "no task '12'"),
-        (lambda h: unit.summarise(h, "features.1", 3), "did you mean 'features.0'"),
+        (lambda h: unit.summarise(h, "feature.0", 3), "did you mean 'features.0'"),
         (lambda h: unit.summarise(h, "features.0", 99), "unit 99 does not exist in group"),
         (lambda h: lifelines.summarise(h, group="fc"), "no group 'fc'"),
         (lambda h: survival.summarise(h, group="fc"), "no group 'fc'"),

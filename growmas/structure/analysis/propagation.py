@@ -51,10 +51,10 @@ HINT = "register_attention or register_layout can say how units lie there"
 
 
 class OverChannels(str):
-    """Why channels are lost in an operation that runs over all of them, and works with fewer.
+    """Reason why channels are lost in an operation that runs over all of them.
 
-    Channels cannot come or go without a change of the function, but they can go: a plan that says
-    `approximate=True` may remove them.
+    Removing channels changes the function, but the operation works with fewer of them: a plan that
+    says `approximate=True` may remove them.
     """
 
 

@@ -17,7 +17,7 @@ from growmas.structure.units.structure_like import StructureLike
 
 @dataclass(frozen=True)
 class Refusals:
-    """What failed, by group name, each with the reason.
+    """Abilities that failed, by group name, each with the reason.
 
     Attributes:
         growing: Groups that cannot grow.

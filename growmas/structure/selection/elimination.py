@@ -19,8 +19,8 @@ of Δ is the relative error of the output of r if r alone were refitted by least
     >>> weight, features = torch.ones(1, 1, 3), torch.arange(3)[:, None]
     >>> reading = Reading(weight, torch.cov(seen.T)[None], features)
     >>> elimination = Elimination([reading])
-    >>> elimination.remove(0), round(float(elimination.errors[0]), 5)
-    (1, 0.19907)
+    >>> elimination.cheapest(torch.ones(3, dtype=torch.bool)), round(elimination.remove(0), 5)
+    (0, 4e-05)
 """
 
 from collections.abc import Sequence
@@ -87,12 +87,12 @@ class Elimination:
         costs = costs if extra is None else costs + extra
         return int(costs.masked_fill(~allowed, torch.inf).argmin())
 
-    def remove(self, unit: int) -> tuple[int, float]:
-        """Remove a unit; return it with its cost Σ_r Δ_j."""
+    def remove(self, unit: int) -> float:
+        """Remove a unit; return its cost Σ_r Δ_j."""
         losses = [state.remove(unit) for state in self._states]
         self.errors = [error + loss for error, loss in zip(self.errors, losses, strict=True)]
         self._living[unit] = False
-        return unit, sum(losses)
+        return sum(losses)
 
 
 class _State:
