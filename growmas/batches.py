@@ -71,6 +71,11 @@ def check_forward(forward: object) -> None:
         )
 
 
+def reusable(batches: Any) -> Any:
+    """Return batches that can be iterated over several times: an iterator becomes a list."""
+    return list(batches) if isinstance(batches, Iterator) else batches
+
+
 def to_device(batch: Any, device: torch.device) -> Any:
     """Return `batch` with its tensors on `device`."""
     if isinstance(batch, PackedSequence):

@@ -29,7 +29,8 @@ def test_the_examples_of_the_readme_run(tmp_path, monkeypatch):
 
 def test_the_commands_of_the_readme_exist():
     makefile = (Path(__file__).parents[1] / "Makefile").read_text(encoding="utf-8")
-    app = (Path(gm.__file__).parent / "cli" / "app.py").read_text(encoding="utf-8")
+    commands = (Path(gm.__file__).parent / "cli").glob("*_commands.py")
+    app = "\n".join(path.read_text(encoding="utf-8") for path in commands)
     for target in re.findall(r"^make (\w+)", README, flags=re.MULTILINE):
         assert f"\n{target}:" in makefile
     shell = "".join(re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL))

@@ -102,7 +102,7 @@ def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
 
 
 def wrong(structure: Structure, group: Any, others: Any) -> list[str]:
-    """What does not hold of a group: nothing if all is well."""
+    """List the properties that a group violates."""
     model, found = structure.model, []
     if group.can_grow:
         state = {name: value.clone() for name, value in model.state_dict().items()}

@@ -4,6 +4,8 @@ import sys
 import warnings
 from typing import TextIO
 
+import growmas.cli.run_commands
+import growmas.cli.view_commands  # noqa: F401 (both register their commands)
 from growmas.cli.app import app
 from growmas.errors import GrowmasError
 from growmas.visible import visible

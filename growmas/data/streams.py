@@ -219,27 +219,13 @@ def sources_stream(
     Raises:
         DataError: the sources do not fit together, or two have the same name.
     """
-    named = ", ".join(repr(source.name) for source in sources)
-    if not sources or len({source.name for source in sources}) < len(sources):
-        raise DataError(f"a stream over sources takes each source once, got {named or 'none'}")
     for source in sources:
         _check(source, 1, scenario, limit)
+    _check_together(sources, scenario)
     generator = generator or torch.Generator()
     shapes = [tuple(source.train_inputs.shape[1:]) for source in sources]
     counts = [len(source.classes) for source in sources]
     images = all(len(shape) == 3 for shape in shapes)
-    if not images and len({*shapes}) > 1:
-        raise DataError(f"{named} differ in the shape of their inputs: {shapes}", key=("sources",))
-    if images and len({shape[0] for shape in shapes}) > 1:
-        raise DataError(
-            f"{named} differ in channels: {[shape[0] for shape in shapes]}; set channels of each",
-            key=("sources",),
-        )
-    if scenario == "domain" and len(set(counts)) > 1:
-        raise DataError(
-            f"{named} have {counts} classes: scenario 'domain' has one head and needs equally "
-            "many; use 'task' or 'class'"
-        )
     size = (max(s[1] for s in shapes), max(s[2] for s in shapes)) if images else None
     made = []
     for index, source in enumerate(sources):
@@ -270,6 +256,28 @@ def sources_stream(
         input_shape=shapes[0] if size is None else (shapes[0][0], *size),
         classes=tuple(name for source in sources for name in source.classes),
     )
+
+
+def _check_together(sources: Sequence[Dataset], scenario: Scenario) -> None:
+    """Refuse sources that do not make one stream."""
+    named = ", ".join(repr(source.name) for source in sources)
+    if not sources or len({source.name for source in sources}) < len(sources):
+        raise DataError(f"a stream over sources takes each source once, got {named or 'none'}")
+    shapes = [tuple(source.train_inputs.shape[1:]) for source in sources]
+    counts = [len(source.classes) for source in sources]
+    images = all(len(shape) == 3 for shape in shapes)
+    if not images and len({*shapes}) > 1:
+        raise DataError(f"{named} differ in the shape of their inputs: {shapes}", key=("sources",))
+    if images and len({shape[0] for shape in shapes}) > 1:
+        raise DataError(
+            f"{named} differ in channels: {[shape[0] for shape in shapes]}; set channels of each",
+            key=("sources",),
+        )
+    if scenario == "domain" and len(set(counts)) > 1:
+        raise DataError(
+            f"{named} have {counts} classes: scenario 'domain' has one head and needs equally "
+            "many; use 'task' or 'class'"
+        )
 
 
 def _sized(split: Split, size: tuple[int, int] | None, offset: int) -> Split:

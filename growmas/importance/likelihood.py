@@ -56,8 +56,8 @@ def likelihood_of(loss: Any, target: str) -> Likelihood:
     """Return the likelihood for a word or a callable.
 
     Raises:
-        ImportanceError: An unknown word, or a callable with a target other than "label", which needs
-            a distribution.
+        ImportanceError: An unknown word, or a callable with a target other than "label",
+            which needs a distribution.
     """
     if loss == "cross_entropy":
         return Categorical()

@@ -1,11 +1,11 @@
 """The structural manager, which carries out the plans that policies propose."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from torch.optim import Optimizer
 
-from growmas.batches import Forward, check_batches, data_that_fits
+from growmas.batches import Forward, check_batches, data_that_fits, reusable
 from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.history.tracker import TopologyTracker
 from growmas.manager.budget import Budget
@@ -201,7 +201,7 @@ class StructuralManager:
             raise PlanError("end_task without an open task: call begin_task(name) first")
         if batches is None:
             raise PlanError("end_task needs data to measure importance on: end_task(batches)")
-        batches = _kept(batches)
+        batches = reusable(batches)
         with rolled_back(self.mas, self.statistics, always=False), data_that_fits():
             self._take_in("end", batches, forward)
             given = {"forward": forward, "metrics": metrics or {}}
@@ -251,7 +251,7 @@ class StructuralManager:
         """
         self._check_may_edit("step")
         initialisation(init)
-        batches = _kept(batches)
+        batches = reusable(batches)
         with rolled_back(self.mas, self.statistics, always=False), data_that_fits():
             self._take_in("step", batches, forward)
             given = {"forward": forward, "loss": loss, "trial": trial, "metrics": metrics or {}}
@@ -288,7 +288,7 @@ class StructuralManager:
         check_word("moment", moment, get_args(Moment))
         if moment == "end" and (not self._progress.open or batches is None):
             raise PlanError("propose('end', batches) needs an open task and its batches")
-        batches = _kept(batches)
+        batches = reusable(batches)
         with rolled_back(self.mas, self.statistics, always=True), data_that_fits():
             self._take_in(moment, batches, forward)
             given = {"forward": forward, "loss": loss, "trial": trial, "metrics": metrics or {}}
@@ -368,7 +368,7 @@ class StructuralManager:
             reached=self.reached,
             budget=self.budget,
             statistics=self.statistics,
-            batches=_kept(batches),
+            batches=reusable(batches),
             **given,
         )
 
@@ -394,8 +394,3 @@ class StructuralManager:
             self.mas.consolidate(batches, forward=forward)
         if self.statistics is not None:
             self.statistics.update(batches, forward=forward)
-
-
-def _kept(batches: Any) -> Any:
-    """Return batches that can be iterated over several times."""
-    return list(batches) if isinstance(batches, Iterator) else batches

@@ -25,6 +25,7 @@ from growmas.batches import (
     check_forward,
     data_that_fits,
     default_forward,
+    reusable,
     to_device,
 )
 from growmas.errors import DataError
@@ -167,7 +168,7 @@ def _cycled(
     Raises:
         DataError: There is none, or one has a single sample that BatchNorm cannot normalise.
     """
-    held = list(batches) if isinstance(batches, Iterator) else batches
+    held = reusable(batches)
     device = next(model.parameters()).device
     norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     while True:

@@ -16,7 +16,7 @@ import networkx as nx
 import torch
 from torch import Tensor, nn
 
-from growmas.batches import Forward, batch_size, cut, data_that_fits
+from growmas.batches import Forward, batch_size, cut, data_that_fits, reusable
 from growmas.errors import DataError
 from growmas.preserving import preserving
 from growmas.structure.reconstruction.consumers import Consumer
@@ -84,7 +84,7 @@ class SequentialRepair:
     ) -> None:
         self._model, self._consumers, self._edges = model, consumers, edges
         self._again = isinstance(batches, list | tuple)
-        self._batches = list(batches) if isinstance(batches, Iterator) else batches
+        self._batches = reusable(batches)
         self._again |= isinstance(batches, Iterator)
         self._forward, self._keep = forward, keep_statistics
         self._before = copy.deepcopy(model).eval()

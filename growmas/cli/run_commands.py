@@ -1,0 +1,153 @@
+"""Commands that train and prune networks, and that list what a config can say."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from growmas.cli.app import RUNS, Config, app
+from growmas.cli.printed import printed
+
+if TYPE_CHECKING:
+    from growmas.cli.output import Output
+
+
+@app.command(no_args_is_help=True)
+def run(
+    config: Config,
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="Changes to it, such as training.epochs=2.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run directory; runs/NAME by default.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a run that exists.")] = False,
+    resume: Annotated[bool, typer.Option(help="Continue a run that was stopped.")] = False,
+    imports: Annotated[
+        list[Path] | None,
+        typer.Option("--import", help="A folder of modules that the config names as targets."),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, and show what would run.")
+    ] = False,
+) -> None:
+    """Run an experiment and write its run directory.
+
+    growmas keys lists every key that a config may hold.
+    """
+    if dry_run:
+        from growmas.cli.rehearsing import rehearse
+
+        rehearse(config, overrides or [], imports=imports or [])
+        return
+    from growmas.cli.running import run_config
+
+    run_config(
+        config,
+        overrides or [],
+        out=out,
+        root=RUNS,
+        overwrite=overwrite,
+        resume=resume,
+        imports=imports or [],
+    )
+
+
+@app.command(no_args_is_help=True)
+@printed
+def sweep(
+    config: Config,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(help="Values for keys of it, such as seed=1..5 method.strength=0.1,1."),
+    ] = None,
+    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="How many runs at once.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder of the runs; runs/NAME-sweep by default.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check everything, and list what would run.")
+    ] = False,
+    *,
+    output: "Output",
+) -> None:
+    """Run every combination of values, or those that are left."""
+    from growmas.cli.sweeping import sweep_config
+
+    code = sweep_config(config, overrides or [], RUNS, output, jobs=jobs, out=out, dry_run=dry_run)
+    raise typer.Exit(code)
+
+
+@app.command(no_args_is_help=True)
+@printed
+def prune(
+    model: Annotated[
+        str, typer.Argument(help="The network: module:name, such as mymodel:Net, or timm:name.")
+    ],
+    data: Annotated[str, typer.Option(help="A built-in source, or an npz file.")],
+    weights: Annotated[
+        Path | None, typer.Option(help="A safetensors file with its trained weights.")
+    ] = None,
+    arg: Annotated[
+        list[str] | None, typer.Option(help="An argument of it, such as width=32.")
+    ] = None,
+    flops: Annotated[float | None, typer.Option(help="The share of FLOPs to leave.")] = None,
+    parameters: Annotated[
+        float | None, typer.Option(help="The share of parameters to leave.")
+    ] = None,
+    ratio: Annotated[float | None, typer.Option(help="The share of units to remove.")] = None,
+    distil: Annotated[int, typer.Option(min=0, help="Steps of distillation afterwards.")] = 0,
+    images: Annotated[int, typer.Option(min=2, help="How many unlabelled inputs to use.")] = 1000,
+    round_to: Annotated[int, typer.Option(min=1, help="Leave multiples of channels.")] = 1,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="A .safetensors or .pt2 file to write.")
+    ] = None,
+    *,
+    output: "Output",
+) -> None:
+    """Make a trained network smaller, without labels; measure it."""
+    from growmas.cli.pruning import prune_model
+
+    prune_model(
+        model,
+        output,
+        data=data,
+        weights=weights,
+        arguments=arg or [],
+        target={"flops": flops, "parameters": parameters, "ratio": ratio},
+        steps=distil,
+        images=images,
+        round_to=round_to,
+        out=out,
+    )
+
+
+@app.command()
+@printed
+def configs(
+    name: Annotated[str | None, typer.Argument(help="Print this one.")] = None,
+    *,
+    output: "Output",
+) -> None:
+    """List the configs that come with growmas, or print one."""
+    from growmas.cli import configs as bundled
+
+    bundled.print_config(name, output) if name else bundled.list_configs(output)
+
+
+@app.command()
+@printed
+def keys(
+    prefix: Annotated[
+        str | None, typer.Argument(help="Only keys that begin so, such as stream.source.")
+    ] = None,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print a JSON Schema for editors instead.")
+    ] = False,
+    *,
+    output: "Output",
+) -> None:
+    """List every key of a config: type, range, default and meaning."""
+    from growmas.cli.keys import list_keys, print_schema
+
+    print_schema() if schema else list_keys(prefix or "", output)
