@@ -12,7 +12,17 @@ import growmas
 ROOT = Path(growmas.__file__).parent
 
 LAYERS = (
-    {"closeable", "errors", "lazy", "moments", "preserving", "rollback", "visible", "suggestion"},
+    {
+        "closeable",
+        "errors",
+        "file_lock",
+        "lazy",
+        "moments",
+        "preserving",
+        "rollback",
+        "visible",
+        "suggestion",
+    },
     {"batches", "metrics"},
     {"atomic_write", "importance"},
     {"structure", "data"},

@@ -9,20 +9,17 @@ import json
 import os
 import socket
 import sys
-import time
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from growmas.closeable import Closeable
 from growmas.errors import RunError
-
-if sys.platform != "win32":
-    import fcntl
+from growmas.file_lock import take, take_within
 
 LOCK = "run.lock"
-_PATIENCE, _PAUSE = 1.0, 0.05  # seconds; a reader that looks at a lock holds it for a moment
+_PATIENCE = 1.0  # seconds; a reader that looks at a lock holds it for a moment
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Owner:
     run: str
 
 
-class RunLock:
+class RunLock(Closeable):
     """Lock of a run directory; use it as a context manager.
 
     Args:
@@ -57,7 +54,7 @@ class RunLock:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-            if not _taken_within(self._handle, _PATIENCE):
+            if not take_within(self._handle, _PATIENCE):
                 raise RunError(_refusal(folder))
             self._write(Owner(os.getpid(), socket.gethostname(), run))
             self.check()
@@ -94,17 +91,6 @@ class RunLock:
             os.close(self._handle)
             self._handle = -1
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def _write(self, owner: Owner) -> None:
         text = json.dumps({"growmas": "run", **vars(owner)})
         os.ftruncate(self._handle, 0)
@@ -120,7 +106,7 @@ def is_locked(folder: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _taken(handle)
+        return not take(handle)
     finally:
         os.close(handle)
 
@@ -150,27 +136,6 @@ def _refusal(folder: Path) -> str:
     owner = read_owner(folder)
     who = f"process {owner.pid} on {owner.host}" if owner else "another process"
     return f"{folder} is in use by {who}: wait until it ends, or name another directory with --out"
-
-
-def _taken_within(handle: int, seconds: float) -> bool:
-    until = time.monotonic() + seconds
-    while not _taken(handle):
-        if time.monotonic() > until:
-            return False
-        time.sleep(_PAUSE)
-    return True
-
-
-def _taken(handle: int) -> bool:
-    if sys.platform == "win32":
-        return True
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:  # some network file systems have no locks
-        return True
-    return True
 
 
 _open_locks: "weakref.WeakSet[RunLock]" = weakref.WeakSet()
