@@ -82,6 +82,7 @@ class PruneConfig(Record):
 
     kind: Literal["ratio"] = Field("ratio", description="ratio")
     ratio: float = Field(ge=0, lt=1, description="the share of units to remove, 0 or more, under 1")
+    round_to: int = Field(1, ge=1, description="the multiple of channels that stays, at least 1")
     grace: int = Field(1, ge=0, description=_GRACE)
     reconstruct: bool = Field(True, description=_RECONSTRUCT)
 

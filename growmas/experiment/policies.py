@@ -43,7 +43,12 @@ def prune_policy(config: PruneKind | None) -> Policy | None:
     if config is None:
         return None
     if isinstance(config, PruneConfig):
-        return PrunePolicy(config.ratio, grace=config.grace, reconstruct=config.reconstruct)
+        return PrunePolicy(
+            config.ratio,
+            round_to=config.round_to,
+            grace=config.grace,
+            reconstruct=config.reconstruct,
+        )
     if isinstance(config, PruneBelowConfig):
         return PruneBelow(config.threshold, grace=config.grace, reconstruct=config.reconstruct)
     if isinstance(config, PruneRedundantConfig):

@@ -4,6 +4,7 @@ from hypothesis import given, settings, strategies as st
 from scenes import managed
 
 import growmas as gm
+from growmas.errors import PlanError
 
 few = settings(max_examples=20, deadline=None, derandomize=True)
 
@@ -63,6 +64,31 @@ def test_below_a_threshold_all_go_and_above_it_none(threshold, criterion):
             if value < limit
         ]
         assert list(plan.prune.get(name, ())) == low
+
+
+@pytest.mark.parametrize(
+    ("round_to", "widths"), [(4, (16, 16)), ({"0": 5}, (15, 14)), (1, (14, 14))]
+)
+def test_widths_stay_multiples_and_the_most_salient_units_stay(round_to, widths):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(
+        torch.nn.Linear(4, 20), torch.nn.ReLU(), torch.nn.Linear(20, 20), torch.nn.ReLU(),
+        torch.nn.Linear(20, 2),
+    )  # fmt: skip
+    x = torch.randn(40, 4)
+    structure, mas = gm.Structure(net, x), gm.MAS(net)
+    policy = gm.PrunePolicy(0.3, round_to=round_to, grace=0)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    manager = gm.StructuralManager(structure, mas=mas, optimizer=optimizer, prune=policy)
+    manager.begin_task("a")
+    manager.end_task([x])
+    assert (structure.groups["0"].width, structure.groups["2"].width) == widths
+
+
+@pytest.mark.parametrize("round_to", [0, 2.5, "8", {"0": -1}])
+def test_a_multiple_is_a_whole_number(round_to):
+    with pytest.raises(PlanError, match="round_to="):
+        gm.PrunePolicy(0.3, round_to=round_to)
 
 
 def test_a_threshold_has_no_scale():
