@@ -12,6 +12,7 @@ from growmas.config import Experiment
 from growmas.config.keys import Key, all_keys
 from growmas.data.names import did_you_mean
 from growmas.errors import ConfigError
+from growmas.suggestion import closest
 from growmas.terminal.symbols import symbols
 from growmas.terminal.tables import plain_table, with_notes
 
@@ -24,8 +25,7 @@ def list_keys(prefix: str, output: Output) -> None:
     """
     found = all_keys(prefix)
     if not found:
-        known = dict.fromkeys(key.path for key in all_keys())
-        raise ConfigError(f'no key begins with "{prefix}"; {did_you_mean(prefix, known)}')
+        raise ConfigError(f'no key begins with "{prefix}"; {_hint(prefix)}')
     output.show(
         lambda ascii: _table(found, ascii=ascii),
         lambda: [asdict(key) for key in found],
@@ -37,6 +37,17 @@ def print_schema() -> None:
     """Print a JSON Schema of configs."""
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     sys.stdout.write(json.dumps({**schema, **Experiment.model_json_schema()}, indent=1) + "\n")
+
+
+def _hint(prefix: str) -> str:
+    """Return the keys that contain what was given, a similar one, or the first parts of all."""
+    known = list(dict.fromkeys(key.path for key in all_keys()))
+    inside = [path for path in known if prefix.strip(".") and prefix.strip(".") in path]
+    if inside:
+        shown = ", ".join(inside[:8])
+        return f"keys that contain it: {shown}" + (", …" if len(inside) > 8 else "")
+    near = closest(prefix, known)
+    return did_you_mean(prefix, known if near else dict.fromkeys(p.split(".")[0] for p in known))
 
 
 def _table(keys: tuple[Key, ...], *, ascii: bool) -> RenderableType:
