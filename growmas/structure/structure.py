@@ -12,6 +12,7 @@ from growmas.batches import Forward
 from growmas.structure.analysis.tracing import StructureForward, example_forward
 from growmas.structure.analysis.wrappers import recompile_after_edit, unwrap_model
 from growmas.structure.followers.followers import as_followers, check_followers
+from growmas.structure.followers.stale import note_replaced
 from growmas.structure.initialisation.initialisation import Init
 from growmas.structure.initialisation.newborns import Initialisation
 from growmas.structure.inspection.check import refusals
@@ -316,6 +317,7 @@ class Structure(StructureTasks):
         with torch.inference_mode(False):  # parameters made inside could never be trained
             made = edit(site)
         recompile_after_edit(self._given, site.inventory)
+        note_replaced(made.swapped)
         return made
 
     def _settle(self, groups: dict[str, UnitGroup]) -> Callable[[], None]:
