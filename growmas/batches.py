@@ -44,6 +44,25 @@ def default_forward(model: nn.Module, batch: Any) -> Any:
     )
 
 
+def example_forward(model: nn.Module, example_inputs: Any) -> Any:
+    """Call `model` on a tensor, a tuple of positional or a dict of keyword arguments."""
+    if isinstance(example_inputs, Mapping):
+        return model(**example_inputs)
+    if isinstance(example_inputs, tuple | list):
+        return model(*example_inputs)
+    return model(example_inputs)
+
+
+def float_tensors(nest: Any) -> list[Tensor]:
+    """Return the floating-point tensors of a nest of tuples, lists and dicts, in order."""
+    if isinstance(nest, Tensor):
+        return [nest] if nest.is_floating_point() else []
+    if isinstance(nest, Mapping):
+        nest = list(nest.values())
+    parts = nest if isinstance(nest, tuple | list) else ()
+    return [tensor for part in parts for tensor in float_tensors(part)]
+
+
 def check_batches(batches: Any) -> None:
     """Refuse a single batch where an iterable of batches is expected.
 

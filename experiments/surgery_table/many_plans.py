@@ -18,7 +18,7 @@ import torch
 import transformer_models
 
 from growmas import Plan, Structure
-from growmas.structure.analysis.leaf_modules import float_tensors
+from growmas.batches import float_tensors
 
 
 def outputs(model, inputs):

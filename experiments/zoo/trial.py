@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from growmas import Plan, Structure
+from growmas.batches import example_forward, float_tensors
 from growmas.errors import GrowmasError
-from growmas.structure.analysis.leaf_modules import float_tensors
-from growmas.structure.analysis.tracing import example_forward
 from growmas.structure.units.placement import placements
 
 TOLERANCE = 1e-4

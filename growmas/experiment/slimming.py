@@ -20,11 +20,11 @@ import torch
 from torch import Tensor, nn
 
 from growmas.atomic_write import atomic_write
+from growmas.batches import float_tensors
 from growmas.data import load_source, source_names
 from growmas.errors import DataError, RunError
 from growmas.preserving import preserving
 from growmas.structure import Plan, Structure
-from growmas.structure.analysis.leaf_modules import float_tensors
 from growmas.suggestion import suggestion
 from growmas.training.distillation import distil
 

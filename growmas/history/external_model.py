@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from growmas.batches import example_forward
 from growmas.structure.analysis.architecture import (
     Architecture,
     Operation,
@@ -15,7 +16,7 @@ from growmas.structure.analysis.architecture import (
     operations_now,
 )
 from growmas.structure.analysis.discovery import discover
-from growmas.structure.analysis.tracing import StructureForward, example_forward
+from growmas.structure.analysis.leaf_modules import StructureForward
 from growmas.structure.analysis.wrappers import uncompiled, unwrap_model
 from growmas.structure.inspection.saliency import Which, consumer_saliency, unit_saliency
 from growmas.structure.layers.axes import LayerAxes, axes_of

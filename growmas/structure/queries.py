@@ -10,11 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from growmas.batches import Forward
+from growmas.batches import Forward, float_tensors
 from growmas.preserving import preserving
 from growmas.structure.analysis.architecture import Architecture, layer_flops, operations_now
 from growmas.structure.analysis.discovery import discover
-from growmas.structure.analysis.leaf_modules import float_tensors
 from growmas.structure.analysis.tracing import StructureForward
 from growmas.structure.analysis.wrappers import uncompiled
 from growmas.structure.inspection.explain import Cost, Explanation, cost_after, explain

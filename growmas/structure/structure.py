@@ -8,8 +8,8 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from growmas.batches import Forward
-from growmas.structure.analysis.tracing import StructureForward, example_forward
+from growmas.batches import Forward, example_forward
+from growmas.structure.analysis.leaf_modules import StructureForward
 from growmas.structure.analysis.wrappers import recompile_after_edit, unwrap_model
 from growmas.structure.followers.followers import as_followers, check_followers
 from growmas.structure.followers.stale import note_replaced

@@ -25,6 +25,7 @@ from growmas.batches import (
     check_forward,
     data_that_fits,
     default_forward,
+    float_tensors,
     reusable,
     to_device,
 )
@@ -32,7 +33,6 @@ from growmas.errors import DataError
 from growmas.penalty import MAS, HardProtection
 from growmas.preserving import preserving
 from growmas.structure import Structure
-from growmas.structure.analysis.leaf_modules import float_tensors
 
 Loss = Literal["kl", "mse"] | Callable[[Tensor, Tensor], Tensor]
 """Loss of an output [N, ...] of the student and the teacher's, in this order."""

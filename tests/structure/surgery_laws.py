@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from growmas import Plan, Structure, UnitGroup
-from growmas.structure.analysis.leaf_modules import float_tensors
-from growmas.structure.analysis.tracing import example_forward
+from growmas.batches import example_forward, float_tensors
 from growmas.structure.layers.axes import Role
 from growmas.structure.units.placement import placements
 

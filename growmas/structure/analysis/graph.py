@@ -28,9 +28,10 @@ import torch_pruning as tp
 from torch import Tensor, nn
 from torch_pruning.ops import OPTYPE
 
+from growmas.batches import float_tensors
 from growmas.errors import SurgeryError
 from growmas.structure.analysis.attributes import AttributeUse, tracked_attributes
-from growmas.structure.analysis.leaf_modules import StructureForward, as_single_nodes, float_tensors
+from growmas.structure.analysis.leaf_modules import StructureForward, as_single_nodes
 from growmas.structure.analysis.links import Node
 from growmas.structure.layers.axes import axes_of, is_layer
 

@@ -20,18 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from growmas.batches import float_tensors
+
 StructureForward = Callable[[nn.Module, Any], Any]
 """(model, example inputs) -> output."""
-
-
-def float_tensors(nest: Any) -> list[Tensor]:
-    """Return the floating-point tensors of a nest of tuples, lists and dicts, in order."""
-    if isinstance(nest, Tensor):
-        return [nest] if nest.is_floating_point() else []
-    if isinstance(nest, Mapping):
-        nest = list(nest.values())
-    parts = nest if isinstance(nest, tuple | list) else ()
-    return [tensor for part in parts for tensor in float_tensors(part)]
 
 
 @contextmanager

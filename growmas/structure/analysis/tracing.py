@@ -5,6 +5,7 @@ A worked example, from the autograd graph to what `discovery` needs:
     >>> import torch
     >>> from torch import nn
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8, 3))
+    >>> from growmas.batches import example_forward
     >>> trace = DependencyTrace(net, torch.rand(5, 1, 4, 4), example_forward)
 
 Traced are two layers, the input, and two operations, of which the flatten only reorders entries.
@@ -102,15 +103,6 @@ class Reached:
     attributes: tuple[AttributeAlong, ...]
     heads: bool
     points: tuple[Point, ...]
-
-
-def example_forward(model: nn.Module, example_inputs: Any) -> Any:
-    """Call `model` on a tensor, a tuple of positional or a dict of keyword arguments."""
-    if isinstance(example_inputs, Mapping):
-        return model(**example_inputs)
-    if isinstance(example_inputs, tuple | list):
-        return model(*example_inputs)
-    return model(example_inputs)
 
 
 class DependencyTrace:

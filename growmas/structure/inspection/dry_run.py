@@ -11,10 +11,9 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from torch import Tensor, nn
 
-from growmas.batches import Forward, default_forward, to_device
+from growmas.batches import Forward, default_forward, float_tensors, to_device
 from growmas.errors import DataError, PlanError
 from growmas.preserving import preserving
-from growmas.structure.analysis.leaf_modules import float_tensors
 from growmas.structure.inspection.explain import predicted_errors, printed
 from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.units.edit import Edit

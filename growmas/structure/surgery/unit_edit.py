@@ -19,7 +19,7 @@ from growmas.structure.surgery.calibration import calibrate_fresh
 from growmas.structure.surgery.tensor_swap import TensorSwap
 from growmas.structure.surgery.transaction import Site, carry_out
 from growmas.structure.surgery.verification import check_outputs
-from growmas.structure.surgery.widening import widen
+from growmas.structure.surgery.widening import Widening, widen
 from growmas.structure.units.edit import Edit
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.reindexing import Reindexing
@@ -62,9 +62,12 @@ def edit_units(structure: StructureLike, plan: Plan, options: Options, site: Sit
 
     def finish(new: Reindexing, swap: TensorSwap, undo: ExitStack) -> Edit:
         model, generator = site.model, options.generator
-        widening = widen(model, new.groups, new.born, swap, generator)
+        widening = Widening({}, {})
+        if widened:
+            widening = widen(model, new.groups, new.born, swap, generator)
         lineage = fill(Newborns(model, new.groups, new.born, generator))
-        widening.write_rows(model)  # again, over the columns that were just filled
+        if widened:
+            widening.write_rows(model)  # again, over the columns that were just filled
         if options.calibrate is not None:
             own = {n: c for n, c in swap.changes.items() if n not in lineage.transfers}
             calibrate_fresh(model, own, options.calibrate, options.calibrate_forward)

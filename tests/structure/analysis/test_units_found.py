@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils import prune
 
 from growmas import GrowmasError, Plan, Structure
+from growmas.batches import example_forward
 from growmas.errors import PlanError, SurgeryError
 from growmas.structure.analysis import propagation
-from growmas.structure.analysis.tracing import DependencyTrace, example_forward
+from growmas.structure.analysis.tracing import DependencyTrace
 
 by_name = pytest.mark.parametrize("case", SURGERY, ids=lambda case: case.name)
 
