@@ -27,7 +27,7 @@ Names that `import growmas as gm` provides, by the package that defines them. Th
 shapes, units, errors and sources: `help(gm.mas_importance)`. Other names are private: they may
 change."""
 
-PACKAGES = ["growmas", "growmas.data"]
+PACKAGES = ["growmas", "growmas.data", "growmas.history"]
 
 
 def test_the_promised_names_and_every_error_are_public() -> None:
