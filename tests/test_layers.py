@@ -23,7 +23,7 @@ LAYERS = (
         "visible",
         "suggestion",
     },
-    {"batches", "metrics"},
+    {"batches", "metrics", "settings"},
     {"atomic_write", "importance"},
     {"structure", "data"},
     {"penalty", "contexts", "history", "config"},

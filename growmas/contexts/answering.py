@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from growmas.batches import batch_size, cut, default_forward, map_tensors, to_device
 from growmas.contexts.context import UNKNOWN, Answers, Context, TaskKey, check_is_context
-from growmas.contexts.settings import check_settings, is_number
+from growmas.contexts.settings import check_settings
 from growmas.errors import ContextError
 from growmas.preserving import preserving
+from growmas.settings import is_number
 from growmas.structure import Structure
 
 ROWS = 512

@@ -16,8 +16,9 @@ from growmas.contexts.kernels import (
     piece_kernels,
     plain_kernels,
 )
-from growmas.contexts.settings import check_settings, is_number, is_whole
+from growmas.contexts.settings import check_settings
 from growmas.errors import ContextError, DataError
+from growmas.settings import is_number, is_whole
 
 RESPONSES = 1 << 21
 """Responses that are computed at once: as many as stay in the processor's cache."""

@@ -22,14 +22,10 @@ from growmas.contexts.mixture import Mixture
 from growmas.contexts.network_features import NetworkFeatures
 from growmas.contexts.outliers import check_measurable, share_nearer, without_outliers
 from growmas.contexts.projection import Extract, Projection
-from growmas.contexts.settings import (
-    check_settings,
-    is_number,
-    is_whole,
-    threshold_setting,
-)
+from growmas.contexts.settings import check_settings, threshold_setting
 from growmas.errors import ContextError
 from growmas.moments import Moments
+from growmas.settings import is_number, is_whole
 
 Per = Literal["task", "class"]
 

@@ -30,10 +30,11 @@ from growmas.contexts.gaussian import Per
 from growmas.contexts.network_features import NetworkFeatures
 from growmas.contexts.outliers import check_measurable, share_nearer, without_outliers
 from growmas.contexts.projection import Extract, Projection
-from growmas.contexts.settings import check_settings, is_number, threshold_setting
+from growmas.contexts.settings import check_settings, threshold_setting
 from growmas.contexts.statistics import ClassSums
 from growmas.contexts.temperature import Calibration
 from growmas.errors import ContextError
+from growmas.settings import is_number
 
 
 class LinearContext(Context):

@@ -1,39 +1,14 @@
 """Checks of the settings of contexts, and of the labels that they learn from."""
 
-import math
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from growmas.errors import ContextError, DataError
+from growmas.settings import Setting, is_number, refuse_settings
 
-
-def check_settings(**settings: tuple[object, bool, str]) -> None:
-    """Refuse settings out of range, all at once.
-
-    Args:
-        settings: Name -> value, whether it is in range, and what was expected.
-
-    Raises:
-        ContextError: Names each wrong one.
-    """
-    wrong = [
-        f"{name}={value!r:.80}: expected {words}"
-        for name, (value, fits, words) in settings.items()
-        if not fits
-    ]
-    if wrong:
-        raise ContextError("\n".join(wrong))
-
-
-def is_whole(value: object, least: int | None = None) -> bool:
-    """Return True for an int that is at least `least`."""
-    return type(value) is int and (least is None or value >= least)
-
-
-def is_number(value: object) -> bool:
-    """Return True for an int or a float that is not NaN or infinite."""
-    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+check_settings = partial(refuse_settings, ContextError)
 
 
 def check_threshold(threshold: object) -> None:
@@ -45,7 +20,7 @@ def check_threshold(threshold: object) -> None:
     check_settings(threshold=threshold_setting(threshold))
 
 
-def threshold_setting(threshold: object) -> tuple[object, bool, str]:
+def threshold_setting(threshold: object) -> Setting:
     """Return the threshold as a setting for `check_settings`."""
     fits = threshold is None or (is_number(threshold) and 0 < threshold < 1)  # type: ignore[operator]
     return threshold, fits, "a number between 0 and 1, or None"

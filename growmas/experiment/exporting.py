@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import warnings
 from collections.abc import Mapping
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from growmas.atomic_write import atomic_write
@@ -243,8 +244,13 @@ def _write_safetensors(
     model = network.get_submodule("model")
     tensors = {name: each.detach().clone() for name, each in model.state_dict().items()}
     save_file(tensors, path, metadata={"growmas.json": json.dumps(about)})
+    read = copy.deepcopy(network)
+    own = read.get_submodule("model")
     with torch.no_grad():
-        return _as_tuple(network(inputs))
+        for each in own.state_dict().values():
+            each.zero_()  # so that the outputs are those of the file
+        own.load_state_dict(load_file(path))
+        return _as_tuple(read(inputs))
 
 
 _WRITERS = {"pt2": _write_pt2, "onnx": _write_onnx, "safetensors": _write_safetensors}

@@ -66,15 +66,19 @@ def raw_network(config: GivenModelConfig, examples: Tensor, imports: Sequence[st
     return made
 
 
-def _timm(config: TimmConfig, examples: Tensor) -> Any:
+def _package(name: str) -> Any:
     try:
-        timm: Any = import_module("timm")
+        return import_module(name)
     except Exception as error:  # also an installation that does not fit this torch
         raise ConfigError(
-            "models of kind timm need the package timm, which cannot be imported "
-            f"({error}): pip install timm",
+            f"models of kind {name} need the package {name}, which cannot be imported "
+            f"({error}): pip install {name}",
             key=("kind",),
         ) from error
+
+
+def _timm(config: TimmConfig, examples: Tensor) -> Any:
+    timm = _package("timm")
     channels = {"in_chans": examples.shape[1]} if examples.ndim == 4 else {}
     try:
         return timm.create_model(
@@ -87,14 +91,7 @@ def _timm(config: TimmConfig, examples: Tensor) -> Any:
 
 
 def _transformers(config: Any, examples: Tensor) -> Any:
-    try:
-        transformers: Any = import_module("transformers")
-    except Exception as error:  # also an installation that does not fit this torch
-        raise ConfigError(
-            "models of kind transformers need the package transformers, which cannot be imported "
-            f"({error}): pip install transformers",
-            key=("kind",),
-        ) from error
+    transformers = _package("transformers")
     images = examples.ndim == 4
     kind = (
         transformers.AutoModelForImageClassification

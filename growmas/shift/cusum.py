@@ -4,14 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from growmas.shift.event import (
-    ShiftEvent,
-    check_settings,
-    check_state,
-    finite,
-    is_number,
-    is_whole,
-)
+from growmas.settings import is_number, is_whole
+from growmas.shift.event import ShiftEvent, check_settings, check_state, finite
 
 
 class Cusum:

@@ -3,9 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol, runtime_checkable
 
 from growmas.errors import ShiftError
+from growmas.settings import refuse_settings
+
+check_settings = partial(refuse_settings, ShiftError)
 
 Kind = Literal["plateau", "peak"]
 """A plateau: the task has been learnt. A peak: another task has come."""
@@ -69,34 +73,6 @@ def finite(loss: float, step: int) -> float:
             "learning rate, or leave the step out"
         )
     return number
-
-
-def check_settings(**settings: tuple[object, bool, str]) -> None:
-    """Refuse settings out of range, all at once.
-
-    Args:
-        settings: Name -> value, whether it is in range, and what was expected.
-
-    Raises:
-        ShiftError: Names each wrong one.
-    """
-    wrong = [
-        f"{name}={value!r}: expected {words}"
-        for name, (value, fits, words) in settings.items()
-        if not fits
-    ]
-    if wrong:
-        raise ShiftError("\n".join(wrong))
-
-
-def is_number(value: object) -> bool:
-    """Return True for a finite int or float."""
-    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
-
-
-def is_whole(value: object, least: int) -> bool:
-    """Return True for an int that is at least `least`."""
-    return type(value) is int and value >= least
 
 
 def check_state(state: Mapping[str, Any], expected: Mapping[str, Any], what: str) -> None:

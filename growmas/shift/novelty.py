@@ -3,8 +3,9 @@
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from growmas.settings import is_whole
 from growmas.shift.cusum import Cusum
-from growmas.shift.event import ShiftEvent, check_settings, is_whole
+from growmas.shift.event import ShiftEvent, check_settings
 
 if TYPE_CHECKING:
     from growmas.contexts import GaussianContext

@@ -3,15 +3,9 @@
 from collections.abc import Mapping
 from typing import Any, Literal, get_args
 
+from growmas.settings import is_number, is_whole
 from growmas.shift.absolute_thresholds import AbsoluteThresholds
-from growmas.shift.event import (
-    ShiftEvent,
-    check_settings,
-    check_state,
-    finite,
-    is_number,
-    is_whole,
-)
+from growmas.shift.event import ShiftEvent, check_settings, check_state, finite
 from growmas.shift.relative_thresholds import CLIP, FEWEST, SLACK, RelativeThresholds
 
 Mode = Literal["relative", "paper"]

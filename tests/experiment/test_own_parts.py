@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 import growmas
@@ -317,10 +317,20 @@ def test_modules_are_found_in_folders_given_by_import(place: Path, tmp_path: Pat
     assert "nothing was written" in found.output
 
 
-def test_safetensors_and_bad_tasks(place: Path, tmp_path: Path) -> None:
+def test_safetensors_and_bad_tasks(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run_experiment(load_config(config(place, stream=stream(VECTORS, 5), model=NET)), tmp_path / "r")
     run = load_run(tmp_path / "r")
     export_network(run, tmp_path / "net.safetensors", format="safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "growmas.experiment.exporting.load_file",
+            lambda path: {name: each + 0.1 for name, each in load_file(path).items()},
+        )
+        with pytest.raises(GrowmasError, match="the safetensors file gives other outputs"):
+            export_network(run, tmp_path / "wrong.safetensors", format="safetensors")
+    assert not (tmp_path / "wrong.safetensors").exists()
     with pytest.raises(GrowmasError, match="there is no task 'cats'"):
         export_network(run, tmp_path / "net.pt2", format="pt2", task="cats")
 
