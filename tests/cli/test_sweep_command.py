@@ -175,10 +175,6 @@ def test_the_wheel_has_the_configs_where_they_are_looked_for(tmp_path):
             assert built.read(f"growmas/config/files/{file.name}") == file.read_bytes()
 
 
-def test_the_version_is_printed(growmas):
-    assert growmas("--version") == (0, "growmas 0.1.0\n", "")
-
-
 def test_a_folder_without_runs_says_so(growmas):
     Path("empty").mkdir()
     code, out, _ = growmas("ls", "empty")
