@@ -136,15 +136,29 @@ def curves(run: Run, *, output: "Output") -> None:
 @printed
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Run directories, names below runs/, or one sweep.")
+        list[str], typer.Argument(help="Run directories, names below runs/, or sweeps.")
     ],
     *,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="What to test: accuracy, transfer, forgetting, numbers, parameters, cpu_seconds "
+            "or seconds."
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="Setting that the others are compared with; by default the best."),
+    ] = None,
+    format: Annotated[
+        str, typer.Option("--format", help="table, markdown, latex, csv or json.")
+    ] = "table",
     output: "Output",
 ) -> None:
-    """Compare runs: accuracy, transfer, forgetting, size and time."""
-    from growmas.cli import reading
+    """Compare runs and sweeps, with intervals and a paired test over seeds."""
+    from growmas.cli import comparing
 
-    reading.compare_runs(runs, RUNS, output)
+    comparing.compare_runs(runs, RUNS, output, format=format, metric=metric, baseline=baseline)
 
 
 @app.command(no_args_is_help=True)

@@ -96,7 +96,7 @@ def test_runs_that_print_alike_share_the_mark() -> None:
 def test_runs_of_different_kinds_have_no_winner(changes: dict[str, str]) -> None:
     results = [RESULTS[0], {**RESULTS[1], **changes}]
     text = printed(render_comparison(_compared(results), ascii=True), 120)
-    assert "These runs do not compare, nothing is marked" in text
+    assert "These runs do not compare: " in text
     assert "*" not in text
     assert _compared(results).as_data()["comparable"] is False
 
