@@ -131,7 +131,10 @@ def _cells(study: Study, signs: Symbols) -> tuple[list[str], list[str], list[lis
     numbers += [each.heading for each in others]
     rows = []
     for i, setting in enumerate(study.settings):
-        row = [show(setting.values.get(key)).strip('"') for key in study.varied] or [setting.name]
+        values = setting.values
+        row = [
+            show(values[key]).strip('"') if key in values else signs.nothing for key in study.varied
+        ] or [setting.name]
         row += [_seeds(setting), _interval(study.intervals[i], study.metric, signs)]
         if tested:
             row += _difference(study, i, signs)
