@@ -1,5 +1,6 @@
 """The commands that only read runs; none of them imports torch."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.text import Text
@@ -12,6 +13,7 @@ from growmas.runs import (
     list_runs,
     read_trace,
 )
+from growmas.runs.listing import select
 from growmas.terminal import shifts
 from growmas.terminal.runs import render_runs
 
@@ -36,10 +38,19 @@ def show_shifts(name: str, root: Path, output: Output) -> None:
     )
 
 
-def list_folder(folder: Path, output: Output) -> None:
-    """Print the runs below a folder, the newest last."""
-    found = list_runs(folder)
-    nothing = f"there are no runs below {folder}; growmas run CONFIG makes runs/NAME"
+def list_folder(folder: Path, output: Output, *, sort: str, words: Sequence[str]) -> None:
+    """Print the runs below a folder.
+
+    Raises:
+        RunError: The folder or the key to sort by does not exist.
+    """
+    runs = list_runs(folder)
+    found = select(runs, sort=sort, words=words)
+    nothing = (
+        f"none of the {len(runs)} runs below {folder} mentions {' and '.join(words)}"
+        if runs
+        else f"there are no runs below {folder}; growmas run CONFIG makes runs/NAME"
+    )
     output.show(
         lambda ascii: render_runs(found, ascii=ascii) if found else Text(nothing),
         lambda: [entry.as_data() for entry in found],

@@ -155,7 +155,7 @@ def compare(
     ] = "table",
     output: "Output",
 ) -> None:
-    """Compare runs and sweeps, with intervals and a paired test over seeds."""
+    """Compare runs and sweeps, over seeds with intervals and a test."""
     from growmas.cli import comparing
 
     comparing.compare_runs(runs, RUNS, output, format=format, metric=metric, baseline=baseline)
@@ -211,12 +211,19 @@ def export(
 def list_runs(
     folder: Annotated[Path, typer.Argument(help="Where to look for runs.")] = RUNS,
     *,
+    sort: Annotated[
+        str, typer.Option(help="started, name, method, seed, accuracy or status; largest last.")
+    ] = "started",
+    filter: Annotated[
+        str,
+        typer.Option(help="Words that have to occur in the run's name, method, stream or status."),
+    ] = "",
     output: "Output",
 ) -> None:
     """List the runs below a folder."""
     from growmas.cli import reading
 
-    reading.list_folder(folder, output)
+    reading.list_folder(folder, output, sort=sort, words=filter.split())
 
 
 @app.command(no_args_is_help=True)

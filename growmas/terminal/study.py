@@ -3,10 +3,8 @@
 import csv
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.measure import Measurement
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,11 +12,10 @@ from growmas.config.formatting import short_keys, show
 from growmas.runs.intervals import Difference, Interval
 from growmas.runs.study import METRIC_KINDS, Metric, Setting, Study
 from growmas.terminal.symbols import ASCII, UNICODE, Symbols, symbols
-from growmas.terminal.tables import plain_table, with_notes
+from growmas.terminal.tables import Fitting, plain_table, with_notes
 from growmas.visible import as_cell
 
 _ALWAYS = ("forgetting", "numbers", "cpu_seconds")
-_UNLIMITED = 1_000  # columns
 _LATEX = str.maketrans(
     {sign: f"\\{sign}" for sign in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
@@ -35,21 +32,8 @@ def render_study(study: Study, *, ascii: bool = False) -> RenderableType:
     """
     signs = symbols(ascii=ascii)
     return with_notes(
-        _Fitting(_table(study, signs), _table(study, signs, narrow=True)), _notes(study, signs)
+        Fitting(_table(study, signs), _table(study, signs, narrow=True)), _notes(study, signs)
     )
-
-
-@dataclass(frozen=True)
-class _Fitting:
-    """A table, or a narrower one where there is no room for it."""
-
-    wide: Table
-    narrow: Table
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        room = options.update(max_width=_UNLIMITED)
-        fits = Measurement.get(console, room, self.wide).maximum <= options.max_width
-        yield self.wide if fits else self.narrow
 
 
 def _table(study: Study, signs: Symbols, *, narrow: bool = False) -> Table:
