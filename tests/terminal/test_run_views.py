@@ -139,7 +139,7 @@ def test_a_narrow_terminal_shows_the_names_whole() -> None:
     text = printed(render_runs(ENTRIES, now=NOW), 40)
     assert max(map(len, text.splitlines())) <= 40
     assert [line.split()[0] for line in text.splitlines()[2:5]] == [
-        "2026-03-01-digits-", "finetune", "2026-03-01-digits-",
+        "2026-03-01-digits-", "finetune", "2026-03-01-digits-mas",
     ]  # fmt: skip
 
 
