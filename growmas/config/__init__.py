@@ -13,7 +13,7 @@ from growmas.config.contexts import (
     RidgeContextConfig,
     SharedContextConfig,
 )
-from growmas.config.experiment import Experiment, TrainingConfig
+from growmas.config.experiment import Experiment
 from growmas.config.load import differences, differing_keys, dump_config, load_config
 from growmas.config.methods import (
     ANSWER_BY_TASK,
@@ -73,6 +73,15 @@ from growmas.config.streams import (
     StreamConfig,
     TaskFreeConfig,
 )
+from growmas.config.training import (
+    CropConfig,
+    EraseConfig,
+    FlipConfig,
+    PythonTransformConfig,
+    TorchvisionConfig,
+    TrainingConfig,
+    TransformConfig,
+)
 
 __all__ = [
     "ANSWER_BY_TASK",
@@ -81,11 +90,14 @@ __all__ = [
     "CheckpointConfig",
     "ContextKind",
     "ConvNetConfig",
+    "CropConfig",
     "CsvConfig",
     "EnergyContextConfig",
     "EntropyContextConfig",
+    "EraseConfig",
     "Experiment",
     "FinetuneConfig",
+    "FlipConfig",
     "FolderConfig",
     "GaussianConfig",
     "GaussianContextConfig",
@@ -118,6 +130,7 @@ __all__ = [
     "PythonMethodConfig",
     "PythonModelConfig",
     "PythonSourceConfig",
+    "PythonTransformConfig",
     "ResNetConfig",
     "RidgeContextConfig",
     "RotatedConfig",
@@ -132,7 +145,9 @@ __all__ = [
     "TaskFreeGrowthConfig",
     "TaskFreePenaltyConfig",
     "TimmConfig",
+    "TorchvisionConfig",
     "TrainingConfig",
+    "TransformConfig",
     "TransformersConfig",
     "ViTConfig",
     "bundled_config",
