@@ -9,18 +9,6 @@ from growmas.history.validation import finite_metrics
 if TYPE_CHECKING:
     from growmas.history.store import Store
 
-SCALARS = """
-CREATE TABLE IF NOT EXISTS scalars (
-    step INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    value REAL NOT NULL,
-    task TEXT NOT NULL,
-    epoch INTEGER,
-    PRIMARY KEY (step, name)
-) WITHOUT ROWID;
-"""
-"""Histories of earlier versions have no such table; it is made when the first scalar is written."""
-
 
 @dataclass(frozen=True)
 class ScalarRecord:

@@ -11,8 +11,8 @@ from pathlib import Path
 from growmas.errors import HistoryError
 from growmas.history.importance import PackedImportance, Shares
 from growmas.history.measures import write_frozen, write_importance, write_shares
-from growmas.history.scalars import SCALARS
 from growmas.history.schema import BUSY_TIMEOUT, create, open_to_write
+from growmas.history.tables import SCALARS
 
 Json = Mapping[str, object]
 LayerRow = tuple[str, str, str | None, int | None, int | None, int, int | None]

@@ -161,6 +161,18 @@ CREATE TABLE metrics (
 ) WITHOUT ROWID;
 """
 
+SCALARS = """
+CREATE TABLE IF NOT EXISTS scalars (
+    step INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    value REAL NOT NULL,
+    task TEXT NOT NULL,
+    epoch INTEGER,
+    PRIMARY KEY (step, name)
+) WITHOUT ROWID;
+"""
+"""Histories of earlier versions have no such table; it is made when the first scalar is written."""
+
 IMPORTANCE = """
 CREATE TABLE importance (
     task INTEGER NOT NULL REFERENCES tasks,

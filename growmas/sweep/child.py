@@ -60,6 +60,8 @@ def main() -> None:
 
 def preload() -> None:
     """Import what every run needs."""
+    import torch._dynamo  # noqa: F401 (the first optimizer of a process imports it)
+
     import growmas.experiment  # noqa: F401
 
 
