@@ -13,7 +13,7 @@ from growmas.config.contexts import (
     RidgeContextConfig,
     SharedContextConfig,
 )
-from growmas.config.experiment import Experiment, TrainingConfig
+from growmas.config.experiment import Experiment
 from growmas.config.load import (
     config_leaves,
     differences,
@@ -79,6 +79,15 @@ from growmas.config.streams import (
     StreamConfig,
     TaskFreeConfig,
 )
+from growmas.config.training import (
+    CropConfig,
+    EraseConfig,
+    FlipConfig,
+    PythonTransformConfig,
+    TorchvisionConfig,
+    TrainingConfig,
+    TransformConfig,
+)
 
 __all__ = [
     "ANSWER_BY_TASK",
@@ -87,11 +96,14 @@ __all__ = [
     "CheckpointConfig",
     "ContextKind",
     "ConvNetConfig",
+    "CropConfig",
     "CsvConfig",
     "EnergyContextConfig",
     "EntropyContextConfig",
+    "EraseConfig",
     "Experiment",
     "FinetuneConfig",
+    "FlipConfig",
     "FolderConfig",
     "GaussianConfig",
     "GaussianContextConfig",
@@ -124,6 +136,7 @@ __all__ = [
     "PythonMethodConfig",
     "PythonModelConfig",
     "PythonSourceConfig",
+    "PythonTransformConfig",
     "ResNetConfig",
     "RidgeContextConfig",
     "RotatedConfig",
@@ -138,7 +151,9 @@ __all__ = [
     "TaskFreeGrowthConfig",
     "TaskFreePenaltyConfig",
     "TimmConfig",
+    "TorchvisionConfig",
     "TrainingConfig",
+    "TransformConfig",
     "TransformersConfig",
     "ViTConfig",
     "bundled_config",
