@@ -39,7 +39,8 @@ class Measurement:
         count: Batch -> number of samples, where shapes do not tell; None to take it from shapes.
         dtypes: Floating-point dtypes seen in forward passes so far.
         start: Attributes of the model with which every forward pass begins; empty until the
-            measurement has begun.
+            measurement has begun, as are the following.
+        fixed: Id -> tensor of the model: parameters, buffers and tensors in plain attributes.
     """
 
     model: nn.Module
@@ -51,11 +52,18 @@ class Measurement:
     count: Samples | None = None
     start: list[Attributes] = field(default_factory=list)
     dtypes: set[torch.dtype] = field(default_factory=set)
+    fixed: dict[int, Tensor] = field(default_factory=dict)
 
-    @property
-    def constants(self) -> list[Tensor]:
-        """Tensors of the model that are neither parameters nor buffers."""
-        return [tensor for attributes in self.start for tensor in attributes.tensors()]
+    def begin(self, start: Attributes) -> None:
+        """Note the attributes with which every forward pass shall begin, and the fixed tensors."""
+        self.start[:] = [start]
+        held = (*self.model.parameters(), *self.model.buffers(), *start.tensors())
+        self.fixed.update((id(tensor), tensor) for tensor in held)
+
+    def end(self) -> None:
+        """Forget what `begin` noted."""
+        self.start.clear()
+        self.fixed.clear()
 
     def samples_in(self, batch: Any) -> int | None:
         """Return the number of samples in a batch as far as its shapes tell."""
