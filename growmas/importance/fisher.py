@@ -111,7 +111,7 @@ def fisher_information(
     if drawn:
         batches = _with_draws(model, batches, call, likelihood, generator)
     total = total_over(measurement, batches, ExactSums(measurement))
-    fisher = total.importance()
+    fisher = total.importance(overwrite=True)
     warn_if_zero(fisher, stacklevel=3)
     return in_own_dtypes(model, fisher)
 

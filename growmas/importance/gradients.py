@@ -10,6 +10,13 @@ from torch import Tensor
 PIECE = {"cpu": 2**18}
 """Elements of a product that is computed, made absolute and added while it is in cache."""
 
+BLOCK = 4
+"""Pieces in a block of a product that is larger than a piece: its factors must be read again for
+every block."""
+
+WIDE = 2**14
+"""Most columns for which a block is made of rows: thin products are slow."""
+
 OUTER = 2**19
 """Elements of both factors of an outer product that are made absolute at a time, on a CPU."""
 
@@ -146,15 +153,16 @@ def _add_products(left: Tensor, right: Tensor, total: Tensor, power: Power) -> N
         for several, others in zip(torch.split(left, step), torch.split(right, step), strict=True):
             total += magnitude_(torch.bmm(several, others), power).sum(0)
         return
-    if rows > columns:  # blocks along the longer side, which are contiguous
-        height = max(1, piece(total.device) // columns)
+    large = BLOCK * piece(total.device)
+    if columns <= WIDE:  # blocks of rows, which are contiguous
+        height = max(1, large // columns)
         for start in range(0, rows, height):
             block = total[start : start + height]
             product = torch.empty_like(block)
             for one, other in zip(left[:, start : start + height], right, strict=True):
                 block += magnitude_(torch.mm(one, other, out=product), power)
         return
-    width = max(1, piece(total.device) // rows)
+    width = max(1, large // rows)
     for start in range(0, columns, width):
         block = total[:, start : start + width]
         product = torch.empty(block.shape, dtype=total.dtype, device=total.device)

@@ -107,7 +107,7 @@ def mas_importance(
         samples=samples,
         warn=False,
     )
-    omega = total.importance()
+    omega = total.importance(overwrite=True)
     warn_if_zero(omega, stacklevel=3)
     return in_own_dtypes(model, omega)
 

@@ -20,6 +20,7 @@ its rules were right for other parameters.
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -85,7 +86,6 @@ class Witness:
         sources: The uses of each parameter in the whole batch.
         values: The objective of the sample alone, [1, K].
         expected: Parameter name -> its gradients, [k, *shape], of the first k columns.
-        rounding: Gradients below it count as 0.
         right: Names for which the rules agreed in every column that is not 0.
         wrong: Names for which they did not.
     """
@@ -94,12 +94,16 @@ class Witness:
     sources: Mapping[str, Source]
     values: Tensor
     expected: dict[str, Tensor]
-    rounding: float
     right: set[str] = field(default_factory=set)
     wrong: set[str] = field(default_factory=set)
 
     sample = slice(0, 1)
     """The sample, as a cut of the batch."""
+
+    @cached_property
+    def rounding(self) -> float:
+        """Gradients below it count as 0."""
+        return _rounding(self.measurement, self.values)
 
     @classmethod
     def of(
@@ -121,8 +125,7 @@ class Witness:
         parameters = {name: measurement.parameters[name] for name in sources}
         expected = gradients_of(alone_[0, :COLUMNS], parameters) if parameters else {}
         check_finite(expected)
-        rounding = _rounding(measurement, whole.values)
-        return cls(measurement, sources, alone_.detach(), expected, rounding)
+        return cls(measurement, sources, alone_.detach(), expected)
 
     def expects(self, column: int) -> bool:
         """Return True if a column of the objective is checked."""
@@ -133,7 +136,9 @@ class Witness:
         precise = self.expected[name][column].to(found.dtype)
         wanted = magnitude(precise, self.measurement.power)
         size = _largest(wanted)
-        if not _close(self.measurement, name, found.sub_(wanted), size, self.rounding, self.values):
+        off = _largest(found.sub_(wanted))
+        bound = _tolerance(self.measurement, name, self.values) * size
+        if not (off <= bound or off <= bound + self.rounding):
             self.wrong.add(name)
         elif size > 0:
             self.right.add(name)
@@ -141,7 +146,8 @@ class Witness:
     def trust(self) -> Trust:
         """Return what is settled once the backward pass of the batch has ended."""
         unseen = self.sources.keys() - self.right - self.wrong
-        lost = {name for name in unseen if _largest(self.expected[name]) > self.rounding}
+        sizes = {name: _largest(self.expected[name]) for name in unseen}
+        lost = {name for name, size in sizes.items() if size > 0 and size > self.rounding}
         wrong = self.wrong | lost
         return Trust.of(self.right - wrong, wrong, self.sources)
 
@@ -229,8 +235,8 @@ class _Check:
         right = set()
         for name, total in found.items():
             wanted = expected[name]
-            size = _largest(wanted)
-            if _close(self._measurement, name, total.sub_(wanted), size, rounding, values):
+            tolerance = _tolerance(self._measurement, name, values)
+            if _largest(total.sub_(wanted)) <= tolerance * _largest(wanted) + rounding:
                 right.add(name)
         return Trust.of(right, found.keys() - right, self._sources)
 
@@ -258,20 +264,10 @@ class _Check:
         return sums
 
 
-def _close(
-    measurement: Measurement,
-    name: str,
-    difference: Tensor,
-    size: float,
-    rounding: float,
-    values: Tensor,
-) -> bool:
-    """Return True if a difference is small beside the `size` of the gradients of a parameter."""
-    if not difference.numel():
-        return True
+def _tolerance(measurement: Measurement, name: str, values: Tensor) -> float:
+    """Return the largest relative difference between the gradients of a parameter."""
     dtypes = (measurement.parameters[name].dtype, values.dtype)
-    tolerance = max(TOLERANCE.get(dtype, 5e-2) for dtype in dtypes)
-    return _largest(difference) <= tolerance * size + rounding
+    return max(TOLERANCE.get(dtype, 5e-2) for dtype in dtypes)
 
 
 def _rounding(measurement: Measurement, values: Tensor) -> float:
