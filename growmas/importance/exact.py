@@ -115,7 +115,8 @@ def record(measurement: Measurement, batch: Any, where: str) -> Recording:
         batch: One batch on the model's device.
         where: Name of the batch in errors.
     """
-    expected = measurement.samples_in(batch) or 0
+    ragged = measurement.owners(batch) is not None
+    expected = 0 if ragged else measurement.samples_in(batch) or 0  # 0: shapes prove nothing
     with captured_uses(measurement, batch, expected) as recorder:
         values = measurement.scalars(batch, where)
         aligned = recorder.alignment.keeps(values)

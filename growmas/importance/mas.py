@@ -30,6 +30,7 @@ from growmas.importance.probe import (
     trusted_rules,
     witness_of,
 )
+from growmas.importance.ragged import Owner, check_owner
 from growmas.importance.selection import (
     Parameters,
     check_model,
@@ -58,6 +59,7 @@ def mas_importance(
     estimator: Estimator = "exact",
     parameters: Parameters = "all",
     samples: Samples | None = None,
+    owner: Owner | None = None,
 ) -> dict[str, Tensor]:
     """Measure how sensitive the model's output is to each parameter; labels are never used.
 
@@ -86,6 +88,9 @@ def mas_importance(
             the others, and they are not in the result.
         samples: `samples(batch) -> N`, the number of samples in a batch whose shapes do not tell
             it, such as the number of graphs.
+        owner: The sample of each row, [R], for batches whose rows belong to samples unevenly, such
+            as the nodes of graphs: a tensor, or a function from a batch to it. It is recognised
+            where a batch has it as attribute or entry `batch`, as those of torch-geometric do.
 
     Returns:
         Qualified parameter name -> Ω ≥ 0 of the parameter's shape and dtype, on its device. A
@@ -105,6 +110,7 @@ def mas_importance(
         estimator=estimator,
         parameters=parameters,
         samples=samples,
+        owner=owner,
         warn=False,
     )
     omega = total.importance(overwrite=True)
@@ -121,6 +127,7 @@ def importance_sum(
     estimator: Estimator = "exact",
     parameters: Parameters = "all",
     samples: Samples | None = None,
+    owner: Owner | None = None,
     warn: bool = True,
 ) -> ImportanceSum:
     """Return the sum over samples of which `mas_importance` is the mean; such sums can be added.
@@ -134,7 +141,12 @@ def importance_sum(
     check_batches(batches)
     check_forward(forward)
     measurement = measurement_of(
-        model, forward or default_forward, function, parameters=parameters, samples=samples
+        model,
+        forward or default_forward,
+        function,
+        parameters=parameters,
+        samples=samples,
+        owner=owner,
     )
     estimate = ExactSums(measurement) if estimator == "exact" else BatchSums(measurement)
     total = total_over(measurement, batches, estimate)
@@ -150,6 +162,7 @@ def measurement_of(
     *,
     parameters: Parameters = "all",
     samples: Samples | None = None,
+    owner: Owner | None = None,
 ) -> Measurement:
     """Make the measurement of Ω of the selected parameters of `model`."""
     model = check_model(model)
@@ -159,6 +172,7 @@ def measurement_of(
         forward,
         without_batch(make_objective(function)),
         count=check_samples(samples),
+        owner=check_owner(owner),
     )
 
 
@@ -307,7 +321,8 @@ class ExactSums:
                 f"{where} cannot be cut into samples, and some row of an operation belongs to "
                 "several of them: samples influence each other, as through a BatchNorm without "
                 "running statistics, or they cannot be told apart; give batches whose tensors "
-                "have the samples in their first dimension, or a forward= that takes such batches"
+                "have the samples in their first dimension, or say with owner=lambda batch: ... "
+                "which sample each row belongs to"
             )
 
 
