@@ -18,15 +18,16 @@ def preserving(model: nn.Module) -> Iterator[None]:
     state of the CPU and of the devices of the model. Gradients are not touched: use
     `torch.autograd.grad` inside.
     """
-    modes = [(module, module.training) for module in model.modules()]
+    modules = list(model.modules())
+    modes = [(module, module.training) for module in modules]
     trainable = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     dicts: list[Any] = [
         held
-        for module in model.modules()
+        for module in modules
         for held in (module._buffers, module._forward_hooks, *_plain_dicts(module))
     ]
     places = [(held, dict(held)) for held in dicts]
-    attributes = [(vars(module), dict(vars(module))) for module in model.modules()]
+    attributes = [(vars(module), dict(vars(module))) for module in modules]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     devices = {p.device for p in model.parameters() if p.device.type == "cuda"}
     with torch.random.fork_rng(devices=sorted(devices, key=str)):
@@ -37,7 +38,8 @@ def preserving(model: nn.Module) -> Iterator[None]:
             for held, before in attributes:
                 _restore(held, before)
             for module, mode in modes:
-                module.training = mode
+                if module.training is not mode:
+                    module.training = mode
             for parameter, flag in trainable:
                 parameter.requires_grad_(flag)
             for held, before in places:

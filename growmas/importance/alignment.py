@@ -23,11 +23,10 @@ States: `Aligned` rows belong to samples; `FIXED` does not depend on the batch (
 """
 
 import weakref
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from growmas.importance import alignment_layers, alignment_shapes, alignment_values
 from growmas.importance.alignment_rules import (
@@ -38,11 +37,12 @@ from growmas.importance.alignment_rules import (
     UNIFORM,
     UNIFORM_MAKERS,
     Aligned,
+    Call,
     State,
-    call_of,
     in_place,
     tensors_in,
 )
+from growmas.importance.alignment_values import pointwise
 
 __all__ = ["FIXED", "UNIFORM", "Aligned", "Alignment", "State"]
 
@@ -50,7 +50,10 @@ REGISTERED = (alignment_layers, alignment_shapes, alignment_values)
 """Modules whose import fills `RULES`."""
 
 
-@dataclass(eq=False)
+CHANGES_ITS_ARGUMENT = frozenset(function for function in RULES if in_place(function))
+"""Functions with a rule that write to their first argument."""
+
+
 class Alignment:
     """The states of the tensors in one forward pass.
 
@@ -59,24 +62,23 @@ class Alignment:
         proven: True as long as every function that read data of the batch kept samples apart.
     """
 
-    samples: int
-    proven: bool
-
-    def __init__(self, model: nn.Module, batch: Any, samples: int, known: Iterable[Tensor]) -> None:
-        """Begin with the tensors of the batch, of the model, and other `known` fixed tensors."""
+    def __init__(self, fixed: Mapping[int, Tensor], batch: Any, samples: int) -> None:
+        """Begin with the tensors of the batch, and those of the model by id, which are fixed."""
         self.samples = samples
         self.proven = samples > 0
+        self._fixed_tensors = fixed
         self._states: dict[int, tuple[weakref.ref[Tensor], State | None]] = {}
-        for tensor in (*model.parameters(), *model.buffers(), *known):
-            self._set(tensor, FIXED)
         for tensor in tensors_in(batch):
             aligned = tensor.dim() > 0 and len(tensor) == samples
             self._set(tensor, Aligned(0) if aligned else FIXED)
 
     def of(self, tensor: Tensor) -> State | None:
         """Return the state of a tensor; None if it is unknown."""
-        held, state = self._states.get(id(tensor), (None, None))
-        return state if held is not None and held() is tensor else None
+        key = id(tensor)
+        entry = self._states.get(key)
+        if entry is not None and entry[0]() is tensor:
+            return entry[1]
+        return FIXED if self._fixed_tensors.get(key) is tensor else None
 
     def keeps(self, values: Tensor) -> bool:
         """Return True if row n of `values` provably depends on sample n alone."""
@@ -84,21 +86,26 @@ class Alignment:
 
     def follow(self, function: Any, args: Any, kwargs: Any, output: Any) -> None:
         """Compute the states of `output` from those of the arguments of a call."""
-        if function in QUERIES or (function_name(function) == "__get__" and _is_query(function)):
+        if function in QUERIES:
             return
-        given = tensors_in((args, kwargs))
+        given = tensors_in(args)
+        if kwargs:
+            given += tensors_in(kwargs)
         states = [self.of(tensor) for tensor in given]
         if function in RANDOM:
             self.proven = False
         if function in UNIFORM_MAKERS:  # of a tensor, such as zeros_like, they read the shape alone
             self._keep(output, UNIFORM)
             return
-        if all(state is FIXED or state is UNIFORM for state in states):
+        for state in states:
+            if state is not FIXED and state is not UNIFORM:
+                break
+        else:
             self._keep(output, self._fixed(output, states))
             return
         state = None
         if self.proven and None not in states:
-            state = self._ruled(function, args, kwargs, output)
+            state = self._ruled(function, args, kwargs, output, given, states)
         self.proven = self.proven and state is not None
         self._keep(output, state)
 
@@ -109,15 +116,25 @@ class Alignment:
         self.proven = self.proven and aligned
         self._keep(output, Aligned(0) if aligned else None)
 
-    def _ruled(self, function: Any, args: Any, kwargs: Any, output: Any) -> State | None:
+    def _ruled(
+        self,
+        function: Any,
+        args: Any,
+        kwargs: Any,
+        output: Any,
+        given: list[Tensor],
+        states: list[State | None],
+    ) -> State | None:
         rule = RULES.get(function)
         if rule is None or kwargs.get("out") is not None:
             return None
+        if rule is pointwise and len(given) == 1 and _same_shape(output, given[0]):
+            return states[0]
         try:
-            state = rule(call_of(self, args, kwargs, output))
+            state = rule(Call(args, kwargs, output, self.samples, self.of))
         except (IndexError, KeyError, TypeError, ValueError, AttributeError):
             return None  # called in a way that the rule does not know
-        if in_place(function) and self.of(args[0]) != state:
+        if function in CHANGES_ITS_ARGUMENT and self.of(args[0]) != state:
             return None  # a tensor that others may share would change its state
         return state
 
@@ -131,6 +148,9 @@ class Alignment:
         return Aligned(0) if expanded else FIXED  # the same row for every sample
 
     def _keep(self, output: Any, state: State | None) -> None:
+        if isinstance(output, Tensor):
+            self._states[id(output)] = (weakref.ref(output), state)
+            return
         for tensor in tensors_in(output):
             self._set(tensor, state)
 
@@ -138,18 +158,5 @@ class Alignment:
         self._states[id(tensor)] = (weakref.ref(tensor), state)
 
 
-def function_name(function: Any) -> str:
-    """Return the name of a torch function."""
-    return getattr(function, "__name__", "")
-
-
-PROPERTIES = frozenset(
-    {"shape", "ndim", "device", "dtype", "layout", "is_cuda", "is_cpu", "is_mps", "is_meta"}
-    | {"is_sparse", "is_quantized", "is_nested", "is_leaf", "requires_grad", "itemsize", "nbytes"}
-    | {"names", "grad_fn", "is_mkldnn", "is_xpu", "_version", "output_nr"}
-)
-"""Properties of a tensor that do not depend on its values."""
-
-
-def _is_query(getter: Any) -> bool:
-    return getattr(getattr(getter, "__self__", None), "__name__", "") in PROPERTIES
+def _same_shape(output: Any, given: Tensor) -> bool:
+    return isinstance(output, Tensor) and output.shape == given.shape

@@ -41,7 +41,7 @@ FIXED, UNIFORM = Independent(uniform=False), Independent(uniform=True)
 State = Aligned | Independent
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Call:
     """A call of a torch function whose arguments all have a state.
 
@@ -57,7 +57,7 @@ class Call:
     kwargs: Mapping[str, Any]
     output: Any
     samples: int
-    state_of: Callable[[Tensor], State]
+    state_of: Callable[[Tensor], State | None]
 
     def get(self, position: int, name: str, default: Any = None) -> Any:
         """Return an argument by position or name."""
@@ -79,7 +79,7 @@ class Call:
 
     def independent(self, *values: Any) -> bool:
         """Return True if none of the tensors depends on the batch."""
-        return all(isinstance(self.state_of(t), Independent) for t in tensors_in(values))
+        return all(isinstance(self.state_of(tensor), Independent) for tensor in tensors_in(values))
 
 
 Rule = Callable[[Call], State | None]
@@ -89,18 +89,24 @@ RULES: dict[Any, Rule] = {}
 
 def tensors_in(value: Any) -> list[Tensor]:
     """Return the tensors in nested tuples, lists and dicts."""
+    found: list[Tensor] = []
+    _collect(value, found)
+    return found
+
+
+def _collect(value: Any, found: list[Tensor]) -> None:
     if isinstance(value, Tensor):
-        return [value]
-    if isinstance(value, Mapping):
-        return [tensor for entry in value.values() for tensor in tensors_in(entry)]
-    if isinstance(value, tuple | list):
-        return [tensor for entry in value for tensor in tensors_in(entry)]
-    return []
+        found.append(value)
+    elif isinstance(value, tuple | list):
+        for entry in value:
+            _collect(entry, found)
+    elif isinstance(value, dict) or (type(value) not in _PLAIN and isinstance(value, Mapping)):
+        for entry in value.values():
+            _collect(entry, found)
 
 
-def call_of(alignment: Any, args: Any, kwargs: Any, output: Any) -> Call:
-    """Make the record that rules read."""
-    return Call(tuple(args), kwargs, output, alignment.samples, alignment.of)
+_PLAIN = frozenset({int, float, bool, str, slice, type(None), torch.dtype, torch.device})
+"""Types that need no search: asking for an abstract class such as `Mapping` is slow."""
 
 
 def functions(names: str) -> Iterator[Any]:
@@ -129,6 +135,12 @@ def rule_for(names: str) -> Callable[[Rule], Rule]:
     return register
 
 
+PROPERTIES = (
+    "shape ndim device dtype layout is_cuda is_cpu is_mps is_meta is_sparse is_quantized is_nested "
+    "is_leaf requires_grad itemsize nbytes names grad_fn is_mkldnn is_xpu _version output_nr"
+)
+"""Properties of a tensor that do not depend on its values."""
+
 QUERIES = frozenset(
     functions(
         "dim size __len__ numel nelement ndimension is_floating_point is_complex is_contiguous "
@@ -136,8 +148,8 @@ QUERIES = frozenset(
         "is_grad_enabled is_inference is_autocast_enabled get_autocast_dtype is_conj is_neg "
         "is_signed result_type retain_grad register_hook"
     )
-)
-"""Functions whose results do not depend on values."""
+) | {getattr(Tensor, name).__get__ for name in PROPERTIES.split() if hasattr(Tensor, name)}
+"""Functions and properties whose results do not depend on values."""
 
 UNIFORM_MAKERS = frozenset(
     functions("zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full")
@@ -165,6 +177,8 @@ def dims_of(dim: Any, rank: int) -> set[int]:
     Raises:
         ValueError: No dimension is given, which means all of them.
     """
+    if isinstance(dim, bool):  # `unbiased`, as in x.var(False)
+        raise ValueError("all dimensions")
     if isinstance(dim, int):
         return {dim % rank}
     if isinstance(dim, Tensor) or not dim:

@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from growmas.importance.alignment_rules import (
+    UNIFORM,
     Aligned,
     Call,
     Independent,
@@ -27,8 +28,8 @@ from growmas.importance.alignment_rules import (
     "fmax fmin where sign round floor ceil trunc frac remainder fmod reciprocal nan_to_num lerp "
     "addcmul addcdiv ne eq gt lt ge le logical_and logical_or logical_not logical_xor "
     "bitwise_and bitwise_or bitwise_not isnan isinf isfinite masked_fill masked_fill_ float "
-    "double half bfloat16 long int bool to type type_as contiguous clone detach view_as_real "
-    "conj polar i0 positive hypot xlogy "
+    "double half bfloat16 long int bool to type type_as contiguous clone detach conj polar i0 "
+    "positive hypot xlogy"
 )
 def pointwise(call: Call) -> State | None:
     """Keep the dimension, counted from the right as broadcasting does."""
@@ -39,7 +40,7 @@ def pointwise(call: Call) -> State | None:
         state = call.state_of(tensor)
         if isinstance(state, Aligned):
             found.add((tensor.dim() - state.axis, state.each))
-        elif not state.uniform:
+        elif state is not UNIFORM:
             fixed.append(tensor)
     if len(found) != 1 or not isinstance(output, Tensor):
         return None
@@ -50,6 +51,12 @@ def pointwise(call: Call) -> State | None:
     if call.samples > 1 and any(t.dim() >= right and t.shape[-right] != 1 for t in fixed):
         return None  # a fixed tensor with a row of its own for every sample of the batch
     return Aligned(axis, each)
+
+
+@rule_for("view_as_real view_as_complex")
+def parts(call: Call) -> State | None:
+    """Keep a dimension other than that of real and imaginary parts, which is the last."""
+    return call.source if call.source.axis < min(call.first.dim(), call.output.dim()) else None
 
 
 @rule_for("matmul bmm __matmul__ mm baddbmm")

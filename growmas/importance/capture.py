@@ -44,11 +44,14 @@ from growmas.importance.operations import RULES, Bound, Rule
 from growmas.importance.recurrent import HIDDEN, RECURRENT, unrolled
 from growmas.importance.rows import RowOwners, Taken, regular
 
+WHOLE = slice(None)
+"""All samples."""
+
 Owners = RowOwners | None
 """Owners of the rows of a use; None if row n of dimension 0 belongs to sample n."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False, slots=True)
 class Use:
     """One call of an operation that has a rule.
 
@@ -121,6 +124,8 @@ class Use:
         if data is not None and self.rule.broadcasts:
             data = data.expand(self.shape)
         if owners is None:
+            if cut == WHOLE:
+                return self._apply(data, delta, dtype)
             return self._apply(data if data is None else data[cut], delta[cut], dtype)
         taken = owners.take(cut)
         taken = Taken(taken.rows.to(delta.device), taken.counts.to(delta.device))
@@ -167,11 +172,14 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         output = function(*args, **kwargs)
-        if self.alignment.samples > 1:
-            self.alignment.follow(function, args, kwargs, output)
-        self.writes |= function == _SET_DATA
-        if isinstance(output, Tensor) and output.is_floating_point():
-            self.dtypes.add(output.dtype)
+        alignment = self.alignment
+        if alignment.samples > 1:
+            alignment.follow(function, args, kwargs, output)
+        if isinstance(output, Tensor):
+            if output.is_floating_point():
+                self.dtypes.add(output.dtype)
+        elif function == _SET_DATA:
+            self.writes = True
         rule = RULES.get(function)
         if rule is not None:
             self.note(rule, rule.bind(args, kwargs), output)
@@ -196,24 +204,26 @@ class Recorder(TorchFunctionMode):
         self, rule: Rule, bound: dict[str, Any], output: Any, hidden: frozenset[str] = frozenset()
     ) -> None:
         """Record a call, if it reads a parameter that is wanted and its output needs gradients."""
-        read = {n: p for n, p in rule.read(bound).items() if id(p) in self.wanted}
+        read = rule.read(bound, self.wanted)
         if not read or not isinstance(output, Tensor) or not output.requires_grad:
             return
         if rule.applies(bound):
             data = bound.get(rule.data) if rule.data else None
-            held = {n: v if n in read else _detached(v) for n, v in bound.items()}
             if data is None:
-                held.pop("input", None)  # the rule needs only δ: release the memory
+                bound.pop("input", None)  # the rule needs only δ: release the memory
+            for name, value in bound.items():
+                if name not in read and isinstance(value, Tensor) and value.requires_grad:
+                    bound[name] = value.detach()
             use = Use(
                 rule,
-                held,
+                bound,
                 read,
                 version=data._version if data is not None else 0,
                 edge=get_gradient_edge(output),
                 shape=output.shape,
                 rows=rule.rows(bound, output.shape),
                 state=self.alignment.of(output),
-                hidden=frozenset(hidden & read.keys()),
+                hidden=hidden & read.keys() if hidden else hidden,
             )
             self.uses.append(use)
             if use.state is FIXED and rule.positions:
@@ -263,11 +273,6 @@ def added_to(use: Use, shared: Tensor, output: Tensor, state: State | None) -> U
 _SET_DATA = Tensor.data.__set__  # type: ignore[attr-defined]
 
 
-def _detached(value: Any) -> Any:
-    needs = isinstance(value, Tensor) and value.requires_grad
-    return value.detach() if needs else value
-
-
 @contextmanager
 def captured_uses(measurement: Measurement, batch: Any, samples: int) -> Iterator[Recorder]:
     """Record the operations that read parameters of a model while the context lasts.
@@ -281,10 +286,14 @@ def captured_uses(measurement: Measurement, batch: Any, samples: int) -> Iterato
         batch: The batch that goes through the model.
         samples: Number of samples in it, as far as it is known.
     """
-    alignment = Alignment(measurement.model, batch, samples, measurement.constants)
+    alignment = Alignment(measurement.fixed, batch, samples)
     recorder = Recorder({id(p) for p in measurement.parameters.values()}, alignment)
-    watched = [m for m in measurement.model.modules() if "forward" not in vars(m)]
-    replaced = [m for m in watched if type(m) in (*RULES, nn.MultiheadAttention, *RECURRENT)]
+    replaced = [
+        module
+        for start in measurement.start
+        for module in start.modules
+        if (type(module) in RULES or type(module) in UNFUSED) and "forward" not in vars(module)
+    ]
     for module in replaced:
         module.__dict__["forward"] = _followed(module, recorder)
     try:
@@ -293,6 +302,10 @@ def captured_uses(measurement: Measurement, batch: Any, samples: int) -> Iterato
     finally:
         for module in replaced:
             del module.__dict__["forward"]
+
+
+UNFUSED = frozenset({nn.MultiheadAttention, *RECURRENT})
+"""Layers that run as separate operations while they are recorded."""
 
 
 def _followed(module: nn.Module, recorder: Recorder) -> Callable[..., Any]:

@@ -101,7 +101,7 @@ class Windows:
         third and all of the time of products, as long as the gradients of a few samples fit the
         cache.
         """
-        step = 2 * piece(total.device) // max(1, self.shape.numel())
+        step = 4 * piece(total.device) // max(1, self.shape.numel())
         if step == 0 or not _natively(self.seen):
             self.products().add_to(total, power)
             return

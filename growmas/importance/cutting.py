@@ -19,10 +19,12 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 
 from growmas.batches import LABEL_KEYS, batch_size
 from growmas.errors import DataError, ImportanceError
+from growmas.importance.alignment_rules import tensors_in
 from growmas.importance.exact import Recording
 from growmas.importance.measurement import Measurement
+from growmas.importance.ragged import Graphs, Ragged, edges_in, is_graphs, role_of
 
-Entry = Tensor | PackedSequence | list[str]
+Entry = Tensor | PackedSequence | list[str] | Ragged | Graphs
 """A part of a batch that has samples."""
 
 
@@ -59,7 +61,10 @@ class Cutting:
 
     def take(self, index: slice) -> Any:
         """Return a batch of some samples."""
-        return filled(self.template, self.part(index).entries)
+        entries = self.part(index).entries
+        return filled(
+            self.template, [e.values if isinstance(e, Ragged | Graphs) else e for e in entries]
+        )
 
 
 def find_cutting(measurement: Measurement, batch: Any, recording: Recording) -> Cutting | None:
@@ -71,6 +76,9 @@ def find_cutting(measurement: Measurement, batch: Any, recording: Recording) -> 
         recording: A forward pass of the whole batch.
     """
     values = recording.values
+    owner = measurement.owners(batch)
+    if owner is not None:
+        return _cut_by_owner(measurement, batch, owner, values)
     candidates = list(_candidates(batch, len(values)))
     plain = batch_size(batch) == len(values)
     if not candidates or (plain and recording.independent and len(candidates) == 1):
@@ -84,6 +92,52 @@ def find_cutting(measurement: Measurement, batch: Any, recording: Recording) -> 
         except ImportanceError:
             continue
     return ran[0] if ran else None  # samples that influence each other are refused later
+
+
+def _cut_by_owner(
+    measurement: Measurement, batch: Any, owner: Tensor, values: Tensor
+) -> Cutting | None:
+    """Return the cutting of a ragged batch; None if it is not found.
+
+    If the samples alone give something else than in the batch, then they influence each other, or
+    the guess was wrong. Where the shapes leave no doubt, it is the former, which is refused later.
+    """
+    entries: list[Entry] = []
+    tensors = tensors_in(batch)
+    edges = edges_in(tensors, len(owner)).to(owner.device)
+    template = _ragged_template(batch, owner, len(values), edges, entries)
+    cutting = Cutting(len(values), template, entries)
+    sizes = {len(values), len(owner), edges.shape[1] or -1}
+    certain = len(entries) >= len(tensors) and len(sizes) == 3
+    try:
+        fits = bool(entries) and _fits(measurement, cutting, values)
+    except (ImportanceError, IndexError, RuntimeError, ValueError, TypeError):
+        return None
+    return cutting if fits or (certain and entries) else None
+
+
+def _ragged_template(
+    batch: Any, owner: Tensor, samples: int, edges: Tensor, entries: list[Entry]
+) -> Any:
+    """Replace the parts of a ragged batch that have samples by places."""
+    entry: Entry | None = None
+    if isinstance(batch, Tensor):
+        role = role_of(batch, owner, edges)
+        if role is not None:
+            entry = Ragged(batch, role, owner, samples, edges)
+        elif _has_samples(batch, samples, vectors=True):
+            entry = batch
+    elif is_graphs(batch):
+        entry = Graphs(batch, samples)
+    if entry is not None:
+        entries.append(entry)
+        return Place(len(entries) - 1)
+    if isinstance(batch, Mapping):
+        return {k: _ragged_template(v, owner, samples, edges, entries) for k, v in batch.items()}
+    if isinstance(batch, tuple | list):
+        parts = [_ragged_template(v, owner, samples, edges, entries) for v in batch]
+        return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
+    return batch
 
 
 def some_of(measurement: Measurement, cutting: Cutting, index: slice) -> Tensor:
@@ -177,6 +231,8 @@ def filled(template: Any, entries: list[Any]) -> Any:
 
 
 def _part(entry: Entry, index: slice) -> Entry:
+    if isinstance(entry, Ragged | Graphs):
+        return entry.part(index)
     if isinstance(entry, PackedSequence):
         return pack_sequence(unpack_sequence(entry)[index], enforce_sorted=False)
     return entry[index]

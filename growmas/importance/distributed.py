@@ -9,6 +9,7 @@ from growmas.batches import Forward
 from growmas.importance.mas import importance_sum
 from growmas.importance.measurement import Samples
 from growmas.importance.objective import Function
+from growmas.importance.ragged import Owner
 from growmas.importance.selection import Parameters, in_own_dtypes
 from growmas.importance.sums import warn_if_zero
 
@@ -21,6 +22,7 @@ def distributed_importance(
     function: Function = "squared_norm",
     parameters: Parameters = "all",
     samples: Samples | None = None,
+    owner: Owner | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> dict[str, Tensor]:
     """Return `mas_importance` over the data of all processes; every sample counts once.
@@ -36,6 +38,7 @@ def distributed_importance(
         function: The objective, as in `mas_importance`.
         parameters: Which parameters are measured, as in `mas_importance`.
         samples: `samples(batch) -> N`, as in `mas_importance`.
+        owner: The sample of each row, as in `mas_importance`.
         group: None for the default group.
 
     Raises:
@@ -57,6 +60,7 @@ def distributed_importance(
         function=function,
         parameters=parameters,
         samples=samples,
+        owner=owner,
         warn=False,
     )
     omega = total.all_reduce(group).importance()

@@ -24,16 +24,17 @@ until both gradients have arrived. Parameters without a trusted rule go to the f
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from growmas.importance.alignment_rules import Independent
 from growmas.importance.backward import pass_gradients
-from growmas.importance.capture import Owners, Use, captured_uses, covered
+from growmas.importance.capture import WHOLE, Owners, Use, captured_uses, covered
 from growmas.importance.certificate import can_measure, owners_of_rows, precision
 from growmas.importance.gradients import (
+    OUTER,
     Gradient,
     PerSample,
     Power,
@@ -114,7 +115,8 @@ def record(measurement: Measurement, batch: Any, where: str) -> Recording:
         batch: One batch on the model's device.
         where: Name of the batch in errors.
     """
-    expected = measurement.samples_in(batch) or 0
+    ragged = measurement.owners(batch) is not None
+    expected = 0 if ragged else measurement.samples_in(batch) or 0  # 0: shapes prove nothing
     with captured_uses(measurement, batch, expected) as recorder:
         values = measurement.scalars(batch, where)
         aligned = recorder.alignment.keeps(values)
@@ -146,6 +148,7 @@ def sums_by_rule(
     counted: Tensor | None = None,
     into: Mapping[str, Tensor] | None = None,
     forget: bool = False,
+    witness: "Checked | None" = None,
 ) -> dict[str, Tensor]:
     """Return Σ_n (1/K) Σ_k |∂ values[n, k] / ∂θ|^power, from one backward pass per column.
 
@@ -156,6 +159,7 @@ def sums_by_rule(
         counted: The objective to differentiate, if only some samples count; else all values.
         into: Contiguous tensors to which sums are added instead of being returned.
         forget: True if graph and uses are not needed again.
+        witness: A sample whose gradients are known, to compare with those of the rules.
     """
     values = recording.values if counted is None else counted
     columns = values.shape[1]
@@ -173,7 +177,8 @@ def sums_by_rule(
     groups = _by_uses(sources)
     for column in range(columns if groups else 0):
         last = forget and column == columns - 1
-        passing = _Passing(groups, recording, sums, measurement.power, last)
+        checked = witness if witness is not None and witness.expects(column) else None
+        passing = _Passing(groups, recording, sums, measurement.power, last, checked, column)
         pass_gradients(values[:, column].sum(), recording.graph, passing, keep_graph=not last)
     if scale > 1:
         sums = {name: total / scale for name, total in sums.items()}
@@ -181,6 +186,24 @@ def sums_by_rule(
         for name, total in sums.items():
             into[name] += total
     return dict(sums) if into is None else {}
+
+
+class Checked(Protocol):
+    """A sample whose gradients are known.
+
+    Attributes:
+        sample: The sample, as a cut of the batch.
+    """
+
+    sample: slice
+
+    def expects(self, column: int) -> bool:
+        """Return True if a column of the objective is checked."""
+        ...
+
+    def compare(self, name: str, column: int, found: Tensor) -> None:
+        """Compare |gradient|^power of the sample as a rule gives it, which may be overwritten."""
+        ...
 
 
 class _Passing:
@@ -191,21 +214,25 @@ class _Passing:
 
     def __init__(
         self,
-        groups: Iterable[list[tuple[str, Source]]],
+        groups: Iterable["_Group"],
         recording: Recording,
         sums: Mapping[str, Tensor],
         power: Power,
         forget: bool,
+        checked: Checked | None,
+        column: int,
     ) -> None:
+        self._checked = checked
+        self._column = column
         self._recording = recording
         self._samples = len(recording.values)
         self._sums = sums
         self._power = power
         self._forget = forget
         self._delta: dict[Use, Tensor] = {}
-        self._groups: dict[Use, list[list[tuple[str, Source]]]] = {}
+        self._groups: dict[Use, list[_Group]] = {}
         for group in groups:
-            for use in _uses_of(group):
+            for use in group.uses:
                 self._groups.setdefault(use, []).append(group)
         self.uses = list(self._groups)
 
@@ -215,7 +242,7 @@ class _Passing:
             return
         self._delta[use] = delta
         for group in list(self._groups[use]):
-            if all(other in self._delta for other in _uses_of(group)):
+            if all(other in self._delta for other in group.uses):
                 self._add_up(group)
 
     def finish(self) -> None:
@@ -230,59 +257,92 @@ class _Passing:
             raise owners  # uses without owners are not among the sources
         return owners
 
-    def _add_up(self, group: list[tuple[str, Source]]) -> None:
-        uses = _uses_of(group)
-        present = [use for use in uses if use in self._delta]
-        for cut in self._cuts(group, present):
+    def _add_up(self, group: "_Group") -> None:
+        present = [use for use in group.uses if use in self._delta]
+        if self._checked is not None:
+            self._compare(group, present, self._checked)
+        for cut in () if self._added_directly(group) else self._cuts(group, present):
             found = {use: self._gradients(use, cut, group) for use in present}
-            for name, source in group:
+            for name, source in group.members:
                 parts = [found[use][argument] for use, argument in source if use in found]
                 _joined(parts, self._sums[name]).add_to(self._sums[name], self._power)
-        for use in uses:
+        for use in group.uses:
             self._groups[use].remove(group)
             if not self._groups[use]:
                 self._delta.pop(use, None)
                 if self._forget:
                     use.forget()
 
-    def _gradients(
-        self, use: Use, cut: slice, group: list[tuple[str, Source]]
-    ) -> dict[str, Gradient]:
-        dtype = self._sums[group[0][0]].dtype
+    def _added_directly(self, group: "_Group") -> bool:
+        """Add the sums without a gradient for each sample, where the rule can; return True then."""
+        use = group.uses[0]
+        delta, data = self._delta[use], use.data
+        direct = use.rule.direct
+        if direct is None or delta.dim() > 2 or data is None or len(group.uses) > 1:
+            return False
+        sums = {
+            argument: self._sums[name] for name, source in group.members for _, argument in source
+        }
+        same = all(t.dtype == delta.dtype == data.dtype for t in sums.values())
+        small = delta.numel() + data.numel() <= OUTER or delta.device.type != "cpu"
+        if not (same and small) or self._owners(use) is not None:
+            return False
+        direct(use.bound, delta, sums, self._power)
+        return True
+
+    def _compare(self, group: "_Group", present: list[Use], checked: Checked) -> None:
+        """Compare the gradients of a sample with those that are known for it."""
+        found = {use: self._gradients(use, checked.sample, group) for use in present}
+        for name, source in group.members:
+            total = torch.zeros_like(self._sums[name])
+            parts = [found[use][argument] for use, argument in source if use in found]
+            _joined(parts, total).add_to(total, self._power)
+            checked.compare(name, self._column, total)
+
+    def _gradients(self, use: Use, cut: slice, group: "_Group") -> dict[str, Gradient]:
+        dtype = self._sums[group.members[0][0]].dtype
         return use.gradients(self._delta[use], self._owners(use), cut, dtype)
 
-    def _cuts(self, group: list[tuple[str, Source]], uses: list[Use]) -> list[slice]:
+    def _cuts(self, group: "_Group", uses: list[Use]) -> list[slice]:
         """Return slices of samples whose factors and products fit into CHUNK_ELEMENTS."""
         owners = {use: self._owners(use) for use in uses}
         if len(uses) == 1 and owners[uses[0]] is None and self._delta[uses[0]].dim() == 2:
-            return [slice(None)]  # one position each: there is no tensor per sample
+            return [WHOLE]  # one position each: there is no tensor per sample
         elements, kinds = 0, {}
         for use, owner in owners.items():
             some = slice(0, 1) if owner is None else owner.largest()
             kinds[use] = self._gradients(use, some, group)
             elements += sum(gradient.elements for gradient in kinds[use].values())
-        for name, source in group:
+        for name, source in group.members:
             parts = [kinds[use][argument] for use, argument in source if use in kinds]
             if _mixed(parts):  # dense gradients of one sample
                 elements += (len(parts) + 1) * self._sums[name].numel()
         step = max(1, CHUNK_ELEMENTS // max(1, elements))
+        if step >= self._samples:
+            return [WHOLE]
         return [slice(start, start + step) for start in range(0, self._samples, step)]
 
 
-def _uses_of(group: list[tuple[str, Source]]) -> list[Use]:
-    return list(dict.fromkeys(use for use, _ in group[0][1]))
+@dataclass(frozen=True, eq=False)
+class _Group:
+    """Parameters with the same uses, such as weight and bias: they share the factors."""
+
+    uses: tuple[Use, ...]
+    members: list[tuple[str, Source]]
 
 
-def _by_uses(sources: Mapping[str, Source]) -> list[list[tuple[str, Source]]]:
-    """Group parameters with the same uses, such as weight and bias: they share the factors."""
-    together: dict[tuple[Use, ...], list[tuple[str, Source]]] = {}
+def _by_uses(sources: Mapping[str, Source]) -> list[_Group]:
+    together: dict[tuple[Use, ...], _Group] = {}
     for name, source in sources.items():
-        together.setdefault(tuple(use for use, _ in source), []).append((name, source))
+        uses = tuple(dict.fromkeys(use for use, _ in source))
+        together.setdefault(uses, _Group(uses, [])).members.append((name, source))
     return list(together.values())
 
 
 def _mixed(parts: list[Gradient]) -> bool:
     """Return True if uses are of kinds that can only be summed as dense gradients."""
+    if len(parts) == 1:
+        return False
     return len({type(part) for part in parts}) > 1 and _tied(parts) is None
 
 
@@ -297,6 +357,8 @@ def _tied(parts: list[Gradient]) -> TiedTable | None:
 
 def _joined(parts: list[Gradient], parameter: Tensor) -> Gradient:
     """Sum the uses of a parameter; as dense gradients if their kinds differ."""
+    if len(parts) == 1:
+        return parts[0]
     tied = _tied(parts)
     if tied is not None:
         return tied

@@ -18,6 +18,7 @@ from growmas.errors import ImportanceError
 from growmas.importance.likelihood import Likelihood, labels_in, likelihood_of
 from growmas.importance.mas import ExactSums, total_over
 from growmas.importance.measurement import Measurement, Samples
+from growmas.importance.ragged import Owner, check_owner
 from growmas.importance.selection import (
     Parameters,
     check_model,
@@ -43,6 +44,7 @@ def fisher_information(
     forward: Forward | None = None,
     parameters: Parameters = "all",
     samples: Samples | None = None,
+    owner: Owner | None = None,
     generator: torch.Generator | None = None,
 ) -> dict[str, Tensor]:
     """Measure the diagonal of the Fisher information, exactly, from per-sample gradients.
@@ -72,6 +74,7 @@ def fisher_information(
         forward: `forward(model, batch) -> output`.
         parameters: Which parameters are measured: "all", "trainable", or names and patterns.
         samples: `samples(batch) -> N`, for batches whose shapes do not tell it.
+        owner: The sample of each row, for graphs, as in `mas_importance`.
         generator: Random numbers for target="sample", on the CPU; a fixed seed if left out.
 
     Returns:
@@ -106,14 +109,20 @@ def fisher_information(
         _objective(likelihood, target),
         power=2,
         total_over_columns=True,
-        count=check_samples(samples),
+        count=_of_pairs(check_samples(samples), drawn),
+        owner=_of_pairs(check_owner(owner), drawn),
     )
     if drawn:
         batches = _with_draws(model, batches, call, likelihood, generator)
     total = total_over(measurement, batches, ExactSums(measurement))
-    fisher = total.importance()
+    fisher = total.importance(overwrite=True)
     warn_if_zero(fisher, stacklevel=3)
     return in_own_dtypes(model, fisher)
+
+
+def _of_pairs(of_batch: Any, pairs: bool) -> Any:
+    """Make a function of a batch one of (batch, labels drawn)."""
+    return (lambda pair: of_batch(pair[0])) if pairs and callable(of_batch) else of_batch
 
 
 def _objective(likelihood: Likelihood, target: Target) -> Callable[[Any, Any], Tensor]:

@@ -10,6 +10,16 @@ from torch import Tensor
 PIECE = {"cpu": 2**18}
 """Elements of a product that is computed, made absolute and added while it is in cache."""
 
+BLOCK = 4
+"""Pieces in a block of a product that is larger than a piece: its factors must be read again for
+every block."""
+
+WIDE = 2**14
+"""Most columns for which a block is made of rows: thin products are slow."""
+
+OUTER = 2**19
+"""Elements of both factors of an outer product that are made absolute at a time, on a CPU."""
+
 PIECE_ELSEWHERE = 2**24
 """The same on other devices, where few large calls are fastest: 64 MiB in float32."""
 
@@ -88,7 +98,11 @@ class Products:
     def add_to(self, total: Tensor, power: Power = 1) -> None:
         """Add Σ_n |gradient|^power; at one position |δ aᵀ| = |δ| |a|ᵀ, one product for all n."""
         left, right = (self.right, self.left) if self.transposed else (self.left, self.right)
-        groups, positions, rows = left.shape[1:]
+        samples, groups, positions, rows = left.shape
+        if positions == groups == 1:
+            outer = (left.view(samples, -1), right.view(samples, -1))
+            _add_outer(*outer, total.view(rows, -1), power)
+            return
         blocks = total.view(groups, rows, -1)
         for g in range(groups):
             if positions == 1:
@@ -107,6 +121,14 @@ def magnitude(values: Tensor, power: Power) -> Tensor:
     return values.abs() if power == 1 else values.square()
 
 
+def factor(values: Tensor, power: Power) -> Tensor:
+    """Return |values|^power; values that are ≥ 0, as behind a ReLU, without a copy."""
+    looks = power == 1 and values.device.type == "cpu" and values.numel() > 0
+    if looks and bool(values[:1].amin() >= 0) and bool(values.amin() >= 0):
+        return values
+    return magnitude(values, power)
+
+
 def magnitude_(values: Tensor, power: Power) -> Tensor:
     """Return |values|^power, computed in place."""
     return values.abs_() if power == 1 else values.square_()
@@ -114,9 +136,13 @@ def magnitude_(values: Tensor, power: Power) -> Tensor:
 
 def _add_outer(left: Tensor, right: Tensor, total: Tensor, power: Power) -> None:
     """Add Σ_n |left_n|^power (|right_n|^power)ᵀ of [N, O] and [N, I] to `total` [O, I]."""
-    step = max(64, piece(total.device) // (4 * total.shape[1] or 1))
+    most = OUTER if total.device.type == "cpu" else PIECE_ELSEWHERE
+    step = max(64, most // (left.shape[1] + right.shape[1]))
+    if len(left) <= step:
+        total.addmm_(magnitude(left, power).mT, factor(right, power))
+        return
     for some, others in zip(torch.split(left, step), torch.split(right, step), strict=True):
-        total.addmm_(magnitude(some, power).mT, magnitude(others, power))
+        total.addmm_(magnitude(some, power).mT, factor(others, power))
 
 
 def _add_products(left: Tensor, right: Tensor, total: Tensor, power: Power) -> None:
@@ -127,15 +153,16 @@ def _add_products(left: Tensor, right: Tensor, total: Tensor, power: Power) -> N
         for several, others in zip(torch.split(left, step), torch.split(right, step), strict=True):
             total += magnitude_(torch.bmm(several, others), power).sum(0)
         return
-    if rows > columns:  # blocks along the longer side, which are contiguous
-        height = max(1, piece(total.device) // columns)
+    large = BLOCK * piece(total.device)
+    if columns <= WIDE:  # blocks of rows, which are contiguous
+        height = max(1, large // columns)
         for start in range(0, rows, height):
             block = total[start : start + height]
             product = torch.empty_like(block)
             for one, other in zip(left[:, start : start + height], right, strict=True):
                 block += magnitude_(torch.mm(one, other, out=product), power)
         return
-    width = max(1, piece(total.device) // rows)
+    width = max(1, large // rows)
     for start in range(0, columns, width):
         block = total[:, start : start + width]
         product = torch.empty(block.shape, dtype=total.dtype, device=total.device)

@@ -114,7 +114,7 @@ class LocalWatcher(TorchFunctionMode):
         version = bound[rule.data]._version if rule is not None and rule.data in bound else 0
         output = function(*args, **kwargs)
         if read and rule is not None and rule.applies(bound):
-            parameters = rule.read(bound).items()
+            parameters = rule.read(bound, self._names.keys()).items()
             names = {arg: self._names[id(p)] for arg, p in parameters if id(p) in self._names}
             read -= set(names.values())
             use = LocalUse(rule, bound, names, version, _leaf(output))

@@ -17,13 +17,20 @@ from growmas.batches import (
     to_device,
 )
 from growmas.errors import ImportanceError
-from growmas.importance.company import check_alone, check_halves
+from growmas.importance.company import check_halves
 from growmas.importance.cutting import Cutting, find_cutting
 from growmas.importance.exact import CHUNK_ELEMENTS, Recording, Source, record, sums_by_rule
 from growmas.importance.fallback import Fallback
 from growmas.importance.measurement import Measurement, Samples, check_finite
 from growmas.importance.objective import Function, make_objective, without_batch
-from growmas.importance.probe import Trust, trusted_rules
+from growmas.importance.probe import (
+    Trust,
+    Witness,
+    second_opinion,
+    trusted_rules,
+    witness_of,
+)
+from growmas.importance.ragged import Owner, check_owner
 from growmas.importance.selection import (
     Parameters,
     check_model,
@@ -52,6 +59,7 @@ def mas_importance(
     estimator: Estimator = "exact",
     parameters: Parameters = "all",
     samples: Samples | None = None,
+    owner: Owner | None = None,
 ) -> dict[str, Tensor]:
     """Measure how sensitive the model's output is to each parameter; labels are never used.
 
@@ -80,6 +88,9 @@ def mas_importance(
             the others, and they are not in the result.
         samples: `samples(batch) -> N`, the number of samples in a batch whose shapes do not tell
             it, such as the number of graphs.
+        owner: The sample of each row, [R], for batches whose rows belong to samples unevenly, such
+            as the nodes of graphs: a tensor, or a function from a batch to it. It is recognised
+            where a batch has it as attribute or entry `batch`, as those of torch-geometric do.
 
     Returns:
         Qualified parameter name -> Ω ≥ 0 of the parameter's shape and dtype, on its device. A
@@ -99,9 +110,10 @@ def mas_importance(
         estimator=estimator,
         parameters=parameters,
         samples=samples,
+        owner=owner,
         warn=False,
     )
-    omega = total.importance()
+    omega = total.importance(overwrite=True)
     warn_if_zero(omega, stacklevel=3)
     return in_own_dtypes(model, omega)
 
@@ -115,6 +127,7 @@ def importance_sum(
     estimator: Estimator = "exact",
     parameters: Parameters = "all",
     samples: Samples | None = None,
+    owner: Owner | None = None,
     warn: bool = True,
 ) -> ImportanceSum:
     """Return the sum over samples of which `mas_importance` is the mean; such sums can be added.
@@ -128,7 +141,12 @@ def importance_sum(
     check_batches(batches)
     check_forward(forward)
     measurement = measurement_of(
-        model, forward or default_forward, function, parameters=parameters, samples=samples
+        model,
+        forward or default_forward,
+        function,
+        parameters=parameters,
+        samples=samples,
+        owner=owner,
     )
     estimate = ExactSums(measurement) if estimator == "exact" else BatchSums(measurement)
     total = total_over(measurement, batches, estimate)
@@ -144,6 +162,7 @@ def measurement_of(
     *,
     parameters: Parameters = "all",
     samples: Samples | None = None,
+    owner: Owner | None = None,
 ) -> Measurement:
     """Make the measurement of Ω of the selected parameters of `model`."""
     model = check_model(model)
@@ -153,6 +172,7 @@ def measurement_of(
         forward,
         without_batch(make_objective(function)),
         count=check_samples(samples),
+        owner=check_owner(owner),
     )
 
 
@@ -188,11 +208,11 @@ def measuring(measurement: Measurement) -> Iterator[None]:
         for parameter in model.parameters():
             if parameter.is_floating_point() or parameter.is_complex():
                 parameter.requires_grad_(id(parameter) in wanted)
-        measurement.start[:] = [attributes]
+        measurement.begin(attributes)
         try:
             yield
         finally:
-            measurement.start.clear()
+            measurement.end()
 
 
 def any_on_cuda(module: nn.Module) -> bool:
@@ -217,6 +237,7 @@ class ExactSums:
         self._fallback = Fallback(measurement)
         self._trust: Trust | None = None
         self._probed_alone = False
+        self._begun = False
 
     def add(self, batch: Any, where: str, totals: Mapping[str, Tensor]) -> int:
         """Add the sums over a batch to `totals`; return its number of samples.
@@ -230,27 +251,51 @@ class ExactSums:
         values, columns = recording.values.detach(), recording.values.shape[1]
         probing = self._trust is None or (self._probed_alone and len(values) > 1)
         sources = recording.sources(measurement)
-        rest = self._rest(recording, sources)
-        needed = probing or not recording.independent or bool(rest)
-        cutting = find_cutting(measurement, batch, recording) if needed else None
-        if probing:
-            self._trust, seen = trusted_rules(measurement, batch, cutting, recording)
-            self._probed_alone = len(values) == 1  # samples can only interact in a larger batch
-            together = values.clone()
-            together[: len(seen)] = seen
-            check_alone(measurement, together, values)
-            rest = self._rest(recording, sources)
+        cutting = None
+        if probing or not recording.independent or self._rest(recording, sources):
+            cutting = find_cutting(measurement, batch, recording)
+        witness = witness_of(measurement, cutting, recording, sources) if probing else None
+        if probing and witness is None:
+            self._trust = trusted_rules(measurement, batch, cutting, recording)
         if not recording.independent:
             self._check(recording, batch, cutting, name)
-        trusted = {n: s for n, s in sources.items() if n not in rest}
-        sums_by_rule(measurement, trusted, recording, into=totals, forget=True)
+        if witness is not None:
+            self._trust = self._summed_with(witness, recording, cutting, totals)
+        rest = self._rest(recording, sources)
+        if witness is None:
+            trusted = {n: s for n, s in sources.items() if n not in rest}
+            sums_by_rule(measurement, trusted, recording, into=totals, forget=True)
         if rest:
             self._fallback.mappable &= not recording.writes
             budget = CHUNK_ELEMENTS // columns
             sums = self._fallback.sums(rest, batch, cutting, values, budget)
             for name, found in sums.items():
                 totals[name] += found
+        if probing:
+            self._probed_alone = len(values) == 1  # samples can only interact in a larger batch
+        self._begun = True
         return len(values)
+
+    def _summed_with(
+        self,
+        witness: Witness,
+        recording: Recording,
+        cutting: Cutting | None,
+        totals: Mapping[str, Tensor],
+    ) -> Trust:
+        """Add the sums by rules that agree with the witness; return what may be trusted."""
+        sums = totals if not self._begun else {n: torch.zeros_like(t) for n, t in totals.items()}
+        sources = witness.sources
+        sums_by_rule(self._measurement, sources, recording, into=sums, forget=True, witness=witness)
+        trust = witness.trust()
+        if not all(trust.covers(name, source) for name, source in sources.items()):
+            trust = second_opinion(self._measurement, cutting, trust)
+        for name, source in sources.items():
+            if not trust.covers(name, source):
+                sums[name].zero_()
+            elif self._begun:
+                totals[name].add_(sums[name])
+        return trust
 
     def _rest(self, recording: Recording, sources: Mapping[str, Source]) -> dict[str, nn.Parameter]:
         """Return the parameters that have an influence and no trusted rule."""
@@ -276,7 +321,8 @@ class ExactSums:
                 f"{where} cannot be cut into samples, and some row of an operation belongs to "
                 "several of them: samples influence each other, as through a BatchNorm without "
                 "running statistics, or they cannot be told apart; give batches whose tensors "
-                "have the samples in their first dimension, or a forward= that takes such batches"
+                "have the samples in their first dimension, or say with owner=lambda batch: ... "
+                "which sample each row belongs to"
             )
 
 

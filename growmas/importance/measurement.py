@@ -12,6 +12,7 @@ from growmas.batches import Forward, batch_size, leading_size
 from growmas.errors import DataError, ImportanceError
 from growmas.importance.gradients import Power
 from growmas.importance.objective import BatchObjective
+from growmas.importance.ragged import Owner, count_of, owner_of
 from growmas.importance.state import Attributes
 
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
@@ -37,9 +38,12 @@ class Measurement:
         power: 1 to sum |gradient|, 2 to sum its square.
         total_over_columns: True to sum over the K scalars, False to take their mean.
         count: Batch -> number of samples, where shapes do not tell; None to take it from shapes.
+        owner: The sample of each row, or a function from a batch to it; None to take it from
+            batches that have it as `batch`, as those of torch-geometric do.
         dtypes: Floating-point dtypes seen in forward passes so far.
         start: Attributes of the model with which every forward pass begins; empty until the
-            measurement has begun.
+            measurement has begun, as are the following.
+        fixed: Id -> tensor of the model: parameters, buffers and tensors in plain attributes.
     """
 
     model: nn.Module
@@ -49,20 +53,39 @@ class Measurement:
     power: Power = 1
     total_over_columns: bool = False
     count: Samples | None = None
+    owner: Owner | None = None
     start: list[Attributes] = field(default_factory=list)
     dtypes: set[torch.dtype] = field(default_factory=set)
+    fixed: dict[int, Tensor] = field(default_factory=dict)
 
-    @property
-    def constants(self) -> list[Tensor]:
-        """Tensors of the model that are neither parameters nor buffers."""
-        return [tensor for attributes in self.start for tensor in attributes.tensors()]
+    def begin(self, start: Attributes) -> None:
+        """Note the attributes with which every forward pass shall begin, and the fixed tensors."""
+        self.start[:] = [start]
+        held = (*self.model.parameters(), *self.model.buffers(), *start.tensors())
+        self.fixed.update((id(tensor), tensor) for tensor in held)
+
+    def end(self) -> None:
+        """Forget what `begin` noted."""
+        self.start.clear()
+        self.fixed.clear()
 
     def samples_in(self, batch: Any) -> int | None:
         """Return the number of samples in a batch as far as its shapes tell."""
         if self.count is not None:
             return int(self.count(batch))
+        owner = self.owners(batch)
+        if owner is not None:
+            return count_of(batch, owner)
         size = batch_size(batch)
         return leading_size(batch) if size is None else size
+
+    def owners(self, batch: Any) -> Tensor | None:
+        """Return the sample of each row of a batch; None if every sample has one row.
+
+        Raises:
+            ImportanceError: `owner` is not a vector of whole numbers.
+        """
+        return owner_of(batch, self.owner)
 
     def scalars(self, batch: Any, where: str) -> Tensor:
         """Return the objective on `batch`, [N, K], with its graph.
@@ -81,12 +104,14 @@ class Measurement:
             ImportanceError: The output does not have one row per sample.
             DataError: The output has NaN or infinite values.
         """
-        given = batch_size(batch) if self.count is None else self.count(batch)
+        told = self.count is not None or self.owners(batch) is not None
+        given = self.samples_in(batch) if told else batch_size(batch)
         if given not in (None, len(values)):
             raise ImportanceError(
                 f"{where} has {given} samples but the output has {len(values)}: the first "
                 "dimension of inputs and output must be the samples; pass forward= or function= "
-                "to bring it there, or samples=lambda batch: ... if the batch has another number"
+                "to bring it there, samples=lambda batch: ... if the batch has another number, or "
+                "owner=lambda batch: ... if its rows belong to samples unevenly, as nodes do"
             )
         if not _is_finite(values.detach()):
             bad = int((~values.isfinite()).any(1).sum())

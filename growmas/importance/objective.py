@@ -63,6 +63,8 @@ BY_PRODUCTS = frozenset(
 
 def _coordinates(output: Any) -> Tensor:
     """Return every output coordinate of every sample, [N, C]; several tensors are concatenated."""
+    if isinstance(output, Tensor) and output.dim() == 2 and output.is_floating_point():
+        return output
     tensors = [t for t in _outputs(output) if t.is_floating_point()]
     if not tensors or any(t.dim() == 0 for t in tensors):
         raise ImportanceError(

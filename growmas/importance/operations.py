@@ -6,7 +6,7 @@ the gain of a norm. A rule returns these factors. Rules are for operations rathe
 so that a weight is followed wherever it is used.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from growmas.importance import convolution
-from growmas.importance.gradients import Gradient, PerSample, Products, Rows
+from growmas.importance.gradients import (
+    Gradient,
+    PerSample,
+    Power,
+    Products,
+    Rows,
+    factor,
+    magnitude,
+)
 
 Bound = Mapping[str, Any]
 """Arguments of a call by name."""
@@ -26,6 +34,10 @@ Gradients = Callable[[Bound, Tensor], dict[str, Gradient]]
 
 RowDims = Callable[[Bound, torch.Size], int]
 """(arguments, shape of the output) -> number of leading dimensions that are rows."""
+
+
+Direct = Callable[[Bound, Tensor, Mapping[str, Tensor], Power], None]
+"""(arguments, δ [N, O], sums by argument, power): adds Σ_n |gradient|^power to the sums."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +55,7 @@ class Rule:
             entries that the operation treats one by one.
         positions: True if `gradients` sums over further dimensions between samples and features,
             so that the rows of a sample can be given together, [N, k, ...].
+        direct: Adds the sums over samples at once, where every sample has one row and one use.
     """
 
     bind: Callable[[tuple[Any, ...], Mapping[str, Any]], dict[str, Any]]
@@ -53,13 +66,19 @@ class Rule:
     broadcasts: bool = False
     rows: RowDims = lambda bound, shape: 1
     positions: bool = False
+    direct: Direct | None = None
 
-    def read(self, bound: Bound) -> dict[str, nn.Parameter]:
-        """Return the parameters that a call reads, by argument; for a layer, by name."""
-        if "layer" in bound:
-            return dict(bound["layer"].named_parameters(recurse=False))
-        given = {name: bound.get(name) for name in self.parameters}
-        return {name: p for name, p in given.items() if isinstance(p, nn.Parameter)}
+    def read(self, bound: Bound, wanted: Set[int]) -> dict[str, nn.Parameter]:
+        """Return the parameters that a call reads, by argument; for a layer, by name.
+
+        Args:
+            bound: The call's arguments.
+            wanted: Ids of the parameters that matter.
+        """
+        given = {name: bound[name] for name in self.parameters if name in bound}
+        if not self.parameters and "layer" in bound:
+            given = dict(bound["layer"].named_parameters(recurse=False))
+        return {name: p for name, p in given.items() if id(p) in wanted}
 
 
 RULES: dict[Any, Rule] = {}
@@ -75,6 +94,7 @@ def operation(
     applies: Callable[[Bound], bool] = lambda bound: True,
     rows: RowDims = lambda bound, shape: 1,
     positions: bool = False,
+    direct: Direct | None = None,
 ) -> Callable[[Gradients], Gradients]:
     """Register a rule for calls of `function`, whose arguments have these names in order."""
     names = tuple(arguments.split())
@@ -91,6 +111,7 @@ def operation(
             applies,
             rows=rows,
             positions=positions,
+            direct=direct,
         )
         return rule
 
@@ -148,7 +169,24 @@ def _all_but_normalised(bound: Bound, shape: torch.Size) -> int:
     return len(shape) - len(tuple(bound["normalized_shape"]))
 
 
-@operation(F.linear, "input weight bias", rows=_all_but_last, positions=True)
+def _linear_at_one_position(
+    bound: Bound, delta: Tensor, sums: Mapping[str, Tensor], power: Power
+) -> None:
+    """Add |Δ|ᵀ|A| to the weight's sum and Σ_n |δ_n| to that of the bias."""
+    size = magnitude(delta, power)
+    if "weight" in sums:
+        sums["weight"].addmm_(size.mT, factor(bound["input"], power))
+    if "bias" in sums:
+        sums["bias"].add_(size.sum(0))
+
+
+@operation(
+    F.linear,
+    "input weight bias",
+    rows=_all_but_last,
+    positions=True,
+    direct=_linear_at_one_position,
+)
 def linear(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     """Differentiate y = W a + b at any number of leading positions."""
     left = delta.reshape(len(delta), 1, -1, delta.shape[-1])

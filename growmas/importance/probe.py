@@ -1,31 +1,33 @@
-"""Probe: a check of the rules on two samples, before they are used on all.
+"""Probe: a check of the rules against automatic differentiation, before they are trusted.
 
 A worked example: `net = Sequential(Linear(2, 3), ReLU(), Linear(3, 1))` on a batch [256, 2].
 
-1. The first two samples go through the network together. Capture records two uses of `linear`, and
-   the rules give |∇g₁| + |∇g₂| for 0.weight, 0.bias, 2.weight and 2.bias.
-2. Each of the two goes through the network alone, and automatic differentiation gives ∇g₁ and ∇g₂.
-   If g₁ or g₂ is another than in step 1, then samples influence each other, as with batch
-   statistics; a per-sample gradient does not exist, and the measurement is refused.
-3. A parameter whose sums from both steps agree is trusted to its rules. The others go to the
-   fallback: the rule is wrong, or a subclass computes something else.
+1. The first sample goes through the network alone, and automatic differentiation gives ∇g₁ for
+   0.weight, 0.bias, 2.weight and 2.bias. If g₁ is another than in the batch, then samples influence
+   each other, as with batch statistics; a per-sample gradient does not exist, and the measurement
+   is refused.
+2. In the backward pass of the batch, the rules give |∇g₁| by themselves for the rows of the first
+   sample. A parameter for which both agree is trusted to its rules.
+3. The others are tried again on two other samples that go through the network together and each
+   alone: rounding can flip a ReLU whose input is almost 0, and then a gradient differs although
+   nothing is wrong. A parameter that fails again goes to the fallback: the rule is wrong, or a
+   subclass computes something else.
 
-A parameter that the two samples do not reach, such as the weight of an expert, is trusted if its
-rules were right for other parameters.
-
-Rounding can flip a ReLU whose input is almost 0, and then a gradient differs although nothing is
-wrong. A parameter that fails is therefore tried once more on two other samples.
+Rules of a user's own are checked on two samples at once, since a sum over the batch would be right
+for one. A parameter that the samples do not reach, such as the weight of an expert, is trusted if
+its rules were right for other parameters.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from growmas.importance.company import alone, check_alone
-from growmas.importance.cutting import Cutting
+from growmas.importance.cutting import Cutting, some_of
 from growmas.importance.exact import Recording, Source, record, sums_by_rule
 from growmas.importance.fallback import gradients_of
 from growmas.importance.gradients import magnitude
@@ -54,6 +56,20 @@ class Trust:
     wrong: frozenset[str]
     rules: frozenset[Rule]
 
+    @classmethod
+    def of(cls, right: Set[str], wrong: Set[str], sources: Mapping[str, Source]) -> "Trust":
+        """Name the rules of the parameters that were right, unless they were wrong for others."""
+        rules = {use.rule for name in right for use, _ in sources[name]}
+        rules -= {use.rule for name in wrong for use, _ in sources[name]}
+        return cls(frozenset(right), frozenset(wrong), frozenset(rules))
+
+    def mended_by(self, again: "Trust") -> "Trust":
+        """Return the trust after another check, which may only clear what was wrong."""
+        mended = self.wrong & again.right
+        rules = self.rules | (again.rules if mended == self.wrong else frozenset())
+        right = self.right | mended | (again.right - self.wrong)
+        return Trust(right, self.wrong - mended, rules)
+
     def covers(self, name: str, source: Source) -> bool:
         """Return True if a parameter may be measured by the rules of its uses."""
         if name in self.right or name in self.wrong:
@@ -61,9 +77,103 @@ class Trust:
         return all(use.rule in self.rules for use, _ in source)
 
 
+@dataclass(eq=False)
+class Witness:
+    """The first sample of a batch alone, whose gradients the rules must give as well.
+
+    Attributes:
+        measurement: Model, parameters and objective.
+        sources: The uses of each parameter in the whole batch.
+        values: The objective of the sample alone, [1, K].
+        expected: Parameter name -> its gradients, [k, *shape], of the first k columns.
+        right: Names for which the rules agreed in every column that is not 0.
+        wrong: Names for which they did not.
+    """
+
+    measurement: Measurement
+    sources: Mapping[str, Source]
+    values: Tensor
+    expected: dict[str, Tensor]
+    right: set[str] = field(default_factory=set)
+    wrong: set[str] = field(default_factory=set)
+
+    sample = slice(0, 1)
+    """The sample, as a cut of the batch."""
+
+    @cached_property
+    def rounding(self) -> float:
+        """Gradients below it count as 0."""
+        return _rounding(self.measurement, self.values)
+
+    @classmethod
+    def of(
+        cls,
+        measurement: Measurement,
+        cutting: Cutting,
+        whole: Recording,
+        sources: dict[str, Source],
+    ) -> "Witness":
+        """Send the first sample of a batch through the model alone.
+
+        Raises:
+            ImportanceError: Its objective depends on the other samples.
+        """
+        alone_ = some_of(measurement, cutting, cls.sample)
+        together = whole.values.detach().clone()
+        together[cls.sample] = alone_.detach()
+        check_alone(measurement, together, whole.values)
+        parameters = {name: measurement.parameters[name] for name in sources}
+        expected = gradients_of(alone_[0, :COLUMNS], parameters) if parameters else {}
+        check_finite(expected)
+        return cls(measurement, sources, alone_.detach(), expected)
+
+    def expects(self, column: int) -> bool:
+        """Return True if a column of the objective is checked."""
+        return column < COLUMNS
+
+    def compare(self, name: str, column: int, found: Tensor) -> None:
+        """Compare |gradient|^power of the sample as a rule gives it, which is overwritten."""
+        precise = self.expected[name][column].to(found.dtype)
+        wanted = magnitude(precise, self.measurement.power)
+        size = _largest(wanted)
+        off = _largest(found.sub_(wanted))
+        bound = _tolerance(self.measurement, name, self.values) * size
+        if not (off <= bound or off <= bound + self.rounding):
+            self.wrong.add(name)
+        elif size > 0:
+            self.right.add(name)
+
+    def trust(self) -> Trust:
+        """Return what is settled once the backward pass of the batch has ended."""
+        unseen = self.sources.keys() - self.right - self.wrong
+        sizes = {name: _largest(self.expected[name]) for name in unseen}
+        lost = {name for name, size in sizes.items() if size > 0 and size > self.rounding}
+        wrong = self.wrong | lost
+        return Trust.of(self.right - wrong, wrong, self.sources)
+
+
+def witness_of(
+    measurement: Measurement,
+    cutting: Cutting | None,
+    whole: Recording,
+    sources: dict[str, Source],
+) -> Witness | None:
+    """Return the first sample alone; None if the rules must be checked on two samples."""
+    own = any("layer" in use.bound for source in sources.values() for use, _ in source)
+    return None if cutting is None or own else Witness.of(measurement, cutting, whole, sources)
+
+
+def second_opinion(measurement: Measurement, cutting: Cutting | None, trust: Trust) -> Trust:
+    """Try parameters for which rules were not right, or not tried, on two other samples."""
+    if cutting is None or cutting.samples < 3:
+        return trust
+    again = _checked_pair(measurement, cutting, 1).trust()
+    return trust.mended_by(again)
+
+
 def trusted_rules(
     measurement: Measurement, batch: Any, cutting: Cutting | None, whole: Recording
-) -> tuple[Trust, Tensor]:
+) -> Trust:
     """Check the rules against automatic differentiation on the first two samples of a batch.
 
     Args:
@@ -73,22 +183,22 @@ def trusted_rules(
         whole: A forward pass of the batch.
 
     Returns:
-        The rules that may be used, and the objective of the two samples.
+        The rules that may be used.
 
     Raises:
         ImportanceError: The samples of a batch influence each other, so that a per-sample
             gradient does not exist.
     """
     if cutting is None:
-        return _Check(measurement, whole, batch, None).trust(), whole.values[:2].detach()
+        return _Check(measurement, whole, batch, None).trust()
     first = _checked_pair(measurement, cutting, 0)
     trust, seen = first.trust(), first.recording.values.detach()
+    together = whole.values.detach().clone()
+    together[: len(seen)] = seen
+    check_alone(measurement, together, whole.values)
     if trust.wrong and cutting.samples >= 4:
-        again = _checked_pair(measurement, cutting, 2).trust()
-        mended = trust.wrong & again.right
-        rules = trust.rules | (again.rules if mended == trust.wrong else frozenset())
-        trust = Trust(trust.right | mended, trust.wrong - mended, rules)
-    return trust, seen
+        trust = trust.mended_by(_checked_pair(measurement, cutting, 2).trust())
+    return trust
 
 
 def _checked_pair(measurement: Measurement, cutting: Cutting, start: int) -> "_Check":
@@ -122,11 +232,13 @@ class _Check:
         counted = torch.cat([columns[:2], columns[2:] * 0])
         found = sums_by_rule(self._measurement, self._sources, self.recording, counted=counted)
         rounding = _rounding(self._measurement, values)
-        right = {n for n, total in found.items() if self._close(n, total, expected[n], rounding)}
-        wrong = found.keys() - right
-        rules = {use.rule for name in right for use, _ in self._sources[name]}
-        rules -= {use.rule for name in wrong for use, _ in self._sources[name]}
-        return Trust(frozenset(right), frozenset(wrong), frozenset(rules))
+        right = set()
+        for name, total in found.items():
+            wanted = expected[name]
+            tolerance = _tolerance(self._measurement, name, values)
+            if _largest(total.sub_(wanted)) <= tolerance * _largest(wanted) + rounding:
+                right.add(name)
+        return Trust.of(right, found.keys() - right, self._sources)
 
     def _expected(self) -> Mapping[str, Tensor]:
         """Return the sums by automatic differentiation, and check that samples do not interact."""
@@ -151,12 +263,11 @@ class _Check:
                 sums[name] = sums[name] + total if name in sums else total
         return sums
 
-    def _close(self, name: str, found: Tensor, expected: Tensor, rounding: float) -> bool:
-        if not found.numel():
-            return True
-        dtypes = (self._measurement.parameters[name].dtype, self.recording.values.dtype)
-        tolerance = max(TOLERANCE.get(dtype, 5e-2) for dtype in dtypes)
-        return _largest(found - expected) <= tolerance * _largest(expected) + rounding
+
+def _tolerance(measurement: Measurement, name: str, values: Tensor) -> float:
+    """Return the largest relative difference between the gradients of a parameter."""
+    dtypes = (measurement.parameters[name].dtype, values.dtype)
+    return max(TOLERANCE.get(dtype, 5e-2) for dtype in dtypes)
 
 
 def _rounding(measurement: Measurement, values: Tensor) -> float:
@@ -166,8 +277,8 @@ def _rounding(measurement: Measurement, values: Tensor) -> float:
     would a gradient of ε g / θ. The bias of attention keys, a bias before an InstanceNorm and the
     squared norm of a normalised output have a gradient of 0; rounding makes it about this large.
     """
-    weights = [p.detach() for p in measurement.parameters.values() if p.numel()]
-    largest = max((float(weight.abs().max()) for weight in weights), default=0.0)
+    weights = [p.detach() for p in measurement.parameters.values()]
+    largest = max((_largest(weight) for weight in weights), default=0.0)
     if not largest:
         return 0.0
     size = float(values.detach().abs().max())
@@ -177,5 +288,7 @@ def _rounding(measurement: Measurement, values: Tensor) -> float:
 
 def _largest(values: Tensor) -> float:
     """Return the largest absolute value, in one pass; NaN if there is one."""
+    if not values.numel():
+        return 0.0
     low, high = torch.aminmax(values)
     return float(torch.maximum(-low, high))

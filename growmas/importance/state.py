@@ -32,6 +32,11 @@ class Attributes:
             if isinstance(held, dict | list | set)
         ]
 
+    @property
+    def modules(self) -> list[nn.Module]:
+        """Modules of the model."""
+        return [module for module, _ in self._modules]
+
     def restore(self) -> None:
         """Give every module its attributes back."""
         for module, before in self._modules:

@@ -40,14 +40,19 @@ class ImportanceSum:
         """Make the sum from an importance that is the mean over `samples` samples."""
         return cls({name: omega * samples for name, omega in importance.items()}, samples)
 
-    def importance(self) -> dict[str, Tensor]:
+    def importance(self, *, overwrite: bool = False) -> dict[str, Tensor]:
         """Return Ω, the mean over samples.
+
+        Args:
+            overwrite: True to turn the sums into means in place; they must not be used again.
 
         Raises:
             DataError: The number of samples is 0.
         """
         if not self.samples:
             raise DataError("no samples: importance needs at least one batch with one sample in it")
+        if overwrite:
+            return {name: total.div_(self.samples) for name, total in self.sums.items()}
         return {name: total / self.samples for name, total in self.sums.items()}
 
     def __add__(self, other: "ImportanceSum") -> "ImportanceSum":
