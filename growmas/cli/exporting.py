@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from growmas.atomic_write import atomic_write
 from growmas.cli.reading import open_history
@@ -10,7 +10,7 @@ from growmas.errors import RunError
 from growmas.history import TopologyHistory
 
 if TYPE_CHECKING:
-    import networkx as nx
+    from growmas.history.formats import GraphParts
 
 GRAPHS = ("architecture", "lineage")
 _BY_SUFFIX = {".gv": "dot", ".mmd": "mermaid"}  # others end in the name of their format
@@ -38,29 +38,31 @@ def export(
             "importance, metrics, events, layers or sizes"
         )
     format = format or _format_of(out, "json" if graph else "csv")
-    with open_history(run, root) as history:
+    from growmas.history.formats import parts_of_graph, parts_of_lineage
+
+    with open_history(run, root) as history, history.frozen():
         if table is not None:
             refuse("--table", {"--task": task, "--group": group})
             _write_table(history, table, format, out)
         elif graph == "architecture":
             refuse("--graph architecture", {"--group": group})
-            _write_graph(history.graph(task), format, out)
+            _write_graph(parts_of_graph(history.graph(task)), format, out)
         elif graph == "lineage":
             refuse("--graph lineage", {"--task": task})
-            _write_graph(history.lineage(group), format, out)
+            _write_graph(parts_of_lineage(history, group), format, out)
         else:
             raise RunError(f"--graph {graph}: expected one of {', '.join(GRAPHS)}")
 
 
-def _write_graph(graph: "nx.DiGraph[Any]", format: str, out: Path | None) -> None:
-    from growmas.history.formats import graph_text
+def _write_graph(parts: "GraphParts", format: str, out: Path | None) -> None:
+    from growmas.history.formats import graph_lines
 
-    text = graph_text(graph, format)
+    lines = graph_lines(parts, format)
     if out is None:
-        sys.stdout.write(text)
+        sys.stdout.writelines(lines)
     else:
-        with atomic_write(out) as fresh:
-            fresh.write_text(text, encoding="utf-8")
+        with atomic_write(out) as fresh, fresh.open("w", encoding="utf-8") as file:
+            file.writelines(lines)
 
 
 def _write_table(history: TopologyHistory, table: str, format: str, out: Path | None) -> None:

@@ -1,10 +1,12 @@
 """Tables of a history, written as CSV or Parquet."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,6 +15,9 @@ from growmas.history.reader import TopologyHistory
 from growmas.visible import as_cell
 
 Row = tuple[Any, ...]
+
+_CHUNK = 4096  # rows in memory
+_ROW_GROUP = 2**16  # rows of a Parquet file that are read together
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,9 @@ def write_csv(history: TopologyHistory, table: str, file: TextIO) -> None:
     columns = _columns(history, table)
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns.types)
+    if table == "importance":  # millions of rows
+        file.writelines(_importance_texts(history))
+        return
     for chunk in columns.chunks:
         writer.writerows([as_cell(value) for value in row] for row in chunk)
 
@@ -67,8 +75,9 @@ def write_parquet(history: TopologyHistory, table: str, path: Path) -> None:
     kinds = {str: arrow.string(), int: arrow.int64(), float: arrow.float64()}
     schema = arrow.schema([(name, kinds[kind]) for name, kind in columns.types.items()])
     with parquet.ParquetWriter(path, schema) as writer:
-        for chunk in columns.chunks:
-            values = zip(*chunk, strict=True) if chunk else [[]] * len(schema)
+        rows = chain.from_iterable(columns.chunks)
+        while chunk := list(islice(rows, _ROW_GROUP)):
+            values = zip(*chunk, strict=True)
             arrays = [arrow.array(c, f.type) for c, f in zip(values, schema, strict=True)]
             writer.write_table(arrow.Table.from_arrays(arrays, schema=schema))
 
@@ -82,22 +91,36 @@ def _columns(history: TopologyHistory, table: str) -> Columns:
 
 
 def _units(history: TopologyHistory) -> Iterator[list[Row]]:
-    yield [
+    lines = history.each_lifeline()
+    while chunk := [
         (
             *(line.group, line.unit, line.birth_task, line.birth_reason, line.parent),
             *(line.replaced, line.death_task, line.death_reason),
         )
-        for line in history.lifelines()
-    ]
+        for line in islice(lines, _CHUNK)
+    ]:
+        yield chunk
 
 
 def _importance(history: TopologyHistory) -> Iterator[list[Row]]:
-    for task in history.tasks():
-        yield [
-            (task.name, group, unit, value)
-            for group, values in history.importance(task.index).items()
-            for unit, value in values.items()
-        ]
+    for found in history.each_importance():
+        pairs = zip(found.units.ids, found.values, strict=True)
+        yield [(found.task, found.group, unit, value) for unit, value in pairs]
+
+
+def _importance_texts(history: TopologyHistory) -> Iterator[str]:
+    """Yield the rows of a group at a snapshot as text, formatted together.
+
+    Nine digits identify a float32.
+    """
+    for found in history.each_importance():
+        head = io.StringIO(newline="")
+        cells = [as_cell(found.task), as_cell(found.group), ""]
+        csv.writer(head, lineterminator="").writerow(cells)
+        before, after = head.getvalue().replace("%", "%%"), "%.9g\n"
+        if found.values:
+            rows = f"{before}{(after + before).join(found.units.texts)}{after}"
+            yield rows % tuple(found.values)
 
 
 def _metrics(history: TopologyHistory) -> Iterator[list[Row]]:

@@ -3,7 +3,7 @@
 An attribute that would be None is left out, since most graph formats cannot express it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import networkx as nx
 
@@ -61,22 +61,33 @@ def lineage_graph(lifelines: Iterable[Lifeline]) -> "nx.DiGraph[UnitNode]":
     """
     graph: nx.DiGraph[UnitNode] = nx.DiGraph()
     for line in lifelines:
-        attributes = {
-            "group": line.group,
-            "unit": line.unit,
-            "alive": line.death_task is None,
-            "birth_task": line.birth_task,
-            "birth_reason": line.birth_reason,
-            "death_task": line.death_task,
-            "death_reason": line.death_reason,
-        }
-        node = (line.group, line.unit)
-        graph.add_node(node, **_known(attributes))
-        if line.replaced is not None:
-            graph.add_edge((line.group, line.replaced), node, kind="replaced")
-        if line.parent is not None:
-            graph.add_edge((line.group, line.parent), node, kind="split")
+        node, attributes = lineage_node(line)
+        graph.add_node(node, **attributes)
+        graph.add_edges_from(lineage_edges(line))
     return graph
+
+
+def lineage_node(line: Lifeline) -> tuple[UnitNode, dict[str, object]]:
+    """Return the node of a unit, with its attributes."""
+    attributes: dict[str, object] = {
+        "group": line.group,
+        "unit": line.unit,
+        "alive": line.death_task is None,
+        "birth_task": line.birth_task,
+        "birth_reason": line.birth_reason,
+        "death_task": line.death_task,
+        "death_reason": line.death_reason,
+    }
+    return (line.group, line.unit), _known(attributes)
+
+
+def lineage_edges(line: Lifeline) -> Iterator[tuple[UnitNode, UnitNode, dict[str, object]]]:
+    """Yield the edges that lead to a unit, with their attributes."""
+    unit = (line.group, line.unit)
+    if line.parent is not None:
+        yield (line.group, line.parent), unit, {"kind": "split"}
+    if line.replaced not in (None, line.parent):
+        yield (line.group, line.replaced), unit, {"kind": "replaced"}
 
 
 def _layers_only(graph: "nx.DiGraph[str]") -> "nx.DiGraph[str]":

@@ -18,33 +18,53 @@ from growmas.history.records import (
 Rows = Callable[..., list[Any]]
 """A function `rows(query, *values)` that returns all rows of an SQL query."""
 
+_PAGE = 4096  # units read at once
+_FIRST = -(2**63)  # before every id
+
 _LIFELINES = """
 SELECT units.group_name, unit, parent, born.name, birth.reason, gone.name, death.reason, replaced,
     death_task
 FROM units
-JOIN groups ON groups.name = units.group_name
 JOIN tasks AS born ON born.task = birth_task
 LEFT JOIN events AS birth ON birth.event = birth_event
 LEFT JOIN tasks AS gone ON gone.task = death_task
 LEFT JOIN events AS death ON death.event = death_event
+WHERE units.group_name = ? AND unit >= ? ORDER BY unit LIMIT ?
 """
 
 
-def lifelines(
-    rows: Rows, tasks: tuple[TaskRecord, ...], group: str | None = None, unit: int | None = None
-) -> tuple[Lifeline, ...]:
-    """Return the lifelines of all units, of one group's, or of one unit."""
-    parts = {"units.group_name = ?": group, "unit = ?": unit}
-    asked = {part: value for part, value in parts.items() if value is not None}
-    where = f"WHERE {' AND '.join(asked)}" if asked else ""
-    found = rows(f"{_LIFELINES} {where} ORDER BY position, unit", *asked.values())
-    stretches = _stretches(rows, where.replace("units.", ""), tuple(asked.values()))
-    return tuple(
-        replace(Lifeline(*life), frozen=tuple(_named(stretches[life[0], life[1]], death, tasks)))
-        if (life[0], life[1]) in stretches
+def each_lifeline(
+    rows: Rows, tasks: tuple[TaskRecord, ...], group: str | None = None
+) -> Iterator[Lifeline]:
+    """Yield the lifelines of one group's units or of all, with a few of them in memory at once."""
+    names = [name for (name,) in rows("SELECT name FROM groups ORDER BY position")]
+    for name in names if group is None else [group]:
+        first = _FIRST
+        while page := _page(rows, tasks, name, first, _PAGE):
+            yield from page
+            first = page[-1].unit + 1
+
+
+def lifeline(rows: Rows, tasks: tuple[TaskRecord, ...], group: str, unit: int) -> Lifeline | None:
+    """Return the lifeline of one unit; None if there is no such unit."""
+    found = _page(rows, tasks, group, unit, 1)
+    return found[0] if found and found[0].unit == unit else None
+
+
+def _page(
+    rows: Rows, tasks: tuple[TaskRecord, ...], group: str, first: int, most: int
+) -> list[Lifeline]:
+    """Return the lifelines of some units of a group, from an id on."""
+    found = rows(_LIFELINES, group, first, most)
+    if not found:
+        return []
+    stretches = _stretches(rows, group, first, found[-1][1])
+    return [
+        replace(Lifeline(*life), frozen=tuple(_named(stretches[life[1]], death, tasks)))
+        if life[1] in stretches
         else Lifeline(*life)
         for *life, death in found
-    )
+    ]
 
 
 def turnover(rows: Rows, tasks: tuple[TaskRecord, ...]) -> dict[str, dict[str, Turnover]]:
@@ -132,12 +152,16 @@ def cohorts(rows: Rows, tasks: tuple[TaskRecord, ...], group: str | None) -> tup
 
 
 def _stretches(
-    rows: Rows, where: str, values: tuple[object, ...]
-) -> dict[tuple[str, int], list[tuple[int, int | None]]]:
-    found: dict[tuple[str, int], list[tuple[int, int | None]]] = {}
-    query = f"SELECT group_name, unit, since_task, until_task FROM frozen {where} ORDER BY 1, 2, 3"
-    for group, unit, since, until in rows(query, *values):
-        found.setdefault((group, unit), []).append((since, until))
+    rows: Rows, group: str, first: int, last: int
+) -> dict[int, list[tuple[int, int | None]]]:
+    """Return the frozen stretches of a group's units from one id to another."""
+    found: dict[int, list[tuple[int, int | None]]] = {}
+    query = (
+        "SELECT unit, since_task, until_task FROM frozen "
+        "WHERE group_name = ? AND unit BETWEEN ? AND ? ORDER BY unit, since_task"
+    )
+    for unit, since, until in rows(query, group, first, last):
+        found.setdefault(unit, []).append((since, until))
     return found
 
 

@@ -224,8 +224,8 @@ class TopologyHistory(ScalarReading, Closeable):
     def unit(self, group: str, unit: int) -> UnitRecord:
         """Return the whole life of one unit."""
         with self.frozen():
-            found = lives.lifelines(self._rows, self.tasks(), group, unit)
-            if not found:
+            found = lives.lifeline(self._rows, self.tasks(), group, unit)
+            if found is None:
                 raise self._no_unit(group, unit)
             children = self._rows(
                 "SELECT unit FROM units WHERE group_name = ? AND parent = ?", group, unit
@@ -234,7 +234,7 @@ class TopologyHistory(ScalarReading, Closeable):
                 "SELECT unit FROM units WHERE group_name = ? AND replaced = ?", group, unit
             )
             return UnitRecord(
-                **vars(found[0]),
+                **vars(found),
                 children=tuple(child for (child,) in children),
                 replaced_by=heirs[0][0] if heirs else None,
                 importance=values.importance_of_unit(self._rows, group, unit),
@@ -243,10 +243,14 @@ class TopologyHistory(ScalarReading, Closeable):
 
     def lifelines(self, group: str | None = None) -> tuple[Lifeline, ...]:
         """Return the birth and death of each unit, of one group or (default) of all."""
+        return tuple(self.each_lifeline(group))
+
+    def each_lifeline(self, group: str | None = None) -> Iterator[Lifeline]:
+        """Yield what `lifelines` returns, with a few units in memory at once."""
         with self.frozen():
             if group is not None:
                 self._check_group(group)
-            return lives.lifelines(self._rows, self.tasks(), group)
+            yield from lives.each_lifeline(self._rows, self.tasks(), group)
 
     # Importance
 
@@ -257,6 +261,11 @@ class TopologyHistory(ScalarReading, Closeable):
         """
         with self.frozen():
             return values.importance_at(self._rows, self._task(task).index)
+
+    def each_importance(self) -> "Iterator[values.Measured]":
+        """Yield the importance of each group at each snapshot, with one of them in memory."""
+        with self.frozen():
+            yield from values.each_importance(self._rows, self.tasks())
 
     def group_importance(self, group: str) -> dict[str, dict[int, float]]:
         """Return the importance of one group's units at each snapshot, by task and unit."""

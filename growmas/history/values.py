@@ -1,20 +1,40 @@
 """Importance and consumers of units, read from the tables and their blobs."""
 
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
+from growmas.errors import HistoryError
 from growmas.history.importance import SHARES, Lifetimes, unpacked
 from growmas.history.lives import Rows
-from growmas.history.records import GroupImportance
+from growmas.history.living import LivingUnits
+from growmas.history.records import GroupImportance, TaskRecord
+
+_LIVES = (
+    "SELECT unit, IFNULL(birth_event, 0), death_event FROM units WHERE group_name = ? ORDER BY unit"
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Importance of the U units of a group at a snapshot.
+
+    Attributes:
+        task: Name of the task.
+        group: Name of the group.
+        units: The living units; updated in place when the next snapshot is read.
+        values: [U] float32 importances, by ascending id.
+    """
+
+    task: str
+    group: str
+    units: LivingUnits
+    values: "array[float]"
 
 
 def lifetimes(rows: Rows, group: str) -> Lifetimes:
     """Return the births and deaths of the units of a group."""
-    lives = rows(
-        "SELECT unit, IFNULL(birth_event, 0), death_event FROM units WHERE group_name = ? "
-        "ORDER BY unit",
-        group,
-    )
-    return Lifetimes({unit: (birth, death) for unit, birth, death in lives})
+    return Lifetimes({unit: (birth, death) for unit, birth, death in rows(_LIVES, group)})
 
 
 def importance_at(rows: Rows, task: int) -> dict[str, dict[int, float]]:
@@ -25,9 +45,26 @@ def importance_at(rows: Rows, task: int) -> dict[str, dict[int, float]]:
         task,
     )
     return {
-        group: dict(zip(lifetimes(rows, group).alive(event), unpacked(data), strict=True))
+        group: _by_unit(group, lifetimes(rows, group).alive(event), data)
         for group, event, data in found
     }
+
+
+def each_importance(rows: Rows, tasks: tuple[TaskRecord, ...]) -> Iterator[Measured]:
+    """Yield the importance of each group at each snapshot, by task and group."""
+    living: dict[str, LivingUnits] = {}
+    groups = rows("SELECT name FROM groups ORDER BY position")
+    for task in tasks:
+        query = "SELECT group_name, event FROM importance WHERE task = ?"
+        events = dict(rows(query, task.index))
+        for (group,) in (group for group in groups if group[0] in events):
+            if group not in living:
+                living[group] = LivingUnits(rows(_LIVES, group))
+            living[group].move_to(events[group])
+            query = "SELECT data FROM importance_data WHERE task = ? AND group_name = ?"
+            for (data,) in rows(query, task.index, group):
+                _check_number(group, living[group].ids, data)
+                yield Measured(task.name, group, living[group], unpacked(data))
 
 
 def importance_of(rows: Rows, group: str) -> dict[str, dict[int, float]]:
@@ -38,10 +75,7 @@ def importance_of(rows: Rows, group: str) -> dict[str, dict[int, float]]:
         group,
     )
     lives = lifetimes(rows, group)
-    return {
-        task: dict(zip(lives.alive(event), unpacked(data), strict=True))
-        for task, event, data in found
-    }
+    return {task: _by_unit(group, lives.alive(event), data) for task, event, data in found}
 
 
 def importance_of_unit(rows: Rows, group: str, unit: int) -> dict[str, float]:
@@ -112,3 +146,16 @@ def _share(rows: Rows, task: int, group: str, layer: str, at: int) -> Iterator[f
     share = found[0][0][0] / SHARES if found else 1.0
     if share:
         yield share
+
+
+def _by_unit(group: str, units: Sequence[int], data: bytes) -> dict[int, float]:
+    _check_number(group, units, data)
+    return dict(zip(units, unpacked(data), strict=True))
+
+
+def _check_number(group: str, units: Sequence[int], data: bytes) -> None:
+    if not isinstance(data, bytes) or len(data) != 4 * len(units):
+        raise HistoryError(
+            f"the history is damaged: the importance of {group!r} does not have 4 bytes for each "
+            f"of {len(units)} living units; look at it with growmas doctor"
+        )

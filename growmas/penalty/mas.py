@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from growmas.penalty.diagnosis import Diagnosis, Loss, diagnose
 from growmas.penalty.memory import TaskMemory
 from growmas.penalty.monitor import Monitor, loss_gradient
+from growmas.penalty.parameters import KnownParameters
 from growmas.penalty.proposal import MakeOptimizer, propose_strength
 from growmas.penalty.settings import (
     Accumulate,
@@ -100,6 +101,7 @@ class MAS(TaskMemory):
             model, accumulate=accumulate, discount=discount, normalize=normalize, exclude=exclude
         )
         self._terms: tuple[Terms, ...] = ()
+        self._known: KnownParameters | None = None
         self._monitor = Monitor()
         self.strength = strength
 
@@ -141,9 +143,10 @@ class MAS(TaskMemory):
 
         Call it once per step, after the last backward and before anything that reads gradients
         (clipping, the optimizer). Up to rounding, gradients are then the same as if `penalty()`
-        had been added to the loss; frozen parameters get none. With gradient accumulation, call
-        it once, after the last micro-batch. Gradient hooks do not see it. With a `GradScaler`,
-        call it after `scaler.unscale_(optimizer)`, or without unscaling and with
+        had been added to the loss; frozen parameters get none, nor do those that have no gradient
+        and no importance, such as heads not in use. With gradient accumulation, call it once,
+        after the last micro-batch. Gradient hooks do not see it. With a `GradScaler`, call it
+        after `scaler.unscale_(optimizer)`, or without unscaling and with
         `scale=scaler.get_scale()`:
 
             scaler.scale(loss).backward()
@@ -227,8 +230,8 @@ class MAS(TaskMemory):
         return propose_strength(self.model, terms, batches, loss, optimizer, share)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return everything except the cached terms, whose tensors share memory."""
-        return {**vars(self), "_terms": ()}
+        """Return everything except what is cached, whose tensors share memory."""
+        return {**vars(self), "_terms": (), "_known": None}
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain values: `omega`, `anchor`, `tasks`, `measured` and settings."""
@@ -259,7 +262,9 @@ class MAS(TaskMemory):
 
     def _current_terms(self) -> tuple[Terms, ...]:
         """Return the cached terms, made anew if the model or anything held has changed."""
-        parameters = dict(self.model.named_parameters())
+        if self._known is None or not self._known.are_current():
+            self._known = KnownParameters(self.model)
+        parameters = self._known.by_name
         count = sum(len(t.names) for t in self._terms)
         if count == len(self.omega) and all(
             t.are_of(parameters, self.omega, self.anchor) for t in self._terms
@@ -267,6 +272,8 @@ class MAS(TaskMemory):
             return self._terms
         with torch.inference_mode(False):  # what is cached inside could not be used outside
             self._held_parameters()
+            self._known = KnownParameters(self.model)
+            parameters = self._known.by_name
             self._terms = collect(
                 parameters, self.omega, self.anchor, lambda name: strength_of(name, self.strength)
             )

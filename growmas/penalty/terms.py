@@ -22,7 +22,9 @@ class Terms:
         omegas: Ω ≥ 0, of the same shapes.
         anchors: θ*, of the same shapes.
         chunks: Chunks for a CPU's cache; None on other devices and for mixed dtypes or layouts.
-        versions: Version counters of Ω and θ* when `chunks` copied them.
+        silent: True for each Ω that has entries and is 0 everywhere. Its parameter is given no
+            gradient if it has none, so that the optimizer need not visit heads not in use.
+        versions: Version counters of Ω and θ* when `chunks` and `silent` were made.
     """
 
     strength: float
@@ -31,6 +33,7 @@ class Terms:
     omegas: list[Tensor]
     anchors: list[Tensor]
     chunks: Chunks | None
+    silent: list[bool]
     versions: list[int]
 
     def value(self) -> Tensor:
@@ -43,7 +46,10 @@ class Terms:
     def add_gradient_(self, scale: float) -> Tensor:
         """Add scale · 2λ Ω (θ − θ*) to `.grad` of trainable parameters; return λ Σ Ω (θ − θ*)²."""
         factor = 2 * self.strength * scale
-        gradients = [_dense_gradient(p) if p.requires_grad else None for p in self.parameters]
+        gradients = [
+            _dense_gradient(p) if p.requires_grad and not (silent and p.grad is None) else None
+            for p, silent in zip(self.parameters, self.silent, strict=True)
+        ]
         chunks = None if torch.compiler.is_compiling() else self.chunks
         if chunks and chunks.fit(self.parameters, gradients):
             value = chunks.add_gradient_(self.parameters, gradients, factor)
@@ -75,9 +81,9 @@ class Terms:
             and anchor.get(name) is a
             and p.device == o.device
             and p.shape == o.shape
-            and precise_dtype(p.dtype) == o.dtype
+            and (p.dtype is o.dtype or precise_dtype(p.dtype) == o.dtype)
             for name, p, o, a in lists
-        ) and (not self.chunks or self.versions == _versions(self.omegas, self.anchors))
+        ) and (not self.versions or self.versions == _versions(self.omegas, self.anchors))
 
     def _add_together(self, gradients: list[Tensor | None], factor: float) -> list[Tensor]:
         """Add factor · Ω (θ − θ*) to every gradient; return Σ Ω (θ − θ*)² of each."""
@@ -128,12 +134,9 @@ def _make(
 ) -> Terms:
     """Return the terms of one strength, with chunks where they are possible."""
     held = [*parameters, *omegas, *anchors]
-    divisible = all(
-        t.device.type == "cpu"
-        and t.dtype == held[0].dtype
-        and t.is_contiguous()
-        and not t.is_inference()
-        for t in held
+    counted = not any(t.is_inference() for t in held)  # such tensors have no version
+    divisible = counted and all(
+        t.device.type == "cpu" and t.dtype == held[0].dtype and t.is_contiguous() for t in held
     )
     return Terms(
         strength,
@@ -142,7 +145,8 @@ def _make(
         omegas,
         anchors,
         divide(omegas, anchors) if divisible else None,
-        _versions(omegas, anchors) if divisible else [],
+        [counted and omega.numel() > 0 and not bool(omega.any()) for omega in omegas],
+        _versions(omegas, anchors) if counted else [],
     )
 
 

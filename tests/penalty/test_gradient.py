@@ -423,3 +423,29 @@ def strength_for(mas: MAS, name: str) -> float:
     if not isinstance(mas.strength, dict):
         return float(mas.strength)
     return mas.strength["*.bias"] if name.endswith(".bias") else mas.strength["*"]
+
+
+def test_heads_without_importance_are_given_no_gradient() -> None:
+    model = nn.ModuleDict({"used": nn.Linear(3, 2), "other": nn.Linear(3, 2)})
+    mas = MAS(model)
+    mas.consolidate([torch.rand(4, 3)], forward=lambda m, x: m["used"](x))
+    moved(model)
+    value = mas.penalty_grad_()
+    assert value == mas.penalty()
+    assert model["used"].weight.grad.any()
+    assert model["other"].weight.grad is None
+    mas.omega["other.weight"][0, 1] = 2.0  # in place
+    mas.penalty_grad_()
+    assert model["other"].weight.grad.count_nonzero() == 1
+    assert model["other"].bias.grad is None
+
+
+def test_a_layer_that_was_replaced_is_found() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    mas = held(model, torch.rand(4, 3))
+    mas.penalty_grad_()
+    model[2] = nn.Linear(4, 2)
+    model.zero_grad()
+    value = mas.penalty_grad_()
+    assert model[2].weight.grad.any()
+    torch.testing.assert_close(value, mas.penalty().detach())

@@ -138,6 +138,42 @@ def test_states_of_the_network_are_kept_now_and_then_and_come_back():
     assert rewind.back_to(30) is None
 
 
+class ManyHeads(nn.Module):
+    """A layer and a head for each of many contexts."""
+
+    def __init__(self, heads):
+        super().__init__()
+        self.fc = nn.Linear(4, 8)
+        self.heads = nn.ModuleList(nn.Linear(8, 3) for _ in range(heads))
+
+    def forward(self, x, head=None):
+        h = torch.relu(self.fc(x))
+        return tuple(m(h) for m in self.heads) if head is None else self.heads[head](h)
+
+
+def test_heads_that_are_not_in_use_cost_the_step_nothing():
+    torch.manual_seed(0)
+    model = ManyHeads(30)
+    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.1)
+    learner = gm.TaskFreeLearner(
+        gm.Structure(model, torch.rand(2, 4)),
+        optimizer,
+        contexts=30,
+        forward=lambda m, x, context: m(x, context),
+    )
+    first = {name: p.clone() for name, p in model.heads[1:].named_parameters()}
+    x = torch.rand(16, 4)
+    for step in range(12):
+        learner.learn(x, torch.randint(3, (16,)))
+        if step == 6:
+            learner._settle(list(learner.memory.recent))  # importance of all, 0 for most heads
+    used = {*model.fc.parameters(), *model.heads[0].parameters()}
+    assert {p for p in model.parameters() if p.grad is not None} == used
+    assert set(optimizer.state) == used
+    for name, p in model.heads[1:].named_parameters():
+        assert torch.equal(p, first[name])
+
+
 def test_a_state_that_was_undone_does_not_come_back():
     model, kept = torch.nn.Linear(1, 1), {}
     rewind = Rewind(model)

@@ -21,7 +21,7 @@ from growmas.structure import Structure
 from growmas.structure.initialisation.initialisation import Init
 from growmas.training.task_free.checks import check_complete, check_numbers
 from growmas.training.task_free.memory import StreamMemory
-from growmas.training.task_free.outputs import ContextOutputs
+from growmas.training.task_free.outputs import ContextOutputs, in_train_mode
 from growmas.training.task_free.recent import Recent, Rewind, Seen, buffers_kept
 from growmas.training.task_free.recognition import recognise, update_context
 from growmas.training.task_free.records import Action, Shift, StepDone
@@ -189,7 +189,7 @@ class TaskFreeLearner:
         if memory.current < 0:
             self._open([(inputs, labels)])
         memory.rewind.keep(memory.step)
-        model = self.structure.model.train()
+        model = in_train_mode(self.structure.model)
         with buffers_kept(model):
             with self._outputs.view(memory.current):
                 loss = self._outputs.loss(model, inputs, labels, memory.current)
@@ -372,7 +372,7 @@ class TaskFreeLearner:
 
     def _train(self, inputs: Any, labels: Any, loss: Tensor | None = None) -> None:
         """Take the gradient steps on one batch; the first loss may be given."""
-        model = self.structure.model.train()
+        model = in_train_mode(self.structure.model)
         for _ in range(self._steps):
             if loss is None:
                 with self._outputs.view(self.memory.current):

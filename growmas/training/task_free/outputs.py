@@ -57,3 +57,8 @@ class ContextOutputs:
         model = self._structure.model.eval()
         with torch.no_grad(), self._structure.view(context):
             return float(self.loss(model, inputs, labels, context))
+
+
+def in_train_mode(model: nn.Module) -> nn.Module:
+    """Return a model in train mode; `train` is not called again on every head at every step."""
+    return model if model.training else model.train()

@@ -125,7 +125,7 @@ class Rewind:
 @contextmanager
 def buffers_kept(model: nn.Module) -> Iterator[None]:
     """Restore the model's buffers after an exception: a forward pass updates norms."""
-    before = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    before = [(buffer, buffer.clone()) for buffer in _buffers(model)]
     try:
         yield
     except BaseException:
@@ -138,3 +138,13 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
 def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     yield from model.named_parameters()
     yield from model.named_buffers()
+
+
+def _buffers(model: nn.Module) -> Iterator[Tensor]:
+    """Yield the buffers, some of them twice; several times as fast as `model.buffers()`."""
+    modules = [model]
+    for module in modules:
+        if module._buffers:
+            yield from (buffer for buffer in module._buffers.values() if buffer is not None)
+        if module._modules:
+            modules += [child for child in module._modules.values() if child is not None]
