@@ -436,9 +436,9 @@ TIED = Case(
     "tied",
     Tied,
     (6,),
-    {"first": 5, "second": 5, "third": 5},
+    {"first": 5},
     frozenset({"head"}),
-    chain("first", "second", "third", "head"),
+    {"first": (("second", 1, 0), ("third", 1, 0), ("head", 1, 0))},
     together=True,
 )
 USED_TWICE = Case(

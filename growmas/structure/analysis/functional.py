@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from growmas.structure.analysis.links import Node
 from growmas.structure.analysis.propagation import operation
-from growmas.structure.layers.axes import LayerAxes, Side, TensorAxis, axes_of, register_layer
+from growmas.structure.layers.axes import LayerAxes, Side, TensorAxis, register_layer
 
 _PRODUCTS = {"Addmm": (1, 2), "Mm": (0, 1)}
 """Name of a product -> the numbers of its input and of its weight."""
@@ -32,6 +32,7 @@ class FunctionalLayer(nn.Module):
         axes: The axes, for a module with the weight, of both sides.
         operand: The number of the operation's input.
         weight: Name of the weight in its module.
+        tensors: Name of a parameter in its module -> the parameter.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class FunctionalLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.owner, self.weight, self.operand = owner, weight, operand
+        self.tensors = {weight: tensor}
         into = 1 - out
         lengths = tensor.shape
         rows = [TensorAxis(weight, out, "out"), *([TensorAxis(bias, 0, "out")] if bias else [])]
@@ -109,7 +111,7 @@ def _layer(
             is_turned = turned is not None and operation(turned) == "T"
             weight = _leaf(turned, 0) if is_turned else None
     name = names.get(id(weight), "") if weight is not None else ""
-    if weight is None or not name or axes_of(owners[name]) is not None:
+    if weight is None or not name:
         return None
     owner, _, own = name.rpartition(".")
     of_bias = names.get(id(bias), "") if bias is not None else ""
