@@ -24,7 +24,7 @@ class Case:
         readers: By group, the layers that read its units: (layer, columns per unit, first column).
         fixed: Groups that can neither shrink nor grow.
         tokens: If positive, inputs are integers below it instead of floats.
-        together: All groups must change by the same units at once (tied weights).
+        together: Weights are tied: fresh entries of one layer are read by another.
     """
 
     name: str

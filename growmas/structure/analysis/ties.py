@@ -7,12 +7,13 @@ features of the embedding, whatever lies between the two:
 
     embed, out    axis 1 of the table
     head, in      axis 1 of the table        tied: channel i of one is channel i of the other
-    head, out     axis 0 of the table        tied to nothing: the words of the embedding are no side
+    head, out     axis 0 of the table        tied to nothing: words are not channels
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 from torch import Tensor, nn
 
 from growmas.structure.analysis.functional import FunctionalLayer
@@ -42,7 +43,15 @@ def _keys(module: nn.Module) -> Iterator[tuple[Side, Any]]:
     axes = axes_of(module)
     if axes is None:
         return
-    tensors = module.tensors if isinstance(module, FunctionalLayer) else _tensors(module)
+    if isinstance(module, FunctionalLayer):
+        for piece in module.pieces:
+            length = len(piece.channels)
+            if (piece.channels == np.arange(length)).all():
+                yield piece.side, (id(piece.tensor), piece.dim, 1, 1, length)
+            else:
+                yield piece.side, (id(piece.tensor), piece.dim, piece.channels.tobytes())
+        return
+    tensors = _tensors(module)
     for side in ("out", "in"):
         for axis in axes.side(side):
             tensor = tensors.get(axis.tensor)

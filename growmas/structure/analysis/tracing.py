@@ -130,12 +130,12 @@ class DependencyTrace:
         try:
             graph = traced(model, example_inputs, forward)
             self._nodes, self.outputs = graph.nodes, graph.outputs
-            functional = functional_layers(self._nodes.values(), self._parameters, self._owners)
+            functional = functional_layers(self._nodes.values(), model, graph.notes.constants)
             self.names |= functional
             self._nodes |= {
                 layer: node for node in self._nodes.values() if (layer := node.module) in functional
             }
-            self._uses = [(use, graph.calls.get(use.function)) for use in graph.uses]
+            self._uses = [(use, graph.calls.get(use.function)) for use in graph.notes.uses]
             self._flow = Flow(self._nodes.values(), graph.calls, self._ways, self._why_leaf)
             two_sided = {node: self._is_two_sided(node) for node in self._nodes.values()}
             ends = {graph.calls.get(output.grad_fn) for output in self.outputs}
@@ -178,7 +178,7 @@ class DependencyTrace:
             tied: found
             for at, found in layers.items()
             for tied in self._ties.get(at, ())
-            if not self.has(tied[0])
+            if not self.has(tied[0]) and self.names[tied[0]] != self.names[at[0]]
         }
         parameters = {
             self._parameters[id(node.tensor)]: found

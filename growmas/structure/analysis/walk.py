@@ -125,8 +125,8 @@ class Walker:
     def _neighbours(self, node: Node, side: Side) -> Iterator[tuple[Node, Side, Link, bool, str]]:
         """Give the neighbours of one side: node, side, link, True to go back, obstacle."""
         two_sided = self._is_two_sided(node)
-        for tied, its_side in self._ties.get((node, side), ()):
-            yield tied, its_side, Link((None,)), False, self._why_not_tied(node, tied)
+        for tied, tied_side in self._ties.get((node, side), ()):
+            yield tied, tied_side, Link((None,)), False, self._why_not_tied(node, tied)
         if side == "out" or not two_sided:
             if node in self._ends:
                 yield node, side, Link(), False, AT_THE_OUTPUT

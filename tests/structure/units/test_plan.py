@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases import CONVNET, MLP, SURGERY, TIED, Case
+from cases import CONVNET, MLP, SURGERY, Case
 from rich.console import Console
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
