@@ -4,11 +4,13 @@ import copy
 
 import pytest
 import torch
+from attention import NETWORKS as ATTENTION
 from torch import nn
-from wirings import NETWORKS
+from wirings import NETWORKS as WIRINGS
 
 from growmas import Plan, Structure
 
+NETWORKS = {**WIRINGS, **ATTENTION}
 by_name = pytest.mark.parametrize("name", NETWORKS)
 
 

@@ -10,11 +10,15 @@ they come from. Where one arrives in the shape of a `view`, or as the size of a 
 it is written down, with the operation and the axis. A group whose units change along that axis
 takes the attribute with it (see `grouping`). A number that is written into the code has no
 attribute; then the edit is refused by the verification.
+
+Buffers that are concatenated with parameters are written down, too, since autograd does not show
+them: torch.cat((self.q_bias, self.k_bias, self.v_bias)), where the bias of the keys is a buffer of
+zeros.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -46,10 +50,23 @@ class AttributeUse:
     axis: int
 
 
+@dataclass(frozen=True, eq=False)
+class Notes:
+    """Notes of a forward pass that autograd does not take.
+
+    Attributes:
+        uses: Attributes in the shapes of operations.
+        constants: Function of a concatenation -> the buffers that it reads, by number.
+    """
+
+    uses: list[AttributeUse] = field(default_factory=list)
+    constants: dict[Any, dict[int, Tensor]] = field(default_factory=dict)
+
+
 @contextmanager
-def tracked_attributes(model: nn.Module) -> Iterator[list[AttributeUse]]:
-    """Write down, while the context lasts, which attributes shapes are made of."""
-    uses: list[AttributeUse] = []
+def tracked_attributes(model: nn.Module) -> Iterator[Notes]:
+    """Write down, while the context lasts, which attributes and buffers operations use."""
+    notes = Notes()
     replaced: list[tuple[dict[str, Any], str, int]] = []
     for module in model.modules():
         if type(module).__module__.startswith("torch.nn."):
@@ -61,8 +78,8 @@ def tracked_attributes(model: nn.Module) -> Iterator[list[AttributeUse]]:
                 tracked.module, tracked.name = module, name
                 vars(module)[name] = tracked
     try:
-        with _Watch(uses):
-            yield uses
+        with _Watch(notes, {id(buffer) for buffer in model.buffers()}):
+            yield notes
     finally:
         for attributes, name, value in replaced:
             if isinstance(attributes.get(name), Tracked):
@@ -70,11 +87,12 @@ def tracked_attributes(model: nn.Module) -> Iterator[list[AttributeUse]]:
 
 
 class _Watch(TorchFunctionMode):
-    """Looks at the arguments of operations that give a tensor another shape."""
+    """Looks at the arguments of operations that give a tensor another shape, or join tensors."""
 
-    def __init__(self, uses: list[AttributeUse]) -> None:
+    def __init__(self, notes: Notes, buffers: set[int]) -> None:
         super().__init__()
-        self._uses = uses
+        self._notes = notes
+        self._buffers = buffers
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -85,13 +103,20 @@ class _Watch(TorchFunctionMode):
         if place is not None:
             for number, axis in place(args, kwargs):
                 self._note(number, axis, result)
+        elif func in _JOINS:
+            self._note_buffers(kwargs.get("tensors", args[0] if args else ()), result)
         return result
+
+    def _note_buffers(self, tensors: Sequence[Any], result: Any) -> None:
+        held = {i: each for i, each in enumerate(tensors) if id(each) in self._buffers}
+        if held and result.grad_fn is not None:
+            self._notes.constants[result.grad_fn] = held
 
     def _note(self, number: Tracked, axis: int, result: Any) -> None:
         first = result if isinstance(result, Tensor) else result[0]
         if isinstance(first, Tensor) and first.grad_fn is not None:
             axis = axis % first.dim()
-            self._uses.append(AttributeUse(number.module, number.name, first.grad_fn, axis))
+            self._notes.uses.append(AttributeUse(number.module, number.name, first.grad_fn, axis))
 
 
 Places = Callable[[Sequence[Any], dict[str, Any]], list[tuple[Tracked, int]]]
@@ -120,6 +145,8 @@ def _of_split(args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[Tracked
     flat = flat[0] if len(flat) == 1 and isinstance(flat[0], tuple | list) else flat
     return [(n, axis) for n in flat if isinstance(n, Tracked)]
 
+
+_JOINS = frozenset({torch.cat, torch.concat, torch.concatenate})
 
 _PLACES: dict[Any, Places] = {
     Tensor.view: _of_shape,

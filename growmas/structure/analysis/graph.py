@@ -30,7 +30,7 @@ from torch_pruning.ops import OPTYPE
 
 from growmas.batches import float_tensors
 from growmas.errors import SurgeryError
-from growmas.structure.analysis.attributes import AttributeUse, tracked_attributes
+from growmas.structure.analysis.attributes import Notes, tracked_attributes
 from growmas.structure.analysis.leaf_modules import StructureForward, as_single_nodes
 from growmas.structure.analysis.links import Node
 from growmas.structure.layers.axes import axes_of, is_layer
@@ -44,13 +44,13 @@ class TracedGraph:
         nodes: Module, of the model or made by torch-pruning for an operation -> its node.
         calls: Function of the autograd graph -> its node; a layer may have several.
         outputs: The outputs of the forward pass.
-        uses: Attributes of modules in the shapes of operations.
+        notes: Attributes of modules in the shapes of operations, and buffers that are joined.
     """
 
     nodes: dict[Any, Node]
     calls: dict[Any, Node]
     outputs: list[Tensor]
-    uses: list[AttributeUse]
+    notes: Notes
 
 
 def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> TracedGraph:
@@ -61,12 +61,13 @@ def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> 
         Exception: Whatever the forward pass raises.
     """
     outputs: list[Tensor] = []
-    uses: list[AttributeUse] = []
+    notes = Notes()
 
     def run(model: nn.Module, inputs: Any) -> list[Tensor]:
         with tracked_attributes(model) as found:
             outputs[:] = [t for t in float_tensors(forward(model, inputs)) if t.requires_grad]
-        uses.extend(found)
+        notes.uses.extend(found.uses)
+        notes.constants.update(found.constants)
         if not outputs:
             raise SurgeryError("no output depends on a parameter")
         return outputs
@@ -83,11 +84,18 @@ def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> 
         )
     functions = {node.grad_fn: node for node in graph.nodes.values()}
     functions.update({f: graph.nodes[module] for f, module in calls if module in graph.nodes})
-    return TracedGraph(graph.nodes, functions, outputs, uses)
+    return TracedGraph(graph.nodes, functions, outputs, notes)
 
 
 class _Graph(tp.DependencyGraph):  # type: ignore[misc]
-    """torch-pruning's nodes, without its inference of shapes."""
+    """torch-pruning's nodes, without its inference of shapes.
+
+    Attention of torch is not a layer here: its operations say more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.REGISTERED_PRUNERS[OPTYPE.MHA]
 
     def _build_dependency(self, module2node: dict[Any, Node]) -> None:
         self.nodes = module2node
@@ -124,7 +132,7 @@ def is_leaf(module: nn.Module) -> bool:
 
 def _is_known(module: nn.Module) -> bool:
     """Return True if torch-pruning takes the module for a layer."""
-    return bool(tp.ops.module2type(module) != OPTYPE.ELEMENTWISE)
+    return tp.ops.module2type(module) not in (OPTYPE.ELEMENTWISE, OPTYPE.MHA)
 
 
 def watched(inputs: Any) -> Any:

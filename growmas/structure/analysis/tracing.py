@@ -46,6 +46,7 @@ from growmas.structure.analysis.leaf_modules import StructureForward as Structur
 from growmas.structure.analysis.links import LayerWays, Node, UnwrappedParameter
 from growmas.structure.analysis.propagation import operation
 from growmas.structure.analysis.residual import Point
+from growmas.structure.analysis.ties import tied_sides
 from growmas.structure.analysis.walk import NodeSide, Walk, Walker, parameters_reached
 from growmas.structure.layers.axes import Side, axes_of, class_name, is_registered, why_fixed
 
@@ -129,22 +130,33 @@ class DependencyTrace:
         try:
             graph = traced(model, example_inputs, forward)
             self._nodes, self.outputs = graph.nodes, graph.outputs
-            functional = functional_layers(self._nodes.values(), self._parameters, self._owners)
+            functional = functional_layers(self._nodes.values(), model, graph.notes.constants)
             self.names |= functional
             self._nodes |= {
                 layer: node for node in self._nodes.values() if (layer := node.module) in functional
             }
-            self._uses = [(use, graph.calls.get(use.function)) for use in graph.uses]
+            self._uses = [(use, graph.calls.get(use.function)) for use in graph.notes.uses]
             self._flow = Flow(self._nodes.values(), graph.calls, self._ways, self._why_leaf)
             two_sided = {node: self._is_two_sided(node) for node in self._nodes.values()}
             ends = {graph.calls.get(output.grad_fn) for output in self.outputs}
-            self._walker = Walker(self._flow, ends, two_sided)
+            self._ties = tied_sides(self.names)
+            self._walker = Walker(self._flow, ends, two_sided, self._tied_nodes())
         except Exception as error:
             raise SurgeryError(
                 f"the network could not be analysed on its example inputs: {_said(error)}. "
                 "They must be what the model is called with: a tensor, a tuple of positional or "
                 "a dict of keyword arguments; or pass forward=lambda model, inputs: ..."
             ) from error
+
+    def _tied_nodes(self) -> dict[NodeSide, tuple[NodeSide, ...]]:
+        """Return the ties between layers that ran."""
+        return {
+            (self._nodes[module], side): tuple(
+                (self._nodes[other], its_side) for other, its_side in others if self.has(other)
+            )
+            for (module, side), others in self._ties.items()
+            if self.has(module)
+        }
 
     def has(self, module: nn.Module) -> bool:
         """Return True if the module ran."""
@@ -161,6 +173,12 @@ class DependencyTrace:
             at: found
             for at, found in walk.layers().items()
             if at[0] in self.names and self._is_layer(self._nodes[at[0]])
+        }
+        layers |= {
+            tied: found
+            for at, found in layers.items()
+            for tied in self._ties.get(at, ())
+            if not self.has(tied[0]) and self.names[tied[0]] != self.names[at[0]]
         }
         parameters = {
             self._parameters[id(node.tensor)]: found
