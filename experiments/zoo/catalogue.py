@@ -1,5 +1,6 @@
 """The networks of the scan, each with inputs: random weights, small, nothing is downloaded."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,16 @@ def label(library: str) -> str:
 
 def example(library: str, name: str) -> Example:
     """A model, inputs to analyse it on and others to compare it on."""
+    define_vision_operators()
     return {"timm": timm_model, "transformers": transformers_model, "others": other_model}[library](
         name
     )
 
 
 def define_vision_operators() -> None:
-    """torchvision's wheel has no CPU operators for this torch: importing it needs their names."""
+    """Define what importing torchvision needs: its wheel has no CPU operators for this torch."""
+    if _KEPT or importlib.util.find_spec("torchvision") is None:
+        return
     library = torch.library.Library("torchvision", "DEF")
     for name in ("nms", "qnms"):
         library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -51,20 +55,18 @@ SHALLOW = (
 """Models of timm that are a row of blocks of one kind: made with three of them."""
 
 SIZES = {"deepseek_vit_412m": 112, "halonet26t": 256, "eca_halonext26ts": 256}
-"""Model of timm -> size of its images where neither its own nor 96 will do."""
+"""Model of timm -> size of its images where neither its own nor 64 will do."""
 
 
 def timm_model(name: str) -> Example:
-    """A model of timm, on images of 96 pixels where it takes any size."""
-    if not _KEPT:
-        define_vision_operators()
+    """A model of timm, on images of 64 pixels where it takes any size."""
     import timm
 
     depth = {"depth": 3} if name in SHALLOW else {}
     model = timm.create_model(name, pretrained=False, **depth)
     given = model.default_cfg
     size = given.get("input_size", (3, 224, 224))[-1]
-    size = SIZES.get(name, size if given.get("fixed_input_size") else min(size, 96))
+    size = SIZES.get(name, size if given.get("fixed_input_size") else min(size, 64))
     return model, torch.randn(2, 3, size, size), torch.randn(2, 3, size, size)
 
 
