@@ -26,6 +26,7 @@ def tried(model: nn.Module, inputs: Any, others: Any, most: int) -> dict[str, An
         most: How many groups to try.
     """
     model.eval()
+    used = taking_part(model, inputs)
     start = time.process_time()
     structure = made(model, inputs)
     analysis = time.process_time() - start
@@ -40,8 +41,8 @@ def tried(model: nn.Module, inputs: Any, others: Any, most: int) -> dict[str, An
         "check_s": round(time.process_time() - start, 2),
         "groups": len(structure.groups),
         "parameters": structure.parameters,
-        "share": share(structure, lambda group: True),
-        "grows": share(structure, lambda group: group.can_grow),
+        "share": share(structure, lambda group: True, used),
+        "grows": share(structure, lambda group: group.can_grow, used),
         "heads": sum("heads" in group.kind for group in structure.groups.values()),
         "fixed": reasons(structure),
     }
@@ -65,19 +66,37 @@ def made(model: nn.Module, inputs: Any) -> Structure:
     except GrowmasError as error:
         if "take no part" not in str(error):
             raise
-        idle = re.findall(r"'([^']*)'", str(error).split(" take no part")[0])
-        return Structure(model, inputs, ignore=idle)
+        return Structure(model, inputs, ignore=quoted(str(error).split(" take no part")[0]))
 
 
-def share(structure: Structure, chosen: Any) -> float:
-    """Share of the parameters that lie in a chosen group."""
+def quoted(text: str) -> list[str]:
+    return re.findall(r"'([^']*)'", text)
+
+
+def taking_part(model: nn.Module, inputs: Any) -> set[int]:
+    """Return the identities of the parameters that the output depends on."""
+    flags = {p: p.requires_grad for p in model.parameters()}
+    trained = [p.requires_grad_() for p in flags if p.is_floating_point()]
+    try:
+        with torch.enable_grad():
+            found = [t for t in float_tensors(example_forward(model, inputs)) if t.requires_grad]
+            total = torch.stack([t.float().sum() for t in found]).sum()
+        grads = torch.autograd.grad(total, trained, allow_unused=True)
+    finally:
+        for parameter, flag in flags.items():
+            parameter.requires_grad_(flag)
+    return {id(p) for p, grad in zip(trained, grads, strict=True) if grad is not None}
+
+
+def share(structure: Structure, chosen: Any, used: set[int]) -> float:
+    """Share of the used parameters that lie in a chosen group."""
     held = {
         id(place.tensor)
         for group in structure.groups.values()
         if chosen(group)
         for place in placements(structure.model, group)
     }
-    sizes = {id(p): p.numel() for p in structure.model.parameters()}
+    sizes = {id(p): p.numel() for p in structure.model.parameters() if id(p) in used}
     return round(sum(n for key, n in sizes.items() if key in held) / max(1, sum(sizes.values())), 4)
 
 

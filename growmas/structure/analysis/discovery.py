@@ -39,6 +39,7 @@ from torch.nn.utils.parametrize import is_parametrized
 from growmas.errors import SurgeryError
 from growmas.preserving import preserving
 from growmas.structure.analysis.architecture import Operation
+from growmas.structure.analysis.coupling import Lengths, coupled
 from growmas.structure.analysis.functional import FunctionalLayer
 from growmas.structure.analysis.graph import unused_layers
 from growmas.structure.analysis.grouping import laid_out_group, unit_groups
@@ -94,7 +95,7 @@ def discover(
     found.take_layouts()
     found.take_walks()
     found.name_the_rest()
-    groups = _in_order(found.groups, found.names)
+    groups = _in_order(coupled(found.groups, found.lengths), found.names)
     return Analysis(groups, found.fixed, trace.edges(), trace.operations(), trace.flow())
 
 
@@ -108,6 +109,7 @@ class _Found:
         laid_out: Sides of layers that layouts, or parameters outside layers, hold.
         given: Sides of layers that need no walk of their own any more.
         held: Layer -> the layer whose walk has met it, and why its channels cannot change.
+        lengths: Group -> lengths that the code reads from its channels, and gives to them.
     """
 
     def __init__(self, model: nn.Module, trace: DependencyTrace) -> None:
@@ -117,6 +119,7 @@ class _Found:
         self.laid_out: set[LayerSide] = set()
         self.given: set[LayerSide] = set()
         self.held: dict[str, tuple[str, str]] = {}
+        self.lengths: dict[str, Lengths] = {}
         self._model = model
         self._trace = trace
 
@@ -159,6 +162,7 @@ class _Found:
                 for member in group.members
                 if (member.layer, member.side) not in touched
             }
+            self.lengths[group.name] = Lengths(reached.gives_lengths, reached.takes_lengths)
             self._file(group)
 
     def _obstacle(self, reached: Reached) -> str:

@@ -152,6 +152,11 @@ class Flow:
         labels = self._labels.get(node)
         return labels if isinstance(labels, np.ndarray) else None
 
+    def own_axis(self, node: Node) -> int | None:
+        """Return the axis along which a layer gives channels of its own, if it is known."""
+        axis = self._axis.get(node)
+        return axis if isinstance(axis, int) else None
+
     def gives_channels(self, node: Node) -> bool:
         """Return True if the channels of the node's output can be followed."""
         return isinstance(self._axis.get(node), int) and node not in self.passed

@@ -32,6 +32,7 @@ from growmas.batches import float_tensors
 from growmas.errors import SurgeryError
 from growmas.structure.analysis.attributes import Notes, tracked_attributes
 from growmas.structure.analysis.leaf_modules import StructureForward, as_single_nodes
+from growmas.structure.analysis.lengths import LengthUse, tracked_lengths
 from growmas.structure.analysis.links import Node
 from growmas.structure.layers.axes import axes_of, is_layer
 
@@ -45,12 +46,14 @@ class TracedGraph:
         calls: Function of the autograd graph -> its node; a layer may have several.
         outputs: The outputs of the forward pass.
         notes: Attributes of modules in the shapes of operations, and buffers that are joined.
+        lengths: Lengths of one tensor in the shapes of others.
     """
 
     nodes: dict[Any, Node]
     calls: dict[Any, Node]
     outputs: list[Tensor]
     notes: Notes
+    lengths: list[LengthUse]
 
 
 def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> TracedGraph:
@@ -62,12 +65,14 @@ def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> 
     """
     outputs: list[Tensor] = []
     notes = Notes()
+    lengths: list[LengthUse] = []
 
     def run(model: nn.Module, inputs: Any) -> list[Tensor]:
-        with tracked_attributes(model) as found:
+        with tracked_attributes(model) as found, tracked_lengths() as read:
             outputs[:] = [t for t in float_tensors(forward(model, inputs)) if t.requires_grad]
         notes.uses.extend(found.uses)
         notes.constants.update(found.constants)
+        lengths.extend(read)
         if not outputs:
             raise SurgeryError("no output depends on a parameter")
         return outputs
@@ -84,7 +89,7 @@ def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> 
         )
     functions = {node.grad_fn: node for node in graph.nodes.values()}
     functions.update({f: graph.nodes[module] for f, module in calls if module in graph.nodes})
-    return TracedGraph(graph.nodes, functions, outputs, notes)
+    return TracedGraph(graph.nodes, functions, outputs, notes, lengths)
 
 
 class _Graph(tp.DependencyGraph):  # type: ignore[misc]

@@ -65,7 +65,7 @@ def factors(
     both = all(index in operands and _varies(operands[index][0], a) for index, a in over.items())
     for index, axis in over.items():
         if index in operands:
-            steps[index] = _contracted(operands[index][0], axis, both, why)
+            steps[index] = _contracted(operands[index][0], axis, why)
     _share_heads(steps)
     return steps, both or any(
         isinstance(s, Propagation) and varying(s.labels) for s in steps.values()
@@ -87,14 +87,14 @@ def _share_heads(steps: dict[int, Step]) -> None:
             steps[index] = Propagation(kept, whole)
 
 
-def _contracted(labels: Labels | str, axis: int, both: bool, why: str) -> Step:
-    """Follow one factor of a product that runs over an axis of both."""
+def _contracted(labels: Labels | str, axis: int, why: str) -> Step:
+    """Follow one factor of a product that runs over an axis of both: whole heads stay apart."""
     if isinstance(labels, str):
         return labels
     if labels.shape[axis] == 1:
         return Propagation(labels)
     kept, mapping = merged(labels, (axis,))
-    return Propagation(kept, mapping) if both and varying(kept) else why
+    return Propagation(kept, mapping) if varying(kept) else why
 
 
 def _attention(

@@ -92,6 +92,8 @@ class Reached:
         attributes: Channels of the root along the axes whose lengths are attributes of modules.
         heads: True if the channels take part in attention.
         points: All that they meet, what gives before what reads.
+        gives_lengths: Numbers of the lengths that the code reads from them.
+        takes_lengths: Numbers of the lengths of other tensors that the code gives to them.
     """
 
     layers: Mapping[tuple[nn.Module, Side], Indices]
@@ -104,6 +106,8 @@ class Reached:
     attributes: tuple[AttributeAlong, ...]
     heads: bool
     points: tuple[Point, ...]
+    gives_lengths: frozenset[int]
+    takes_lengths: frozenset[int]
 
 
 class DependencyTrace:
@@ -136,6 +140,8 @@ class DependencyTrace:
                 layer: node for node in self._nodes.values() if (layer := node.module) in functional
             }
             self._uses = [(use, graph.calls.get(use.function)) for use in graph.notes.uses]
+            self._lengths = graph.lengths
+            self._calls = graph.calls
             self._flow = Flow(self._nodes.values(), graph.calls, self._ways, self._why_leaf)
             two_sided = {node: self._is_two_sided(node) for node in self._nodes.values()}
             ends = {graph.calls.get(output.grad_fn) for output in self.outputs}
@@ -186,6 +192,7 @@ class DependencyTrace:
         }
         why = next(map(self.why_unwrapped, parameters), "")
         points = self._points(walk)
+        lengths = () if walk.obstacle else tuple(enumerate(self._lengths))
         return Reached(
             layers,
             parameters,
@@ -197,7 +204,28 @@ class DependencyTrace:
             () if walk.obstacle else tuple(self._attributes(walk)),
             walk.heads,
             points,
+            frozenset(
+                number
+                for number, use in lengths
+                if self._lies_along(walk, use.source, use.source_axis, use.dimensions)
+            ),
+            frozenset(
+                number
+                for number, use in lengths
+                if self._lies_along(walk, use.function, use.axis, None)
+            ),
         )
+
+    def _lies_along(self, walk: Walk, function: Any, axis: int, dimensions: int | None) -> bool:
+        """Return True if channels that were reached lie along an axis of what a node gives."""
+        node = self._calls.get(function)
+        if node is None or (node, "out") not in walk.reached:
+            return False
+        labels = self._flow.labels_of(node)
+        if labels is not None:
+            return axis < labels.ndim and labels.shape[axis] > 1
+        own = self._flow.own_axis(node)
+        return own is not None and dimensions is not None and own % dimensions == axis
 
     def _attributes(self, walk: Walk) -> Iterator[AttributeAlong]:
         for use, node in self._uses:

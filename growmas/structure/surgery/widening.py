@@ -24,7 +24,7 @@ With dropout on the stream itself, the function is kept in eval mode only.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -85,10 +85,7 @@ def widen(
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     transfers: dict[str, tuple[AxisTransfer, ...]] = {}
     means: dict[str, dict[int, AxisMean]] = {}
-    for name in born:
-        group = groups[name]
-        if not group.residual:
-            continue
+    for name, group in ((name, path) for name in born for path in _paths(groups[name])):
         fresh = group.indices(born[name])
         old = sorted({*range(group.width)} - {*fresh})
         share = len(old) / group.width
@@ -97,7 +94,9 @@ def widen(
             gain = names[id(getattr(module, axes.gain))]
             transfers[gain] = (_scaled(group, layer, old, share),)
         for place in placements(model, group, ["out"]):
-            rows = place.positions[fresh], place.positions[old if group.residual == "mean" else []]
+            others = place.positions[old if group.residual == "mean" else []]
+            held = place.positions.shape[1] // group.span
+            rows = place.positions[fresh].reshape(-1, held), others.reshape(-1, held)
             along = means.setdefault(names[id(place.tensor)], {})
             along.setdefault(place.axis.dim, AxisMean(place.axis.dim, *rows))
         consumers = [
@@ -121,6 +120,13 @@ def widen(
     return widening
 
 
+def _paths(group: UnitGroup) -> Iterator[UnitGroup]:
+    """Give the residual paths of a group, which is one path but for widths that the code ties."""
+    if group.residual:
+        for path in sorted({member.path for member in group.members} - {-1}):
+            yield replace(group, members=tuple(m for m in group.members if m.path == path))
+
+
 def norm_settings(model: nn.Module, groups: Iterable[UnitGroup]) -> dict[str, Any]:
     """Return qualified attribute -> value, for every ε that widening changes."""
     return {
@@ -134,7 +140,7 @@ def _norms(
 ) -> Iterator[tuple[str, nn.Module, Normalisation]]:
     for group in groups:
         for member in group.members if group.residual else ():
-            if member.axes.norm is not None:
+            if member.axes.norm is not None and member.path >= 0:
                 yield member.layer, model.get_submodule(member.layer), member.axes.norm
 
 

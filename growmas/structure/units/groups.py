@@ -28,6 +28,8 @@ class Member:
             copy of each run, behind it, makes a fresh unit.
         axes: The layer's axes, kept from the analysis: a layer that is pruned to one channel may
             look like a layer of another kind (a depthwise convolution like a plain one).
+        path: Number of the residual path in a group of several, which change together because the
+            code gives the width of one to another; −1 for what lies beside all paths.
     """
 
     layer: str
@@ -35,6 +37,7 @@ class Member:
     positions: Tensor
     runs: tuple[int, ...]
     axes: LayerAxes
+    path: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +59,7 @@ class UnitGroup:
         approximate: True if units can be removed by a `Plan(approximate=True)` in spite of
             `no_shrink`: they pass norms over all channels, so the function of the others changes.
         refused: Why the last plan for the group was refused by the verification, or nothing.
+        span: Number of channels of a residual path to a unit.
     """
 
     name: str
@@ -69,6 +73,7 @@ class UnitGroup:
     residual: Residual = ""
     approximate: bool = False
     refused: str = ""
+    span: int = 1
 
     def __repr__(self) -> str:
         return (
