@@ -20,6 +20,10 @@ from growmas.training.methods.own_state import numbers_in
 from growmas.training.methods.random_features import RandomFeatures
 
 
+STRENGTHS = tuple(10 ** (power / 2) for power in range(-16, 9))
+"""Strengths that RanPAC tries, 1e-8 to 1e4, as its weights are of random features."""
+
+
 class ClassContext(Context, Protocol):
     """Context that scores the classes of each task."""
 
@@ -158,4 +162,5 @@ class RanPAC(Classifier):
         seed: int = 0,
     ) -> None:
         features = RandomFeatures(projections, seed=seed, extract=extract)
-        super().__init__(structure, RidgeContext(extract=features, strength=strength), stream)
+        context = RidgeContext(extract=features, strength=strength, grid=STRENGTHS)
+        super().__init__(structure, context, stream)
