@@ -10,6 +10,7 @@
 
 from growmas.training.methods.classifier import SLDA, RanPAC
 from growmas.training.methods.ewc import EWC, OnlineEWC
+from growmas.training.methods.exemplars import Exemplars
 from growmas.training.methods.hat import HAT
 from growmas.training.methods.icarl import ICaRL
 from growmas.training.methods.l2_init import L2Init
@@ -17,8 +18,9 @@ from growmas.training.methods.lwf import LwF
 from growmas.training.methods.method import Method
 from growmas.training.methods.packnet import PackNet
 from growmas.training.methods.replay import ER, DERpp
-from growmas.training.methods.reservoir import Reservoir
+from growmas.training.methods.reservoir import Replayed, Reservoir
 from growmas.training.methods.synaptic_intelligence import SynapticIntelligence
+from growmas.training.methods.teacher import Teacher
 
 __all__ = [
     "ER",
@@ -26,6 +28,7 @@ __all__ = [
     "HAT",
     "SLDA",
     "DERpp",
+    "Exemplars",
     "ICaRL",
     "L2Init",
     "LwF",
@@ -33,6 +36,8 @@ __all__ = [
     "OnlineEWC",
     "PackNet",
     "RanPAC",
+    "Replayed",
     "Reservoir",
     "SynapticIntelligence",
+    "Teacher",
 ]

@@ -19,7 +19,6 @@ from growmas.training.methods.method import IMPORTANCE_BATCH, Method
 from growmas.training.methods.own_state import numbers_in
 from growmas.training.methods.random_features import RandomFeatures
 
-
 STRENGTHS = tuple(10 ** (power / 2) for power in range(-16, 9))
 """Strengths that RanPAC tries, 1e-8 to 1e4, as its weights are of random features."""
 

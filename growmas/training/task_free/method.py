@@ -22,13 +22,14 @@ class TaskFreeMethod:
 
     Attributes:
         method: Of learning; it holds the network.
+        optimizer: Over the parameters of the network.
         step: Number of batches learnt.
     """
 
     def __init__(self, method: Method, optimizer: torch.optim.Optimizer) -> None:
         self.method = method
         self.step = 0
-        self._optimizer = optimizer
+        self.optimizer = optimizer
 
     def learn(self, inputs: Tensor, labels: Tensor) -> StepDone:
         """Learn one batch, and return what happened.
@@ -48,10 +49,10 @@ class TaskFreeMethod:
             raise ShiftError(
                 f"the loss became {value} at step {self.step}: lower training.learning_rate"
             )
-        self._optimizer.zero_grad()
+        self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.method.penalty_grad_()
-        self._optimizer.step()
+        self.optimizer.step()
         self.method.step_done(task)
         self.step += 1
         return StepDone(self.step - 1, value, "", None)
@@ -70,7 +71,7 @@ class TaskFreeMethod:
         """Return everything but the settings, as tensors and JSON values."""
         return {
             "model": dict(self.method.structure.model.state_dict()),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "mas": None,
             "own": own_state(self.method),
             "step": self.step,
@@ -84,7 +85,7 @@ class TaskFreeMethod:
         """
         check_complete(state, self.state_dict())
         self.method.structure.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
         load_own_state(self.method, state["own"])
         self.step = int(state["step"])
 
