@@ -3,7 +3,8 @@
 A worked example. Units whose gate is shut are not seen by the layers that read them:
 
     >>> import growmas
-    >>> net = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    >>> net = torch.nn.Sequential(
+    ...     torch.nn.Linear(2, 3), torch.nn.ReLU(), torch.nn.Linear(3, 1))
     >>> structure = growmas.Structure(net, torch.rand(4, 2))
     >>> gates = UnitGates(structure, tasks=2, generator=torch.Generator().manual_seed(0))
     >>> with gates.open({"0": torch.tensor([1.0, 0.0, 0.5])}):
