@@ -3,6 +3,20 @@
 Nothing here imports torch, so that help and validation start fast.
 """
 
+from growmas.config.baselines import (
+    DERppConfig,
+    ERConfig,
+    EWCConfig,
+    HATConfig,
+    ICaRLConfig,
+    L2InitConfig,
+    LwFConfig,
+    OnlineEWCConfig,
+    PackNetConfig,
+    RanPACConfig,
+    SIConfig,
+    SLDAConfig,
+)
 from growmas.config.bundled import BundledConfig, bundled_config, bundled_configs
 from growmas.config.checkpoints import CheckpointConfig
 from growmas.config.contexts import (
@@ -98,6 +112,9 @@ __all__ = [
     "ConvNetConfig",
     "CropConfig",
     "CsvConfig",
+    "DERppConfig",
+    "ERConfig",
+    "EWCConfig",
     "EnergyContextConfig",
     "EntropyContextConfig",
     "EraseConfig",
@@ -115,9 +132,13 @@ __all__ = [
     "GrowKind",
     "GrowShareConfig",
     "GrowmasConfig",
+    "HATConfig",
     "HubConfig",
+    "ICaRLConfig",
     "IdxConfig",
     "JointConfig",
+    "L2InitConfig",
+    "LwFConfig",
     "MASConfig",
     "MLPConfig",
     "MethodConfig",
@@ -125,7 +146,9 @@ __all__ = [
     "NamedSourceConfig",
     "NormaliseConfig",
     "NpzConfig",
+    "OnlineEWCConfig",
     "OvergrowConfig",
+    "PackNetConfig",
     "ParquetConfig",
     "PermutedConfig",
     "PruneBelowConfig",
@@ -137,9 +160,12 @@ __all__ = [
     "PythonModelConfig",
     "PythonSourceConfig",
     "PythonTransformConfig",
+    "RanPACConfig",
     "ResNetConfig",
     "RidgeContextConfig",
     "RotatedConfig",
+    "SIConfig",
+    "SLDAConfig",
     "SeparateConfig",
     "SharedContextConfig",
     "SourceConfig",

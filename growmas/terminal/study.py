@@ -191,7 +191,7 @@ def _notes(study: Study, signs: Symbols) -> list[str]:
         lines.append("n/m seeds: only the n finished runs count.")
     if study.metric.percent:
         lines.append(
-            "Accuracy and forgetting in percent; numbers kept: parameters and the context's."
+            "Accuracy and forgetting in percent; numbers kept: parameters, and what the method stores."
         )
     return lines
 

@@ -200,6 +200,8 @@ class TaskAwareLearner:
             with self._forward():
                 loss = self.method.loss(self._thinned(inputs), labels, task)
             penalty, stepped = self._precision.step(loss, self.optimizer, self.method.penalty_grad_)
+            if stepped:
+                self.method.step_done(task)
             if self._schedule is not None and stepped:
                 self._schedule.step()
             found = torch.stack([loss.detach() * len(labels), penalty.to(loss.device)])
