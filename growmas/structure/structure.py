@@ -219,6 +219,7 @@ class Structure(StructureTasks):
         metrics: Metrics | None = None,
         reconstruct: Iterable[Any] | ActivationStatistics | None = None,
         init: Init | Initialisation = "zero_out",
+        latency: int = 0,
     ) -> DryRun:
         """Measure what `apply(plan)` would do to outputs and metrics, and change nothing.
 
@@ -234,13 +235,24 @@ class Structure(StructureTasks):
             reconstruct: Batches or statistics as for `apply`; the plan is then tried with and
                 without.
             init: The start of fresh units, as for `apply`.
+            latency: Number of forward passes of the example inputs to time, for the median; 0
+                measures none.
 
         Raises:
             GrowmasError: The plan, or an argument, is one that `apply` would refuse.
         """
         run = self._outputs if batches is None else outputs_on(self.model, batches, forward)
         options = {"init": init, "reconstruct_forward": forward}
-        return dry_run(self, plan, run, metrics or {}, reconstruct, options)
+        timed = self._timed(latency)
+        return dry_run(
+            self,
+            plan,
+            run,
+            metrics or {},
+            reconstruct,
+            options,
+            (lambda model: timed([model])[0]) if timed else None,
+        )
 
     def grow_head(
         self,
