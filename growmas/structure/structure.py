@@ -77,14 +77,16 @@ class Structure(StructureTasks):
                 which every layer runs. A few real samples make the verification of edits sharp.
             forward: `forward(model, example_inputs) -> output`, for models that need more than
                 one call to run every layer, such as the heads of all tasks.
-            ignore: Qualified names of layers that need not run.
+            ignore: Qualified names of layers that need not run, although others of the same list,
+                or layers with the same tensors, do. Other layers that do not run are only noted in
+                `fixed`.
             generator: CPU generator for the initialisation of fresh units; None takes torch's.
             check: True tries every ability of every group once, see `check`: what is then listed
                 as growing grows.
 
         Raises:
-            SurgeryError: The analysis fails, some layer does not run, or the model is wrapped
-                (DistributedDataParallel).
+            SurgeryError: The forward pass or the analysis fails, a head does not run, or the model
+                is wrapped (DistributedDataParallel).
         """
         super().__init__(unwrap_model(model), example_inputs, forward or example_forward, ignore)
         self.generator = generator

@@ -14,6 +14,7 @@ from rich.table import Table
 from torch import nn
 
 from growmas.errors import PlanError, SurgeryError
+from growmas.failures import failure
 from growmas.structure.inspection.flops import FlopCount
 from growmas.structure.inspection.latency import rounding_hint
 from growmas.structure.surgery.tensor_swap import reordering, swap_tensors
@@ -248,7 +249,8 @@ def _step(
     except Exception as error:
         swap.undo()
         raise SurgeryError(
-            f"after changing {', '.join(plan.groups)} the forward pass fails ({error}); layers "
+            f"after changing {', '.join(plan.groups)} the forward pass fails "
+            f"({failure(error)}); layers "
             "that are tied must change together"
         ) from error
 
