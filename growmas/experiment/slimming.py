@@ -35,7 +35,7 @@ class Measurement:
         name: The moment.
         accuracy: Share of right answers; None without labels.
         agreement: Share of the answers of the network before that are the same.
-        flops: FLOPs of one sample.
+        flops: FLOPs of one sample; None if they cannot be counted.
         parameters: Number of parameters.
         latency: Milliseconds for one sample, the median of several runs.
     """
@@ -43,7 +43,7 @@ class Measurement:
     name: str
     accuracy: float | None
     agreement: float
-    flops: int
+    flops: int | None
     parameters: int
     latency: float
 
@@ -103,7 +103,7 @@ def slim(
             name,
             sum(labelled) / len(labelled) if labelled else None,
             sum(same) / len(same),
-            structure.cost().flops // len(examples),
+            structure.cost().flops,
             structure.parameters,
             _latency(model, examples[:1]),
         )

@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from growmas.batches import Forward, float_tensors
 from growmas.preserving import preserving
-from growmas.structure.analysis.architecture import Architecture, layer_flops, operations_now
+from growmas.structure.analysis.architecture import Architecture, operations_now
 from growmas.structure.analysis.discovery import discover
 from growmas.structure.analysis.tracing import StructureForward
 from growmas.structure.analysis.wrappers import uncompiled
 from growmas.structure.inspection.explain import Cost, Explanation, cost_after, explain
+from growmas.structure.inspection.flops import FlopCount, sample_flops
+from growmas.structure.inspection.latency import check_repeats, latencies
 from growmas.structure.inspection.saliency import (
     Criterion,
     Scale,
@@ -60,7 +62,7 @@ class StructureQueries:
         self._groups = anatomy.groups
         self._edges = anatomy.edges
         self._operations, self._flow = anatomy.operations, anatomy.flow
-        self._counted: tuple[Mapping[str, UnitGroup], dict[str, int]] | None = None
+        self._counted: tuple[Mapping[str, UnitGroup], Mapping[str, int]] | None = None
         self._tasks: list[str] = []
         self._heads: dict[str, UnitGroup] = {}
         self._norms = TaskNorms(model)
@@ -125,7 +127,7 @@ class StructureQueries:
         known = self._counted is not None and self._counted[0] is self._groups
         if count_flops and not known:
             with uncompiled(self.model):
-                self._counted = self._groups, layer_flops(self.model, self._run)
+                self._counted = self._groups, self._count(self.model).layers
         flops = self._counted[1] if self._counted and (known or count_flops) else {}
         layers = tuple(
             dataclasses.replace(layer, flops=flops.get(layer.name)) for layer in self.layers()
@@ -198,8 +200,8 @@ class StructureQueries:
             batches: Unlabelled data, or statistics; about 1,000 images suffice.
             ratio: Share of the units of every group to remove, rounded down; or by group name.
             widths: Numbers of units to leave, by group name; other groups lose none.
-            flops: FLOPs to leave, a share as a float or a number as an int. Every group loses the
-                same share of its units.
+            flops: FLOPs to leave, a share as a float or a number of one sample's as an int. Every
+                group loses the same share of its units.
             parameters: The same for parameters.
             groups: Names of the groups to choose from; None for all that shrink and whose readers
                 can be refitted. `plan.cause["skipped"]` has the reasons of others.
@@ -264,24 +266,32 @@ class StructureQueries:
         living = {name: self._groups[name].unit_ids for name in plan.groups}
         return dataclasses.replace(plan, fingerprint=living)
 
-    def explain(self, plan: Plan) -> Explanation:
+    def explain(self, plan: Plan, *, latency: int = 0) -> Explanation:
         """Return the change of widths, parameters and FLOPs by `plan`, which rich can print.
+
+        Args:
+            plan: The plan.
+            latency: Number of forward passes of the example inputs to time, before and after the
+                plan in turn, for the median of each; 0 measures none. 20 is a good number.
 
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
         """
+        timed = self._timed(latency)
         plan = self._check(plan)
-        return explain(self.model, self._run, self._groups, plan)
+        return explain(self.model, self._count, self._groups, plan, timed)
 
     def cost(self, plan: Plan | None = None) -> Cost:
         """Return parameters, FLOPs and units of the network as it is, or as `plan` would leave it.
+
+        FLOPs are those of one sample, see `Explanation`.
 
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
         """
         plan = Plan() if plan is None else plan
         plan = self._check(plan)
-        return cost_after(self.model, self._run, self._groups, plan)
+        return cost_after(self.model, self._count, self._groups, plan)
 
     def _check(self, plan: Plan) -> Plan:
         """Refuse a plan that does not fit; return it with widths rounded as it says."""
@@ -290,6 +300,14 @@ class StructureQueries:
         plan = plan.rounded(self._groups)
         check_memory(self.model, self._groups, plan)
         return plan
+
+    def _timed(self, repeats: int) -> Callable[[Sequence[nn.Module]], list[float]] | None:
+        """Return a function that measures latencies, or None for no repeats."""
+        check_repeats(repeats)
+        return (lambda models: latencies(models, self._run, repeats)) if repeats else None
+
+    def _count(self, model: nn.Module) -> FlopCount:
+        return sample_flops(model, self.example_inputs, self._forward)
 
     def _run(self, model: nn.Module) -> Any:
         return self._forward(model, self.example_inputs)

@@ -167,12 +167,17 @@ class Selection:
             return counts(target.ratio)
         name = "flops" if target.flops is not None else "parameters"
         wanted = getattr(target, name)
-        before = getattr(self._cost(Plan()), name)
+
+        def cost(plan: Plan) -> int:
+            found = self._cost(plan)
+            return found.counted_flops() if name == "flops" else found.parameters
+
+        before = cost(Plan())
         limit = wanted * before if isinstance(wanted, float) else wanted
 
         def left(numbers: Mapping[str, int]) -> int:
             prune = {n: groups[n].unit_ids[:count] for n, count in numbers.items() if count}
-            return int(getattr(self._cost(Plan(prune=prune)), name))
+            return cost(Plan(prune=prune))
 
         found = fewest(ratio_steps(groups), counts, lambda numbers: left(numbers) <= limit)
         if found is None:
