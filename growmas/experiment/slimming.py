@@ -2,7 +2,6 @@
 
 import copy
 import json
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +19,12 @@ from growmas.experiment.models import keep_frozen
 from growmas.experiment.prune_subject import Subject, TestData
 from growmas.preserving import preserving
 from growmas.structure import Plan, Structure
+from growmas.structure.inspection.latency import latencies
 from growmas.training.distillation import distil
 
 BATCH = 250
 EXAMPLES = 8
+TIMED = 15  # forward passes
 FORMATS = (".safetensors", ".pt2", ".onnx")
 
 
@@ -105,7 +106,7 @@ def slim(
             sum(same) / len(same),
             structure.cost().flops,
             structure.parameters,
-            _latency(model, examples[:1]),
+            latencies([model], lambda model: model(examples[:1]), TIMED)[0],
         )
 
     measured = [measurement("before")]
@@ -219,14 +220,3 @@ def _answers(model: nn.Module, test: TestData) -> Tensor:
             float_tensors(model(inputs))[test.output] for inputs, _ in batches(test.split, BATCH)
         ]
     return torch.cat(parts).argmax(-1)
-
-
-def _latency(model: nn.Module, sample: Tensor, runs: int = 15) -> float:
-    """Return the median time of a forward pass in milliseconds."""
-    times = []
-    with preserving(model), torch.no_grad():
-        for _ in range(runs):
-            start = time.perf_counter()
-            model(sample)
-            times.append(time.perf_counter() - start)
-    return 1000 * sorted(times)[runs // 2]

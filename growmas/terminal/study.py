@@ -190,9 +190,7 @@ def _notes(study: Study, signs: Symbols) -> list[str]:
     if any(setting.unfinished for setting in study.settings):
         lines.append("n/m seeds: only the n finished runs count.")
     if study.metric.percent:
-        lines.append(
-            "Accuracy and forgetting in percent; numbers kept: parameters, and what the method stores."
-        )
+        lines.append("In percent. Numbers kept: parameters, and what the method stores.")
     return lines
 
 
