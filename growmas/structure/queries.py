@@ -30,7 +30,7 @@ from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.selection.budget import Target
 from growmas.structure.selection.selection import Options as SelectionOptions, Selection
 from growmas.structure.surgery.memory_limit import check_memory
-from growmas.structure.units.groups import UnitGroup
+from growmas.structure.units.groups import UnitGroup, with_shared_positions
 from growmas.structure.units.layer_info import LayerInfo, layer_infos
 from growmas.structure.units.plan import Plan, check_is_plan
 from growmas.structure.views.task_norms import TaskNorms
@@ -59,7 +59,7 @@ class StructureQueries:
         with uncompiled(model):
             anatomy = discover(model, example_inputs, forward, ignore)
         self.fixed: Mapping[str, str] = MappingProxyType(anatomy.fixed)
-        self._groups = anatomy.groups
+        self._groups = {name: with_shared_positions(g) for name, g in anatomy.groups.items()}
         self._edges = anatomy.edges
         self._operations, self._flow = anatomy.operations, anatomy.flow
         self._counted: tuple[Mapping[str, UnitGroup], Mapping[str, int]] | None = None

@@ -166,6 +166,7 @@ class Structure(StructureTasks):
                     lambda site: edit_units(self, plan, options, site),
                     followers,
                     groups=self._groups,
+                    changed=plan.groups,
                     settle=self._settle,
                     verify=verify,
                 )
@@ -327,6 +328,7 @@ class Structure(StructureTasks):
                 lambda site: widen_head(head, plan, start, site),
                 followers,
                 groups={**self._heads, layer: head},
+                changed=[layer],
                 settle=self._settle_heads,
                 verify=verify,
             )
@@ -337,6 +339,7 @@ class Structure(StructureTasks):
         followers: Iterable[object],
         *,
         groups: Mapping[str, UnitGroup],
+        changed: Iterable[str],
         settle: Settle,
         verify: bool,
     ) -> Edit:
@@ -345,7 +348,7 @@ class Structure(StructureTasks):
         check_followers(everyone, self.model)
         site = Site(
             model=self.model,
-            inventory=Inventory(self.model),
+            inventory=Inventory(self.model, {x for n in changed for x in groups[n].layers}),
             groups=groups,
             task=self.task,
             outputs=self._outputs if verify else None,
