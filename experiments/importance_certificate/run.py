@@ -28,7 +28,7 @@ def outcome(name, seed):
     case = drawn(name, seed)
     before = snapshots.of_model(case.model)
     try:
-        found = gm.mas_importance(case.model, [case.batch], forward=case.forward)
+        found = gm.mas_importance(case.model, [case.batch], forward=case.forward, **case.options)
     except gm.GrowmasError as error:
         changed = snapshots.of_model(case.model) != before
         said = str(error)

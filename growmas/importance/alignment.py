@@ -27,6 +27,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
+from torch.nn.utils.rnn import PackedSequence
 
 from growmas.importance import alignment_layers, alignment_shapes, alignment_values
 from growmas.importance.alignment_rules import (
@@ -65,12 +66,13 @@ class Alignment:
     def __init__(self, fixed: Mapping[int, Tensor], batch: Any, samples: int) -> None:
         """Begin with the tensors of the batch, and those of the model by id, which are fixed."""
         self.samples = samples
-        self.proven = samples > 0
+        self.proven = samples > 0 and not _has_packed(batch)
         self._fixed_tensors = fixed
         self._states: dict[int, tuple[weakref.ref[Tensor], State | None]] = {}
         for tensor in tensors_in(batch):
             aligned = tensor.dim() > 0 and len(tensor) == samples
-            self._set(tensor, Aligned(0) if aligned else FIXED)
+            known = Aligned(0) if aligned else FIXED
+            self._set(tensor, known if self.proven else None)
 
     def of(self, tensor: Tensor) -> State | None:
         """Return the state of a tensor; None if it is unknown."""
@@ -156,6 +158,15 @@ class Alignment:
 
     def _set(self, tensor: Tensor, state: State | None) -> None:
         self._states[id(tensor)] = (weakref.ref(tensor), state)
+
+
+def _has_packed(batch: Any) -> bool:
+    """Return True if a batch has packed sequences, whose rows are sorted by step."""
+    if isinstance(batch, PackedSequence):
+        return True
+    if isinstance(batch, Mapping):
+        batch = list(batch.values())
+    return isinstance(batch, tuple | list) and any(map(_has_packed, batch))
 
 
 def _same_shape(output: Any, given: Tensor) -> bool:

@@ -27,7 +27,7 @@ taken right after the call always names the operation itself.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -67,6 +67,7 @@ class Use:
         state: Where the samples are in the output, as far as it is proven.
         hidden: Arguments whose parameters the graph of this call does not read, because the
             operation was computed from detached copies of them.
+        derived: Argument -> expression of parameters in its place, the same for all samples.
         through: Node of a tensor that is the same for all samples, through which the parameter is
             used; nothing else may read it.
     """
@@ -80,6 +81,7 @@ class Use:
     rows: int
     state: State | None
     hidden: frozenset[str] = frozenset()
+    derived: Mapping[str, Tensor] = field(default_factory=dict)
     through: Any = None
 
     @property
@@ -172,9 +174,7 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         output = function(*args, **kwargs)
-        alignment = self.alignment
-        if alignment.samples > 1:
-            alignment.follow(function, args, kwargs, output)
+        self.alignment.follow(function, args, kwargs, output)
         if isinstance(output, Tensor):
             if output.is_floating_point():
                 self.dtypes.add(output.dtype)
@@ -182,10 +182,25 @@ class Recorder(TorchFunctionMode):
             self.writes = True
         rule = RULES.get(function)
         if rule is not None:
-            self.note(rule, rule.bind(args, kwargs), output)
+            self.note(rule, self._bound(rule, function, args, kwargs), output)
         if self._shared and function in ADDITIONS:
             self._note_sum(args, output)
         return output
+
+    def _bound(self, rule: Rule, function: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+        """Return the arguments of a call by name; of a sum or product, the derived weight last."""
+        if function in EITHER and len(args) == 2 and self._is_derived(args[0]):
+            args = args[::-1]
+        return rule.bind(args, kwargs)
+
+    def _is_derived(self, value: Any) -> bool:
+        """Return True for an expression of parameters that is the same for all samples."""
+        return (
+            isinstance(value, Tensor)
+            and value.grad_fn is not None
+            and self.alignment.of(value) is FIXED
+            and id(value) not in self._shared
+        )
 
     def _note_sum(self, args: Any, output: Tensor) -> None:
         """Move the use of a table that was looked up once for all samples to where it is added.
@@ -204,8 +219,11 @@ class Recorder(TorchFunctionMode):
         self, rule: Rule, bound: dict[str, Any], output: Any, hidden: frozenset[str] = frozenset()
     ) -> None:
         """Record a call, if it reads a parameter that is wanted and its output needs gradients."""
+        if not isinstance(output, Tensor) or not output.requires_grad:
+            return
         read = rule.read(bound, self.wanted)
-        if not read or not isinstance(output, Tensor) or not output.requires_grad:
+        derived = {n: bound[n] for n in rule.parameters if self._is_derived(bound.get(n))}
+        if not read and (not derived or self.alignment.of(output) is FIXED):
             return
         if rule.applies(bound):
             data = bound.get(rule.data) if rule.data else None
@@ -224,11 +242,15 @@ class Recorder(TorchFunctionMode):
                 rows=rule.rows(bound, output.shape),
                 state=self.alignment.of(output),
                 hidden=hidden & read.keys() if hidden else hidden,
+                derived=derived,
             )
             self.uses.append(use)
             if use.state is FIXED and rule.positions:
                 self._shared[id(output)] = (output, use)
 
+
+EITHER = frozenset({torch.add, torch.mul, Tensor.add, Tensor.mul})
+"""Functions of which either argument may be the weight."""
 
 ADDITIONS = frozenset({torch.add, Tensor.add, Tensor.add_, Tensor.__iadd__})
 """Functions that add two tensors."""

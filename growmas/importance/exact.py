@@ -33,6 +33,7 @@ from growmas.importance.alignment_rules import Independent
 from growmas.importance.backward import pass_gradients
 from growmas.importance.capture import WHOLE, Owners, Use, captured_uses, covered
 from growmas.importance.certificate import can_measure, owners_of_rows, precision
+from growmas.importance.derived import with_derived
 from growmas.importance.gradients import (
     OUTER,
     Gradient,
@@ -123,7 +124,11 @@ def record(measurement: Measurement, batch: Any, where: str) -> Recording:
     measurement.check(values, batch, where)
     measurement.dtypes.update(recorder.dtypes)
     graph, samples = Graph(values), len(values)
-    uses = [use for use in recorder.uses if graph.has(use)]
+    if any(use.derived for use in recorder.uses):
+        wanted = {id(p): p for p in measurement.parameters.values()}
+        graph, uses = with_derived(graph, values, recorder.uses, wanted)
+    else:
+        uses = [use for use in recorder.uses if graph.has(use)]
     independent = samples == 1 or (aligned and samples == expected)
     rounding = precision(recorder.dtypes)
     owners: dict[Use, Owners | LookupError] = {}

@@ -14,8 +14,8 @@ class Graph:
         reads: Id of each leaf, such as a parameter -> number of nodes that read it.
     """
 
-    def __init__(self, values: Tensor) -> None:
-        """Walk the graph of `values` once."""
+    def __init__(self, values: Tensor, below: Collection[Any] = ()) -> None:
+        """Walk the graph of `values` once, without what lies below some nodes."""
         self.reads: Counter[int] = Counter()
         self._above: dict[Any, list[Any]] = {}
         stack: list[Any] = []
@@ -24,6 +24,8 @@ class Graph:
             stack.append(values.grad_fn)
         while stack:
             node = stack.pop()
+            if node in below:
+                continue
             for following, _ in node.next_functions:
                 if following is None:
                     continue
@@ -39,6 +41,10 @@ class Graph:
         alone = use.through is None or len(self._above.get(use.through, ())) == 1
         return use.edge.node in self._above and alone
 
+    def edges_into(self, node: Any) -> int:
+        """Return the number of edges that end at a node."""
+        return len(self._above.get(node, ()))
+
     def lowest(self, nodes: Collection[Any]) -> set[Any]:
         """Return the nodes that gradients reach last: none of the others lies behind them."""
         passed: set[Any] = set()
@@ -49,3 +55,17 @@ class Graph:
                     passed.add(node)
                     stack.append(node)
         return set(nodes) - passed
+
+
+def leaves_below(node: Any) -> set[int]:
+    """Return the ids of the leaves that a node was computed from."""
+    found, seen, stack = set(), {node}, [node]
+    while stack:
+        for following, _ in stack.pop().next_functions:
+            if following is None or following in seen:
+                continue
+            seen.add(following)
+            stack.append(following)
+            if hasattr(following, "variable"):
+                found.add(id(following.variable))
+    return found

@@ -20,8 +20,9 @@ from growmas.batches import (
 from growmas.errors import ImportanceError
 from growmas.importance.gradients import Gradient
 from growmas.importance.local import Activation, LocalUse, LocalWatcher, local_uses
-from growmas.importance.measurement import Measurement, check_finite, check_is_module
+from growmas.importance.measurement import Measurement, check_finite
 from growmas.importance.objective import make_objective, without_batch
+from growmas.importance.selection import check_model
 from growmas.importance.sums import ImportanceSum, running_dtype, warn_if_zero
 from growmas.preserving import preserving
 
@@ -81,9 +82,10 @@ def hebbian_importance(
 
     Raises:
         DataError: No sample at all, or an output or an importance that is NaN or infinite.
-        ImportanceError: A pattern of `activation` that does not match any layer; no rule for any
-            parameter that is read; an input that is overwritten after it was read; or a batch
-            that cannot be cut into samples, for a layer whose first dimension is not the samples.
+        ImportanceError: A model that is scripted or lazy; a pattern of `activation` that does not
+            match any layer; no rule for any parameter that is read; an input that is overwritten
+            after it was read; or a batch that cannot be cut into samples, for a layer whose first
+            dimension is not the samples.
 
     Example:
         >>> import torch, growmas
@@ -93,7 +95,7 @@ def hebbian_importance(
         >>> growmas.hebbian_importance(torch.nn.Sequential(layer, torch.nn.ReLU()), [x])
         {'0.weight': tensor([[6., 2.]])}
     """
-    check_is_module(model)
+    model = check_model(model)
     check_batches(batches)
     check_forward(forward)
     parameters = {n: p for n, p in model.named_parameters() if p.is_floating_point()}

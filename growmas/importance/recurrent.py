@@ -14,7 +14,8 @@ compare.
 
 The GRU multiplies the hidden part of its new gate by r_t, so there δ_t r_t takes the place of δ_t.
 
-Packed sequences, projections and inputs without a batch go to the module's own forward.
+A packed sequence has one row for every step of every sequence, [R, I], and later steps have fewer
+rows. Projections and inputs without a batch go to the module's own forward.
 """
 
 from collections.abc import Callable
@@ -23,6 +24,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 
 from growmas.importance.gradients import Gradient, PerSample, Products
 from growmas.importance.operations import Bound, Rule
@@ -40,7 +42,7 @@ def _hidden(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
         delta = torch.cat([delta[..., : 2 * width], new], dim=-1)
     left = delta.reshape(len(delta), 1, -1, delta.shape[-1])
     right = seen[..., :width].reshape(len(seen), 1, -1, width)
-    return {"weight": Products(left, right), "bias": PerSample(delta.flatten(1, -2).sum(1))}
+    return {"weight": Products(left, right), "bias": PerSample(left.sum((1, 2)))}
 
 
 HIDDEN = Rule(
@@ -57,19 +59,25 @@ Note = Callable[[Tensor, Tensor, Tensor, Tensor | None], None]
 """(input part [N, T, G], hidden states and scales [N, T, ...], W_hh, b_hh): records a use."""
 
 
-def unrolled(module: Any, note: Note, follow: Callable[[Tensor, Any, Any], None]) -> Any:
+Follow = Callable[[Tensor, Any, Any], None]
+"""(input, initial state, output): tells where the samples are in the output."""
+
+
+def unrolled(module: Any, note: Note, follow: Follow) -> Any:
     """Return a forward that computes the same as the module's own, step by step.
 
     Args:
         module: An LSTM, GRU or RNN.
         note: Records the hidden part of a layer.
-        follow: (input [N, T, I], initial state, output) tells where the samples are in the output.
+        follow: Tells where the samples are in the output.
     """
     original = module.forward
 
     def forward(given: Any, state: Any = None) -> Any:
-        if not isinstance(given, Tensor) or given.dim() != 3 or module.proj_size:
+        if module.proj_size or (isinstance(given, Tensor) and given.dim() != 3):
             return original(given, state)
+        if isinstance(given, PackedSequence):
+            return _packed(module, given, state, note, follow)
         x = given if module.batch_first else given.transpose(0, 1)
         initial = _initial(module, x, state)
         ends: list[tuple[Tensor, ...]] = []
@@ -89,6 +97,86 @@ def unrolled(module: Any, note: Note, follow: Callable[[Tensor, Any, Any], None]
     return forward
 
 
+def _packed(
+    module: Any, given: PackedSequence, state: Any, note: Note, follow: Follow
+) -> tuple[PackedSequence, Any]:
+    """Run all layers on a packed sequence, of which every step has its own number of rows."""
+    sizes = given.batch_sizes.tolist()
+    states = (state if isinstance(state, tuple) else (state,)) if state is not None else ()
+    if given.sorted_indices is not None:
+        states = tuple(s.index_select(1, given.sorted_indices) for s in states)
+    if not states:
+        count = module.num_layers * (2 if module.bidirectional else 1)
+        zeros = given.data.new_zeros(count, sizes[0], module.hidden_size)
+        states = (zeros, zeros) if isinstance(module, nn.LSTM) else (zeros,)
+    x = given.data
+    ends: list[tuple[Tensor, ...]] = []
+    for layer in range(module.num_layers):
+        outputs = []
+        for direction in range(2 if module.bidirectional else 1):
+            start = tuple(s[len(ends)] for s in states)
+            out, end = _direction_packed(module, layer, direction, x, sizes, start, note)
+            follow(x, state, (out, end))
+            outputs.append(out)
+            ends.append(end)
+        x = torch.cat(outputs, dim=-1) if len(outputs) > 1 else outputs[0]
+    last = tuple(torch.stack(parts) for parts in zip(*ends, strict=True))
+    if given.unsorted_indices is not None:
+        last = tuple(part.index_select(1, given.unsorted_indices) for part in last)
+    return given._replace(data=x), last if isinstance(module, nn.LSTM) else last[0]
+
+
+def _direction_packed(
+    module: Any,
+    layer: int,
+    direction: int,
+    x: Tensor,
+    sizes: list[int],
+    start: tuple[Tensor, ...],
+    note: Note,
+) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Run one direction of one layer; return its outputs [R, H] and the last states [N, H].
+
+    Sequences are sorted, the longest first: the rows that end at a step are the last ones.
+    """
+    weight, hidden, bias, extra = _weights(module, layer, direction)
+    parts = F.linear(x, weight, bias)
+    with torch._C.DisableTorchFunction():  # which sample a row belongs to is measured
+        step = _STEPS[type(module)]
+        inputs = torch.split(parts, sizes)
+        order = range(len(sizes))[::-1] if direction else range(len(sizes))
+        fixed, added = hidden.detach().t(), None if extra is None else extra.detach()
+        state, ended = tuple(s[: sizes[order[0]]] for s in start), []
+        seen, outputs = [parts.new_empty(0)] * len(sizes), [parts.new_empty(0)] * len(sizes)
+        for t in order:
+            size, now = sizes[t], len(state[0])
+            if size > now:  # backwards, shorter sequences begin later
+                state = tuple(
+                    torch.cat([s, f[now:size]]) for s, f in zip(state, start, strict=True)
+                )
+            elif size < now:
+                ended.append(tuple(s[size:] for s in state))
+                state = tuple(s[:size] for s in state)
+            before = state[0]
+            state, scale = step(module, inputs[t], state, fixed, added)
+            seen[t] = before if scale is None else torch.cat([before, scale], dim=-1)
+            outputs[t] = state[0]
+        ends = [state, *ended[::-1]]
+        last = tuple(torch.cat(list(rows)) for rows in zip(*ends, strict=True))
+        out, data = torch.cat(outputs), torch.cat(seen).detach()
+    note(parts, data, hidden, extra)
+    return out, last
+
+
+def _weights(module: Any, layer: int, direction: int) -> tuple[Tensor, Tensor, Any, Any]:
+    """Return W_ih, W_hh, b_ih and b_hh of one direction of one layer."""
+    suffix = f"l{layer}{'_reverse' if direction else ''}"
+    names = ("bias_ih", "bias_hh") if module.bias else ()
+    biases = [getattr(module, f"{name}_{suffix}") for name in names] or [None, None]
+    weights = [getattr(module, f"weight_{kind}_{suffix}") for kind in ("ih", "hh")]
+    return weights[0], weights[1], biases[0], biases[1]
+
+
 def _initial(module: Any, x: Tensor, state: Any) -> tuple[Tensor, ...]:
     """Return the initial states, each [layers · directions, N, H]."""
     if state is not None:
@@ -102,11 +190,7 @@ def _direction(
     module: Any, layer: int, direction: int, x: Tensor, start: tuple[Tensor, ...], note: Note
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """Run one direction of one layer; return its outputs [N, T, H] and last states."""
-    suffix = f"l{layer}{'_reverse' if direction else ''}"
-    biased = module.bias
-    weight, hidden = getattr(module, f"weight_ih_{suffix}"), getattr(module, f"weight_hh_{suffix}")
-    bias = getattr(module, f"bias_ih_{suffix}") if biased else None
-    extra = getattr(module, f"bias_hh_{suffix}") if biased else None
+    weight, hidden, bias, extra = _weights(module, layer, direction)
     parts = F.linear(x, weight, bias)
     with torch._C.DisableTorchFunction():  # the steps keep samples apart; `follow` says so
         step = _STEPS[type(module)]

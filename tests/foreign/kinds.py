@@ -7,7 +7,7 @@ torch-geometric, rebuilt small.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -36,6 +36,7 @@ class Drawn:
     batch: Any
     samples: list[Any] | None
     forward: Callable[[nn.Module, Any], Any] | None = None
+    options: dict[str, Any] = field(default_factory=dict)
 
 
 def kind(draw: Callable[[], Drawn]) -> Callable[[], Drawn]:
@@ -326,12 +327,17 @@ def packed_sequences() -> Drawn:
 @kind
 def packed_sequences_into_a_recurrent_layer() -> Drawn:
     cell = [nn.LSTM, nn.GRU, nn.RNN][number(0, 2)]
+    both, whole = number(0, 1) == 1, number(0, 1) == 1
 
     def call(self: Any, packed: PackedSequence) -> Tensor:
-        last = self.cell(packed)[1]
-        return self.head(last[0][-1] if isinstance(last, tuple) else last[-1])
+        rows, last = self.cell(packed)
+        if whole:
+            return self.head(pad_packed_sequence(rows, batch_first=True)[0].sum(1))
+        ends = last[0] if isinstance(last, tuple) else last
+        return self.head(torch.cat(list(ends[-2:]), 1) if both else ends[-1])
 
-    model = Call(call, cell=cell(3, 4, number(1, 2)), head=nn.Linear(4, 2)).double()
+    layer = cell(3, 4, number(1, 2), bidirectional=both, bias=number(0, 3) > 0)
+    model = Call(call, cell=layer, head=nn.Linear(8 if both else 4, 2)).double()
     parts = [normal(number(1, 5), 3) for _ in range(number(1, 5))]
     return Drawn(
         model, pack_sequence(parts, enforce_sorted=False), [pack_sequence([p]) for p in parts]
@@ -374,6 +380,136 @@ def spread(model: nn.Module, batch: Any) -> Any:
 def graph_batches() -> Drawn:
     batch, singles = graphs()
     return Drawn(Messages(nn.LayerNorm(4)).double(), batch, singles, spread)
+
+
+@kind
+def graph_batches_with_owners() -> Drawn:
+    def call(self: Any, x: Tensor, edges: Tensor, weight: Tensor, batch: Tensor) -> Tensor:
+        hidden = self.norm(self.embed(x)).relu() * self.odd(torch.ones_like(x[:, :1]))
+        sent = self.message(hidden[edges[0]]).tanh() * weight[:, None]
+        hidden = hidden.index_add(0, edges[1], sent)
+        return self.head(hidden.new_zeros(int(batch.max()) + 1, 4).index_add(0, batch, hidden))
+
+    (x, edges, owner), singles = graphs()
+    model = Call(
+        call, embed=nn.Linear(3, 4), message=nn.Linear(4, 4), norm=nn.LayerNorm(4),
+        head=nn.Linear(4, 2), odd=Odd(4),
+    )  # fmt: skip
+    weights = list(torch.rand(edges.shape[1]).double().split([s[1].shape[1] for s in singles]))
+    names = ("x", "edges", "weight", "batch")
+    batch = dict(zip(names, (x, edges, torch.cat(weights), owner), strict=True))
+    return Drawn(
+        model.double(),
+        batch,
+        [
+            dict(zip(names, (x, e, w, o), strict=True))
+            for (x, e, o), w in zip(singles, weights, strict=True)
+        ],
+        lambda model, batch: model(**batch),
+    )
+
+
+@kind
+def attention_over_packed_tokens() -> Drawn:
+    def call(self: Any, x: Tensor, owner: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        scores = (q @ k.mT).masked_fill(owner[:, None] != owner, -torch.inf)
+        mixed = self.norm(x + scores.softmax(-1) @ v)
+        return self.head(x.new_zeros(int(owner.max()) + 1, 3).index_add(0, owner, mixed))
+
+    model = Call(call, qkv=nn.Linear(3, 9), norm=nn.LayerNorm(3), head=nn.Linear(3, 2))
+    lengths = [number(1, 4) for _ in range(number(2, 5))]
+    parts = [normal(length, 3) for length in lengths]
+    owner = torch.repeat_interleave(torch.arange(len(parts)), torch.tensor(lengths))
+    singles = [(part, torch.zeros(len(part), dtype=torch.long)) for part in parts]
+    return Drawn(
+        model.double(),
+        (torch.cat(parts), owner),
+        singles,
+        spread,
+        {"owner": lambda batch: batch[1]},
+    )
+
+
+@kind
+def experts_with_room_for_all() -> Drawn:
+    experts, n, t = number(2, 4), number(1, 6), number(1, 5)
+    model = Experts(experts, number(1, experts), capacity=n * t)
+    return plain(model, normal(n, t, 3))
+
+
+# Expressions of parameters that are the same for all samples -----------------------------------
+
+
+@kind
+def relative_position_tables() -> Drawn:
+    heads, side = number(1, 2), 2
+
+    def call(self: Any, x: Tensor) -> Tensor:
+        n, h, w, c = x.shape
+        parts = x.view(n, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).reshape(-1, 4, c)
+        qkv = self.qkv(parts).view(len(parts), 4, 3, heads, -1).permute(2, 0, 3, 1, 4)
+        bias = self.table.weight[self.index.view(-1)].view(4, 4, heads).permute(2, 0, 1)
+        scores = qkv[0] @ qkv[1].mT + bias.contiguous().unsqueeze(0)
+        mixed = (scores.softmax(-1) @ qkv[2]).transpose(1, 2).reshape(len(parts), 4, -1)
+        return self.head(mixed.view(n, -1, mixed.shape[-1]).mean(1))
+
+    model = Call(
+        call,
+        qkv=nn.Linear(3, 6 * heads),
+        table=nn.Embedding(9, heads),
+        head=nn.Linear(2 * heads, 2),
+    )
+    grid = torch.cartesian_prod(torch.arange(side), torch.arange(side))
+    offset = grid[:, None] - grid + 1
+    model.register_buffer("index", offset[..., 0] * 3 + offset[..., 1])
+    return plain(model, normal(number(1, 4), 2 * number(1, 2), 2 * number(1, 2), 3))
+
+
+@kind
+def normed_weights() -> Drawn:
+    norm = torch.nn.utils.parametrizations.weight_norm
+    if number(0, 1):
+        spectral = torch.nn.utils.parametrizations.spectral_norm
+        model = nn.Sequential(
+            norm(nn.Linear(4, 5)), activation(), spectral(nn.Linear(5, 4)), activation(),
+            nn.Linear(4, 2),
+        )  # fmt: skip
+        return plain(model, normal(number(1, 6), number(1, 3), 4))
+    model = nn.Sequential(
+        norm(nn.Conv1d(2, 4, 2, padding=1)), activation(), norm(nn.Conv1d(4, 3, 2, groups=1)),
+        nn.Flatten(), nn.Linear(3 * 5, 2),
+    )  # fmt: skip
+    return plain(model, normal(number(1, 6), 2, 5))
+
+
+@kind
+def merged_adapters() -> Drawn:
+    def call(self: Any, x: Tensor) -> Tensor:
+        weight = self.base.weight + 0.5 * self.up.weight @ self.down.weight
+        return self.head(F.linear(x, weight, self.base.bias).relu())
+
+    model = Call(
+        call, base=nn.Linear(5, 4), down=nn.Linear(5, 2, bias=False),
+        up=nn.Linear(2, 4, bias=False), head=nn.Linear(4, 2),
+    )  # fmt: skip
+    return plain(model, normal(number(1, 6), number(1, 3), 5))
+
+
+@kind
+def resized_positions() -> Drawn:
+    def call(self: Any, x: Tensor) -> Tensor:
+        places = self.places.weight.T.unsqueeze(0)
+        places = F.interpolate(places, x.shape[1], mode="linear").mT
+        token = self.token.weight.unsqueeze(0).expand(len(x), -1, -1)
+        tokens = torch.cat([token, self.layer(x) + places], 1)
+        return self.head(self.norm(tokens).tanh().mean(1))
+
+    model = Call(
+        call, places=nn.Embedding(3, 4), token=nn.Embedding(1, 4), layer=nn.Linear(3, 4),
+        norm=nn.LayerNorm(4), head=nn.Linear(4, 2),
+    )  # fmt: skip
+    return plain(model, normal(number(1, 5), number(1, 5), 3))
 
 
 # Batches with more than samples --------------------------------------------------------------
@@ -554,3 +690,35 @@ def attention_between_samples() -> Drawn:
         return (y @ y.mT).softmax(-1) @ y
 
     return coupled(couple, 2)
+
+
+@kind
+def packed_tokens_that_all_attend() -> Drawn:
+    drawn = attention_over_packed_tokens()
+
+    def call(self: Any, x: Tensor, owner: Tensor) -> Tensor:
+        q, k, v = self.qkv(x).chunk(3, -1)
+        mixed = self.norm(x + (q @ k.mT).softmax(-1) @ v)
+        return self.head(x.new_zeros(int(owner.max()) + 1, 3).index_add(0, owner, mixed))
+
+    drawn.model.call = call
+    drawn.samples = None
+    return drawn
+
+
+@kind
+def experts_with_too_little_room() -> Drawn:
+    return refused(Experts(2, 2, capacity=2), normal(number(4, 6), number(3, 5), 3))
+
+
+@kind
+def graph_owners_with_a_mean_over_all_nodes() -> Drawn:
+    drawn = graph_batches_with_owners()
+    drawn.batch["x"] = drawn.batch["x"] + 1
+    plain_forward = drawn.forward
+
+    def forward(model: nn.Module, batch: Any) -> Any:
+        assert plain_forward is not None
+        return plain_forward(model, {**batch, "x": batch["x"] * batch["x"].mean(0)})
+
+    return Drawn(drawn.model, drawn.batch, None, forward)

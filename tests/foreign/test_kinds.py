@@ -50,9 +50,9 @@ def test_equal_to_the_loop_or_refused(name: str, seed: int) -> None:
     before = snapshots.of_model(case.model)
     if case.samples is None:
         with pytest.raises(GrowmasError):
-            mas_importance(case.model, [case.batch], forward=case.forward)
+            mas_importance(case.model, [case.batch], forward=case.forward, **case.options)
     else:
-        found = mas_importance(case.model, [case.batch], forward=case.forward)
+        found = mas_importance(case.model, [case.batch], forward=case.forward, **case.options)
         expected = loop(name, seed)
         for n, wanted in expected.items():
             assert float((found[n] - wanted).norm()) <= EXACT * scale(n, expected), n
@@ -65,10 +65,10 @@ def test_cut_differently_the_same(name: str, seed: int) -> None:
     case = drawn(name, seed)
     if case.samples is None:
         pytest.skip("refused")
-    whole = mas_importance(case.model, [case.batch], forward=case.forward)
-    one_by_one = mas_importance(case.model, case.samples, forward=case.forward)
+    whole = mas_importance(case.model, [case.batch], forward=case.forward, **case.options)
+    one_by_one = mas_importance(case.model, case.samples, forward=case.forward, **case.options)
     pieces = case.batch.split(2) if isinstance(case.batch, Tensor) else [case.batch, case.batch]
-    cut = mas_importance(case.model, pieces, forward=case.forward)
+    cut = mas_importance(case.model, pieces, forward=case.forward, **case.options)
     for n, wanted in whole.items():
         for found in (one_by_one, cut):
             assert float((found[n] - wanted).norm()) <= EXACT * max(float(wanted.norm()), 1e-6), n

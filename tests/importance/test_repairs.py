@@ -82,6 +82,7 @@ def test_a_compiled_model_has_the_names_of_the_model() -> None:
     compiled = torch.compile(model)
     assert set(importance_sum(compiled, [DATA]).sums) == {"weight", "bias"}
     close(mas_importance(compiled, [DATA]), mas_importance(model, [DATA]))
+    close(hebbian_importance(compiled, [DATA]), hebbian_importance(model, [DATA]))
 
 
 class Silent(nn.Module):
