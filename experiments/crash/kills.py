@@ -5,58 +5,42 @@ events counts the operations on files of the run directory, and kills the proces
 them, as `kill -9` does.
 """
 
-import json
 import os
 import random
+import shutil
 import signal
-import sqlite3
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-
-from growmas.checkpoint import read_state
-from growmas.config import Experiment
-from growmas.experiment import run_experiment
-from growmas.runs import read_trace
 
 EVENTS = {
     "open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "os.link",
     "shutil.rmtree", "sqlite3.connect", "os.listdir", "os.scandir",
 }  # fmt: skip
-TIMES = ("seconds", "cpu_seconds", "started", "run_id", "id", "result", "saved")
-LIMIT = 120.0
+LIMIT = 300.0
 """Seconds after which an attempt counts as hung."""
 
-
-def outcome(folder: Path) -> dict[str, object]:
-    """Return everything a run has come to; times and ids are left out."""
-    metrics = json.loads((folder / "metrics.json").read_text())
-    state = read_state(folder / "checkpoint")
-    with closing(sqlite3.connect(folder / "history.db")) as database:
-        tables: dict[str, object] = {
-            table: database.execute(f"SELECT * FROM {table}").fetchall()
-            for table in ("units", "layers", "edges", "sizes", "metrics", "importance_data")
-        }
-        query = "SELECT event, task, kind, reason, cause FROM events"
-        tables["events"] = database.execute(query).fetchall()
-        tables["tasks"] = database.execute("SELECT task, name FROM tasks").fetchall()
-    trace = read_trace(folder) if (folder / "stream.jsonl").is_file() else None
-    return {"metrics": flat(metrics), "state": flat(state), "tables": tables, "trace": trace}
+Work = Callable[[], object]
+Outcome = dict[str, object]
 
 
-def flat(value: object) -> object:
-    """Return a value that compares bit for bit."""
-    if isinstance(value, torch.Tensor):
-        return value.dtype, tuple(value.shape), value.contiguous().numpy().tobytes()
-    if isinstance(value, dict):
-        return {key: flat(item) for key, item in value.items() if key not in TIMES}
-    if isinstance(value, list | tuple):
-        return [flat(item) for item in value]
-    return value
+@dataclass(frozen=True)
+class Case:
+    """A kind of run or sweep.
+
+    Attributes:
+        work: Folder -> the work of a run in it, begun or resumed.
+        outcome: Folder -> everything that a finished run has come to, without times and ids.
+        missing: Folder -> what was reported as done and is not on the disk.
+        family: True if the processes that the work starts are killed with it.
+    """
+
+    work: Callable[[Path], Work]
+    outcome: Callable[[Path], Outcome]
+    missing: Callable[[Path], list[str]]
+    family: bool = False
 
 
 def differing(one: dict[str, object], other: dict[str, object]) -> list[str]:
@@ -64,12 +48,13 @@ def differing(one: dict[str, object], other: dict[str, object]) -> list[str]:
     return [name for name in one if one[name] != other[name]]
 
 
-def attempt(work: Callable[[], object], *, delay: float | None = None) -> int:
+def attempt(work: Work, *, delay: float | None = None, family: bool = False) -> int:
     """Do some work in a fork, and return its exit code; -9 if it was killed.
 
     Args:
         work: To do.
         delay: Seconds after which the fork is killed; None leaves it alone.
+        family: The processes that it started are killed with it.
     """
     child = os.fork()
     if child == 0:
@@ -90,13 +75,24 @@ def attempt(work: Callable[[], object], *, delay: float | None = None) -> int:
         if done:
             return os.waitstatus_to_exitcode(status)
         if time.monotonic() > until:
+            for each in _children(child) if family else ():
+                os.kill(each, signal.SIGKILL)
             os.kill(child, signal.SIGKILL)
             if delay is None:
                 raise TimeoutError("an attempt hangs")
         time.sleep(0.002)
 
 
-def killed_before(number: int, folder: Path, work: Callable[[], object]) -> Callable[[], object]:
+def _children(process: int) -> list[int]:
+    """Return the ids of the processes that a process has started; Linux only."""
+    try:
+        text = Path(f"/proc/{process}/task/{process}/children").read_text()
+    except OSError:
+        return []
+    return [int(word) for word in text.split()]
+
+
+def killed_before(number: int, folder: Path, work: Work) -> Work:
     """Return work that is killed before its operation `number`, from 1, on a file in a folder."""
 
     def counting() -> object:
@@ -123,18 +119,13 @@ def killed_before(number: int, folder: Path, work: Callable[[], object]) -> Call
     return counting
 
 
-def run(experiment: Experiment, folder: Path) -> Callable[[], object]:
-    """Return the work of a run, begun or resumed."""
-    return lambda: run_experiment(experiment, folder, resume=folder.exists())
-
-
 def kill_at_every_operation(
-    experiment: Experiment, root: Path, whole: dict[str, object], *, every: int = 1, first: int = 1
+    case: Case, root: Path, whole: Outcome, *, every: int = 1, first: int = 1
 ) -> tuple[int, list[str]]:
     """Kill a run before each of its file operations in turn, resume it, and compare.
 
     Args:
-        experiment: To run.
+        case: To run.
         root: Of the run directories.
         whole: Outcome of the run that was not killed.
         every: Only each so many operations.
@@ -146,23 +137,25 @@ def kill_at_every_operation(
     kills, wrong, number = 0, [], first
     while True:
         folder = root / f"operation-{number}"
-        code = attempt(killed_before(number, folder, run(experiment, folder)))
+        code = attempt(killed_before(number, folder, case.work(folder)))
         if code == 0:
             return kills, wrong
+        wrong += case.missing(folder)
         kills += code == -signal.SIGKILL
-        again = attempt(killed_before(number // 2 + 1, folder, run(experiment, folder)))
+        again = attempt(killed_before(number // 2 + 1, folder, case.work(folder)))
         kills += again == -signal.SIGKILL
-        wrong += _finished(experiment, folder, whole, f"operation {number}")
+        wrong += case.missing(folder)
+        wrong += _finished(case, folder, whole, f"operation {number}")
         number += every
 
 
 def kill_at_random(
-    experiment: Experiment, root: Path, whole: dict[str, object], *, times: int, seconds: float
+    case: Case, root: Path, whole: Outcome, *, times: int, seconds: float
 ) -> tuple[int, list[str]]:
     """Kill a run at random moments, over and over, until it is done, and compare.
 
     Args:
-        experiment: To run.
+        case: To run.
         root: Of the run directories.
         whole: Outcome of the run that was not killed.
         times: Number of kills.
@@ -173,19 +166,29 @@ def kill_at_random(
         number += 1
         folder = root / f"random-{number}"
         for _ in range(20):
-            code = attempt(run(experiment, folder), delay=draw.uniform(0.0, seconds))
+            delay = draw.uniform(0.0, seconds)
+            family = case.family and draw.random() < 0.5
+            code = attempt(case.work(folder), delay=delay, family=family)
             kills += code == -signal.SIGKILL
+            wrong += case.missing(folder)
             if code != -signal.SIGKILL:
                 break
-        wrong += _finished(experiment, folder, whole, f"random {number}")
+        wrong += _finished(case, folder, whole, f"random {number}")
     return kills, wrong
 
 
-def _finished(
-    experiment: Experiment, folder: Path, whole: dict[str, object], name: str
-) -> list[str]:
-    """Resume a run to its end, and return what differs."""
-    code = attempt(run(experiment, folder))
+def _finished(case: Case, folder: Path, whole: Outcome, name: str) -> list[str]:
+    """Resume a run to its end, return what differs, and remove it."""
+    code = attempt(case.work(folder))
     if code:
         return [f"{name}: exit code {code}"]
-    return [f"{name}: {part} differs" for part in differing(outcome(folder), whole)]
+    wrong = [f"{name}: {part} differs" for part in differing(case.outcome(folder), whole)]
+    if not wrong:
+        shutil.rmtree(folder)
+        reports(folder).unlink(missing_ok=True)
+    return wrong
+
+
+def reports(folder: Path) -> Path:
+    """Return the file, next to a run directory, of what was reported as done."""
+    return folder.with_name(f"{folder.name}.reported")

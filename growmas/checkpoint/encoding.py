@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from growmas.errors import CheckpointError
@@ -10,63 +11,110 @@ from growmas.errors import CheckpointError
 State = dict[str, Any]
 
 
-def encode(value: Any, tensors: dict[str, Tensor], at: str) -> Any:
-    """Return a value as JSON, with {"tensor": key} in the place of each tensor.
+class Encoder:
+    """Turns values into JSON and tensors.
+
+    Attributes:
+        tensors: The tensors found so far, under their places in the state. A tensor that is in two
+            places is held once, and is not copied if it fills its own memory.
+    """
+
+    def __init__(self) -> None:
+        self.tensors: dict[str, Tensor] = {}
+        self._keys: dict[object, str] = {}
+        self._memory: set[int] = set()
+
+    def encode(self, value: Any, at: str) -> Any:
+        """Return a value as JSON, with {"tensor": key} in the place of each tensor.
+
+        Args:
+            value: Mappings, lists, tuples, tensors and JSON values; it must live as long as the
+                encoder.
+            at: The place of the value.
+
+        Raises:
+            CheckpointError: Something else is in the state; names its place.
+        """
+        if isinstance(value, Tensor):
+            return {"tensor": self._key_of(value.detach(), at)}
+        if isinstance(value, Mapping):
+            for key in value:
+                if not (key is None or isinstance(key, str | int | float)):
+                    raise CheckpointError(
+                        f"{at} has the key {key!r:.80}: expected text, a number or None"
+                    )
+            pairs = ([key, self.encode(item, f"{at}/{key}")] for key, item in value.items())
+            return {"dict": list(pairs)}
+        if isinstance(value, list | tuple):
+            kind = "list" if isinstance(value, list) else "tuple"
+            return {kind: [self.encode(item, f"{at}/{i}") for i, item in enumerate(value)]}
+        if value is None or isinstance(value, str | int | float | bool):
+            return value
+        raise CheckpointError(f"{at} is a {type(value).__name__}, which a checkpoint cannot hold")
+
+    def _key_of(self, tensor: Tensor, at: str) -> str:
+        if tensor.layout != torch.strided:
+            raise CheckpointError(
+                f"{at} is a {tensor.layout} tensor: a checkpoint holds dense ones"
+            )
+        memory = tensor.untyped_storage()
+        place = (memory.data_ptr(), tensor.storage_offset(), tensor.shape, tensor.stride())
+        same = (*place, tensor.dtype, tensor.device) if tensor.numel() else object()
+        if same not in self._keys:
+            key = self._keys[same] = _free_key(self.tensors, at)
+            whole = tensor.is_contiguous() and memory.nbytes() == tensor.nbytes
+            if tensor.device.type != "cpu":
+                self.tensors[key] = tensor.cpu().contiguous()
+            elif whole and memory.data_ptr() not in self._memory:
+                self.tensors[key] = tensor
+                self._memory.add(memory.data_ptr())
+            else:
+                self.tensors[key] = tensor.clone(memory_format=torch.contiguous_format)
+        return self._keys[same]
+
+
+class Decoder:
+    """Turns what an `Encoder` made back into values.
 
     Args:
-        value: Mappings, lists, tuples, tensors and JSON values.
-        tensors: Gets the tensors, under their place in the state.
-        at: The place of the value.
-
-    Raises:
-        CheckpointError: Something else is in the state; names its place.
+        tensors: Those of the encoder.
     """
-    if isinstance(value, Tensor):
-        key = _free_key(tensors, at)
-        tensors[key] = value.detach().cpu().contiguous().clone()
-        return {"tensor": key}
-    if isinstance(value, Mapping):
-        for key in value:
-            if not (key is None or isinstance(key, str | int | float)):
-                raise CheckpointError(
-                    f"{at} has the key {key!r:.80}: expected text, a number or None"
-                )
-        return {
-            "dict": [[key, encode(item, tensors, f"{at}/{key}")] for key, item in value.items()]
-        }
-    if isinstance(value, list | tuple):
-        kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [encode(item, tensors, f"{at}/{i}") for i, item in enumerate(value)]}
-    if value is None or isinstance(value, str | int | float | bool):
-        return value
-    raise CheckpointError(f"{at} is a {type(value).__name__}, which a checkpoint cannot hold")
 
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self._tensors = tensors
+        self._used: set[str] = set()
 
-def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    """Return the value that `encode` was given.
+    def decode(self, value: Any) -> Any:
+        """Return the value that was encoded; a tensor that is in two places is copied.
 
-    Raises:
-        CheckpointError: The JSON is not what `encode` returns, or a tensor is missing.
-    """
-    if not isinstance(value, dict):
-        if isinstance(value, list):
-            raise CheckpointError("a list is not marked as such")
-        return value
-    if len(value) != 1:
-        raise CheckpointError(
-            f"expected one of tensor, dict, list and tuple, got {list(value)!r:.80}"
-        )
-    ((kind, content),) = value.items()
-    if kind == "tensor":
-        if not isinstance(content, str) or content not in tensors:
-            raise CheckpointError(f"the tensor {content!r:.80} is missing")
-        return tensors[content]
-    if kind not in ("dict", "list", "tuple") or not isinstance(content, list):
-        raise CheckpointError(f"expected one of tensor, dict, list and tuple, got {kind!r:.80}")
-    if kind == "dict":
-        return {_key(pair): decode(pair[1], tensors) for pair in content}
-    items = [decode(item, tensors) for item in content]
-    return items if kind == "list" else tuple(items)
+        Raises:
+            CheckpointError: The JSON is not what an encoder returns, or a tensor is missing.
+        """
+        if not isinstance(value, dict):
+            if isinstance(value, list):
+                raise CheckpointError("a list is not marked as such")
+            return value
+        if len(value) != 1:
+            raise CheckpointError(
+                f"expected one of tensor, dict, list and tuple, got {list(value)!r:.80}"
+            )
+        ((kind, content),) = value.items()
+        if kind == "tensor":
+            return self._tensor(content)
+        if kind not in ("dict", "list", "tuple") or not isinstance(content, list):
+            raise CheckpointError(f"expected one of tensor, dict, list and tuple, got {kind!r:.80}")
+        if kind == "dict":
+            return {_key(pair): self.decode(pair[1]) for pair in content}
+        items = [self.decode(item) for item in content]
+        return items if kind == "list" else tuple(items)
+
+    def _tensor(self, key: Any) -> Tensor:
+        if not isinstance(key, str) or key not in self._tensors:
+            raise CheckpointError(f"the tensor {key!r:.80} is missing")
+        if key in self._used:
+            return self._tensors[key].clone()
+        self._used.add(key)
+        return self._tensors[key]
 
 
 def _key(pair: Any) -> str | int | float | None:

@@ -20,9 +20,8 @@ from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
-from growmas.checkpoint.encoding import State, decode, encode
+from growmas.checkpoint.encoding import Decoder, Encoder, State
 from growmas.errors import CheckpointError, GrowmasWarning
 
 FORMAT = 2
@@ -71,9 +70,9 @@ def write_state(path: str | os.PathLike[str], state: State) -> None:
         CheckpointError: The folder cannot be written, holds something else than a checkpoint, or
             something else is in the state.
     """
-    tensors: dict[str, Tensor] = {}
+    encoder = Encoder()
     try:
-        body = json.dumps(encode(state, tensors, "state")["dict"])
+        body = json.dumps(encoder.encode(state, "state")["dict"])
     except (RecursionError, ValueError, TypeError) as error:
         raise CheckpointError(f"the state cannot be written: {error}") from error
     folder = Path(os.path.realpath(path))
@@ -83,7 +82,7 @@ def write_state(path: str | os.PathLike[str], state: State) -> None:
         _finish_switch(folder)
         identity = secrets.token_hex(8)
         fresh = folder / "new.safetensors"
-        save_file(tensors, fresh, metadata={"id": identity})
+        save_file(encoder.tensors, fresh, metadata={"id": identity})
         _sync(fresh)
         head = {
             "format": FORMAT,
@@ -140,7 +139,7 @@ def _read(folder: Path, name: str) -> tuple[State, _Header]:
         file = _tensors_of(folder, header)
         if header.crc is not None and _crc_of(file) != header.crc:
             raise ValueError(f"{file.name} is damaged")
-        state = decode(encoded, load_file(file))
+        state = Decoder(load_file(file)).decode(encoded)
         if not isinstance(state, dict):
             raise ValueError("it does not hold a state")
     except (CheckpointError, *_UNREADABLE) as error:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from growmas.data import load_source
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments" / "crash"))
 import kills
+import runs
 
 CASES = {
     "aware": ("digits_smoke", [
@@ -24,15 +26,32 @@ CASES = {
 }  # fmt: skip
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of fork beside threads
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of fork beside threads
+]
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_a_killed_run_comes_to_what_one_left_alone_does(case: str, tmp_path: Path) -> None:
-    config, overrides = CASES[case]
-    experiment = load_config(config, overrides)
+    killed = runs.run_case(load_config(*CASES[case]))
     load_source("digits")  # once, before the forks
-    assert kills.attempt(kills.run(experiment, tmp_path / "whole")) == 0
-    whole = kills.outcome(tmp_path / "whole")
-    killed, wrong = kills.kill_at_every_operation(experiment, tmp_path, whole, every=31, first=7)
-    assert killed
+    assert kills.attempt(killed.work(tmp_path / "whole")) == 0
+    whole = killed.outcome(tmp_path / "whole")
+    times, wrong = kills.kill_at_every_operation(killed, tmp_path, whole, every=31, first=7)
+    assert times
+    assert wrong == []
+
+
+def test_a_killed_sweep_comes_to_what_one_left_alone_does(tmp_path: Path) -> None:
+    overrides = ["seed=0..1", "stream.tasks=2", "stream.limit=10", "training.epochs=1"]
+    sweep = runs.sweep_case("digits_smoke", [*overrides, "checkpoint.every=2"])
+    load_source("digits")
+    begun = time.monotonic()
+    assert kills.attempt(sweep.work(tmp_path / "whole")) == 0
+    seconds = time.monotonic() - begun
+    whole = sweep.outcome(tmp_path / "whole")
+    assert len(whole) == 2
+    times, wrong = kills.kill_at_random(sweep, tmp_path, whole, times=1, seconds=seconds)
+    assert times
     assert wrong == []

@@ -57,7 +57,8 @@ class ActivationStatistics:
 
     `Structure.apply(plan, reconstruct=statistics)` uses them to predict removed units from kept
     ones. They take F × F float64 numbers for a layer that reads F features (a convolution:
-    channels × taps of its kernel); no data is stored. Layers that cannot be refitted are left
+    channels × taps of its kernel), and half as many float32 numbers in a checkpoint; no data is
+    stored. Layers that cannot be refitted are left
     out, see `skipped`.
 
     Call `update` at the end of every task, before the network is grown again. In what was seen
@@ -205,7 +206,9 @@ class ActivationStatistics:
         }
 
     def _merge(self, found: Mapping[str, Moments]) -> None:
-        self.moments = {name: held + found[name] for name, held in self.moments.items()}
+        merged = {name: held + found[name] for name, held in self.moments.items()}
+        double = any(p.dtype == torch.float64 for p in self._model.parameters())
+        self.moments = merged if double else {n: _rounded(held) for n, held in merged.items()}
 
     def _check_fit(self, other: Mapping[str, Moments], what: str) -> None:
         ours = {name: held.scatter.shape for name, held in self.moments.items()}
@@ -226,9 +229,24 @@ def _reindexed(moments: Moments, source: Tensor) -> Moments:
     )
 
 
+def _rounded(held: Moments) -> Moments:
+    """Return moments with a scatter that float32 can hold, so that checkpoints are half as large.
+
+    Its entries are sums of products in float32, so that nothing is lost that was there.
+    """
+    scatter = held.scatter.float().double()
+    return replace(held, scatter=scatter) if scatter.isfinite().all() else held
+
+
 def _packed(held: Moments) -> dict[str, Any]:
-    """Return moments with the upper triangle of their scatter, which is symmetric."""
+    """Return moments without what is redundant in their scatter.
+
+    Of a symmetric one the upper triangle is kept, and of entries that float32 can hold a float32.
+    """
     features, scatter = held.features, held.scatter
+    small = scatter.float()
+    if torch.equal(small.double(), scatter):
+        scatter = small
     if scatter.shape[2] != features or not torch.equal(scatter, scatter.mT):
         return {"count": held.count, "mean": held.mean, "scatter": scatter}
     rows, columns = torch.triu_indices(features, features, device=scatter.device)
@@ -237,8 +255,8 @@ def _packed(held: Moments) -> dict[str, Any]:
 
 def _unpacked(held: Mapping[str, Any]) -> Moments:
     if "triangle" not in held:
-        return Moments(int(held["count"]), held["mean"], held["scatter"])
-    mean, triangle = held["mean"], held["triangle"]
+        return Moments(int(held["count"]), held["mean"], held["scatter"].double())
+    mean, triangle = held["mean"], held["triangle"].double()
     features = mean.shape[1]
     rows, columns = torch.triu_indices(features, features, device=triangle.device)
     scatter = triangle.new_zeros(triangle.shape[0], features, features)
