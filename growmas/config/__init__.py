@@ -66,6 +66,7 @@ from growmas.config.sources import (
     SourceKind,
 )
 from growmas.config.streams import (
+    OrderedConfig,
     PermutedConfig,
     RotatedConfig,
     SourcesConfig,
@@ -119,6 +120,7 @@ __all__ = [
     "NamedSourceConfig",
     "NormaliseConfig",
     "NpzConfig",
+    "OrderedConfig",
     "OvergrowConfig",
     "ParquetConfig",
     "PermutedConfig",
