@@ -86,6 +86,7 @@ from growmas.config.sources import (
     SourceKind,
 )
 from growmas.config.streams import (
+    OrderedConfig,
     PermutedConfig,
     RotatedConfig,
     SourcesConfig,
@@ -147,6 +148,7 @@ __all__ = [
     "NormaliseConfig",
     "NpzConfig",
     "OnlineEWCConfig",
+    "OrderedConfig",
     "OvergrowConfig",
     "PackNetConfig",
     "ParquetConfig",

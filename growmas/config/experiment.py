@@ -37,7 +37,7 @@ class Experiment(Record):
     seed: int = Field(0, ge=0, lt=2**63, description="a whole number, 0 or more, under 2^63")
     stream: StreamConfig = Field(
         discriminator="kind",
-        description="a mapping with kind split, permuted, rotated, sources or task_free",
+        description="a mapping with kind split, permuted, rotated, ordered, sources or task_free",
     )
     model: ModelConfig = Field(
         discriminator="kind",
@@ -99,8 +99,8 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
     momentum = _at(values, "training", "momentum")
     found: list[tuple[KeyPath, str]] = []
     kind = _at(values, "stream", "kind")
-    if kind in ("permuted", "rotated") and scenario == "class":
-        expected = f"task or domain, as all tasks of a {kind} stream share the same classes"
+    if kind in ("permuted", "rotated", "ordered") and scenario == "class":
+        expected = f"task or domain, as all tasks of {kind} streams share the same classes"
         found.append((("stream", "scenario"), f"expected {expected}; got {show(scenario)}"))
     found += _stream_conflicts(values)
     if free:
@@ -249,8 +249,8 @@ def _task_free_stream(values: Mapping[str, object]) -> Iterator[_Check]:
     of, scenario = _at(values, "stream", "of"), _at(values, "stream", "scenario")
     fine = not (isinstance(blur, int) and isinstance(steps, int) and blur > steps)
     yield ("stream", "blur"), fine, f"at most the {steps} of stream.steps_per_task"
-    fine = scenario != "class" or of not in ("permuted", "turning")
-    words = f"domain, as all tasks of a {of} stream share the same classes"
+    fine = scenario != "class" or of not in ("permuted", "ordered", "turning")
+    words = f"domain, as all tasks of {of} streams share the same classes"
     yield ("stream", "scenario"), fine, words
 
 

@@ -131,6 +131,21 @@ class RotatedConfig(SampledRecord):
         return self.tasks * self.visits
 
 
+class OrderedConfig(SampledRecord):
+    """Tasks of all classes, each a period of a source whose samples are in order of time."""
+
+    kind: Literal["ordered"] = Field(description="ordered")
+    source: SourceConfig = Field(description=SOURCE)
+    tasks: int = Field(10, ge=1, description="a whole number of periods, at least 1")
+    scenario: Scenario = Field(description="task or domain")
+    visits: int = Field(1, ge=1, description="a whole number of visits to every task, at least 1")
+
+    @property
+    def task_count(self) -> int:
+        """Number of tasks."""
+        return self.tasks * self.visits
+
+
 class SourcesConfig(SampledRecord):
     """Tasks of all classes of one source each."""
 
@@ -158,8 +173,9 @@ class TaskFreeConfig(SampledRecord):
 
     kind: Literal["task_free"] = Field(description="task_free")
     source: SourceConfig = Field(description=SOURCE)
-    of: Literal["split", "permuted", "turning"] = Field(
-        description="split, permuted, or turning: gradually rotating images"
+    of: Literal["split", "permuted", "ordered", "turning"] = Field(
+        description="split, permuted, ordered (periods of time), or turning: gradually rotating "
+        "images"
     )
     scenario: Literal["domain", "class"] = Field("domain", description="domain or class")
     tasks: int = Field(5, ge=1, description="a whole number of tasks, 1 for a stream with no shift")
@@ -178,4 +194,6 @@ class TaskFreeConfig(SampledRecord):
         return self.tasks
 
 
-StreamConfig = SplitConfig | PermutedConfig | RotatedConfig | SourcesConfig | TaskFreeConfig
+StreamConfig = (
+    SplitConfig | PermutedConfig | RotatedConfig | OrderedConfig | SourcesConfig | TaskFreeConfig
+)

@@ -20,6 +20,7 @@ from growmas.data.sources import (
 )
 from growmas.data.splits import Split as Split, joined as joined
 from growmas.data.streams import (
+    ordered_stream as ordered_stream,
     permuted_stream as permuted_stream,
     repeated_stream as repeated_stream,
     rotated_stream as rotated_stream,

@@ -9,8 +9,11 @@ import numpy as np
 import torch
 
 from growmas.data import drawn
+from growmas.data.flights import flights
 from growmas.data.sources import Dataset, hold_out, load_source
 from growmas.errors import DataError
+
+__all__ = ["digits", "fashion_mnist", "flights", "mnist5k", "mnist5k_cluttered", "shapes"]
 
 DIGITS = tuple("0123456789")
 FASHION = (

@@ -1,4 +1,4 @@
-"""Files of arrays: NumPy's npz, memory-mapped where they are large and not compressed."""
+"""Files of arrays: NumPy's npz and npy, memory-mapped where they are large and not compressed."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def read_npz(
     classes: list[str] | None = None,
     form: Form | None = None,
 ) -> Dataset:
-    """Read arrays `x_train`, `y_train`, `x_test` and `y_test`, or `x` and `y`, of a file.
+    """Read arrays `x_train`, `y_train`, `x_test` and `y_test`, or `x` and `y`.
 
     Args:
-        path: Of the file.
+        path: Of the npz file, or of a folder with an npy file for each array.
         test: Share of `x` and `y` to hold out of each class; None for 0.2.
         input: Another name for `x`; with `_train` and `_test` appended where there are such.
         label: Another name for `y`.
@@ -43,8 +43,8 @@ def read_npz(
     existing(path)
     x, y = input or "x", label or "y"
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
+        with _Arrays(path) as held:
+            names = held.names
             if f"{x}_train" in names:
                 wanted = [f"{x}_train", f"{y}_train", f"{x}_test", f"{y}_test"]
                 if test is not None and f"{x}_test" not in names:
@@ -59,11 +59,11 @@ def read_npz(
                         f"{x}_train, {y}_train, {x}_test and {y}_test, or {x} and {y}",
                         key=key if (input if name.startswith(x) else label) else (),
                     )
-            arrays = {name: _array(archive, path, name) for name in wanted}
+            arrays = {name: held.read(name) for name in wanted}
     except (zipfile.BadZipFile, ValueError, OSError, EOFError) as error:
         raise DataError(
-            f"{path} is not a readable npz file ({error}): write it with numpy.savez, with "
-            "arrays of numbers or text",
+            f"{path} is not a readable npz file or folder of npy files ({error}): write it with "
+            "numpy.savez, with arrays of numbers or text",
             key=("path",),
         ) from error
     pairs = [
@@ -75,27 +75,56 @@ def read_npz(
 
 
 def array_names(path: Path) -> list[str]:
-    """Return the names of the arrays of an npz file; none if it cannot be read."""
+    """Return the names of the arrays of an npz file or a folder; none if it cannot be read."""
     try:
-        with zipfile.ZipFile(path) as archive:
-            return [name.removesuffix(".npy") for name in archive.namelist()]
+        with _Arrays(path) as held:
+            return held.names
     except (OSError, zipfile.BadZipFile):
         return []
 
 
 def read_array(path: Path, name: str) -> NDArray[Any]:
-    """Read one array of an npz file, memory-mapped where it is large and not compressed.
+    """Read one array of an npz file or a folder, memory-mapped where it is large.
 
     Raises:
         DataError: It is damaged, or holds objects.
     """
     try:
-        with zipfile.ZipFile(path) as archive:
-            return _array(archive, path, name)
+        with _Arrays(path) as held:
+            return held.read(name)
     except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
         raise DataError(
             f"array {name} of {path} cannot be read ({error})", key=("path",)
         ) from error
+
+
+class _Arrays:
+    """The arrays of an npz file, or the npy files of a folder; large ones are memory-mapped."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._archive = None if path.is_dir() else zipfile.ZipFile(path)
+
+    @property
+    def names(self) -> list[str]:
+        if self._archive is None:
+            return sorted(each.stem for each in self._path.glob("*.npy"))
+        return [name.removesuffix(".npy") for name in self._archive.namelist()]
+
+    def read(self, name: str) -> NDArray[Any]:
+        if self._archive is not None:
+            return _array(self._archive, self._path, name)
+        file = self._path / f"{name}.npy"
+        mapped = file.stat().st_size >= LARGE
+        array: NDArray[Any] = np.load(file, mmap_mode="c" if mapped else None, allow_pickle=False)
+        return array
+
+    def __enter__(self) -> _Arrays:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._archive is not None:
+            self._archive.close()
 
 
 def existing(path: Path, key: str = "path") -> Path:

@@ -174,7 +174,7 @@ def _builtin(name: str) -> Callable[[], Dataset]:
 
 _LOADERS: dict[str, Callable[[], Dataset]] = {
     name: _builtin(name)
-    for name in ("digits", "mnist5k", "mnist5k_cluttered", "shapes", "fashion_mnist")
+    for name in ("digits", "mnist5k", "mnist5k_cluttered", "shapes", "fashion_mnist", "flights")
 }
 
 

@@ -134,7 +134,7 @@ def permuted_stream(
         order = None if plain else torch.randperm(pixels, generator=generator)
         changes.append((f"permutation {index + 1}", None if order is None else Permutation(order)))
     parts = _parts(source, limit, sampling, generator)
-    return _changed_stream(source, "permuted", scenario, changes, parts)
+    return _changed_stream(source, "permuted", scenario, changes, [parts] * tasks)
 
 
 def rotated_stream(
@@ -173,7 +173,44 @@ def rotated_stream(
         (f"{angle:g}°", Rotation(angle) if angle else None) for angle in angles
     ]
     parts = _parts(source, limit, sampling, generator)
-    return _changed_stream(source, "rotated", scenario, changes, parts)
+    return _changed_stream(source, "rotated", scenario, changes, [parts] * tasks)
+
+
+def ordered_stream(
+    source: Dataset,
+    *,
+    tasks: int,
+    scenario: Scenario,
+    generator: torch.Generator,
+    limit: Limit = None,
+    sampling: Sampling = PLAIN,
+) -> Stream:
+    """Cut the samples of a source, in their order, into tasks of all classes: periods of time.
+
+    Args:
+        source: with samples in order of time; training and test samples are cut alike.
+        tasks: their number.
+        scenario: ``"task"`` or ``"domain"``.
+        generator: on the CPU, for `sampling`.
+        limit: see `permuted_stream`.
+        sampling: noise, imbalance and validation of training data.
+
+    Raises:
+        DataError: ``tasks`` or ``limit`` is not positive, ``scenario`` is ``"class"`` or unknown,
+            or a task would have no samples.
+    """
+    _check(source, tasks, scenario, limit)
+    parts = _parts(source, limit, sampling, generator)
+    pieces = [_periods(part, tasks) if part else [None] * tasks for part in parts]
+    changes: list[tuple[str, Change | None]] = [
+        (f"period {index + 1}", None) for index in range(tasks)
+    ]
+    return _changed_stream(source, "ordered", scenario, changes, list(zip(*pieces, strict=True)))
+
+
+def _periods(split: Split, tasks: int) -> list[Split]:
+    rows = torch.arange(len(split))
+    return [split.subset(part) for part in torch.tensor_split(rows, tasks)]
 
 
 def repeated_stream(stream: Stream, visits: int) -> Stream:
@@ -296,9 +333,17 @@ def _changed_stream(
     kind: str,
     scenario: Scenario,
     changes: Sequence[tuple[str, Change | None]],
-    parts: tuple[Split, Split | None, Split],
+    parts: Sequence[tuple[Split | None, Split | None, Split | None]],
 ) -> Stream:
-    """Make a stream of tasks with all classes, each with a change of its inputs."""
+    """Make a stream of tasks with all classes, each with a change of its inputs.
+
+    Args:
+        source: of the samples.
+        kind: of the stream.
+        scenario: "task" or "domain".
+        changes: name and change of each task.
+        parts: training, validation and test samples of each task.
+    """
     if scenario == "class":
         raise DataError(
             f"a {kind} stream cannot have scenario 'class': all its tasks share the same classes; "
@@ -308,7 +353,9 @@ def _changed_stream(
     total = len(source.classes)
     made = []
     for index, (name, change) in enumerate(changes):
-        train, validation, test = (_changed(part, change) if part else None for part in parts)
+        train, validation, test = (
+            _changed(part, change) if part is not None else None for part in parts[index]
+        )
         if train is None or test is None:
             continue
         task = Task(

@@ -1,7 +1,10 @@
 """Streams of tasks and task-free streams, built from a config."""
 
+from collections.abc import Callable
+
 from growmas.config import (
     Experiment,
+    OrderedConfig,
     PermutedConfig,
     RotatedConfig,
     SourcesConfig,
@@ -14,6 +17,7 @@ from growmas.data import (
     Stream,
     TaskFreeStream,
     drifting_stream,
+    ordered_stream,
     permuted_stream,
     repeated_stream,
     rotated_stream,
@@ -60,7 +64,7 @@ def build_raw_stream(experiment: Experiment) -> Stream | TaskFreeStream:
 
 def _tasks(
     experiment: Experiment,
-    config: SplitConfig | PermutedConfig | RotatedConfig | SourcesConfig,
+    config: SplitConfig | PermutedConfig | RotatedConfig | OrderedConfig | SourcesConfig,
     sources: list[Dataset],
 ) -> Stream:
     generator = random_generator(experiment.seed, "stream")
@@ -80,6 +84,15 @@ def _tasks(
             scenario=config.scenario,
             generator=generator,
             first_identity=config.first_identity,
+            limit=config.limit,
+            sampling=sampling,
+        )
+    elif isinstance(config, OrderedConfig):
+        stream = ordered_stream(
+            sources[0],
+            tasks=config.tasks,
+            scenario=config.scenario,
+            generator=generator,
             limit=config.limit,
             sampling=sampling,
         )
@@ -156,7 +169,12 @@ def _task_free(
             limit=config.limit,
             sampling=sampling,
         )
-    build = split_stream if config.of == "split" else permuted_stream
+    builders: dict[str, Callable[..., Stream]] = {
+        "split": split_stream,
+        "permuted": permuted_stream,
+        "ordered": ordered_stream,
+    }
+    build = builders[config.of]
     base = build(
         source,
         tasks=config.tasks,

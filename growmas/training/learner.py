@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 import torch
-from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from growmas.config import TrainingConfig
 from growmas.data import Split, Task, batches
@@ -254,15 +254,13 @@ class TaskAwareLearner:
         rates = [(group["lr"], group.get("initial_lr")) for group in groups]
         for group in groups:
             group["lr"] = group["initial_lr"] = self._training.learning_rate
-        if self._training.schedule == "constant":
-            self._schedule = ConstantLR(self.optimizer, factor=1.0)
-        else:
+        if self._training.schedule == "cosine":
             steps = self._training.epochs * math.ceil(len(lesson) / self._training.batch_size)
             self._schedule = CosineAnnealingLR(self.optimizer, steps)
-        if self._saved_schedule is not None:
-            self._schedule.load_state_dict(dict(self._saved_schedule))
-            for group, (rate, first) in zip(groups, rates, strict=True):
-                group["lr"], group["initial_lr"] = rate, first
+            if self._saved_schedule is not None:
+                self._schedule.load_state_dict(dict(self._saved_schedule))
+                for group, (rate, first) in zip(groups, rates, strict=True):
+                    group["lr"], group["initial_lr"] = rate, first
         self._saved_schedule = None
 
     def _thinned(self, inputs: torch.Tensor) -> torch.Tensor:

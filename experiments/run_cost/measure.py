@@ -1,0 +1,54 @@
+"""CPU time of whole processes: a run of growmas, and a bare loop of the same steps.
+
+    python experiments/run_cost/measure.py [--repeats 5]
+
+Both are run in turn; medians of CPU time (user and system, all threads) and peaks of memory.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+HERE = Path(__file__).parent
+RUN = "import sys; from growmas.cli.program import main; sys.argv[0] = 'growmas'; main()"
+
+
+def measured(command):
+    """Return CPU seconds and the peak of memory in MiB of a process."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if os.waitstatus_to_exitcode(status):
+        raise SystemExit(f"{command} failed")
+    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--repeats", type=int, default=5)
+    repeats = parser.parse_args().repeats
+    folder = Path(tempfile.mkdtemp())
+    commands = {
+        "import torch": lambda n: [sys.executable, "-c", "import torch"],
+        "bare loop": lambda n: [sys.executable, str(HERE / "bare.py")],
+        "growmas run": lambda n: [
+            sys.executable, "-c", RUN, "run", str(HERE / "mas.yaml"), "--out", str(folder / str(n)),
+        ],
+    }  # fmt: skip
+    found = {name: [] for name in commands}
+    for repeat in range(repeats):
+        for name, command in commands.items():
+            found[name].append(measured(command(repeat)))
+    bare = [cpu for cpu, _ in found["bare loop"]]
+    for name, numbers in found.items():
+        cpu = statistics.median(each for each, _ in numbers)
+        ratio = statistics.median(a / b for (a, _), b in zip(numbers, bare, strict=True))
+        memory = max(each for _, each in numbers)
+        sys.stdout.write(f"{name:14} {cpu:6.2f} CPU s  {ratio:5.2f}×  {memory:5.0f} MiB\n")
+
+
+if __name__ == "__main__":
+    main()
