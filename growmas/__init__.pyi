@@ -64,12 +64,14 @@ from growmas.manager import (
     PrunePolicy as PrunePolicy,
     PruneWithin as PruneWithin,
     ReplaceDead as ReplaceDead,
+    ReplaceLowUtility as ReplaceLowUtility,
     Situation as Situation,
     StructuralManager as StructuralManager,
     candidate_gains as candidate_gains,
     saturation as saturation,
 )
 from growmas.penalty import MAS as MAS, HardProtection as HardProtection
+from growmas.plasticity import Plasticity as Plasticity
 from growmas.shift import (
     Cusum as Cusum,
     DetectionScore as DetectionScore,

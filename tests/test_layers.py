@@ -28,6 +28,7 @@ LAYERS = (
     {"atomic_write", "importance"},
     {"structure", "data"},
     {"penalty", "contexts", "history", "config"},
+    {"plasticity"},
     {"manager", "shift", "models"},
     {"integrations", "checkpoint", "runs"},
     {"training"},

@@ -46,8 +46,7 @@ class TopologyTracker(ScalarWriting, Closeable):
 
     The units that the structure has now are written at once; every later edit is written
     automatically, in one transaction, when the structure commits it. `snapshot` adds what is known
-    at the end of a task. The file can be read at any moment with `TopologyHistory`, and stays
-    readable if the process is killed.
+    at the end of a task. The file can be read at any moment, also if the process was killed.
 
     Tasks are named in one of two ways. If the structure's `begin_task` is used, edits and
     snapshots belong to the structure's current task. If it is never used, name the tasks at their
@@ -57,14 +56,14 @@ class TopologyTracker(ScalarWriting, Closeable):
     Use it as a context manager, or call `close`.
 
     Args:
-        structure: The structure to follow.
+        structure: Structure to follow.
         path: The file to write; folders above it are created.
         overwrite: Replace an existing history.
         meta: Facts to keep with the file, such as the id of a run.
         timeout: Seconds to wait while another process holds the file.
 
     Raises:
-        HistoryError: If `path` exists and `overwrite` is False, or if it is not a history.
+        HistoryError: If `path` exists and `overwrite` is False, or is not a history.
     """
 
     _unsubscribe: Callable[[], None] | None = None
@@ -78,8 +77,7 @@ class TopologyTracker(ScalarWriting, Closeable):
         meta: Mapping[str, str] | None = None,
         timeout: float = BUSY_TIMEOUT,
     ) -> None:
-        self._structure = structure
-        self._meta = dict(meta or {})
+        self._structure, self._meta = structure, dict(meta or {})
         self._store = Store.create(Path(path), overwrite=overwrite, timeout=timeout)
         self._start(self._write_first_units)
 
@@ -121,7 +119,7 @@ class TopologyTracker(ScalarWriting, Closeable):
     def resume(
         cls, structure: "Structure", path: str | os.PathLike[str], *, rewind: bool | int = False
     ) -> Self:
-        """Continue an existing history with a structure in the state in which the history ended.
+        """Continue a history with a structure in the state in which the history ended.
 
         Args:
             structure: The structure, restored from a checkpoint.
@@ -171,6 +169,7 @@ class TopologyTracker(ScalarWriting, Closeable):
                 importance is not finite, or if a frozen unit is not alive. Nothing is written then.
         """
         numbers = None if metrics is None else finite_metrics(metrics)
+        self._hear()
         with ExitStack() as open_until_written:
             change = open_until_written.enter_context(self._rescanned())
             open_until_written.enter_context(self._store.transaction())
@@ -193,9 +192,8 @@ class TopologyTracker(ScalarWriting, Closeable):
 
         Args:
             kind: Kind of event, a word such as "plateau" or "shift".
-            reason: Reason in a few words, for people.
-            cause: Reason for programs: JSON values by name, such as the statistic, its value and
-                the threshold.
+            reason: A few words, for people.
+            cause: Reason for programs: JSON values by name, such as statistic and threshold.
 
         Raises:
             HistoryError: If `kind` is one that the tracker writes itself, or `cause` is not JSON.
@@ -207,20 +205,20 @@ class TopologyTracker(ScalarWriting, Closeable):
             json.dumps(cause, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise HistoryError(f"cause: expected JSON values by name ({error})") from error
+        self._hear()
         with self._store.transaction():
-            task = current_task(self._store, self._structure)
-            self._store.add_event(task, kind, reason, cause)
+            self._store.add_event(current_task(self._store, self._structure), kind, reason, cause)
 
     @property
     def last_event(self) -> int:
         """Number of the last event written; 0 before the first. `resume` can rewind to it."""
+        self._hear()
         return self._store.last_event()
 
     def transaction(self) -> AbstractContextManager[None]:
         """Return a context in which everything is written when it ends, or nothing if it raises.
 
-        Raises:
-            HistoryError: The file cannot be written, or another process holds it too long.
+        It raises a HistoryError if the file cannot be written.
         """
         return self._store.transaction()
 
@@ -231,10 +229,15 @@ class TopologyTracker(ScalarWriting, Closeable):
 
     def close(self) -> None:
         """Stop following the structure and close the file; further calls do nothing."""
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
+        stop, self._unsubscribe = self._unsubscribe, None
+        if stop is not None:
+            self._hear()
+            stop()
             self._store.close()
+
+    def _hear(self) -> None:
+        """Hear of renewed units, which a structure tells in batches."""
+        getattr(self._structure, "tell", lambda: None)()
 
     def _start(self, first_write: Callable[[], None]) -> None:
         try:
@@ -311,7 +314,8 @@ class TopologyTracker(ScalarWriting, Closeable):
             task = task_of_edit(self._store, self._structure, edit)
             event = self._store.add_event(task, "edit", edit.reason, edit.cause)
             self._write_units(task, event, edit.born, edit.died, edit.parents, edit.replaced_units)
-            self._write_topology(task)
+            if edit.changes:  # else units were renewed in place
+                self._write_topology(task)
             yield
 
     @contextmanager
@@ -322,17 +326,18 @@ class TopologyTracker(ScalarWriting, Closeable):
             yield change
 
     def _write_external(self, task: int, change: "ExternalChange") -> None:
+        born, died = change.born, change.died
         counts = {
             name: {
-                "born": len(change.born.get(name, ())),
-                "died": len(change.died.get(name, ())),
+                "born": len(born.get(name, ())),
+                "died": len(died.get(name, ())),
                 "told_by": "values" if name in change.recognised else "shapes",
             }
-            for name in dict.fromkeys([*change.died, *change.born])
+            for name in dict.fromkeys([*died, *born])
         }
         reason = f"found at a snapshot: {', '.join(map(repr, counts))} changed"
         event = self._store.add_event(task, "external", reason, {"groups": counts})
-        self._write_units(task, event, change.born, change.died)
+        self._write_units(task, event, born, died)
 
     def _write_units(
         self,
@@ -344,14 +349,12 @@ class TopologyTracker(ScalarWriting, Closeable):
         replaced: Mapping[str, Mapping[int, int]] = _NONE,
     ) -> None:
         """Write the births and deaths of an event."""
-        groups = self._structure.groups
-        self._store.add_groups({name: group.kind for name, group in groups.items()})
+        self._store.add_groups({name: g.kind for name, g in self._structure.groups.items()})
         for name, units in died.items():
             self._store.end_units(name, units, task=task, event=event)
         for name, units in born.items():
-            births = dict.fromkeys(units, task)
             links = {"parents": parents.get(name), "replaced": replaced.get(name)}
-            self._store.add_units(name, births, event=event, **links)
+            self._store.add_units(name, dict.fromkeys(units, task), event=event, **links)
 
     def _write_topology(self, task: int, *, count_flops: bool = False) -> Topology:
         found = self._structure.architecture(count_flops=count_flops)

@@ -1,9 +1,9 @@
 """The structural manager and its policies, which decide when to grow and when to prune.
 
 `StructuralManager` asks its policies for plans and carries them out within a `Budget`. The
-policies here are `GrowPolicy`, `GrowBySaturation`, `OvergrowSelect`, `ReplaceDead`, `PrunePolicy`,
-`PruneBelow` and `PruneWithin`; a policy of your own is a subclass of `Policy` that reads a
-`Situation`.
+policies here are `GrowPolicy`, `GrowBySaturation`, `OvergrowSelect`, `ReplaceDead`,
+`ReplaceLowUtility`, `PrunePolicy`, `PruneBelow` and `PruneWithin`; a policy of your own is a
+subclass of `Policy` that reads a `Situation`.
 """
 
 from growmas.manager.allocation import allocate
@@ -12,6 +12,7 @@ from growmas.manager.budget import Budget
 from growmas.manager.capacity import GrowBySaturation, saturation
 from growmas.manager.contrib import Gains, GrowByGain, GrowByNeed, candidate_gains
 from growmas.manager.growth import GrowPolicy
+from growmas.manager.low_utility import ReplaceLowUtility
 from growmas.manager.manager import StructuralManager
 from growmas.manager.overgrowth import OvergrowSelect
 from growmas.manager.policy import Policy
@@ -35,6 +36,7 @@ __all__ = [
     "PrunePolicy",
     "PruneWithin",
     "ReplaceDead",
+    "ReplaceLowUtility",
     "Situation",
     "StructuralManager",
     "allocate",

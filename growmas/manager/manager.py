@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from growmas.batches import Forward, check_batches, data_that_fits, reusable
-from growmas.errors import DataError, PlanError, SurgeryError
+from growmas.errors import PlanError, SurgeryError
 from growmas.history.tracker import TopologyTracker
 from growmas.manager.budget import Budget
 from growmas.manager.checks import check_word
-from growmas.manager.parts import check_manager_parts
+from growmas.manager.low_utility import ReplaceLowUtility, plasticity_of
+from growmas.manager.parts import ManagedParts, check_manager_parts, load_managed, managed_state
 from growmas.manager.policy import Policy
 from growmas.manager.policy_sequence import Decide, Policies, PolicySequence, as_policies
 from growmas.manager.progress import Progress
@@ -58,12 +60,11 @@ class StructuralManager:
     Attributes:
         structure: The units of the network.
         mas: Importance and anchors over tasks.
-        statistics: Activation statistics from which removed units are reconstructed; None if no
-            policy reconstructs.
+        statistics: Statistics from which removed units are reconstructed, or None.
         budget: The limits of growth.
-        protect: Freezes the most important entries; None without hard protection.
-        followers: Everything that follows an edit; pass it to `structure.apply` and
-            `structure.grow_head` when you change the network yourself.
+        protect: Freezes the most important entries, or None.
+        plasticity: Replaces units of low utility; None without `ReplaceLowUtility`.
+        followers: Everything that follows an edit; pass it to edits of your own.
     """
 
     def __init__(
@@ -93,22 +94,17 @@ class StructuralManager:
                 whether it came as `grow` or as `prune`.
             followers: Everything else that must follow each edit.
             budget: The limits of growth; None sets no limit.
-            decide: Called with every plan before it is carried out: returns the plan, another one
-                in its place (also trimmed to the budget), or None for a veto.
-            protect: Freezes more entries at the end of each task, and follows every edit;
-                `optimizer` is guarded, so that its steps leave frozen entries bit-identical.
+            decide: Called with every plan; returns it, another one, or None for a veto.
+            protect: Freezes more entries at the end of each task, which `optimizer` leaves alone.
             norms: The part of norms with running statistics that is stored at the end of each
                 task for its view: "statistics"; "affine", weight and bias as well; or None.
 
         Raises:
             PlanError: A policy names a group that does not exist, the budget is smaller than the
-                network, `mas` or `protect` is of another network, a part has the wrong type, or an
-                unknown word for `norms`.
+                network, or a part is of another network or has the wrong type.
             SurgeryError: `optimizer` or one of `followers` cannot follow.
         """
-        check_manager_parts(structure, mas, budget, protect, tracker, decide)
-        if norms not in ("statistics", "affine", None):
-            raise PlanError(f"norms={norms!r}: expected 'statistics', 'affine' or None")
+        check_manager_parts(structure, mas, budget, protect, tracker, decide, norms)
         self.structure = structure
         self.mas = mas
         policies = (*as_policies("grow", grow), *as_policies("prune", prune))
@@ -125,6 +121,8 @@ class StructuralManager:
         if protect is not None and isinstance(optimizer, Optimizer):
             protect.guard(optimizer)
         self._tracker = tracker
+        self.plasticity = plasticity_of(policies, structure, optimizer, mas, self.followers)
+        self.followers += () if self.plasticity is None else self.plasticity.new_warmups
 
     def __repr__(self) -> str:
         policies = ", ".join(type(policy).__name__ for policy in self._policies.policies)
@@ -218,10 +216,9 @@ class StructuralManager:
         self._progress.steps += 1
         return edits
 
-    @transactional
     def step(
         self,
-        batches: Iterable[Any] | None = None,
+        batches: Any = None,
         *,
         forward: Forward | None = None,
         loss: Loss | None = None,
@@ -234,9 +231,11 @@ class StructuralManager:
 
         Importance is not consolidated: call `mas.consolidate` before, where the loop has found a
         plateau. Without named tasks, a unit's age is the number of steps since its birth.
+        Ask `ReplaceLowUtility` after every step of the optimizer: alone, by `only=`, where other
+        policies are not to be asked as often.
 
         Args:
-            batches: Data to measure on; without named tasks, reconstruction also learns from them.
+            batches: Data to measure on; without named tasks, reconstruction learns from them too.
             forward: How a batch goes through the model.
             loss: (model, batch) -> the task's loss, for policies that measure gradients.
             trial: A short training run on copies, for `GrowByNeed`.
@@ -250,16 +249,33 @@ class StructuralManager:
             SurgeryError: The call was made inside a view.
         """
         self._check_may_edit("step")
-        initialisation(init)
-        batches = reusable(batches)
-        with rolled_back(self.mas, self.statistics, always=False), data_that_fits():
-            self._take_in("step", batches, forward)
+        asked = self._policies.asked(only)
+        low = [policy for policy in asked if isinstance(policy, ReplaceLowUtility)]
+        edits: tuple[Edit, ...] = ()
+        if len(low) < len(asked) or not asked:
             given = {"forward": forward, "loss": loss, "trial": trial, "metrics": metrics or {}}
-            situation = self._situation("step", batches, given)
-            plans = self._policies.plans(situation, self._decide, only)
-        edits = self._carry_out(plans, init)
+            edits = self._ask(batches, given, init, only)
+        if low and self.plasticity is not None:
+            edits += self.plasticity.step(batches, forward=forward)
         self._progress.steps += 1
         return edits
+
+    @transactional
+    def _ask(
+        self,
+        batches: Iterable[Any] | None,
+        given: Mapping[str, Any],
+        init: Init | Initialisation,
+        only: Policies,
+    ) -> tuple[Edit, ...]:
+        """Ask the policies for plans, and carry them out."""
+        initialisation(init)
+        batches = [batches] if isinstance(batches, Tensor | dict) else reusable(batches)
+        with rolled_back(self.mas, self.statistics, always=False), data_that_fits():
+            self._take_in("step", batches, given["forward"])
+            situation = self._situation("step", batches, given)
+            plans = self._policies.plans(situation, self._decide, only)
+        return self._carry_out(plans, init)
 
     def propose(
         self,
@@ -313,34 +329,21 @@ class StructuralManager:
         return self._progress.reached
 
     def state_dict(self) -> dict[str, Any]:
-        """Return tensors and JSON values: progress, statistics, protection; `mas` has its own."""
-        held = None if self.statistics is None else self.statistics.state_dict()
-        protect = None if self.protect is None else self.protect.state_dict()
-        return {**self._progress.state_dict(), "statistics": held, "protect": protect}
+        """Return tensors and JSON values of the `managed_parts`; `mas` has its own."""
+        return managed_state(self.managed_parts)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Load a state that `state_dict` returned, once the structure has been restored.
 
         Raises:
-            DataError: Something is missing, or the statistics are of other layers or widths.
-            PenaltyError: The frozen entries are of other parameters.
+            GrowmasError: Something is missing, or of another network.
         """
-        if (self.protect is None) != (state.get("protect") is None):
-            ours, theirs = ("without", "with") if self.protect is None else ("with", "without")
-            raise DataError(
-                f"the manager was made {ours} hard protection and its state {theirs}: make it "
-                "with the protect= with which it was saved"
-            )
-        if self.statistics is not None:
-            if state.get("statistics") is None:
-                raise DataError(
-                    "the manager's state has no statistics, but a policy reconstructs: give its "
-                    "policies reconstruct=False, or use the policies with which it was saved"
-                )
-            self.statistics.load_state_dict(state["statistics"])
-        self._progress.load_state_dict(state)
-        if self.protect is not None:
-            self.protect.load_state_dict(state["protect"])
+        load_managed(self.managed_parts, state)
+
+    @property
+    def managed_parts(self) -> ManagedParts:
+        """Progress, statistics, protection and replacement, whose state a checkpoint holds."""
+        return ManagedParts(self._progress, self.statistics, self.protect, self.plasticity)
 
     def _check_may_edit(self, what: str) -> None:
         """Refuse to change the network inside a view."""

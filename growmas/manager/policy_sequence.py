@@ -65,7 +65,7 @@ class PolicySequence:
                 data to reconstruct what it removes, or `only` names a policy of another manager.
         """
         found: list[tuple[Policy, Plan]] = []
-        for policy in self._asked(only):
+        for policy in self.asked(only):
             if situation.moment not in policy.moments:
                 continue
             here = replace(situation, planned=merged(*(plan for _, plan in found)))
@@ -81,7 +81,7 @@ class PolicySequence:
                 found.append((policy, plan))
         return found
 
-    def _asked(self, only: Policies) -> tuple[Policy, ...]:
+    def asked(self, only: Policies) -> tuple[Policy, ...]:
         """Return the policies to ask."""
         if only is None:
             return self.policies

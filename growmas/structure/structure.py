@@ -1,7 +1,7 @@
 """The units of a network, and the edits that add and remove them."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -21,6 +21,7 @@ from growmas.structure.inspection.dry_run import DryRun, Metrics, dry_run, outpu
 from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.surgery.heads import HeadStart, head_of, plan_of, widen_head
 from growmas.structure.surgery.memory_limit import check_memory
+from growmas.structure.surgery.renewals import Renewing
 from growmas.structure.surgery.transaction import Settle, Site
 from growmas.structure.surgery.unit_edit import Options, edit_units
 from growmas.structure.surgery.verification import RefusedError
@@ -173,6 +174,56 @@ class Structure(StructureTasks):
             except RefusedError as error:
                 self._note_refusal(plan, error)
                 raise
+
+    def renew(
+        self,
+        units: Mapping[str, Sequence[int]],
+        *,
+        followers: Iterable[object] = (),
+        reason: str = "",
+        cause: Mapping[str, Any] | None = None,
+        paired: bool = True,
+        generator: torch.Generator | None = None,
+    ) -> Edit:
+        """Replace units in place by fresh ones: the cheap edit at constant width.
+
+        Parameters stay the same objects. Rows and columns are drawn from the layers' default, in
+        families of mates that cancel each other; optimizer state is that of new entries (pass a
+        `Warmup` for Adam, too); Ω is 0 and anchors are the new values. The first renewal of a
+        group is verified on the example inputs, later ones are trusted. Listeners, and so the
+        history, hear of renewals in batches: at the next other edit, task or snapshot.
+
+        Args:
+            units: Group name -> ids of the units to replace.
+            followers: As for `apply`.
+            reason: Reason in a few words, for the history.
+            cause: Reason for programs, see `Plan`.
+            paired: False gives every fresh unit columns of zero.
+            generator: CPU generator; None takes the structure's.
+
+        Raises:
+            PlanError: A unit does not exist, or a group cannot be renewed.
+            SurgeryError: A follower cannot follow, a view is held, or the verification failed.
+        """
+        plan = Plan(replace=units, reason=reason, cause=cause or {})
+        with self._views.changing:
+            self._views.check_none()
+            plan.check(self._groups, self.fixed)
+            if self._renewals.must_tell(plan):
+                self.tell()
+            everyone = (self._norms, *as_followers(followers))
+            at = Renewing(
+                self.model,
+                self._groups,
+                self.task,
+                self._outputs,
+                self._settle,
+                everyone if self._norms.tasks else everyone[1:],
+                generator or self.generator,
+                paired,
+            )
+            with torch.inference_mode(False):
+                return self._renewals.renew(at, plan)
 
     def check(self) -> Mapping[str, str]:
         """Try every ability of every group once, and move what fails to `fixed`.
@@ -344,6 +395,7 @@ class Structure(StructureTasks):
         verify: bool,
     ) -> Edit:
         """Check the followers, run an edit, and let compiled code be compiled again."""
+        self.tell()
         everyone = (self._norms, *as_followers(followers))  # first: a follower may look at a view
         check_followers(everyone, self.model)
         site = Site(

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +12,8 @@ from growmas.errors import PlanError
 from growmas.rollback import restored_on_error
 from growmas.structure.queries import StructureQueries
 from growmas.structure.surgery.heads import head_of, narrowed
+from growmas.structure.surgery.renewal import Entries, renewal_obstacle
+from growmas.structure.surgery.renewals import Renewals
 from growmas.structure.surgery.state import check_is_state, resize, structure_state
 from growmas.structure.surgery.tensor_swap import reordering, swap_tensors
 from growmas.structure.surgery.transaction import Listener
@@ -31,6 +33,7 @@ class StructureTasks(StructureQueries):
         self._views = Views()
         self._listeners: list[Listener] = []
         self._begun: list[Callable[[str], None]] = []
+        self._renewals = Renewals()
 
     def begin_task(self, name: str) -> int:
         """Begin task `name`, to which units born from now on belong; return its index.
@@ -40,6 +43,7 @@ class StructureTasks(StructureQueries):
             SurgeryError: A view is held.
         """
         self._views.check_none()
+        self.tell()
         if not isinstance(name, str) or not name or not _encodes(name):
             raise PlanError(f"task {name!r}: expected a name, such as 'digits 4/5'")
         if name in self._tasks:
@@ -70,6 +74,7 @@ class StructureTasks(StructureQueries):
         Restored are the model with its tensors, the units, tasks and stored norms, and the random
         numbers of torch and of the structure.
         """
+        self.tell()
         generators = [torch.default_generator, getattr(self, "generator", None)]
         parts = (each for each in generators if each is not None)
         with self._views.changing, restored_on_error(*parts, self.model, self, self._norms):
@@ -89,6 +94,7 @@ class StructureTasks(StructureQueries):
             begun: Called with the name of every task that begins; if it raises, the task has not
                 begun.
         """
+        self.tell()  # of what was before, to those who listened then
         self._listeners.append(listener)
         if begun is not None:
             self._begun.append(begun)
@@ -99,6 +105,37 @@ class StructureTasks(StructureQueries):
                 self._begun.remove(begun)
 
         return stop
+
+    def why_not_renewed(self, name: str, *, paired: bool = True) -> str:
+        """Return the reason why units of a group cannot be renewed in place; empty if they can.
+
+        Args:
+            name: The group.
+            paired: True for families of mates.
+        """
+        return renewal_obstacle(self.model, self._groups[name], paired=paired)
+
+    def entries(self, name: str) -> tuple[Entries, ...]:
+        """Return the entries of a group's units in all tensors, columns first."""
+        return self._renewals.entries(self.model, self._groups[name])
+
+    def tell(self) -> None:
+        """Let listeners hear of the renewals that they have not heard of, as one edit.
+
+        Called before every other edit, task, snapshot and `state_dict`.
+        """
+        edit = self._renewals.told()
+        if edit is None:
+            return
+        try:
+            with ExitStack() as pending:
+                for listener in self._listeners:
+                    context = listener(edit)
+                    if isinstance(context, AbstractContextManager):
+                        pending.enter_context(context)
+        except BaseException:
+            self._renewals.untold.insert(0, edit)
+            raise
 
     def remember_norms(self, task: int | str | None = None, *, affine: bool = False) -> None:
         """Store the running statistics that the norms have now, for the view of a task.
@@ -189,6 +226,7 @@ class StructureTasks(StructureQueries):
 
     def state_dict(self) -> dict[str, Any]:
         """Return tasks, groups, heads, ids, sizes and stored norms, as tensors and JSON values."""
+        self.tell()
         state = structure_state(self.model, self._tasks, self._groups, self._heads)
         return {**state, "view_norms": self._norms.state_dict()}
 

@@ -59,6 +59,7 @@ class FakeEdit:
     parents: dict[str, dict[int, int]]
     cause: dict[str, object] = field(default_factory=dict)
     replaced_units: dict[str, dict[int, int]] = field(default_factory=dict)
+    changes: dict[str, object] = field(default_factory=lambda: {"fc1.weight": ()})
 
 
 @dataclass

@@ -76,13 +76,19 @@ def _moved(
             f"{name!r} of shape {tuple(old.shape)}, which growmas cannot re-index; "
             "make a new optimizer afterwards"
         )
-    if isinstance(optimizer, ASGD) and key == "ax":  # an average of the parameter itself
+    start = fresh_state(optimizer, group, key)
+    if start is None:
         return edit.reindex(name, value, fresh=new.detach(), nature="value")
-    return edit.reindex(name, value, fresh=_fresh(optimizer, group, key))
+    return edit.reindex(name, value, fresh=start)
 
 
-def _fresh(optimizer: Optimizer, group: dict[str, Any], key: str) -> float:
-    """Return the value with which the optimizer itself would start that state."""
+def fresh_state(optimizer: Optimizer, group: dict[str, Any], key: str) -> float | None:
+    """Return the value with which the optimizer itself would start a state of a new parameter.
+
+    None stands for the value of the parameter, of which ASGD keeps an average.
+    """
+    if isinstance(optimizer, ASGD) and key == "ax":
+        return None
     if isinstance(optimizer, Rprop) and key == "step_size":
         return float(group["lr"])
     if isinstance(optimizer, Adagrad) and key == "sum":

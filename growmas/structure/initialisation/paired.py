@@ -59,7 +59,7 @@ class Paired:
         problems = [
             f"{name!r}: {problem}"
             for name in plan.added
-            if (problem := _obstacle(structure.model, structure.groups[name]))
+            if (problem := obstacle(structure.model, structure.groups[name]))
         ]
         if problems:
             raise PlanError(
@@ -186,7 +186,7 @@ def _distinct(model: nn.Module, group: UnitGroup, role: str) -> list[Placement]:
     return list(found.values())
 
 
-def _obstacle(model: nn.Module, group: UnitGroup) -> str:
+def obstacle(model: nn.Module, group: UnitGroup) -> str:
     """Return the reason why fresh units of a group cannot start in pairs; empty if they can."""
     if group.residual:
         return (
