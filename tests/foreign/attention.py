@@ -6,7 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from wirings import BOTH, SHRINKS, TOKENS, Linear, Net, parameter
+from wirings import BOTH, IMAGE, SHRINKS, TOKENS, VECTOR, Linear, Net, parameter
 
 
 def attended(m: Any, x: Tensor) -> Tensor:
@@ -74,6 +74,72 @@ class Beit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return beit(self, x)
+
+
+def falcon(m: Any, x: Tensor) -> Tensor:
+    n, tokens, _ = x.shape
+    y = m.qkv(x).view(n, tokens, m.num_heads + 2, m.size).transpose(1, 2)
+    q, k, v = y[:, :-2], y[:, [-2]], y[:, [-1]]
+    weights = (q @ k.mT * m.size**-0.5).softmax(-1)
+    return m.out((weights @ v).transpose(1, 2).reshape(n, tokens, m.num_heads * m.size))
+
+
+def adapted(m: Any, x: Tensor) -> Tensor:
+    return m.b((m.a(x) + 0.5 * m.up(m.down(x))).relu())
+
+
+def messages(m: Any, x: Tensor) -> Tensor:
+    nodes, edges = x.flatten(0, 1), torch.tensor([[0, 1, 2, 3, 4, 5], [1, 0, 3, 2, 9, 8]])
+    y = m.a(nodes)
+    y = torch.zeros_like(y).scatter_add_(0, edges[1, :, None].expand(-1, y.shape[1]), y[edges[0]])
+    return m.b((y + m.c).relu())
+
+
+def attention_to_neighbours(m: Any, x: Tensor) -> Tensor:
+    nodes, edges = x.flatten(0, 1), torch.tensor([[0, 1, 2, 3, 4, 5], [1, 0, 3, 2, 9, 8]])
+    y = m.a(nodes).view(-1, m.heads, m.size)
+    scores = ((y * m.source).sum(-1)[edges[0]] + (y * m.target).sum(-1)[edges[1]]).sigmoid()
+    y = torch.zeros_like(y).index_add(0, edges[1], y[edges[0]] * scores[..., None])
+    return m.b(y.flatten(1))
+
+
+class FrozenNorm(nn.Module):
+    """torchvision's and detectron2's FrozenBatchNorm2d: everything is in buffers."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, torch.rand(width) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = (self.weight * (self.running_var + 1e-5).rsqrt()).view(1, -1, 1, 1)
+        return x * scale + (
+            self.bias.view(1, -1, 1, 1) - self.running_mean.view(1, -1, 1, 1) * scale
+        )
+
+
+class Standardised(nn.Module):
+    """A table of means and deviations of features, as data pipelines put into models."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.register_buffer("mean", torch.randn(width))
+        self.register_buffer("deviation", torch.rand(width) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.deviation
+
+
+class Positions(nn.Module):
+    """The PyTorch tutorial's PositionalEncoding."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.randn(1, 50, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.table[:, : x.shape[1]]
 
 
 def tied(**parts: nn.Module) -> dict[str, nn.Module]:
@@ -167,6 +233,43 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
             sliced_weight, w=parameter(12, 5), c=parameter(12), a=Linear(8, 5), b=Linear(6, 2)
         ),
         TOKENS, {"w": f"6 neurons, {BOTH}", "a": f"5 neurons, {BOTH}"},
+    ),
+    "one fused key and value for all queries (Falcon)": (
+        lambda: Net(falcon, qkv=Linear(8, 36), out=Linear(24, 3), num_heads=4, size=6),
+        TOKENS, {"qkv.heads": HEADS},
+    ),
+    "a low-rank adapter (peft LoRA)": (
+        lambda: Net(
+            adapted, a=Linear(6, 8), down=Linear(6, 3, bias=False), up=Linear(3, 8, bias=False),
+            b=Linear(8, 2),
+        ),
+        VECTOR, {"a": f"8 neurons, {BOTH}", "down": f"3 neurons, {BOTH}"},
+    ),
+    "messages between nodes (torch_geometric GCNConv)": (
+        lambda: Net(messages, a=Linear(8, 6), c=parameter(6), b=Linear(6, 2)),
+        TOKENS, {"a": f"6 neurons, {BOTH}"},
+    ),
+    "attention to neighbours (torch_geometric GATConv)": (
+        lambda: Net(
+            attention_to_neighbours, a=Linear(8, 6), b=Linear(6, 2), heads=3, size=2,
+            source=parameter(1, 3, 2), target=parameter(1, 3, 2),
+        ),
+        TOKENS, {"a": f"3 sets of 2 neurons, {BOTH}"},
+    ),
+    "a frozen norm (torchvision FrozenBatchNorm2d)": (
+        lambda: nn.Sequential(
+            nn.Conv2d(3, 8, 3), FrozenNorm(8), nn.ReLU(), nn.Conv2d(8, 5, 3), FrozenNorm(5),
+            nn.Conv2d(5, 2, 1),
+        ),
+        IMAGE, {"0": f"8 channels, {BOTH}", "3": f"5 channels, {BOTH}"},
+    ),
+    "features standardised by buffers": (
+        lambda: nn.Sequential(Linear(6, 8), Standardised(8), Linear(8, 2)),
+        VECTOR, {"0": f"8 neurons, {BOTH}"},
+    ),
+    "positions in a buffer (PyTorch tutorial)": (
+        lambda: nn.Sequential(Linear(8, 6), Positions(6), nn.LayerNorm(6), Linear(6, 2)),
+        TOKENS, {"0": f"6 neurons, {SHRINKS}"},
     ),
     "bias of queries, keys and values joined (BEiT)": (Beit, TOKENS, {"qkv.heads": HEADS}),
 }  # fmt: skip

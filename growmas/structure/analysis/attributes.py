@@ -42,12 +42,14 @@ class AttributeUse:
         name: Its name.
         function: The operation's node in the autograd graph.
         axis: The axis of the output that has that length, counted from the front.
+        start: Of a piece among others of other lengths, the place where it begins along the axis.
     """
 
     module: nn.Module
     name: str
     function: Any
     axis: int
+    start: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +103,8 @@ class _Watch(TorchFunctionMode):
         result = func(*args, **kwargs)
         place = _PLACES.get(func)
         if place is not None:
-            for number, axis in place(args, kwargs):
-                self._note(number, axis, result)
+            for number, axis, start in place(args, kwargs):
+                self._note(number, axis, start, result)
         elif func in _JOINS:
             self._note_buffers(kwargs.get("tensors", args[0] if args else ()), result)
         return result
@@ -112,38 +114,44 @@ class _Watch(TorchFunctionMode):
         if held and result.grad_fn is not None:
             self._notes.constants[result.grad_fn] = held
 
-    def _note(self, number: Tracked, axis: int, result: Any) -> None:
+    def _note(self, number: Tracked, axis: int, start: int | None, result: Any) -> None:
         first = result if isinstance(result, Tensor) else result[0]
         if isinstance(first, Tensor) and first.grad_fn is not None:
             axis = axis % first.dim()
-            self._notes.uses.append(AttributeUse(number.module, number.name, first.grad_fn, axis))
+            use = AttributeUse(number.module, number.name, first.grad_fn, axis, start)
+            self._notes.uses.append(use)
 
 
-Places = Callable[[Sequence[Any], dict[str, Any]], list[tuple[Tracked, int]]]
+Found = list[tuple[Tracked, int, int | None]]
+"""Attribute, axis, and where a piece begins."""
+
+Places = Callable[[Sequence[Any], dict[str, Any]], Found]
 
 
-def _of_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[Tracked, int]]:
+def _of_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Found:
     """Find attributes among the lengths given to `view`, `reshape` or `expand`."""
     shape = kwargs.get("shape", args[1] if len(args) == 2 else args[1:])
     lengths = shape if isinstance(shape, tuple | list) else (shape,)
-    return [(n, axis) for axis, n in enumerate(lengths) if isinstance(n, Tracked)]
+    return [(n, axis, None) for axis, n in enumerate(lengths) if isinstance(n, Tracked)]
 
 
-def _of_unflatten(args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[Tracked, int]]:
+def _of_unflatten(args: Sequence[Any], kwargs: dict[str, Any]) -> Found:
     axis = kwargs.get("dim", args[1] if len(args) > 1 else 0)
     sizes = kwargs.get("sizes", args[2] if len(args) > 2 else ())
     if axis < 0:
         axis += args[0].dim()
-    return [(n, axis + place) for place, n in enumerate(sizes) if isinstance(n, Tracked)]
+    return [(n, axis + i, None) for i, n in enumerate(sizes) if isinstance(n, Tracked)]
 
 
-def _of_split(args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[Tracked, int]]:
+def _of_split(args: Sequence[Any], kwargs: dict[str, Any]) -> Found:
     """Find attributes among the sizes given to `split`; all pieces lie along one axis."""
     sizes = kwargs.get("split_size_or_sections", kwargs.get("split_size", (*args[1:2],)))
     axis = kwargs.get("dim", args[2] if len(args) > 2 else 0)
     flat = sizes if isinstance(sizes, tuple | list) else (sizes,)
     flat = flat[0] if len(flat) == 1 and isinstance(flat[0], tuple | list) else flat
-    return [(n, axis) for n in flat if isinstance(n, Tracked)]
+    starts = [sum(flat[:i]) if len(flat) > 1 else None for i in range(len(flat))]
+    found = zip(flat, starts, strict=True)
+    return [(n, axis, start) for n, start in found if isinstance(n, Tracked)]
 
 
 _JOINS = frozenset({torch.cat, torch.concat, torch.concatenate})

@@ -24,6 +24,7 @@ from growmas.structure.units.groups import Member, Residual, UnitGroup
 
 LayerSide = tuple[str, Side]
 HEADS = "attention heads"
+_NUMBERS_OF_HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "num_key_value_heads")
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,10 +69,13 @@ def unit_groups(
     count = int(units.max()) + 1
     attributes = _attributes(reached, units, names, taken)
     groups = []
-    for number, kind in enumerate(kinds_of_units(count, held)):
+    free = np.setdiff1d(np.arange(count), units[reached.stuck])
+    for number, kind in enumerate(kinds_of_units(free, count, held)):
         members = _members({**placed, **parameters}, held, kind)
         members += [member for kept, member in attributes if np.array_equal(kept, kind)]
         members += _whole_transformers(model, members)
+        if reached.heads:
+            members += _numbers_of_heads(model, members, len(kind))
         residual, why_no_residual = _residual(members, modules, reached)
         no_shrink, no_grow = _reasons(members, residual, why_no_residual, why_not)
         no_shrink, no_grow = no_shrink or reached.mixed, no_grow or reached.mixed
@@ -222,6 +226,21 @@ def _whole_transformers(model: nn.Module, members: Iterable[Member]) -> list[Mem
             within = [m for m in normed if m.layer.startswith(f"{name}." if name else "")]
             axes = LayerAxes(out=(), out_size=(Size("d_model"),))
             found += [Member(name, "d_model", m.positions, m.runs, axes) for m in within[:1]]
+    return found
+
+
+def _numbers_of_heads(model: nn.Module, members: list[Member], units: int) -> list[Member]:
+    """Return the numbers of heads that the module of the heads only compares shapes with."""
+    name = _heads_name("", members).rpartition(".")[0]
+    known = {(member.layer, size.name) for member in members for size in member.axes.out_size}
+    found = []
+    for attribute in _NUMBERS_OF_HEADS:
+        value = vars(model.get_submodule(name)).get(attribute)
+        if type(value) is int and value % units == 0 and (name, attribute) not in known:
+            share = value // units
+            positions = torch.arange(value).view(units, share)
+            axes = LayerAxes(out=(), out_size=(Size(attribute),))
+            found.append(Member(name, attribute, positions, (share,), axes))
     return found
 
 

@@ -89,6 +89,8 @@ class Reached:
         splits: Channels of the root along the axes that a reshape makes of one.
         obstacle: Why they cannot move, or nothing.
         mixed: Why a channel more or less changes the others, or nothing.
+        stuck: Channels of the root that cannot change, though others can.
+        why_stuck: Why they cannot, or nothing.
         why_parameters: Why such a parameter holds the channels fast where it cannot be resized.
         attributes: Channels of the root along the axes whose lengths are attributes of modules.
         heads: True if the channels take part in attention.
@@ -103,6 +105,8 @@ class Reached:
     splits: tuple[Labels, ...]
     obstacle: str
     mixed: str
+    stuck: Indices
+    why_stuck: str
     why_parameters: str
     attributes: tuple[AttributeAlong, ...]
     heads: bool
@@ -197,6 +201,8 @@ class DependencyTrace:
             walk.splits,
             walk.obstacle,
             walk.mixed,
+            walk.stuck,
+            walk.why_stuck,
             why,
             () if walk.obstacle else tuple(self._attributes(walk)),
             walk.heads,
@@ -233,6 +239,9 @@ class DependencyTrace:
             padded = np.append(found, -1)  # the label −1, and those that were not reached
             held = padded[np.where(labels < len(found), labels, -1)]
             if labels.shape[use.axis] > 1:
+                if use.start is not None:
+                    piece = range(use.start, use.start + int(getattr(use.module, use.name)))
+                    held = held.take(piece, use.axis)
                 yield AttributeAlong(use.module, use.name, held, use.axis)
 
     def edges(self) -> tuple[tuple[str, str], ...]:

@@ -44,6 +44,8 @@ class Walk:
         splits: Channels of the root along the axes that a reshape makes of one.
         obstacle: Why they cannot move, or nothing.
         mixed: Why a channel more or less changes the others, or nothing.
+        stuck: Channels of the root that cannot change, though others can.
+        why_stuck: Why they cannot, or nothing.
         heads: True if the channels take part in attention.
     """
 
@@ -52,6 +54,8 @@ class Walk:
     splits: tuple[Labels, ...]
     obstacle: str
     mixed: str
+    stuck: Indices
+    why_stuck: str
     heads: bool
 
     def layers(self) -> dict[tuple[nn.Module, Side], Indices]:
@@ -91,7 +95,8 @@ class Walker:
         start = np.arange(width, dtype=np.int64)
         reached: dict[NodeSide, Indices] = {}
         together: list[Indices] = []
-        obstacle = mixed = ""
+        stuck: list[Indices] = [start[:0]]
+        obstacle = mixed = why_stuck = ""
         stack: list[tuple[Node, Side, Indices, Indices]] = [(root, "out", start, start)]
         while stack and not obstacle:
             node, side, positions, numbers = stack.pop()
@@ -103,6 +108,9 @@ class Walker:
             for neighbour, its_side, link, backward, why in self._neighbours(node, side):
                 obstacle = obstacle or why
                 mixed = mixed or link.mixed
+                if link.stuck and not backward:
+                    stuck.append(numbers[np.isin(fresh, link.channels)])
+                    why_stuck = why_stuck or link.stuck
                 for mapping in link.mappings:
                     there, sent = _sent(mapping, fresh, numbers, backward)
                     if len(there):
@@ -113,6 +121,8 @@ class Walker:
             () if obstacle else tuple(self._splits(reached)),
             obstacle,
             mixed,
+            np.unique(np.concatenate(stuck)),
+            why_stuck,
             any(node in self._flow.attention for node, _ in reached),
         )
 
