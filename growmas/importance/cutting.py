@@ -11,6 +11,7 @@ and owners, is measured as a whole.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice, product
 from typing import Any
 
 import torch
@@ -22,7 +23,10 @@ from growmas.errors import DataError, ImportanceError
 from growmas.importance.alignment_rules import tensors_in
 from growmas.importance.exact import Recording
 from growmas.importance.measurement import Measurement
-from growmas.importance.ragged import Graphs, Ragged, edges_in, is_graphs, role_of
+from growmas.importance.ragged import Graphs, Ragged, Role, edges_in, is_graphs, roles_of
+
+MOST_READINGS = 16
+"""Ways to read the shapes of a ragged batch that are tried."""
 
 Entry = Tensor | PackedSequence | list[str] | Ragged | Graphs
 """A part of a batch that has samples."""
@@ -99,43 +103,51 @@ def _cut_by_owner(
 ) -> Cutting | None:
     """Return the cutting of a ragged batch; None if it is not found.
 
-    If the samples alone give something else than in the batch, then they influence each other, or
-    the guess was wrong. Where the shapes leave no doubt, it is the former, which is refused later.
+    Every way to read the shapes is tried. If none gives alone what the samples give in the batch,
+    although every tensor has been read, then the samples influence each other, which is refused
+    later.
     """
-    entries: list[Entry] = []
     tensors = tensors_in(batch)
     edges = edges_in(tensors, len(owner)).to(owner.device)
-    template = _ragged_template(batch, owner, len(values), edges, entries)
-    cutting = Cutting(len(values), template, entries)
-    sizes = {len(values), len(owner), edges.shape[1] or -1}
-    certain = len(entries) >= len(tensors) and len(sizes) == 3
-    try:
-        fits = bool(entries) and _fits(measurement, cutting, values)
-    except (ImportanceError, IndexError, RuntimeError, ValueError, TypeError):
-        return None
-    return cutting if fits or (certain and entries) else None
+    roles = [roles_of(tensor, owner, edges, len(values)) for tensor in tensors]
+    ran = None
+    for chosen in islice(product(*(found or (None,) for found in roles)), MOST_READINGS):
+        entries: list[Entry] = []
+        template = _ragged_template(batch, owner, len(values), edges, iter(chosen), entries)
+        cutting = Cutting(len(values), template, entries)
+        try:
+            if entries and _fits(measurement, cutting, values):
+                return cutting
+            ran = cutting
+        except (ImportanceError, IndexError, RuntimeError, ValueError, TypeError):
+            continue
+    return ran if ran is not None and ran.entries and all(roles) else None
 
 
 def _ragged_template(
-    batch: Any, owner: Tensor, samples: int, edges: Tensor, entries: list[Entry]
+    batch: Any,
+    owner: Tensor,
+    samples: int,
+    edges: Tensor,
+    roles: Iterator[Role | None],
+    entries: list[Entry],
 ) -> Any:
     """Replace the parts of a ragged batch that have samples by places."""
     entry: Entry | None = None
     if isinstance(batch, Tensor):
-        role = role_of(batch, owner, edges)
+        role = next(roles)
         if role is not None:
-            entry = Ragged(batch, role, owner, samples, edges)
-        elif _has_samples(batch, samples, vectors=True):
-            entry = batch
+            entry = batch if role == "samples" else Ragged(batch, role, owner, samples, edges)
     elif is_graphs(batch):
         entry = Graphs(batch, samples)
     if entry is not None:
         entries.append(entry)
         return Place(len(entries) - 1)
+    rest = (owner, samples, edges, roles, entries)
     if isinstance(batch, Mapping):
-        return {k: _ragged_template(v, owner, samples, edges, entries) for k, v in batch.items()}
+        return {key: _ragged_template(value, *rest) for key, value in batch.items()}
     if isinstance(batch, tuple | list):
-        parts = [_ragged_template(v, owner, samples, edges, entries) for v in batch]
+        parts = [_ragged_template(value, *rest) for value in batch]
         return type(batch)(*parts) if hasattr(batch, "_fields") else type(batch)(parts)
     return batch
 

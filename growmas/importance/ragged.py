@@ -6,8 +6,8 @@ A worked example: two graphs of 2 and 1 nodes, `(x [3, 4], edges [2, 3], owner [
     edges   whole numbers below 3 in [2, E]   those between its nodes, renumbered: node 2 becomes 0
     owner                                  [0]
 
-What a tensor is follows from its shape, so this is a guess. `cutting` uses it only if the first and
-the last sample alone give what they give in the batch.
+What a tensor is follows from its shape, so this is a guess. `cutting` uses it if the first and the
+last sample alone give what they give in the batch.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ from growmas.errors import ImportanceError
 Owner = Tensor | Callable[[Any], Tensor]
 """[R], the sample of each row; or a function from a batch to it."""
 
-Role = Literal["rows", "owner", "edges", "edge rows"]
+Role = Literal["rows", "owner", "edges", "edge rows", "samples"]
 """What a tensor of a ragged batch is."""
 
 
@@ -96,17 +96,16 @@ def edges_in(tensors: list[Tensor], rows: int) -> Tensor:
     return torch.empty(2, 0, dtype=torch.long)
 
 
-def role_of(tensor: Tensor, owner: Tensor, edges: Tensor) -> Role | None:
-    """Return what a tensor is by its shape; None if it is shared by all samples."""
+def roles_of(tensor: Tensor, owner: Tensor, edges: Tensor, samples: int) -> tuple[Role, ...]:
+    """Return what a tensor may be by its shape; nothing if it is shared by all samples."""
     if tensor.dim() == 0:
-        return None
-    if tensor.shape == owner.shape and torch.equal(tensor, owner.to(tensor.dtype)):
-        return "owner"
-    if edges.numel() and tensor.shape == edges.shape and torch.equal(tensor.long(), edges):
-        return "edges"
-    if len(tensor) == len(owner):
-        return "rows"
-    return "edge rows" if edges.shape[1] and len(tensor) == edges.shape[1] else None
+        return ()
+    if tensor.shape == owner.shape and torch.equal(tensor, owner.to(tensor)):
+        return ("owner",)
+    if edges.numel() and tensor.shape == edges.shape and torch.equal(tensor, edges.to(tensor)):
+        return ("edges",)
+    sizes: dict[Role, int] = {"rows": len(owner), "edge rows": edges.shape[1], "samples": samples}
+    return tuple(role for role, size in sizes.items() if len(tensor) == size > 0)
 
 
 def owner_of(batch: Any, owner: Owner | None) -> Tensor | None:
