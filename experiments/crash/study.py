@@ -11,10 +11,9 @@ from pathlib import Path
 
 import torch
 from kills import Case, attempt, kill_at_every_operation, kill_at_random
-from runs import run_case, sweep_case
+from runs import run_case, sweep_case, warm
 
 from growmas.config import load_config
-from growmas.data import load_source
 
 HERE = Path(__file__).parent
 CASES = {
@@ -54,7 +53,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results.jsonl", help="lines are added")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    load_source("digits")  # once, before the forks
+    warm()
     for name, case in cases().items():
         if given.case and given.case not in name:
             continue

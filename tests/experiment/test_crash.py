@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from growmas.config import load_config
-from growmas.data import load_source
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments" / "crash"))
 import kills
@@ -35,7 +34,7 @@ pytestmark = [
 @pytest.mark.parametrize("case", CASES)
 def test_a_killed_run_comes_to_what_one_left_alone_does(case: str, tmp_path: Path) -> None:
     killed = runs.run_case(load_config(*CASES[case]))
-    load_source("digits")  # once, before the forks
+    runs.warm()
     assert kills.attempt(killed.work(tmp_path / "whole")) == 0
     whole = killed.outcome(tmp_path / "whole")
     times, wrong = kills.kill_at_every_operation(killed, tmp_path, whole, every=31, first=7)
@@ -46,7 +45,6 @@ def test_a_killed_run_comes_to_what_one_left_alone_does(case: str, tmp_path: Pat
 def test_a_killed_sweep_comes_to_what_one_left_alone_does(tmp_path: Path) -> None:
     overrides = ["seed=0..1", "stream.tasks=2", "stream.limit=10", "training.epochs=1"]
     sweep = runs.sweep_case("digits_smoke", [*overrides, "checkpoint.every=2"])
-    load_source("digits")
     begun = time.monotonic()
     assert kills.attempt(sweep.work(tmp_path / "whole")) == 0
     seconds = time.monotonic() - begun
