@@ -19,7 +19,8 @@ from growmas.runs import (
     read_result,
     read_trace,
 )
-from growmas.runs.finding import find_sweep
+from growmas.runs.finding import HISTORY, find_sweep
+from growmas.runs.own_history import read_own_result
 from growmas.sweep.summary import as_data, read_runs, summarise
 from growmas.terminal import shifts
 from growmas.terminal.comparison import render_comparison
@@ -75,15 +76,28 @@ def _readable(names: Sequence[str], root: Path) -> tuple[list[str], list[RunResu
     readable: list[str] = []
     results: list[RunResult] = []
     problems: list[str] = []
-    for name, folder in [(name, find_run(name, root)) for name in names]:
+    for name, path in [(name, _run_or_history(name, root)) for name in names]:
         try:
-            results.append(read_result(folder))
+            results.append(read_result(path) if path.is_dir() else read_own_result(path))
             readable.append(name)
         except RunError as error:
-            problems.append(f"{folder}: unreadable: {error}")
+            problems.append(f"{path}: unreadable: {error}")
     if not results:
         raise RunError("\n".join(problems))
     return readable, results, problems
+
+
+def _run_or_history(name: str, root: Path) -> Path:
+    """Return the directory of a run, or the history that a loop of one's own wrote."""
+    try:
+        return find_run(name, root)
+    except RunError:
+        for path in (Path(name), root / name):
+            if path.is_file():
+                return path
+            if (path / HISTORY).is_file():
+                return path / HISTORY
+        raise
 
 
 def show_sweep(folder: Path, output: Output) -> None:
