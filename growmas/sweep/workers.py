@@ -34,7 +34,7 @@ class RunProcess(Protocol):
 
 
 class Workers(Protocol):
-    """What begins runs."""
+    """Place in which runs are begun."""
 
     def begin(self, order: Mapping[str, str], log: Path, *, append: bool) -> RunProcess:
         """Begin a run.
