@@ -12,7 +12,8 @@ from rich.text import Text
 from growmas.cli.output import Output
 from growmas.errors import RunError
 from growmas.runs import RunResult, compare, find_run, read_result
-from growmas.runs.finding import find_sweep
+from growmas.runs.finding import HISTORY, find_sweep
+from growmas.runs.own_history import read_own_result
 from growmas.runs.study import Study, compare_settings, group_by_seed
 from growmas.sweep.summary import as_data, read_runs, summarise
 from growmas.terminal.comparison import render_comparison
@@ -96,7 +97,7 @@ def _find(names: Sequence[str], root: Path) -> tuple[list[_Found], list[str]]:
     for name in names:
         sweep = find_sweep(name, root)
         if sweep is None:
-            folders = [(name, find_run(name, root))]
+            folders = [(name, _run_or_history(name, root))]
         else:
             folders = [(run.name, sweep / run.name) for run in read_runs(sweep) if run.result]
         for run, folder in folders:
@@ -104,7 +105,8 @@ def _find(names: Sequence[str], root: Path) -> tuple[list[_Found], list[str]]:
                 continue
             seen.add(folder.resolve())
             try:
-                found.append((run, folder, read_result(folder)))
+                read = read_result if folder.is_dir() else read_own_result
+                found.append((run, folder, read(folder)))
             except RunError as error:
                 problems.append(f"{folder}: unreadable: {error}")
     if not found and problems:
@@ -112,6 +114,23 @@ def _find(names: Sequence[str], root: Path) -> tuple[list[_Found], list[str]]:
     if len({result.name for _, _, result in found}) < len(found):
         found = [(name, folder, replace(result, name=name)) for name, folder, result in found]
     return found, problems
+
+
+def _run_or_history(name: str, root: Path) -> Path:
+    """Return the directory of a run, or the history that a loop of one's own wrote.
+
+    Raises:
+        RunError: There is neither.
+    """
+    try:
+        return find_run(name, root)
+    except RunError:
+        for path in (Path(name), root / name):
+            if path.is_file():
+                return path
+            if (path / HISTORY).is_file():
+                return path / HISTORY
+        raise
 
 
 def _show_sweep(folder: Path, output: Output) -> None:

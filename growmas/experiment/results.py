@@ -49,6 +49,11 @@ def imported_files(experiment: Experiment) -> dict[str, str]:
     return {target: target_hash(target) for target in targets}
 
 
+def flops_per_sample(structure: Structure) -> int:
+    """Return the FLOPs of a forward pass of one sample; 0 where they cannot be counted."""
+    return structure.cost().flops or 0
+
+
 def group_widths(structure: Structure) -> dict[str, int]:
     """Return the width of every group, by name."""
     return {name: group.width for name, group in structure.groups.items()}

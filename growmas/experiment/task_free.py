@@ -15,7 +15,12 @@ from growmas.experiment.models import build_structure
 from growmas.experiment.observer import TaskDone
 from growmas.experiment.optimizers import build_optimizer
 from growmas.experiment.randomness import derived_seed
-from growmas.experiment.results import accuracy_metrics, first_result, group_widths
+from growmas.experiment.results import (
+    accuracy_metrics,
+    first_result,
+    flops_per_sample,
+    group_widths,
+)
 from growmas.experiment.session import Session
 from growmas.experiment.streams import build_task_free_stream
 from growmas.history.tracker import TopologyTracker
@@ -237,6 +242,7 @@ def _updated(result: RunResult, run: StreamRun, done: Evaluated) -> RunResult:
         accuracy=[*result.accuracy[: done.index], list(done.row)],
         parameters=run.structure.parameters,
         units=group_widths(run.structure),
+        flops=flops_per_sample(run.structure),
         seconds=run.seconds,
         cpu_seconds=run.cpu_seconds,
         context_size=getattr(getattr(run.learner, "context", None), "size", 0),

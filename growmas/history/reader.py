@@ -91,6 +91,10 @@ class TopologyHistory(ScalarReading, Closeable):
 
     # Tasks and the network as a whole
 
+    def meta(self) -> dict[str, str]:
+        """Return the facts about the file: growmas's version, and those the tracker was given."""
+        return dict(self._rows("SELECT key, value FROM meta"))
+
     def tasks(self) -> tuple[TaskRecord, ...]:
         """Return the tasks in order; the last may still be running (`finished` is None)."""
         rows = self._rows("SELECT task, name, started, finished FROM tasks ORDER BY task")

@@ -54,9 +54,9 @@ frozen          group_name, unit, since_task, until_task                     a f
   left out.
 - The metric `accuracy/NAME` is the accuracy on task NAME measured after `task`; `accuracy` is
   the mean.
-- `scalars.step` is the number of training steps done, `task` the name of the task being learnt. The
-  table is there once a number was written. "loss" and "penalty" are means since the row before,
-  "accuracy/validation" and "accuracy/training" of the task's own head.
+- `scalars.step` is the number of training steps done, `task` the name of the task being learnt.
+  "loss" and "penalty" are means since the row before, "accuracy/validation" and
+  "accuracy/training" those of the task's own head.
 - `importance_data.data` holds little-endian float32 values, one for every unit alive at
   `importance.event`, by ascending id: those with (`birth_event` NULL or `birth_event <= event`)
   and (`death_event` NULL or `death_event > event`). The row of `importance` sums them up:
@@ -224,4 +224,4 @@ CREATE TABLE frozen (
 ) WITHOUT ROWID;
 """
 
-ALL = META + TASKS + GROUPS + EVENTS + UNITS + TOPOLOGY + METRICS + IMPORTANCE
+ALL = META + TASKS + GROUPS + EVENTS + UNITS + TOPOLOGY + METRICS + SCALARS + IMPORTANCE

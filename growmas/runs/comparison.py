@@ -43,6 +43,7 @@ class Comparison:
                     "backward_transfer": run.backward_transfer,
                     "forgetting": run.forgetting,
                     "parameters": run.parameters,
+                    "flops": run.flops,
                     "units": dict(run.units),
                     "seconds": run.seconds,
                     "best_accuracy": i in self.best_accuracy,
@@ -64,6 +65,9 @@ def compare(results: Iterable[RunResult]) -> Comparison:
         )
         if len(values) > 1
     )
+    unknown = [run.name for run in runs if not run.stream]
+    if unknown and len(runs) > 1:
+        differences = (f"the stream of {', '.join(unknown)} is not known",)
     if not differences:
         differences = _other_samples(runs)
     compared = [i for i, run in enumerate(runs) if run.finished and run.accuracy]

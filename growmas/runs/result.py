@@ -42,6 +42,8 @@ class RunResult:
         imports: Target -> SHA-256 of the file it was imported from.
         validation: Mean accuracy on held-out training samples of the tasks so far, after each
             task; empty without `stream.validation`.
+        flops: FLOPs of one sample after the last task learnt, a frozen part whose features are
+            kept left out; 0 where they were not counted.
     """
 
     name: str
@@ -64,6 +66,7 @@ class RunResult:
     stream_digest: str = ""
     imports: Mapping[str, str] = field(default_factory=dict)
     validation: Sequence[float] = field(default_factory=list)
+    flops: int = 0
 
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> "RunResult":
@@ -162,7 +165,7 @@ def _mapping_of(fits: Callable[[object], bool]) -> Callable[[object], bool]:
 
 _FITS: Mapping[str, Callable[[object], bool]] = {
     **dict.fromkeys(("name", "method", "stream", "scenario", "status", "run_id"), _is_text),
-    **dict.fromkeys(("seed", "parameters", "context_size", "numbers_kept"), _is_count),
+    **dict.fromkeys(("seed", "parameters", "context_size", "numbers_kept", "flops"), _is_count),
     **dict.fromkeys(("seconds", "cpu_seconds"), _is_number),
     "started": lambda value: value is None or _is_number(value),
     "tasks": lambda value: isinstance(value, list | tuple) and all(map(_is_text, value)),

@@ -70,6 +70,21 @@ def broken() -> None:
     raise RuntimeError("the server is down")
 
 
+def halved() -> object:
+    return lambda image: image[..., ::2]
+
+
+def number() -> int:
+    return 3
+
+
+def raising() -> object:
+    def change(image: Tensor) -> Tensor:
+        raise ValueError("it is too bright")
+
+    return change
+
+
 class Net(nn.Module):
     def __init__(self, width: int = 16, inputs: int = 8) -> None:
         super().__init__()

@@ -41,6 +41,20 @@ def tasks(**more: Any) -> dict[str, Any]:
     return {"stream": {**PLAIN["stream"], **more}}
 
 
+def training(*transforms: Any, **more: Any) -> dict[str, Any]:
+    """Return changes of a config whose samples are images of 8×8."""
+    return {"training": {**PLAIN["training"], **more, "transforms": list(transforms)}}
+
+
+def own(target: str, **args: Any) -> dict[str, Any]:
+    return {"kind": "python", "target": target, "args": args}
+
+
+def free(**more: Any) -> dict[str, Any]:
+    given = {"kind": "task_free", "of": "split", "source": "digits", "tasks": 5, **more}
+    return {"stream": given}
+
+
 WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "unknown kind of source": (source("npy", "a"), "stream.source.kind", "expected builtin, npz"),
     "source without a kind": (
@@ -159,6 +173,110 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "a method that is none": (method("NotAMethod"), "method.target", "class NotAMethod(Method)"),
     "a method that forgets to begin": (method("Forgetful"), "method.target", "super().__init__"),
     "arguments a method lacks": (method("ER", size=3), "method.args", "'size'"),
+    "an unknown transform": (
+        training("flop"), "training.transforms.0.kind", 'did you mean "flip"?',
+    ),
+    "a transform without a kind": (
+        training({"padding": 2}), "training.transforms.0.kind", "missing, expected flip",
+    ),
+    "a transform that is a number": (training(3), "training.transforms.0", "expected"),
+    "transforms that are no list": (
+        {"training": {**PLAIN["training"], "transforms": "flip"}},
+        "training.transforms", "expected a list",
+    ),
+    "an unknown key of a transform": (
+        training({"kind": "crop", "pading": 2}),
+        "training.transforms.0.pading", 'did you mean "padding"?',
+    ),
+    "a padding of 0": (
+        training({"kind": "crop", "padding": 0}), "training.transforms.0.padding", "at least 1",
+    ),
+    "a probability of 2": (
+        training({"kind": "flip", "probability": 2.0}),
+        "training.transforms.0.probability", "a number in 0",
+    ),
+    "an erasure of half a pixel": (
+        training({"kind": "erase", "size": 0.5}), "training.transforms.0.size", "whole number",
+    ),
+    "a flip of vectors": (
+        {"stream": stream(VECTORS), **training("flip")},
+        "training.transforms.0.kind", "leave it out",
+    ),
+    "a transform that does not import": (
+        training("flip", own("own_cod:x")), "training.transforms.1.target", "--import",
+    ),
+    "a transform without the name": (
+        training(own("own_code:halvd")), "training.transforms.0.target", 'mean "halved"?',
+    ),
+    "a transform of other arguments": (
+        training(own("own_code:halved", by=3)), "training.transforms.0.args", "'by'",
+    ),
+    "a transform that is a number once made": (
+        training(own("own_code:number")), "training.transforms.0.target", "expected a function",
+    ),
+    "a transform of another shape": (
+        training(own("own_code:halved")), "training.transforms.0", "of the same shape",
+    ),
+    "a transform that raises": (
+        training(own("own_code:raising")), "training.transforms.0", "it is too bright",
+    ),
+    "a transform of features": (
+        {**net(freeze=["*"]), **training("flip")}, "training.transforms", "computed once",
+    ),
+    "an unknown precision": (training(precision="fp8"), "training.precision", "fp32, bf16 or fp16"),
+    "fewer than no workers": (training(workers=-1), "training.workers", "0 for none"),
+    "workers in words": (training(workers="two"), "training.workers", "a whole number"),
+    "compile in words": (training(compile="yes please"), "training.compile", "true to run"),
+    "workers without tasks": (
+        {**free(), **training(workers=1)}, "training.workers", "task_free",
+    ),
+    "precision without tasks": (
+        {**free(), **training(precision="bf16")}, "training.precision", "task_free",
+    ),
+    "compiled steps without tasks": (
+        {**free(), **training(compile=True)}, "training.compile", "task_free",
+    ),
+    "transforms without tasks": (
+        {**free(), **training("flip")}, "training.transforms", "task_free",
+    ),
+    "periods that tell classes apart": (
+        tasks(kind="ordered", scenario="class"), "stream.scenario", "share the same classes",
+    ),
+    "task-free periods that tell classes apart": (
+        free(of="ordered", scenario="class"), "stream.scenario", "share the same classes",
+    ),
+    "more periods than samples": (
+        tasks(kind="ordered", scenario="domain", tasks=900), "stream", "has no test samples",
+    ),
+    "no periods": (
+        tasks(kind="ordered", scenario="domain", tasks=0), "stream.tasks", "at least 1",
+    ),
+    "an order of another kind": (free(of="orderd"), "stream.of", 'did you mean "ordered"?'),
+    "a folder without arrays": (source("npz", "images"), "stream.source", "has no array 'x'"),
+    "a folder without labels": (
+        source("npz", "bare", label="z"), "stream.source.label", "has no array 'z'",
+    ),
+    "an array of objects": (source("npz", "objects"), "stream.source.path", "numpy.savez"),
+    "a path of a source in a package": (
+        {"stream": stream({"kind": "digits", "path": "images"})},
+        "stream.source.path", "takes no path",
+    ),
+    "a task-free pattern that fits nothing": (
+        {**free(source=VECTORS), "model": {**NET, "freeze": ["conv.*"]}},
+        "model.freeze.0", "fits no parameter",
+    ),
+    "task-free weights of another shape": (
+        {**free(source=VECTORS), "model": {**NET, "weights": "narrow.pt"}},
+        "model.weights", "has shape (12,",
+    ),
+    "task-free features of a network that is none": (
+        {**free(source=VECTORS),
+         "model": {"kind": "python", "target": "own_code:vectors", "freeze": ["*"]}},
+        "model.target", "torch.nn.Module",
+    ),
+    "an adapter of width 0": (net(adapter=[0]), "model.adapter.0", "widths of dense layers"),
+    "a freeze that is a word": (net(freeze="stem"), "model.freeze", "a list of patterns"),
+    "another device": ({"device": "gpu"}, "device", "cpu, mps, cuda"),
     "a method that is a function": (method("vectors"), "method.target", "unsupported operand"),
 }  # fmt: skip
 
@@ -173,6 +291,11 @@ def wrong_files(place: Path) -> Path:
             (place / name / label).mkdir(parents=True)
             if content is not None:
                 (place / name / label / "1.png").write_bytes(content)
+    (place / "bare").mkdir()
+    np.save(place / "bare" / "x.npy", np.zeros((4, 2), dtype=np.float32))
+    (place / "objects").mkdir()
+    for name in "xy":
+        np.save(place / "objects" / f"{name}.npy", np.array([{}, None] * 4, dtype=object))
     (place / "torn_idx").mkdir()
     for each in (place / "idx").iterdir():
         (place / "torn_idx" / each.name).write_bytes(each.read_bytes()[:-3])
@@ -194,7 +317,7 @@ def test_a_mistake_names_its_place_and_the_remedy(wrong_files: Path, name: str) 
 
 
 def test_there_are_enough_of_them() -> None:
-    assert len(WRONG) >= 40
+    assert len(WRONG) >= 80
 
 
 def test_labels_that_change_are_noticed(place: Path, tmp_path: Path) -> None:
