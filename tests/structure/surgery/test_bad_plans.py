@@ -187,3 +187,101 @@ def test_what_is_registered_is_axes(value: Any, scale: type[Scale]) -> None:
 def test_an_axis_has_a_role_and_whole_numbers(values: dict[str, Any]) -> None:
     with pytest.raises(SurgeryError, match="expected a role of 'out', 'in', 'norm'"):
         gm.TensorAxis(**{"tensor": "gain", "dim": 0, "role": "norm", **values})
+
+
+class Halved(nn.Module):
+    """Half of the units are read: both halves can grow together, but neither alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(8, 6), nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.a(x)
+        return self.b(hidden[:, : hidden.shape[1] // 2])
+
+
+class Experts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate, self.out = nn.Linear(8, 3), nn.Linear(8, 2)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(8, 6), nn.GELU(), nn.Linear(6, 8)) for _ in range(3)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = self.gate(x).softmax(-1)
+        every = enumerate(self.experts)
+        return self.out(sum(weight[:, i : i + 1] * expert(x) for i, expert in every))
+
+
+class Between(nn.Module):
+    """An operation between two layers."""
+
+    def __init__(self, between: Callable[[Tensor], Tensor], width: int = 6) -> None:
+        super().__init__()
+        self.a, self.b, self.between = nn.Linear(8, 6), nn.Linear(width, 2), between
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.b(self.between(self.a(x)))
+
+
+ODD: dict[str, Callable[[], nn.Module]] = {
+    "a width in the code": Hardcoded,
+    "half of the units": Halved,
+    "experts": Experts,
+    "the value of an activation": lambda: Between(lambda x: x * float(x.mean().detach())),
+    "divided by the width": lambda: Between(lambda x: x / x.shape[1]),
+    "largest entries": lambda: Between(lambda x: x * (x >= x.topk(2, -1).values[:, 1:])),
+    "without the mean": lambda: Between(lambda x: x - x.mean(-1, keepdim=True)),
+    "running sums": lambda: Between(lambda x: x.cumsum(-1)),
+    "sorted": lambda: Between(lambda x: x.sort(-1).values),
+    "rolled": lambda: Between(lambda x: x + x.roll(1, -1)),
+    "a ramp": lambda: Between(lambda x: x + torch.linspace(0, 1, x.shape[1])),
+    "a Gram matrix": lambda: Between(lambda x: (x[:, :, None] * x[:, None]).flatten(1), 36),
+    "the largest of three": lambda: Between(lambda x: x.view(-1, 2, 3).amax(-1), 2),
+    "every other unit": lambda: Between(lambda x: x[:, ::2], 3),
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_what_is_listed_after_a_check_is_not_refused(case: str) -> None:
+    torch.manual_seed(0)
+    model = ODD[case]()
+    structure = gm.Structure(model, X, check=True)
+    for name in structure.groups:
+        for count in (1, 3):
+            if structure.groups[name].can_grow:
+                structure.apply(gm.Plan(grow={name: count}))
+            group = structure.groups[name]
+            if (group.can_shrink or group.approximate) and group.width > count:
+                structure.apply(gm.Plan(prune={name: group.unit_ids[-count:]}, approximate=True))
+            if group.can_shrink and group.can_grow:
+                structure.apply(gm.Plan(replace={name: structure.groups[name].unit_ids[:1]}))
+    assert {*structure.fixed} | {x for g in structure.groups.values() for x in g.layers} >= {
+        name for name, module in model.named_modules() if module._parameters
+    }
+
+
+def test_equal_reasons_are_printed_once() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.blocks = nn.ModuleList(Hardcoded() for _ in range(4))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.cat([block(x) for block in self.blocks], -1)
+
+    lines = repr(gm.Structure(Deep(), X, check=True)).splitlines()
+    assert "  and 8 fixed; structure.fixed has the reasons" in lines
+    assert (
+        sum("4 layers: it was tried, and refused: after changing …" in line for line in lines) == 1
+    )
+    assert sum("4 layers: it reaches the output of the network" in line for line in lines) == 1
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_scripted_part_is_refused_by_name() -> None:
+    net = nn.Sequential(nn.Linear(8, 6), torch.jit.script(sequence()[:0].append(nn.Linear(6, 2))))
+    with pytest.raises(SurgeryError, match=r"'1' is TorchScript.*before scripting it$"):
+        gm.Structure(net, X)
