@@ -29,7 +29,7 @@ def _problems(module: nn.Module, axes: "LayerAxes") -> Iterator[str]:
             )
             return
         held = {axis.tensor: getattr(module, axis.tensor, _MISSING) for axis in along}
-        if all(tensor is _MISSING for tensor in held.values()):
+        if module._parameters and all(tensor is _MISSING for tensor in held.values()):
             yield f"it has no tensor {' or '.join(map(repr, held))}"
             return
         for axis in along:
