@@ -14,6 +14,7 @@ from growmas.batches import Forward, float_tensors
 from growmas.preserving import preserving
 from growmas.structure.analysis.architecture import Architecture, operations_now
 from growmas.structure.analysis.discovery import discover
+from growmas.structure.analysis.idle_layers import TAKES_NO_PART
 from growmas.structure.analysis.tracing import StructureForward
 from growmas.structure.analysis.wrappers import uncompiled
 from growmas.structure.inspection.explain import Cost, Explanation, cost_after, explain
@@ -74,7 +75,10 @@ class StructureQueries:
         widths = [f"{group.width:,} {group.kind}" for group in self._groups.values()]
         column = max(map(len, widths), default=0)
         for group, width in zip(self._groups.values(), widths, strict=True):
-            lines.append(f"  {group.name:<{names}}  {width:<{column}}  {group.abilities}")
+            said = (
+                f"{group.abilities}; refused: {group.refused}" if group.refused else group.abilities
+            )
+            lines.append(f"  {group.name:<{names}}  {width:<{column}}  {_short(said)}")
         lines += _fixed_lines(self.fixed)
         return "\n".join(lines)
 
@@ -322,11 +326,23 @@ def _fixed_lines(fixed: Mapping[str, str]) -> list[str]:
     if not fixed:
         return []
     lines = [f"  and {len(fixed)} fixed; structure.fixed has the reasons"]
-    counted = Counter(re.sub(r"'[^']*'", "…", reason) for reason in fixed.values())
+    counted = Counter(_without_names(reason) for reason in fixed.values())
     shown = [(reason, count) for reason, count in counted.most_common(_REASONS) if count > 1]
-    for reason, count in shown:
-        lines.append(f"    {count} layers: {reason if len(reason) <= 90 else reason[:89] + '…'}")
+    lines += [f"    {count} layers: {_short(reason)}" for reason, count in shown]
+    idle = [name for name, reason in fixed.items() if reason == TAKES_NO_PART]
+    if len(idle) == 1:
+        lines.append(f"    {idle[0]}: {_short(TAKES_NO_PART)}")
     return lines
+
+
+def _without_names(reason: str) -> str:
+    """Return a reason in which names and numbers are left out, so that equal ones are equal."""
+    unquoted = re.sub(r"'[^']*'", "…", reason)
+    return re.sub(r"\d[\d.e-]*", "…", re.sub(r"changing \S+", "changing …", unquoted))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 90 else text[:89] + "…"
 
 
 _REASONS = 5

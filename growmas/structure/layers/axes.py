@@ -35,11 +35,15 @@ units are chosen so that the same places go in every group.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+
+from growmas.errors import SurgeryError
+from growmas.failures import failure
+from growmas.structure.layers.fit import misfit
 
 Side = str
 """A side of a layer: "out", the channels it gives, "in", those it reads, or the name of a parameter
@@ -69,6 +73,16 @@ class TensorAxis:
     fresh: float = 0.0
     blocks: int = 1
     shared: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse values that no axis has."""
+        numbers = (self.dim, self.blocks, self.shared)
+        whole = all(type(number) is int for number in numbers)
+        if self.role not in get_args(Role) or not whole or self.blocks < 1 or self.shared < 1:
+            raise SurgeryError(
+                f"{self}: expected a role of {', '.join(map(repr, get_args(Role)))}, a whole "
+                "number dim, and whole numbers blocks and shared of 1 or more"
+            )
 
     def source(self, source: Tensor, length: int) -> Tensor:
         """Translate a new order of the channels into the new order of this axis.
@@ -214,7 +228,11 @@ def register_layer(layer: type[nn.Module] | str, axes: Axes) -> None:
 
     Args:
         layer: The class, or "module.ClassName" for a package that need not be installed.
-        axes: Its axes, or a function from the layer to its axes.
+        axes: Its axes, or a function from the layer to its axes. Axes that do not fit the tensors
+            of a layer are the reason why that layer is in `Structure.fixed`.
+
+    Raises:
+        SurgeryError: The axes are something else.
 
     Example:
         >>> from growmas.structure import LayerAxes, Size, TensorAxis, register_layer
@@ -228,6 +246,11 @@ def register_layer(layer: type[nn.Module] | str, axes: Axes) -> None:
         >>> register_layer(Scale, LayerAxes(
         ...     out=(TensorAxis("gain", 0, "norm", 1.0),), out_size=(Size("channels"),)))
     """
+    if not (isinstance(axes, LayerAxes | str) or callable(axes)):
+        raise SurgeryError(
+            f"register_layer({layer!r:.80}, {axes!r:.80}): expected LayerAxes(...), a function "
+            "from the layer to them, or a text that says why it cannot be resized"
+        )
     LAYERS[layer] = axes
 
 
@@ -284,10 +307,18 @@ def _registered(module: nn.Module) -> LayerAxes | str | None:
     axes = LAYERS.get(kind, LAYERS.get(qualified_name(kind)))
     try:
         found = axes(module) if callable(axes) else axes
-    except AttributeError as error:
-        if kind is type(module):
-            raise
-        return f"{class_name(module)} is unlike it: {error}"
+    except Exception as error:
+        if kind is not type(module) and isinstance(error, AttributeError):
+            return f"{class_name(module)} is unlike it: {error}"
+        return f"the function registered for a {class_name(module)} fails ({failure(error)})"
+    if not isinstance(found, LayerAxes | str):
+        return (
+            f"the function registered for a {class_name(module)} returned {found!r:.80}: expected "
+            "LayerAxes"
+        )
+    problem = misfit(module, found) if isinstance(found, LayerAxes) else ""
+    if problem:
+        return f"the axes registered for a {class_name(module)} do not fit it: {problem}"
     if kind is type(module) or not isinstance(found, LayerAxes) or found.into or found.produces:
         return found
     # a subclass of a norm may norm along another axis: it is that along which the channels come
