@@ -107,10 +107,29 @@ from growmas.structure import (
 )
 from growmas.structure.inspection.unit_graph import unit_graph as unit_graph
 from growmas.training.distillation import Distillation as Distillation, distil as distil
-from growmas.training.methods import Method as Method, Reservoir as Reservoir
+from growmas.training.methods import (
+    ER as ER,
+    EWC as EWC,
+    HAT as HAT,
+    SLDA as SLDA,
+    DERpp as DERpp,
+    Exemplars as Exemplars,
+    ICaRL as ICaRL,
+    L2Init as L2Init,
+    LwF as LwF,
+    Method as Method,
+    OnlineEWC as OnlineEWC,
+    PackNet as PackNet,
+    RanPAC as RanPAC,
+    Replayed as Replayed,
+    Reservoir as Reservoir,
+    SynapticIntelligence as SynapticIntelligence,
+    Teacher as Teacher,
+)
 from growmas.training.task_free import (
     TaskFreeLearner as TaskFreeLearner,
     TaskFreeMAS as TaskFreeMAS,
+    TaskFreeMethod as TaskFreeMethod,
 )
 
 __version__: str

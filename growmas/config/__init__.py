@@ -3,6 +3,20 @@
 Nothing here imports torch, so that help and validation start fast.
 """
 
+from growmas.config.baselines import (
+    DERppConfig,
+    ERConfig,
+    EWCConfig,
+    HATConfig,
+    ICaRLConfig,
+    L2InitConfig,
+    LwFConfig,
+    OnlineEWCConfig,
+    PackNetConfig,
+    RanPACConfig,
+    SIConfig,
+    SLDAConfig,
+)
 from growmas.config.bundled import BundledConfig, bundled_config, bundled_configs
 from growmas.config.checkpoints import CheckpointConfig
 from growmas.config.contexts import (
@@ -82,6 +96,9 @@ __all__ = [
     "ContextKind",
     "ConvNetConfig",
     "CsvConfig",
+    "DERppConfig",
+    "ERConfig",
+    "EWCConfig",
     "EnergyContextConfig",
     "EntropyContextConfig",
     "Experiment",
@@ -97,9 +114,13 @@ __all__ = [
     "GrowKind",
     "GrowShareConfig",
     "GrowmasConfig",
+    "HATConfig",
     "HubConfig",
+    "ICaRLConfig",
     "IdxConfig",
     "JointConfig",
+    "L2InitConfig",
+    "LwFConfig",
     "MASConfig",
     "MLPConfig",
     "MethodConfig",
@@ -107,7 +128,9 @@ __all__ = [
     "NamedSourceConfig",
     "NormaliseConfig",
     "NpzConfig",
+    "OnlineEWCConfig",
     "OvergrowConfig",
+    "PackNetConfig",
     "ParquetConfig",
     "PermutedConfig",
     "PruneBelowConfig",
@@ -118,9 +141,12 @@ __all__ = [
     "PythonMethodConfig",
     "PythonModelConfig",
     "PythonSourceConfig",
+    "RanPACConfig",
     "ResNetConfig",
     "RidgeContextConfig",
     "RotatedConfig",
+    "SIConfig",
+    "SLDAConfig",
     "SeparateConfig",
     "SharedContextConfig",
     "SourceConfig",

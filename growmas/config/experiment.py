@@ -8,6 +8,7 @@ from typing import Literal, Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from growmas.config.baselines import SCENARIOS
 from growmas.config.checkpoints import CheckpointConfig
 from growmas.config.formatting import KeyPath, dotted, listed, show
 from growmas.config.methods import (
@@ -63,8 +64,8 @@ class Experiment(Record):
     )
     method: MethodConfig = Field(
         discriminator="kind",
-        description="a mapping with kind growmas, mas, finetune, separate, joint, gaussian or "
-        "python",
+        description="a mapping with kind growmas, mas, finetune, separate, joint, gaussian, ewc, "
+        "online_ewc, si, lwf, er, derpp, packnet, hat, icarl, slda, ranpac, l2_init or python",
     )
     training: TrainingConfig = Field(description="a mapping with epochs and learning_rate")
     checkpoint: CheckpointConfig = Field(
@@ -125,6 +126,7 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
         found += _task_free_conflicts(values)
     else:
         found += [*_context_conflicts(values, scenario), *_selection_conflicts(values)]
+        found += _baseline_conflicts(values, scenario)
         if _at(values, "method", "task_free") is not None:
             expected = "null, as stream.kind is not task_free"
             found.append((("method", "task_free"), f"expected {expected}; got a mapping"))
@@ -222,6 +224,24 @@ def _selection_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, st
         return []
     expected = f"fewer than the {epochs} of training.epochs, so that training repairs the loss"
     return [(("method", "grow", "after"), f"expected {expected}; got {after}")]
+
+
+def _baseline_conflicts(
+    values: Mapping[str, object], scenario: object
+) -> list[tuple[KeyPath, str]]:
+    """Return a method in a scenario that it is not for, or settings beyond the epochs."""
+    kind = str(_at(values, "method", "kind"))
+    fitting, why = SCENARIOS.get(kind, ((), ""))
+    if fitting and scenario in ("task", "domain", "class") and scenario not in fitting:
+        expected = f"a method for scenario {scenario}, as {kind} is for {listed(fitting)}: {why}"
+        return [(("method", "kind"), f"expected {expected}; got {kind}")]
+    epochs, after = _at(values, "training", "epochs"), _at(values, "method", "after")
+    if kind != "packnet" or not isinstance(epochs, int) or not isinstance(after, int):
+        return []
+    if after <= epochs:
+        return []
+    expected = f"at most the {epochs} of training.epochs, or null"
+    return [(("method", "after"), f"expected {expected}; got {after}")]
 
 
 _Check = tuple[KeyPath, bool, str]

@@ -5,6 +5,21 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
+from growmas.config.baselines import (
+    TASK_FREE_BASELINES,
+    DERppConfig,
+    ERConfig,
+    EWCConfig,
+    HATConfig,
+    ICaRLConfig,
+    L2InitConfig,
+    LwFConfig,
+    OnlineEWCConfig,
+    PackNetConfig,
+    RanPACConfig,
+    SIConfig,
+    SLDAConfig,
+)
 from growmas.config.contexts import ContextKind
 from growmas.config.record import Record
 
@@ -190,8 +205,10 @@ class MASConfig(Record):
     kind: Literal["mas"] = Field(description="mas")
     strength: float = Field(1.0, ge=0, description=_STRENGTH)
     normalize: Literal["mean", "max"] | None = Field(None, description=_NORMALIZE)
-    importance: Literal["mas", "fisher"] = Field(
-        "mas", description="mas, or fisher: squared gradients of the loss with labels, as in EWC"
+    importance: Literal["mas", "fisher", "hebbian"] = Field(
+        "mas",
+        description="mas, fisher (squared gradients of the loss with labels, as in EWC), or "
+        "hebbian (l-MAS, without a backward pass)",
     )
     task_free: TaskFreePenaltyConfig | None = Field(None, description=_TASK_FREE)
 
@@ -267,11 +284,23 @@ MethodConfig = (
     | SeparateConfig
     | JointConfig
     | GaussianConfig
+    | EWCConfig
+    | OnlineEWCConfig
+    | SIConfig
+    | LwFConfig
+    | ERConfig
+    | DERppConfig
+    | PackNetConfig
+    | HATConfig
+    | ICaRLConfig
+    | SLDAConfig
+    | RanPACConfig
+    | L2InitConfig
     | PythonMethodConfig
 )
 
 ANSWER_BY_TASK = ("growmas", "separate")
 """Kinds of methods with an answer for each task; if the task is unknown, they need a context."""
 
-TASK_FREE = ("growmas", "mas", "finetune")
+TASK_FREE = ("growmas", "mas", "finetune", *TASK_FREE_BASELINES)
 """Kinds of methods that work without task boundaries."""

@@ -8,8 +8,10 @@ from growmas.config import (
     EntropyContextConfig,
     GaussianConfig,
     GaussianContextConfig,
+    RanPACConfig,
     RidgeContextConfig,
     SharedContextConfig,
+    SLDAConfig,
 )
 from growmas.contexts import (
     EnergyContext,
@@ -56,7 +58,11 @@ def build_linear(
 
 
 def build_extract(
-    config: GaussianContextConfig | RidgeContextConfig | SharedContextConfig,
+    config: GaussianContextConfig
+    | RidgeContextConfig
+    | SharedContextConfig
+    | SLDAConfig
+    | RanPACConfig,
     *,
     seed: int,
     model: nn.Module | None = None,

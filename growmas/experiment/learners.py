@@ -19,6 +19,7 @@ from growmas.config import (
 )
 from growmas.data import Stream
 from growmas.errors import RunError
+from growmas.experiment.baselines import Boundless, build_boundless
 from growmas.experiment.blame import blame
 from growmas.experiment.contexts import build_gaussian
 from growmas.experiment.methods import build_method
@@ -32,6 +33,7 @@ from growmas.structure import Structure
 from growmas.training.learner import TaskAwareLearner
 from growmas.training.task_free.fixed import TaskFreeMAS, norm
 from growmas.training.task_free.learner import TaskFreeLearner
+from growmas.training.task_free.method import TaskFreeMethod
 from growmas.training.trial import STEPS
 
 
@@ -66,6 +68,7 @@ def build_task_aware(
             optimizer=optimizer,
             stream=stream,
             batch_size=experiment.training.batch_size,
+            epochs=experiment.training.epochs,
             seed=derived_seed(experiment.seed, "context"),
             imports=experiment.imports,
         )
@@ -110,14 +113,14 @@ def build_task_free(
     optimizer: Optimizer,
     *,
     seed: int,
-) -> TaskFreeLearner | TaskFreeMAS:
+) -> TaskFreeLearner | TaskFreeMAS | TaskFreeMethod:
     """Build the learner of an experiment over a task-free stream.
 
     Args:
         experiment: Of a stream of kind task_free.
         structure: The units of the network.
         optimizer: Over its parameters.
-        seed: Of the context's random projection.
+        seed: Of the context's random projection, or of a memory.
 
     Raises:
         RunError: The method needs task boundaries.
@@ -127,6 +130,8 @@ def build_task_free(
         return _growing(method, structure, optimizer, seed)
     if isinstance(method, FinetuneConfig):
         return TaskFreeMAS(structure.model, optimizer, strength=0.0, buffer=0, steps=1)
+    if isinstance(method, Boundless):
+        return TaskFreeMethod(build_boundless(method, structure, seed=seed), optimizer)
     if not isinstance(method, MASConfig):
         raise RunError(f"method {method.kind} needs task boundaries: use another kind of stream")
     settings = method.task_free or TaskFreePenaltyConfig.model_validate({})

@@ -17,6 +17,7 @@ from growmas.config import (
     SeparateConfig,
 )
 from growmas.data import Stream
+from growmas.experiment.baselines import BASELINES, Given, build_baseline
 from growmas.experiment.contexts import build_answering, build_gaussian
 from growmas.experiment.own_methods import build_own_method
 from growmas.experiment.policies import (
@@ -29,7 +30,7 @@ from growmas.manager import OvergrowSelect, Policy, StructuralManager
 from growmas.penalty import MAS
 from growmas.structure import Structure
 from growmas.training.methods import Method
-from growmas.training.methods.gaussian import GaussianClasses
+from growmas.training.methods.classifier import GaussianClasses
 from growmas.training.methods.growmas import Growmas
 from growmas.training.methods.joint import Joint
 from growmas.training.methods.mas import FixedMAS
@@ -44,6 +45,7 @@ def build_method(
     optimizer: Optimizer,
     stream: Stream,
     batch_size: int = 128,
+    epochs: int = 1,
     seed: int = 0,
     imports: Sequence[str] = (),
 ) -> Method:
@@ -55,8 +57,9 @@ def build_method(
         optimizer: Follows the network where it changes.
         stream: What it will learn; with a head for each task where the method has answers for
             each, see `own_heads`.
-        batch_size: Of trials on new tasks.
-        seed: Of a context's random projection.
+        batch_size: Of training, and of trials on new tasks.
+        epochs: Of each task.
+        seed: Of a context's random projection, of a memory, and of gates.
         imports: Folders in which modules of targets are found.
 
     Raises:
@@ -66,6 +69,11 @@ def build_method(
         return build_own_method(config, structure, stream=stream, seed=seed, imports=imports)
     if isinstance(config, FinetuneConfig):
         return Method(structure)
+    if isinstance(config, BASELINES):
+        given = Given(
+            structure=structure, stream=stream, epochs=epochs, batch_size=batch_size, seed=seed
+        )
+        return build_baseline(config, given)
     if isinstance(config, JointConfig):
         return Joint(structure, stream)
     if isinstance(config, GaussianConfig):

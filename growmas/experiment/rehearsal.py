@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from growmas.config import (
+    EWCConfig,
     Experiment,
     GrowByGainConfig,
     GrowByNeedConfig,
@@ -13,7 +14,9 @@ from growmas.config import (
     GrowmasConfig,
     GrowShareConfig,
     MASConfig,
+    OnlineEWCConfig,
     OvergrowConfig,
+    SIConfig,
     TaskFreeConfig,
 )
 from growmas.data import Stream, TaskFreeStream
@@ -27,6 +30,7 @@ from growmas.experiment.streams import build_stream, build_task_free_stream
 from growmas.structure import Plan, Structure
 
 _NUMBER = 4  # bytes
+_PENALISED = (GrowmasConfig, MASConfig, EWCConfig, OnlineEWCConfig, SIConfig)
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,7 @@ def _copies(experiment: Experiment) -> int:
     """Return how many numbers there are for each parameter while a task is learnt."""
     training, method = experiment.training, experiment.method
     state = 2 if training.optimizer != "sgd" else int(training.momentum > 0)
-    return 2 + state + 2 * isinstance(method, GrowmasConfig | MASConfig)
+    return 2 + state + 2 * isinstance(method, _PENALISED)
 
 
 def _largest(experiment: Experiment, structure: Structure, tasks: int) -> int:

@@ -83,5 +83,6 @@ def _updated(result: RunResult, learner: TaskAwareLearner, row: list[float]) -> 
         seconds=learner.seconds,
         cpu_seconds=learner.cpu_seconds,
         context_size=getattr(method.context, "size", 0),
+        numbers_kept=method.numbers_kept,
         status="finished" if len(row) == len(result.tasks) else "unfinished",
     )

@@ -21,7 +21,8 @@ from growmas.runs import RunResult, TraceWriter
 from growmas.runs.trace import TRACE
 from growmas.structure import Structure
 from growmas.training.learner import EVALUATION_BATCH, EpochDone
-from growmas.training.task_free import StepDone, TaskFreeLearner, TaskFreeMAS
+from growmas.training.methods.own_state import numbers_in
+from growmas.training.task_free import StepDone, TaskFreeLearner, TaskFreeMAS, TaskFreeMethod
 
 
 def run_task_free(run: Session, *, resume: bool) -> RunResult:
@@ -79,7 +80,7 @@ class StreamRun:
 
     def __init__(
         self,
-        learner: TaskFreeLearner | TaskFreeMAS,
+        learner: TaskFreeLearner | TaskFreeMAS | TaskFreeMethod,
         structure: Structure,
         stream: TaskFreeStream,
         run: Session,
@@ -108,7 +109,7 @@ class StreamRun:
 
     def begin(self) -> None:
         """Give a network of fixed size its only task."""
-        if isinstance(self.learner, TaskFreeMAS):
+        if not isinstance(self.learner, TaskFreeLearner):
             self.structure.begin_task("stream")
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -122,8 +123,10 @@ class StreamRun:
             raise RunError(
                 f"{self._run.folder.path} has lost its {TRACE}: start it anew with --overwrite"
             )
-        if isinstance(self.learner, TaskFreeMAS):
-            self.structure.load_state_dict(state["structure"])
+        if not isinstance(self.learner, TaskFreeLearner):
+            replaced = self.structure.load_state_dict(state["structure"])
+            for group in self.learner.optimizer.param_groups:
+                group["params"] = [replaced.get(p, p) for p in group["params"]]
         self.learner.load_state_dict(state)
         run = state["run"]
         self.seconds, self.cpu_seconds = run["seconds"], run["cpu_seconds"]
@@ -215,6 +218,7 @@ def _updated(result: RunResult, run: StreamRun, done: Evaluated) -> RunResult:
         seconds=run.seconds,
         cpu_seconds=run.cpu_seconds,
         context_size=getattr(getattr(run.learner, "context", None), "size", 0),
+        numbers_kept=numbers_in({**run.learner.state_dict(), "optimizer": None}),
         status="finished" if len(done.row) == len(result.tasks) else "unfinished",
     )
 

@@ -171,6 +171,7 @@ class TaskAwareLearner:
             loss.backward()  # type: ignore[no-untyped-call]
             penalty = self.method.penalty_grad_()
             self.optimizer.step()
+            self.method.step_done(task)
             if self._schedule is not None:
                 self._schedule.step()
             found = torch.stack([loss.detach() * len(labels), penalty.to(loss.device)])

@@ -1,6 +1,43 @@
-"""Methods of learning tasks one after another: no protection, a penalty, growth, and baselines."""
+"""Methods of learning tasks one after another: no protection, a penalty, growth, and baselines.
 
+- shared parts: `Method`, `Reservoir`, `Exemplars`, `Teacher`, `PathIntegral`, `UpdateMask`,
+  `UnitGates`, `KnownOutputs`
+- penalties: `EWC`, `OnlineEWC`, `SynapticIntelligence`, `L2Init`
+- replay and distillation: `ER`, `DERpp`, `LwF`, `ICaRL`
+- a part of the network for each task: `PackNet`, `HAT`
+- statistics, without training: `SLDA`, `RanPAC`
+"""
+
+from growmas.training.methods.classifier import SLDA, RanPAC
+from growmas.training.methods.ewc import EWC, OnlineEWC
+from growmas.training.methods.exemplars import Exemplars
+from growmas.training.methods.hat import HAT
+from growmas.training.methods.icarl import ICaRL
+from growmas.training.methods.l2_init import L2Init
+from growmas.training.methods.lwf import LwF
 from growmas.training.methods.method import Method
-from growmas.training.methods.reservoir import Reservoir
+from growmas.training.methods.packnet import PackNet
+from growmas.training.methods.replay import ER, DERpp
+from growmas.training.methods.reservoir import Replayed, Reservoir
+from growmas.training.methods.synaptic_intelligence import SynapticIntelligence
+from growmas.training.methods.teacher import Teacher
 
-__all__ = ["Method", "Reservoir"]
+__all__ = [
+    "ER",
+    "EWC",
+    "HAT",
+    "SLDA",
+    "DERpp",
+    "Exemplars",
+    "ICaRL",
+    "L2Init",
+    "LwF",
+    "Method",
+    "OnlineEWC",
+    "PackNet",
+    "RanPAC",
+    "Replayed",
+    "Reservoir",
+    "SynapticIntelligence",
+    "Teacher",
+]

@@ -22,6 +22,12 @@ class Joint(Method):
         self._heads = torch.arange(len(sizes)).repeat_interleave(sizes)
         self._lesson = _together(stream, (sizes.cumsum(0) - sizes).tolist())
 
+    @property
+    def numbers_kept(self) -> int:
+        """Numbers of the network, and of all training samples with their labels."""
+        sample = self._lesson.stored[0].numel() + 1
+        return super().numbers_kept + len(self._lesson) * sample
+
     def lesson(self, task: Task) -> Split | None:
         """Return the samples of all tasks for the first one, labelled by their output in all."""
         return None if task.index else self._lesson

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from growmas.data import Task, batches
-from growmas.importance import fisher_information
+from growmas.importance import fisher_information, hebbian_importance
 from growmas.penalty import MAS
 from growmas.structure import Structure
 from growmas.training.methods.method import IMPORTANCE_BATCH, Method, inputs_of, through
@@ -13,7 +13,10 @@ class FixedMAS(Method):
     """Learns with the MAS penalty, without growth."""
 
     def __init__(
-        self, structure: Structure, mas: MAS, importance: Literal["mas", "fisher"] = "mas"
+        self,
+        structure: Structure,
+        mas: MAS,
+        importance: Literal["mas", "fisher", "hebbian"] = "mas",
     ) -> None:
         super().__init__(structure, mas)
         self._consolidate = mas.consolidate
@@ -23,6 +26,11 @@ class FixedMAS(Method):
         """Consolidate on the task's training data, through its own head."""
         if self._importance == "mas":
             self._consolidate(inputs_of(task), forward=through(task.head))
+            return
+        if self._importance == "hebbian":
+            forward = through(task.head)
+            model = self.structure.model
+            self._consolidate(hebbian_importance(model, inputs_of(task), forward=forward))
             return
         labelled = batches(task.train, IMPORTANCE_BATCH)
         self._consolidate(

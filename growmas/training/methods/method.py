@@ -1,7 +1,7 @@
 """Base class of methods, which by itself is plain fine-tuning."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,7 @@ from growmas.data import Split, Task, batches
 from growmas.manager import StructuralManager
 from growmas.penalty import MAS
 from growmas.structure import Structure
-from growmas.training.methods.own_state import load_own_state, own_state
+from growmas.training.methods.own_state import load_own_state, numbers_in, own_state
 
 IMPORTANCE_BATCH = 256
 
@@ -26,10 +26,10 @@ class Method:
 
     A subclass is a method of its own; a config names it by ``{kind: python, target: "mine:ER"}``.
     For every task the learner calls `begin_task`, `lesson`, then for each batch `loss`,
-    ``loss.backward()``, `penalty_grad_` and the optimizer's step, after each epoch `epoch_done`,
-    and `end_task`. `predict` answers test samples in eval mode, without gradients. The network is
-    ``self.structure.model``; ``model(inputs, head)`` gives the logits of one head. Experience
-    replay (Chaudhry et al., arXiv 1902.10486)::
+    ``loss.backward()``, `penalty_grad_`, the optimizer's step and `step_done`, after each epoch
+    `epoch_done`, and `end_task`. `predict` answers test samples in eval mode, without gradients.
+    The network is ``self.structure.model``; ``model(inputs, head)`` gives the logits of one head.
+    Experience replay (Chaudhry et al., arXiv 1902.10486), which growmas also has as `ER`::
 
         class ER(growmas.Method):
             def __init__(self, structure, memory=500):
@@ -50,9 +50,12 @@ class Method:
         mas: Importance over tasks, None where the method has none.
         context: Infers the task of a sample; None where the method has none.
         manager: Grows and prunes the network; None where the method has none.
+        SAVED: Names of the attributes that checkpoints hold beside these. Of a class outside
+            growmas every attribute that can be held is, see `own_state`.
     """
 
     manager: StructuralManager | None = None
+    SAVED: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self, structure: Structure, mas: MAS | None = None, context: Context | None = None
@@ -65,6 +68,20 @@ class Method:
     def parameters(self) -> int:
         """Number of parameters that were learnt by training."""
         return self.structure.parameters
+
+    @property
+    def numbers_kept(self) -> int:
+        """Numbers kept between tasks, to answer and to learn on.
+
+        They are the entries of the network's parameters and buffers, of Ω and anchors, of the
+        statistics of the context, and of everything else that a checkpoint of the method holds,
+        such as stored samples. Masks (bool and uint8) count by their bits, of which 32 are one
+        number. The state of the optimizer is not among them.
+        """
+        network = numbers_in(dict(self.structure.model.state_dict())) if self.parameters else 0
+        penalty = 0 if self.mas is None else numbers_in([self.mas.omega, self.mas.anchor])
+        context: int = getattr(self.context, "size", 0)
+        return network + penalty + context + numbers_in(own_state(self))
 
     def begin_task(self, task: Task) -> None:
         """Prepare for a task, before it is learnt."""
@@ -81,6 +98,9 @@ class Method:
     def penalty_grad_(self) -> Tensor:
         """Add the gradient of λ Σ Ω (θ − θ*)² to the task's, and return the penalty's value."""
         return self.mas.penalty_grad_() if self.mas else torch.zeros(())
+
+    def step_done(self, task: Task) -> None:
+        """Act after a step of the optimizer; gradients are still those of the step."""
 
     def epoch_done(self, task: Task, epoch: int) -> None:
         """Act after a pass over the lesson, counted from 1."""

@@ -1,0 +1,109 @@
+"""Published methods to compare with, built from a config."""
+
+from dataclasses import dataclass
+from typing import assert_never
+
+from growmas.config import (
+    DERppConfig,
+    ERConfig,
+    EWCConfig,
+    HATConfig,
+    ICaRLConfig,
+    L2InitConfig,
+    LwFConfig,
+    OnlineEWCConfig,
+    PackNetConfig,
+    RanPACConfig,
+    SIConfig,
+    SLDAConfig,
+)
+from growmas.config.baselines import BaselineConfig
+from growmas.data import Stream
+from growmas.experiment.contexts import build_extract
+from growmas.structure import Structure
+from growmas.training.methods import (
+    ER,
+    EWC,
+    HAT,
+    SLDA,
+    DERpp,
+    ICaRL,
+    L2Init,
+    LwF,
+    Method,
+    OnlineEWC,
+    PackNet,
+    RanPAC,
+    SynapticIntelligence,
+)
+
+Boundless = ERConfig | DERppConfig | L2InitConfig
+"""Records of the published methods that work without task boundaries."""
+
+BASELINES = (
+    *(EWCConfig, OnlineEWCConfig, SIConfig, LwFConfig, ERConfig, DERppConfig),
+    *(PackNetConfig, HATConfig, ICaRLConfig, SLDAConfig, RanPACConfig, L2InitConfig),
+)
+"""Records of the published methods."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """Parts of an experiment that methods are built with.
+
+    Attributes:
+        structure: The units of the network.
+        stream: What will be learnt.
+        epochs: Of each task.
+        batch_size: Samples of a step.
+        seed: Of a memory, of gates and of random features.
+    """
+
+    structure: Structure
+    stream: Stream
+    epochs: int
+    batch_size: int
+    seed: int
+
+
+def build_baseline(config: BaselineConfig, given: Given) -> Method:
+    """Build the published method that a config describes.
+
+    Raises:
+        ConfigError: The method cannot be used with the network.
+    """
+    structure, stream, seed = given.structure, given.stream, given.seed
+    settings = config.model_dump(exclude={"kind", "features", "filters", "pool", "whiten"})
+    match config:
+        case EWCConfig():
+            return EWC(structure, **settings)
+        case OnlineEWCConfig():
+            return OnlineEWC(structure, **settings)
+        case SIConfig():
+            return SynapticIntelligence(structure, **settings)
+        case ERConfig() | DERppConfig() | L2InitConfig():
+            return build_boundless(config, structure, seed=seed)
+        case LwFConfig():
+            return LwF(structure, stream=stream, **settings)
+        case ICaRLConfig():
+            return ICaRL(structure, stream=stream, **settings)
+        case PackNetConfig():
+            return PackNet(structure, epochs=given.epochs, **settings)
+        case HATConfig():
+            return HAT(structure, stream=stream, batch_size=given.batch_size, seed=seed, **settings)
+        case SLDAConfig():
+            extract = build_extract(config, seed=seed, model=structure.model)
+            return SLDA(structure, stream=stream, extract=extract, **settings)
+        case RanPACConfig():
+            extract = build_extract(config, seed=seed, model=structure.model)
+            return RanPAC(structure, stream=stream, extract=extract, seed=seed, **settings)
+    assert_never(config)
+
+
+def build_boundless(config: Boundless, structure: Structure, *, seed: int) -> Method:
+    """Build a published method that works without task boundaries; `seed` is of its memory."""
+    settings = config.model_dump(exclude={"kind"})
+    if isinstance(config, L2InitConfig):
+        return L2Init(structure, **settings)
+    kind = ER if isinstance(config, ERConfig) else DERpp
+    return kind(structure, seed=seed, **settings)
