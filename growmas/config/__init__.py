@@ -66,6 +66,13 @@ from growmas.config.models import (
     TransformersConfig,
     ViTConfig,
 )
+from growmas.config.replacement import (
+    CBPConfig,
+    ReDoConfig,
+    ReplaceConfig,
+    ShrinkPerturbConfig,
+    UPGDConfig,
+)
 from growmas.config.sources import (
     CsvConfig,
     FolderConfig,
@@ -92,6 +99,7 @@ __all__ = [
     "ANSWER_BY_TASK",
     "BudgetConfig",
     "BundledConfig",
+    "CBPConfig",
     "CheckpointConfig",
     "ContextKind",
     "ConvNetConfig",
@@ -142,6 +150,8 @@ __all__ = [
     "PythonModelConfig",
     "PythonSourceConfig",
     "RanPACConfig",
+    "ReDoConfig",
+    "ReplaceConfig",
     "ResNetConfig",
     "RidgeContextConfig",
     "RotatedConfig",
@@ -149,6 +159,7 @@ __all__ = [
     "SLDAConfig",
     "SeparateConfig",
     "SharedContextConfig",
+    "ShrinkPerturbConfig",
     "SourceConfig",
     "SourceKind",
     "SourcesConfig",
@@ -160,6 +171,7 @@ __all__ = [
     "TimmConfig",
     "TrainingConfig",
     "TransformersConfig",
+    "UPGDConfig",
     "ViTConfig",
     "bundled_config",
     "bundled_configs",
