@@ -71,7 +71,10 @@ from growmas.manager import (
     saturation as saturation,
 )
 from growmas.penalty import MAS as MAS, HardProtection as HardProtection
-from growmas.plasticity import Plasticity as Plasticity
+from growmas.plasticity import (
+    Plasticity as Plasticity,
+    plasticity_signals as plasticity_signals,
+)
 from growmas.shift import (
     Cusum as Cusum,
     DetectionScore as DetectionScore,

@@ -35,12 +35,11 @@ def test_a_run_replaces_units_and_writes_them_to_its_history(tmp_path: Path):
         causes = [e.cause for e in history.events() if e.cause.get("policy") == "ReplaceLowUtility"]
         assert causes
         assert sum(cause["renewals"] for cause in causes) > len(causes)
-        assert "ReplaceLowUtility" in history.unit("body.0", 40).birth_reason or True
 
 
 def test_a_task_free_run_replaces_units(tmp_path: Path):
     path = write(tmp_path, "replace: {rate: 0.02, maturity: 5, guard: null}")
-    stream = "stream={kind: task_free, of: split, source: digits, tasks: 3, steps_per_task: 40}"
+    stream = "stream={kind: task_free, of: split, source: digits, tasks: 2, steps_per_task: 40}"
     result = run_experiment(load_config(path, [stream, "training.epochs=1"]), tmp_path / "run")
     assert result.status == "finished"
 
