@@ -71,7 +71,10 @@ from growmas.manager import (
     saturation as saturation,
 )
 from growmas.penalty import MAS as MAS, HardProtection as HardProtection
-from growmas.plasticity import Plasticity as Plasticity
+from growmas.plasticity import (
+    Plasticity as Plasticity,
+    plasticity_signals as plasticity_signals,
+)
 from growmas.shift import (
     Cusum as Cusum,
     DetectionScore as DetectionScore,
@@ -112,6 +115,8 @@ from growmas.training.methods import (
     EWC as EWC,
     HAT as HAT,
     SLDA as SLDA,
+    UPGD as UPGD,
+    ContinualBackprop as ContinualBackprop,
     DERpp as DERpp,
     Exemplars as Exemplars,
     ICaRL as ICaRL,
@@ -121,8 +126,10 @@ from growmas.training.methods import (
     OnlineEWC as OnlineEWC,
     PackNet as PackNet,
     RanPAC as RanPAC,
+    ReDo as ReDo,
     Replayed as Replayed,
     Reservoir as Reservoir,
+    ShrinkPerturb as ShrinkPerturb,
     SynapticIntelligence as SynapticIntelligence,
     Teacher as Teacher,
 )

@@ -72,6 +72,13 @@ from growmas.config.models import (
     TransformersConfig,
     ViTConfig,
 )
+from growmas.config.replacement import (
+    CBPConfig,
+    ReDoConfig,
+    ReplaceConfig,
+    ShrinkPerturbConfig,
+    UPGDConfig,
+)
 from growmas.config.sources import (
     CsvConfig,
     FolderConfig,
@@ -108,6 +115,7 @@ __all__ = [
     "ANSWER_BY_TASK",
     "BudgetConfig",
     "BundledConfig",
+    "CBPConfig",
     "CheckpointConfig",
     "ContextKind",
     "ConvNetConfig",
@@ -163,6 +171,8 @@ __all__ = [
     "PythonSourceConfig",
     "PythonTransformConfig",
     "RanPACConfig",
+    "ReDoConfig",
+    "ReplaceConfig",
     "ResNetConfig",
     "RidgeContextConfig",
     "RotatedConfig",
@@ -170,6 +180,7 @@ __all__ = [
     "SLDAConfig",
     "SeparateConfig",
     "SharedContextConfig",
+    "ShrinkPerturbConfig",
     "SourceConfig",
     "SourceKind",
     "SourcesConfig",
@@ -183,6 +194,7 @@ __all__ = [
     "TrainingConfig",
     "TransformConfig",
     "TransformersConfig",
+    "UPGDConfig",
     "ViTConfig",
     "bundled_config",
     "bundled_configs",

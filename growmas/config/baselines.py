@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import Field
 
 from growmas.config.record import Record
+from growmas.config.replacement import CBPConfig, ReDoConfig, ShrinkPerturbConfig, UPGDConfig
 
 _STRENGTH = "a number that is 0 or more"
 _MEMORY = "a whole number of stored samples, at least 1"
@@ -154,6 +155,10 @@ BaselineConfig = (
     | SLDAConfig
     | RanPACConfig
     | L2InitConfig
+    | CBPConfig
+    | ReDoConfig
+    | ShrinkPerturbConfig
+    | UPGDConfig
 )
 
 SCENARIOS = {
@@ -163,5 +168,5 @@ SCENARIOS = {
 }
 """Kinds of methods that are for some scenarios alone -> these, and why."""
 
-TASK_FREE_BASELINES = ("er", "derpp", "l2_init")
+TASK_FREE_BASELINES = ("er", "derpp", "l2_init", "cbp", "redo", "shrink_perturb", "upgd")
 """Kinds of published methods that work without task boundaries."""

@@ -22,6 +22,13 @@ from growmas.config.baselines import (
 )
 from growmas.config.contexts import ContextKind
 from growmas.config.record import Record
+from growmas.config.replacement import (
+    CBPConfig,
+    ReDoConfig,
+    ReplaceConfig,
+    ShrinkPerturbConfig,
+    UPGDConfig,
+)
 
 _NORMALIZE = "mean, max, or null"
 _STRENGTH = "a number that is 0 or more"
@@ -229,6 +236,9 @@ class GrowmasConfig(Record):
         "zero_out", description="zero_out, paired or split: the start of fresh units"
     )
     replace_dead: bool = Field(False, description="true or false")
+    replace: ReplaceConfig | None = Field(
+        None, description="a mapping such as {threshold: 0.2}, or null"
+    )
     budget: BudgetConfig | None = Field(
         None, description="a mapping such as {parameters: 300000}, or null"
     )
@@ -296,6 +306,10 @@ MethodConfig = (
     | SLDAConfig
     | RanPACConfig
     | L2InitConfig
+    | CBPConfig
+    | ReDoConfig
+    | ShrinkPerturbConfig
+    | UPGDConfig
     | PythonMethodConfig
 )
 

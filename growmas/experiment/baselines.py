@@ -3,7 +3,10 @@
 from dataclasses import dataclass
 from typing import assert_never
 
+from torch.optim import Optimizer
+
 from growmas.config import (
+    CBPConfig,
     DERppConfig,
     ERConfig,
     EWCConfig,
@@ -14,8 +17,11 @@ from growmas.config import (
     OnlineEWCConfig,
     PackNetConfig,
     RanPACConfig,
+    ReDoConfig,
+    ShrinkPerturbConfig,
     SIConfig,
     SLDAConfig,
+    UPGDConfig,
 )
 from growmas.config.baselines import BaselineConfig
 from growmas.data import Stream
@@ -26,6 +32,8 @@ from growmas.training.methods import (
     EWC,
     HAT,
     SLDA,
+    UPGD,
+    ContinualBackprop,
     DERpp,
     ICaRL,
     L2Init,
@@ -34,15 +42,26 @@ from growmas.training.methods import (
     OnlineEWC,
     PackNet,
     RanPAC,
+    ReDo,
+    ShrinkPerturb,
     SynapticIntelligence,
 )
 
-Boundless = ERConfig | DERppConfig | L2InitConfig
+Boundless = (
+    ERConfig
+    | DERppConfig
+    | L2InitConfig
+    | CBPConfig
+    | ReDoConfig
+    | ShrinkPerturbConfig
+    | UPGDConfig
+)
 """Records of the published methods that work without task boundaries."""
 
 BASELINES = (
     *(EWCConfig, OnlineEWCConfig, SIConfig, LwFConfig, ERConfig, DERppConfig),
     *(PackNetConfig, HATConfig, ICaRLConfig, SLDAConfig, RanPACConfig, L2InitConfig),
+    *(CBPConfig, ReDoConfig, ShrinkPerturbConfig, UPGDConfig),
 )
 """Records of the published methods."""
 
@@ -53,6 +72,7 @@ class Given:
 
     Attributes:
         structure: The units of the network.
+        optimizer: Of its parameters.
         stream: What will be learnt.
         epochs: Of each task.
         batch_size: Samples of a step.
@@ -60,6 +80,7 @@ class Given:
     """
 
     structure: Structure
+    optimizer: Optimizer
     stream: Stream
     epochs: int
     batch_size: int
@@ -81,8 +102,10 @@ def build_baseline(config: BaselineConfig, given: Given) -> Method:
             return OnlineEWC(structure, **settings)
         case SIConfig():
             return SynapticIntelligence(structure, **settings)
-        case ERConfig() | DERppConfig() | L2InitConfig():
-            return build_boundless(config, structure, seed=seed)
+        case ERConfig() | DERppConfig() | L2InitConfig() | CBPConfig() | ReDoConfig():
+            return build_boundless(config, structure, given.optimizer, seed=seed)
+        case ShrinkPerturbConfig() | UPGDConfig():
+            return build_boundless(config, structure, given.optimizer, seed=seed)
         case LwFConfig():
             return LwF(structure, stream=stream, **settings)
         case ICaRLConfig():
@@ -100,10 +123,31 @@ def build_baseline(config: BaselineConfig, given: Given) -> Method:
     assert_never(config)
 
 
-def build_boundless(config: Boundless, structure: Structure, *, seed: int) -> Method:
-    """Build a published method that works without task boundaries; `seed` is of its memory."""
+def build_boundless(
+    config: Boundless, structure: Structure, optimizer: Optimizer, *, seed: int
+) -> Method:
+    """Build a published method that works without task boundaries.
+
+    Args:
+        config: Its record.
+        structure: The units of the network.
+        optimizer: Of its parameters.
+        seed: Of a memory, and of noise.
+    """
     settings = config.model_dump(exclude={"kind"})
-    if isinstance(config, L2InitConfig):
-        return L2Init(structure, **settings)
-    kind = ER if isinstance(config, ERConfig) else DERpp
-    return kind(structure, seed=seed, **settings)
+    match config:
+        case L2InitConfig():
+            return L2Init(structure, **settings)
+        case CBPConfig():
+            return ContinualBackprop(structure, optimizer=optimizer, **settings)
+        case ReDoConfig():
+            return ReDo(structure, optimizer=optimizer, **settings)
+        case ShrinkPerturbConfig():
+            return ShrinkPerturb(structure, seed=seed, **settings)
+        case UPGDConfig():
+            return UPGD(structure, seed=seed, **settings)
+        case ERConfig():
+            return ER(structure, seed=seed, **settings)
+        case DERppConfig():
+            return DERpp(structure, seed=seed, **settings)
+    assert_never(config)

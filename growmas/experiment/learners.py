@@ -133,7 +133,7 @@ def build_task_free(
     if isinstance(method, FinetuneConfig):
         return TaskFreeMAS(structure.model, optimizer, strength=0.0, buffer=0, steps=1)
     if isinstance(method, Boundless):
-        return TaskFreeMethod(build_boundless(method, structure, seed=seed), optimizer)
+        return TaskFreeMethod(build_boundless(method, structure, optimizer, seed=seed), optimizer)
     if not isinstance(method, MASConfig):
         raise RunError(f"method {method.kind} needs task boundaries: use another kind of stream")
     settings = method.task_free or TaskFreePenaltyConfig.model_validate({})
@@ -164,7 +164,7 @@ def _growing(
         structure,
         optimizer,
         mas=MAS(structure.model, strength=method.strength, normalize=method.normalize),
-        grow=grow_policies(method.grow, replace_dead=method.replace_dead),
+        grow=grow_policies(method.grow, replace_dead=method.replace_dead, replace=method.replace),
         prune=prune_policy(method.prune),
         budget=build_budget(method.budget),
         detector=PlateauDetector(settings.window, settings.detector),

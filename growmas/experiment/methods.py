@@ -71,7 +71,12 @@ def build_method(
         return Method(structure)
     if isinstance(config, BASELINES):
         given = Given(
-            structure=structure, stream=stream, epochs=epochs, batch_size=batch_size, seed=seed
+            structure=structure,
+            optimizer=optimizer,
+            stream=stream,
+            epochs=epochs,
+            batch_size=batch_size,
+            seed=seed,
         )
         return build_baseline(config, given)
     if isinstance(config, JointConfig):
@@ -84,7 +89,7 @@ def build_method(
     mas = MAS(structure.model, strength=config.strength, normalize=config.normalize)
     if isinstance(config, MASConfig):
         return FixedMAS(structure, mas, config.importance)
-    grow = grow_policies(config.grow, replace_dead=config.replace_dead)
+    grow = grow_policies(config.grow, replace_dead=config.replace_dead, replace=config.replace)
     manager = StructuralManager(
         structure,
         mas=mas,

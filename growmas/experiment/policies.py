@@ -13,6 +13,7 @@ from growmas.config import (
     PruneConfig,
     PruneKind,
     PruneRedundantConfig,
+    ReplaceConfig,
 )
 from growmas.manager import (
     Budget,
@@ -27,15 +28,19 @@ from growmas.manager import (
     PrunePolicy,
     PruneWithin,
     ReplaceDead,
+    ReplaceLowUtility,
 )
 from growmas.penalty import HardProtection
 from growmas.structure import Structure
 
 
-def grow_policies(config: GrowKind | None, *, replace_dead: bool) -> list[Policy]:
-    """Build the policies that add units, in the order in which they are asked."""
-    first: list[Policy] = [ReplaceDead()] if replace_dead else []
-    return first if config is None else [*first, _grow_policy(config)]
+def grow_policies(
+    config: GrowKind | None, *, replace_dead: bool, replace: ReplaceConfig | None = None
+) -> list[Policy]:
+    """Build the policies that add and replace units, in the order in which they are asked."""
+    found: list[Policy] = [ReplaceDead()] if replace_dead else []
+    found += [] if config is None else [_grow_policy(config)]
+    return found + ([] if replace is None else [ReplaceLowUtility(**replace.model_dump())])
 
 
 def prune_policy(config: PruneKind | None) -> Policy | None:

@@ -12,7 +12,7 @@ from growmas.history.tracker import TopologyTracker
 from growmas.manager.budget import Budget
 from growmas.manager.checks import check_word
 from growmas.manager.low_utility import ReplaceLowUtility, plasticity_of
-from growmas.manager.parts import ManagedParts, check_manager_parts, load_managed, managed_state
+from growmas.manager.parts import Checkpointed, check_manager_parts, trackers_of
 from growmas.manager.policy import Policy
 from growmas.manager.policy_sequence import Decide, Policies, PolicySequence, as_policies
 from growmas.manager.progress import Progress
@@ -30,7 +30,7 @@ Norms = Literal["statistics", "affine"] | None
 """The part of norms that is stored for the view of each task."""
 
 
-class StructuralManager:
+class StructuralManager(Checkpointed):
     """Grows a network before each new task and prunes it after, in a loop of your own.
 
     At the beginning of a task, at its end, or at any `step` of a loop without tasks, every policy
@@ -90,14 +90,13 @@ class StructuralManager:
             optimizer: Follows every edit.
             tracker: Gets a snapshot at the end of each task.
             grow: One policy or several, asked in this order, before those of `prune`.
-            prune: One policy or several. The `moments` of a policy say when it is asked, not
-                whether it came as `grow` or as `prune`.
+            prune: One policy or several; their `moments` alone say when they are asked.
             followers: Everything else that must follow each edit.
             budget: The limits of growth; None sets no limit.
             decide: Called with every plan; returns it, another one, or None for a veto.
             protect: Freezes more entries at the end of each task, which `optimizer` leaves alone.
-            norms: The part of norms with running statistics that is stored at the end of each
-                task for its view: "statistics"; "affine", weight and bias as well; or None.
+            norms: The part of norms that is stored at the end of each task for its view:
+                "statistics"; "affine", weight and bias as well; or None.
 
         Raises:
             PlanError: A policy names a group that does not exist, the budget is smaller than the
@@ -244,8 +243,7 @@ class StructuralManager:
             only: Policies of this manager to ask; None asks all.
 
         Raises:
-            PlanError: A policy lacks what it measures, or `only` names a policy of another
-                manager.
+            PlanError: A policy lacks what it measures, or `only` is of another manager.
             SurgeryError: The call was made inside a view.
         """
         self._check_may_edit("step")
@@ -319,31 +317,7 @@ class StructuralManager:
     @property
     def trackers(self) -> tuple[TopologyTracker, ...]:
         """The histories that a step writes to."""
-        heard = (getattr(listener, "__self__", None) for listener in self.structure.listeners)
-        found = {id(each): each for each in (self._tracker, *heard)}
-        return tuple(each for each in found.values() if isinstance(each, TopologyTracker))
-
-    @property
-    def reached(self) -> tuple[float, ...]:
-        """The losses that the trials of tasks reached, after the growth for each."""
-        return self._progress.reached
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return tensors and JSON values of the `managed_parts`; `mas` has its own."""
-        return managed_state(self.managed_parts)
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state that `state_dict` returned, once the structure has been restored.
-
-        Raises:
-            GrowmasError: Something is missing, or of another network.
-        """
-        load_managed(self.managed_parts, state)
-
-    @property
-    def managed_parts(self) -> ManagedParts:
-        """Progress, statistics, protection and replacement, whose state a checkpoint holds."""
-        return ManagedParts(self._progress, self.statistics, self.protect, self.plasticity)
+        return trackers_of(self._tracker, self.structure)
 
     def _check_may_edit(self, what: str) -> None:
         """Refuse to change the network inside a view."""

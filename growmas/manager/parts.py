@@ -1,7 +1,6 @@
 """The parts that a manager is made of: checks, and their state for a checkpoint."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import NoneType
 from typing import Any
 
@@ -13,7 +12,7 @@ from growmas.manager.policy_sequence import Decide
 from growmas.manager.progress import Progress
 from growmas.penalty import MAS, HardProtection
 from growmas.plasticity import Plasticity
-from growmas.structure import ActivationStatistics, Structure
+from growmas.structure import ActivationStatistics, Edit, Structure
 
 
 def check_manager_parts(
@@ -50,61 +49,78 @@ def check_manager_parts(
             )
 
 
-@dataclass(frozen=True, eq=False)
-class ManagedParts:
-    """The parts of a manager whose state a checkpoint holds.
+class Checkpointed:
+    """The parts of a manager whose state a checkpoint holds; `mas` has a state of its own.
 
     Attributes:
-        progress: Tasks and steps.
         statistics: Activation statistics; None without reconstruction.
         protect: Hard protection, or None.
         plasticity: Replacement of units of low utility, or None.
     """
 
-    progress: Progress
     statistics: ActivationStatistics | None
     protect: HardProtection | None
     plasticity: Plasticity | None
+    _progress: Progress
 
+    @property
+    def reached(self) -> tuple[float, ...]:
+        """The losses that the trials of tasks reached, after the growth for each."""
+        return self._progress.reached
 
-def managed_state(parts: ManagedParts) -> dict[str, Any]:
-    """Return the state of the parts as tensors and JSON values; None for absent ones."""
-    held = {
-        name: None if part is None else part.state_dict()
-        for name, part in (("statistics", parts.statistics), ("protect", parts.protect))
-    }
-    # a key of its own only where it is used, as in states of earlier versions
-    used = {} if parts.plasticity is None else {"plasticity": parts.plasticity.state_dict()}
-    return {**parts.progress.state_dict(), **held, **used}
+    def replace_low(self) -> tuple[Edit, ...]:
+        """Take a step of `ReplaceLowUtility` alone, where the manager has it."""
+        return () if self.plasticity is None else self.plasticity.step()
 
+    def close(self) -> None:
+        """Stop watching model and optimizer, as `ReplaceLowUtility` does."""
+        if self.plasticity is not None:
+            self.plasticity.close()
 
-def load_managed(parts: ManagedParts, state: Mapping[str, Any]) -> None:
-    """Load a state that `managed_state` returned.
+    def state_dict(self) -> dict[str, Any]:
+        """Return tensors and JSON values: progress, statistics, protection and replacement."""
+        parts = (("statistics", self.statistics), ("protect", self.protect))
+        held = {name: None if part is None else part.state_dict() for name, part in parts}
+        # a key of its own only where it is used, as in states of earlier versions
+        used = {} if self.plasticity is None else {"plasticity": self.plasticity.state_dict()}
+        return {**self._progress.state_dict(), **held, **used}
 
-    Raises:
-        DataError: Something is missing, or the statistics are of other layers or widths.
-        PenaltyError: The frozen entries are of other parameters.
-    """
-    if (parts.protect is None) != (state.get("protect") is None):
-        ours, theirs = ("without", "with") if parts.protect is None else ("with", "without")
-        raise DataError(
-            f"the manager was made {ours} hard protection and its state {theirs}: make it "
-            "with the protect= with which it was saved"
-        )
-    if parts.plasticity is not None and state.get("plasticity") is None:
-        raise DataError(
-            "the manager's state has no replacement, but it has ReplaceLowUtility: make it with "
-            "the policies with which it was saved"
-        )
-    if parts.statistics is not None:
-        if state.get("statistics") is None:
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Load a state that `state_dict` returned, once the structure has been restored.
+
+        Raises:
+            DataError: Something is missing, or the statistics are of other layers or widths.
+            PenaltyError: The frozen entries are of other parameters.
+        """
+        if (self.protect is None) != (state.get("protect") is None):
+            ours, theirs = ("without", "with") if self.protect is None else ("with", "without")
             raise DataError(
-                "the manager's state has no statistics, but a policy reconstructs: give its "
-                "policies reconstruct=False, or use the policies with which it was saved"
+                f"the manager was made {ours} hard protection and its state {theirs}: make it "
+                "with the protect= with which it was saved"
             )
-        parts.statistics.load_state_dict(state["statistics"])
-    parts.progress.load_state_dict(state)
-    if parts.protect is not None:
-        parts.protect.load_state_dict(state["protect"])
-    if parts.plasticity is not None:
-        parts.plasticity.load_state_dict(state["plasticity"])
+        if self.plasticity is not None and state.get("plasticity") is None:
+            raise DataError(
+                "the manager's state has no replacement, but it has ReplaceLowUtility: make it "
+                "with the policies with which it was saved"
+            )
+        if self.statistics is not None:
+            if state.get("statistics") is None:
+                raise DataError(
+                    "the manager's state has no statistics, but a policy reconstructs: give its "
+                    "policies reconstruct=False, or use the policies with which it was saved"
+                )
+            self.statistics.load_state_dict(state["statistics"])
+        self._progress.load_state_dict(state)
+        if self.protect is not None:
+            self.protect.load_state_dict(state["protect"])
+        if self.plasticity is not None:
+            self.plasticity.load_state_dict(state["plasticity"])
+
+
+def trackers_of(
+    tracker: TopologyTracker | None, structure: Structure
+) -> tuple[TopologyTracker, ...]:
+    """Return the trackers of a structure, those that listen to it included."""
+    heard = (getattr(listener, "__self__", None) for listener in structure.listeners)
+    found = {id(each): each for each in (tracker, *heard)}
+    return tuple(each for each in found.values() if isinstance(each, TopologyTracker))

@@ -5,10 +5,12 @@
 - `utility`: how much a unit does, from its activations, its columns or its importance
 - `population`: ages and utilities of the units of a group
 - `guard`: the units that old tasks need
+- `signals`: `plasticity_signals`, dormant units, ranks and the health of newborns
 - `plasticity`: `Plasticity`, which takes a step after every step of the optimizer
 """
 
 from growmas.plasticity.plasticity import Plasticity
 from growmas.plasticity.settings import ReplacementSettings
+from growmas.plasticity.signals import plasticity_signals
 
-__all__ = ["Plasticity", "ReplacementSettings"]
+__all__ = ["Plasticity", "ReplacementSettings", "plasticity_signals"]

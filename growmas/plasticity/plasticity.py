@@ -18,7 +18,7 @@ from growmas.plasticity.checks import check_optimizers, groups_skipped
 from growmas.plasticity.choice import cause_of, chosen, reason_of
 from growmas.plasticity.guard import guarded
 from growmas.plasticity.population import Population
-from growmas.plasticity.recorder import Reader, Recorder, reader_of
+from growmas.plasticity.recorder import Reader, Readers, Recorder, readers_of
 from growmas.plasticity.settings import ReplacementSettings
 from growmas.plasticity.utility import Numbers, by_importance, measured, saturates
 from growmas.preserving import preserving
@@ -107,7 +107,7 @@ class Plasticity:
         self._followers += () if mas is None else (mas,)
         self._recorder = Recorder()
         self._populations: dict[str, Population] = {}
-        self._readers: dict[str, tuple[Any, Reader]] = {}
+        self._readers: dict[str, tuple[Any, tuple[Reader, ...]]] = {}
         self.exhausted: tuple[str, ...] = ()
         self.steps = 0
         self.replaced = 0
@@ -205,14 +205,14 @@ class Plasticity:
         if (self.steps + 1) % self.settings.every == 0 and self.settings.utility != "importance":
             self._recorder.arm(self._current_readers())
 
-    def _current_readers(self) -> dict[str, Reader]:
+    def _current_readers(self) -> Readers:
         found = {}
         for name, group in self.structure.groups.items():
             if name in self.skipped:
                 continue
             known = self._readers.get(name)
             if known is None or known[0] is not group.members:
-                known = self._readers[name] = (group.members, reader_of(self.structure, group))
+                known = self._readers[name] = (group.members, readers_of(self.structure, group))
             found[name] = known[1]
         return found
 
@@ -255,7 +255,7 @@ class Plasticity:
         return found
 
     def _seen_on(
-        self, batch: Any, forward: Forward | None, readers: Mapping[str, Reader]
+        self, batch: Any, forward: Forward | None, readers: Readers
     ) -> dict[str, torch.Tensor]:
         """Return the activations on a batch, where no training pass was seen."""
         if batch is None:

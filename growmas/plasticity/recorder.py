@@ -1,4 +1,4 @@
-"""Recorder of the activations of units, as the first layer that reads them sees them."""
+"""Recorder of the activations of units, as the layers that read them see them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -40,12 +40,19 @@ class Reader:
         return held == 1 and torch.equal(self.positions[:, 0], torch.arange(units))
 
 
-def reader_of(structure: Structure, group: UnitGroup) -> Reader:
-    """Return the first layer that reads a group's units, which can be renewed."""
-    member = next(member for member in group.members if member.side == "in")
-    module = structure.model.get_submodule(member.layer)
-    spatial = len(module.kernel_size) if isinstance(module, _ConvNd) else 0
-    return Reader(module, -1 - spatial, member.positions)
+Readers = Mapping[str, tuple[Reader, ...]]
+"""Group name -> the layers that read its units; the first one that ran is looked at."""
+
+
+def readers_of(structure: Structure, group: UnitGroup) -> tuple[Reader, ...]:
+    """Return the layers that read a group's units, such as the heads of all tasks."""
+    found = []
+    for member in group.members:
+        if member.side == "in":
+            module = structure.model.get_submodule(member.layer)
+            spatial = len(module.kernel_size) if isinstance(module, _ConvNd) else 0
+            found.append(Reader(module, -1 - spatial, member.positions))
+    return tuple(found)
 
 
 class Recorder:
@@ -56,7 +63,7 @@ class Recorder:
 
     def __init__(self) -> None:
         """Start with nothing."""
-        self._seen: dict[str, list[Tensor]] = {}
+        self._seen: dict[str, list[list[Tensor]]] = {}
         self._handles: list[RemovableHandle] = []
 
     @property
@@ -64,31 +71,33 @@ class Recorder:
         """True while activations are kept."""
         return bool(self._handles)
 
-    def arm(self, readers: Mapping[str, Reader], *, grads: bool = True) -> None:
+    def arm(self, readers: Readers, *, grads: bool = True) -> None:
         """Keep what the readers are given from now on.
 
         Args:
-            readers: Group name -> reader.
+            readers: By group.
             grads: False keeps passes without gradients, too.
         """
         self.disarm()
-        self._seen = {name: [] for name in readers}
+        self._seen = {name: [[] for _ in several] for name, several in readers.items()}
         self._handles = [
-            reader.module.register_forward_pre_hook(self._listener(name, grads), with_kwargs=True)
-            for name, reader in readers.items()
+            reader.module.register_forward_pre_hook(self._listener(held, grads), with_kwargs=True)
+            for name, several in readers.items()
+            for reader, held in zip(several, self._seen[name], strict=True)
         ]
 
-    def take(self, readers: Mapping[str, Reader]) -> dict[str, Tensor]:
+    def take(self, readers: Readers) -> dict[str, Tensor]:
         """Return the activations kept, group name -> [N, U, m], and stop keeping them."""
         self.disarm()
         seen, self._seen = self._seen, {}
-        return {
-            name: torch.cat([readers[name].activations(each) for each in held])
-            if len(held) > 1
-            else readers[name].activations(held[0])
-            for name, held in seen.items()
-            if held
-        }
+        found = {}
+        for name, several in seen.items():
+            for reader, held in zip(readers[name], several, strict=True):
+                if held:
+                    parts = [reader.activations(each) for each in held]
+                    found[name] = parts[0] if len(parts) == 1 else torch.cat(parts)
+                    break
+        return found
 
     def disarm(self) -> None:
         """Stop keeping activations."""
@@ -96,11 +105,11 @@ class Recorder:
             handle.remove()
         self._handles = []
 
-    def _listener(self, name: str, grads: bool) -> Callable[..., None]:
+    def _listener(self, held: list[Tensor], grads: bool) -> Callable[..., None]:
         def listen(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             if torch.is_grad_enabled() or not grads:
                 given = args[0] if args else next(iter(kwargs.values()), None)
                 if isinstance(given, Tensor):
-                    self._seen[name].append(given.detach())
+                    held.append(given.detach())
 
         return listen

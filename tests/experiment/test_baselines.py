@@ -104,7 +104,7 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("kind", ["er", "derpp", "l2_init", "finetune", "mas"])
+@pytest.mark.parametrize("kind", ["er", "derpp", "l2_init", "cbp", "finetune", "mas"])
 def test_a_task_free_run_continues_to_the_bit(tmp_path, kind, monkeypatch):
     path = write(tmp_path, kind, "domain")
     stream = "stream={kind: task_free, of: split, source: digits, tasks: 5, steps_per_task: 8}"

@@ -13,7 +13,7 @@ import growmas as gm
 from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.plasticity.choice import chosen
 from growmas.plasticity.population import Population
-from growmas.plasticity.recorder import reader_of
+from growmas.plasticity.recorder import readers_of
 
 
 def mlp(seed: int = 0) -> nn.Sequential:
@@ -136,7 +136,36 @@ def test_the_utility_is_the_mean_activation_of_the_training_pass():
         torch.testing.assert_close(
             found, (slow / (1 - 0.5 ** (step + 1))).double(), rtol=1e-5, atol=1e-6
         )
-    assert reader_of(structure, structure.groups["0"]).module is net[2]
+    assert [r.module for r in readers_of(structure, structure.groups["0"])] == [net[2]]
+
+
+def test_the_head_that_is_trained_is_the_one_that_is_looked_at():
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(6, 12)
+            self.heads = nn.ModuleList([nn.Linear(12, 2), nn.Linear(12, 2)])
+
+        def forward(self, x: Tensor, head: int | None = None) -> Any:
+            hidden = self.body(x).relu()
+            return [h(hidden) for h in self.heads] if head is None else self.heads[head](hidden)
+
+    torch.manual_seed(0)
+    net = Two()
+    with torch.no_grad():
+        net.body.bias[[2, 7]] = -50.0
+    structure = gm.Structure(net, torch.randn(4, 6))
+    optimizer = torch.optim.SGD(net.parameters(), lr=1e-3)
+    plasticity = gm.Plasticity(
+        structure, optimizer, gm.ReplaceLowUtility(maturity=15, threshold=1e-3)
+    )
+    edits = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        net(torch.randn(16, 6), head=1).square().mean().backward()
+        optimizer.step()
+        edits += plasticity.step()
+    assert [edit.died for edit in edits] == [{"body": (2, 7)}]
 
 
 def test_channels_heads_and_ffn_units_are_replaced():

@@ -107,6 +107,18 @@ def test_only_renewed_entries_change_and_their_state_is_fresh(kind: str):
     assert fresh.param_groups  # made from the same parameters without complaint
 
 
+@pytest.mark.parametrize("kind", [torch.optim.NAdam, torch.optim.RAdam])
+def test_first_updates_without_a_warm_up_have_the_usual_size(kind: Any):
+    net, x = mlp()
+    structure, optimizer = gm.Structure(net, x), kind(net.parameters(), lr=1e-3)
+    train(net, optimizer, x, 300)
+    structure.renew({"0": [3, 7]}, followers=[optimizer])
+    before = net[0].weight.detach().clone()
+    train(net, optimizer, x, 1)
+    moved = (net[0].weight.detach() - before).abs() / 1e-3
+    assert float(moved[[3, 7]].max()) < 3
+
+
 def test_importance_averages_and_statistics_follow():
     net, x = mlp()
     structure, mas = gm.Structure(net, x), gm.MAS(net)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
+from torch.optim import Adam, AdamW, Optimizer
 
 from growmas.structure.followers.optimizers import fresh_state
 from growmas.structure.followers.warmup import Warmup
@@ -190,8 +190,9 @@ def renew_state(
 ) -> None:
     """Give the optimizer state of some positions the values of a new parameter, in place.
 
-    Moments are zero; the step that a tensor's entries share stays, see `Warmup`. Gradients of the
-    positions are zero, too.
+    Moments are zero; the step that a tensor's entries share stays, see `Warmup`. Optimizers with
+    such a step but without a warm-up (NAdam, RAdam) get the mean of the tensor's second moments, so
+    that the first updates have the usual size. Gradients of the positions are zero, too.
     """
     for optimizer in optimizers:
         groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
@@ -204,6 +205,8 @@ def renew_state(
                 if not isinstance(state, Tensor) or state.shape != parameter.shape:
                     continue
                 value = fresh_state(optimizer, groups[id(parameter)], key)
+                if key == "exp_avg_sq" and not isinstance(optimizer, Adam | AdamW):
+                    value = float(state.mean())
                 if value is None:
                     state.index_copy_(dim, where, parameter.detach().index_select(dim, where))
                 else:

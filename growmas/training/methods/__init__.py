@@ -5,6 +5,7 @@
 - penalties: `EWC`, `OnlineEWC`, `SynapticIntelligence`, `L2Init`
 - replay and distillation: `ER`, `DERpp`, `LwF`, `ICaRL`
 - a part of the network for each task: `PackNet`, `HAT`
+- against the loss of plasticity: `ContinualBackprop`, `ReDo`, `ShrinkPerturb`, `UPGD`
 - statistics, without training: `SLDA`, `RanPAC`
 """
 
@@ -17,6 +18,8 @@ from growmas.training.methods.l2_init import L2Init
 from growmas.training.methods.lwf import LwF
 from growmas.training.methods.method import Method
 from growmas.training.methods.packnet import PackNet
+from growmas.training.methods.perturbing import UPGD, ShrinkPerturb
+from growmas.training.methods.replacing import ContinualBackprop, ReDo
 from growmas.training.methods.replay import ER, DERpp
 from growmas.training.methods.reservoir import Replayed, Reservoir
 from growmas.training.methods.synaptic_intelligence import SynapticIntelligence
@@ -27,6 +30,8 @@ __all__ = [
     "EWC",
     "HAT",
     "SLDA",
+    "UPGD",
+    "ContinualBackprop",
     "DERpp",
     "Exemplars",
     "ICaRL",
@@ -36,8 +41,10 @@ __all__ = [
     "OnlineEWC",
     "PackNet",
     "RanPAC",
+    "ReDo",
     "Replayed",
     "Reservoir",
+    "ShrinkPerturb",
     "SynapticIntelligence",
     "Teacher",
 ]

@@ -65,6 +65,10 @@ class Growmas(Viewed):
             init=self._init,
         )
 
+    def step_done(self, task: Task) -> None:
+        """Replace units of low utility, where the manager does."""
+        self.manager.replace_low()
+
     def epoch_done(self, task: Task, epoch: int) -> None:
         """Choose among overgrown units after the epoch for it."""
         if self._select and self._select[1] == epoch and task.index:

@@ -110,13 +110,13 @@ class TaskFreeLearner:
             detector: None for `PlateauDetector()`.
             context: One Gaussian a context, see `GaussianContext`; None for 100 dimensions.
             loss: (output, labels) -> the mean loss of a batch.
-            forward: (model, inputs, position of the context) -> output, for a network with a head
-                for each context; None calls the model with the inputs.
+            forward: (model, inputs, position of the context) -> output, for a head for each
+                context; None calls the model with the inputs.
             contexts: Most contexts, at most the number of heads.
             steps: Gradient steps on each batch.
             recent: How many of the last batches are held, more than the detector's delay.
-            samples: How many samples of each batch the context takes in, the first ones.
-            norms: What views remember of norms, see `StructuralManager`.
+            samples: First samples of each batch that the context takes in.
+            norms: The part of norms that views keep, see `StructuralManager`.
             init: How fresh units start, see `Structure.apply`.
             trial: Gradient steps of a trial for `GrowByNeed`.
 
@@ -144,12 +144,11 @@ class TaskFreeLearner:
         self._norms, self._init = norms, init
         self.manager = self._new_manager()
         self.tracker = tracker
-        tries = any(isinstance(policy, GrowByNeed) for policy in as_policies("grow", grow))
+        tries = any(isinstance(each, GrowByNeed) for each in as_policies("grow", grow))
         self._trials = Trials(optimizer, steps=trial) if tries else None
         self._outputs = ContextOutputs(structure, forward, loss)
         self._most = contexts
-        self._steps = steps
-        self._samples = samples
+        self._steps, self._samples = steps, samples
 
     def _new_manager(self) -> StructuralManager:
         """Make a manager of the network as wide as it is now."""
@@ -263,6 +262,7 @@ class TaskFreeLearner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.mas.load_state_dict(state["mas"])
         self.memory.load_state_dict(state)
+        self.manager.close()
         self.manager = self._new_manager()
         self.manager.load_state_dict(state["manager"])
         self.detector.load_state_dict(state["detector"])
@@ -381,6 +381,7 @@ class TaskFreeLearner:
             loss.backward()  # type: ignore[no-untyped-call]
             self._penalty.penalty_grad_()
             self.optimizer.step()
+            self.manager.replace_low()
             loss = None
 
     @property
