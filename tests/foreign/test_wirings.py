@@ -3,12 +3,14 @@
 import copy
 
 import pytest
+import tied_widths
 import torch
+import wirings
 from torch import nn
-from wirings import NETWORKS
 
 from growmas import Plan, Structure
 
+NETWORKS = {**wirings.NETWORKS, **tied_widths.NETWORKS}
 by_name = pytest.mark.parametrize("name", NETWORKS)
 
 

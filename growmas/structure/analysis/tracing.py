@@ -66,12 +66,14 @@ class AttributeAlong:
         name: Its name.
         channels: Channels of the root at every entry, length 1 along axes without any; −1: none.
         axis: The axis.
+        entry: Which entry of the attribute it is, where that is a tuple.
     """
 
     module: nn.Module
     name: str
     channels: Labels
     axis: int
+    entry: int | None = None
 
 
 @dataclass(frozen=True)
@@ -218,7 +220,7 @@ class DependencyTrace:
             padded = np.append(found, -1)  # the label −1, and those that were not reached
             held = padded[np.where(labels < len(found), labels, -1)]
             if labels.shape[use.axis] > 1:
-                yield AttributeAlong(use.module, use.name, held, use.axis)
+                yield AttributeAlong(use.module, use.name, held, use.axis, use.entry)
 
     def edges(self) -> tuple[tuple[str, str], ...]:
         """Return the data flow from layer to layer, through operations that are not layers."""

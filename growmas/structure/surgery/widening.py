@@ -85,7 +85,8 @@ def widen(
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     transfers: dict[str, tuple[AxisTransfer, ...]] = {}
     means: dict[str, dict[int, AxisMean]] = {}
-    for name, group in ((name, path) for name in born for path in _paths(groups[name])):
+    for group in (path for name in born for path in _paths(groups[name])):
+        name = group.name
         fresh = group.indices(born[name])
         old = sorted({*range(group.width)} - {*fresh})
         share = len(old) / group.width
