@@ -24,7 +24,7 @@ class Case:
         readers: By group, the layers that read its units: (layer, columns per unit, first column).
         fixed: Groups that can neither shrink nor grow.
         tokens: If positive, inputs are integers below it instead of floats.
-        together: All groups must change by the same units at once (tied weights).
+        together: Weights are tied: fresh entries of one layer are read by another.
     """
 
     name: str
@@ -436,9 +436,9 @@ TIED = Case(
     "tied",
     Tied,
     (6,),
-    {"first": 5, "second": 5, "third": 5},
+    {"first": 5},
     frozenset({"head"}),
-    chain("first", "second", "third", "head"),
+    {"first": (("second", 1, 0), ("third", 1, 0), ("head", 1, 0))},
     together=True,
 )
 USED_TWICE = Case(

@@ -57,7 +57,7 @@ def test_links_exist() -> None:
 
 def test_the_values_in_the_guide_to_surgery_are_right() -> None:
     names: dict[str, Any] = {}
-    assert run(DOCS / "surgery.md", names) == 4
+    assert run(DOCS / "surgery.md", names) == 5
     assert names["structure"].groups["0"].width == 3  # 4 + 2 fresh − 2 − 1
     assert (names["net"][0].out_features, names["net"][1].small) == (12, 5e-7)
     assert "with the plan" in str(names["trial"])

@@ -1,5 +1,6 @@
 """The units of a network, and growing and pruning them."""
 
+import growmas.structure.layers.channelwise
 import growmas.structure.layers.huggingface
 import growmas.structure.layers.probes
 import growmas.structure.layers.torch_layers  # noqa: F401 (both register layer types)

@@ -3,14 +3,15 @@
 import copy
 
 import pytest
-import tied_widths
 import torch
-import wirings
+from attention import NETWORKS as ATTENTION
+from tied_widths import NETWORKS as TIED_WIDTHS
 from torch import nn
+from wirings import NETWORKS as WIRINGS
 
 from growmas import Plan, Structure
 
-NETWORKS = {**wirings.NETWORKS, **tied_widths.NETWORKS}
+NETWORKS = {**WIRINGS, **ATTENTION, **TIED_WIDTHS}
 by_name = pytest.mark.parametrize("name", NETWORKS)
 
 

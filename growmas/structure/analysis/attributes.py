@@ -10,11 +10,15 @@ they come from. Where one arrives in the shape of a `view`, or as the size of a 
 it is written down, with the operation and the axis. A group whose units change along that axis
 takes the attribute with it (see `grouping`). A number that is written into the code has no
 attribute; then the edit is refused by the verification.
+
+Buffers that are concatenated with parameters are written down, too, since autograd does not show
+them: torch.cat((self.q_bias, self.k_bias, self.v_bias)), where the bias of the keys is a buffer of
+zeros.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -40,19 +44,34 @@ class AttributeUse:
         function: The operation's node in the autograd graph.
         axis: The axis of the output that has that length, counted from the front.
         entry: Which entry of the attribute it is, where that is a tuple.
+        start: Of a piece among others of other lengths, the place where it begins along the axis.
     """
 
     module: nn.Module
     name: str
     function: Any
     axis: int
+    start: int | None = None
     entry: int | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Notes:
+    """Notes of a forward pass that autograd does not take.
+
+    Attributes:
+        uses: Attributes in the shapes of operations.
+        constants: Function of a concatenation -> the buffers that it reads, by number.
+    """
+
+    uses: list[AttributeUse] = field(default_factory=list)
+    constants: dict[Any, dict[int, Tensor]] = field(default_factory=dict)
+
+
 @contextmanager
-def tracked_attributes(model: nn.Module) -> Iterator[list[AttributeUse]]:
-    """Write down, while the context lasts, which attributes shapes are made of."""
-    uses: list[AttributeUse] = []
+def tracked_attributes(model: nn.Module) -> Iterator[Notes]:
+    """Write down, while the context lasts, which attributes and buffers operations use."""
+    notes = Notes()
     replaced: list[tuple[dict[str, Any], str, Any, Any]] = []
     for module in model.modules():
         if type(module).__module__.startswith("torch.nn."):
@@ -63,8 +82,8 @@ def tracked_attributes(model: nn.Module) -> Iterator[list[AttributeUse]]:
                 replaced.append((vars(module), name, value, tracked))
                 vars(module)[name] = tracked
     try:
-        with _Watch(uses):
-            yield uses
+        with _Watch(notes, {id(buffer) for buffer in model.buffers()}):
+            yield notes
     finally:
         for attributes, name, value, tracked in replaced:
             if attributes.get(name) is tracked:
@@ -87,11 +106,12 @@ def _named(module: nn.Module, name: str, value: int, entry: int | None) -> Track
 
 
 class _Watch(TorchFunctionMode):
-    """Looks at the arguments of operations that give a tensor another shape."""
+    """Looks at the arguments of operations that give a tensor another shape, or join tensors."""
 
-    def __init__(self, uses: list[AttributeUse]) -> None:
+    def __init__(self, notes: Notes, buffers: set[int]) -> None:
         super().__init__()
-        self._uses = uses
+        self._notes = notes
+        self._buffers = buffers
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -100,44 +120,58 @@ class _Watch(TorchFunctionMode):
         result = func(*args, **kwargs)
         place = _PLACES.get(func)
         if place is not None:
-            for number, axis in place(args, kwargs):
-                self._note(number, axis, result)
+            for number, axis, start in place(args, kwargs):
+                self._note(number, axis, start, result)
+        elif func in _JOINS:
+            self._note_buffers(kwargs.get("tensors", args[0] if args else ()), result)
         return result
 
-    def _note(self, number: Tracked, axis: int, result: Any) -> None:
+    def _note_buffers(self, tensors: Sequence[Any], result: Any) -> None:
+        held = {i: each for i, each in enumerate(tensors) if id(each) in self._buffers}
+        if held and result.grad_fn is not None:
+            self._notes.constants[result.grad_fn] = held
+
+    def _note(self, number: Tracked, axis: int, start: int | None, result: Any) -> None:
         first = result if isinstance(result, Tensor) else result[0]
         if isinstance(first, Tensor) and first.grad_fn is not None:
             axis = axis % first.dim()
-            use = AttributeUse(number.module, number.name, first.grad_fn, axis, number.entry)
-            self._uses.append(use)
+            use = AttributeUse(number.module, number.name, first.grad_fn, axis, start, number.entry)
+            self._notes.uses.append(use)
 
 
-Places = Callable[[Sequence[Any], dict[str, Any]], list[tuple[Tracked, int]]]
+Found = list[tuple[Tracked, int, int | None]]
+"""Attribute, axis, and where a piece begins."""
+
+Places = Callable[[Sequence[Any], dict[str, Any]], Found]
 
 
-def _of_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[Tracked, int]]:
+def _of_shape(args: Sequence[Any], kwargs: dict[str, Any]) -> Found:
     """Find attributes among the lengths given to `view`, `reshape` or `expand`."""
     shape = kwargs.get("shape", args[1] if len(args) == 2 else args[1:])
     lengths = shape if isinstance(shape, tuple | list) else (shape,)
-    return [(n, axis) for axis, n in enumerate(lengths) if isinstance(n, Tracked)]
+    return [(n, axis, None) for axis, n in enumerate(lengths) if isinstance(n, Tracked)]
 
 
-def _of_unflatten(args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[Tracked, int]]:
+def _of_unflatten(args: Sequence[Any], kwargs: dict[str, Any]) -> Found:
     axis = kwargs.get("dim", args[1] if len(args) > 1 else 0)
     sizes = kwargs.get("sizes", args[2] if len(args) > 2 else ())
     if axis < 0:
         axis += args[0].dim()
-    return [(n, axis + place) for place, n in enumerate(sizes) if isinstance(n, Tracked)]
+    return [(n, axis + i, None) for i, n in enumerate(sizes) if isinstance(n, Tracked)]
 
 
-def _of_split(args: Sequence[Any], kwargs: dict[str, Any]) -> list[tuple[Tracked, int]]:
+def _of_split(args: Sequence[Any], kwargs: dict[str, Any]) -> Found:
     """Find attributes among the sizes given to `split`; all pieces lie along one axis."""
     sizes = kwargs.get("split_size_or_sections", kwargs.get("split_size", (*args[1:2],)))
     axis = kwargs.get("dim", args[2] if len(args) > 2 else 0)
     flat = sizes if isinstance(sizes, tuple | list) else (sizes,)
     flat = flat[0] if len(flat) == 1 and isinstance(flat[0], tuple | list) else flat
-    return [(n, axis) for n in flat if isinstance(n, Tracked)]
+    starts = [sum(flat[:i]) if len(flat) > 1 else None for i in range(len(flat))]
+    found = zip(flat, starts, strict=True)
+    return [(n, axis, start) for n, start in found if isinstance(n, Tracked)]
 
+
+_JOINS = frozenset({torch.cat, torch.concat, torch.concatenate})
 
 _PLACES: dict[Any, Places] = {
     Tensor.view: _of_shape,

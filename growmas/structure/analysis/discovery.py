@@ -34,7 +34,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils.parametrize import is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from growmas.errors import SurgeryError
 from growmas.preserving import preserving
@@ -156,7 +156,10 @@ class _Found:
             self.fixed[name] = reason
             self._hold((layer for layer, _ in touched), name, reason)
             return
-        for group in unit_groups(self._model, name, module, reached, self.names, self.laid_out):
+        groups = unit_groups(self._model, name, module, reached, self.names, self.laid_out)
+        if not groups:
+            self.fixed[name] = reached.why_stuck
+        for group in groups:
             self.laid_out |= {
                 (member.layer, member.side)
                 for member in group.members
@@ -185,6 +188,8 @@ class _Found:
         for module, name in self.names.items():
             if not module._parameters or name in in_groups or name in self.fixed:
                 continue
+            if isinstance(module, ParametrizationList):
+                continue  # part of a layer, which is there
             axes = axes_of(module)
             if axes is not None and not (axes.out or axes.into):
                 self.fixed[name] = "it has one parameter for all channels, which does not change"

@@ -30,7 +30,7 @@ from torch_pruning.ops import OPTYPE
 
 from growmas.batches import float_tensors
 from growmas.errors import SurgeryError
-from growmas.structure.analysis.attributes import AttributeUse, tracked_attributes
+from growmas.structure.analysis.attributes import Notes, tracked_attributes
 from growmas.structure.analysis.leaf_modules import StructureForward, as_single_nodes
 from growmas.structure.analysis.lengths import LengthUse, tracked_lengths
 from growmas.structure.analysis.links import Node
@@ -45,14 +45,14 @@ class TracedGraph:
         nodes: Module, of the model or made by torch-pruning for an operation -> its node.
         calls: Function of the autograd graph -> its node; a layer may have several.
         outputs: The outputs of the forward pass.
-        uses: Attributes of modules in the shapes of operations.
+        notes: Attributes of modules in the shapes of operations, and buffers that are joined.
         lengths: Lengths of one tensor in the shapes of others.
     """
 
     nodes: dict[Any, Node]
     calls: dict[Any, Node]
     outputs: list[Tensor]
-    uses: list[AttributeUse]
+    notes: Notes
     lengths: list[LengthUse]
 
 
@@ -64,13 +64,14 @@ def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> 
         Exception: Whatever the forward pass raises.
     """
     outputs: list[Tensor] = []
-    uses: list[AttributeUse] = []
+    notes = Notes()
     lengths: list[LengthUse] = []
 
     def run(model: nn.Module, inputs: Any) -> list[Tensor]:
         with tracked_attributes(model) as found, tracked_lengths() as read:
             outputs[:] = [t for t in float_tensors(forward(model, inputs)) if t.requires_grad]
-        uses.extend(found)
+        notes.uses.extend(found.uses)
+        notes.constants.update(found.constants)
         lengths.extend(read)
         if not outputs:
             raise SurgeryError("no output depends on a parameter")
@@ -88,11 +89,18 @@ def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> 
         )
     functions = {node.grad_fn: node for node in graph.nodes.values()}
     functions.update({f: graph.nodes[module] for f, module in calls if module in graph.nodes})
-    return TracedGraph(graph.nodes, functions, outputs, uses, lengths)
+    return TracedGraph(graph.nodes, functions, outputs, notes, lengths)
 
 
 class _Graph(tp.DependencyGraph):  # type: ignore[misc]
-    """torch-pruning's nodes, without its inference of shapes."""
+    """torch-pruning's nodes, without its inference of shapes.
+
+    Attention of torch is not a layer here: its operations say more.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        del self.REGISTERED_PRUNERS[OPTYPE.MHA]
 
     def _build_dependency(self, module2node: dict[Any, Node]) -> None:
         self.nodes = module2node
@@ -129,7 +137,7 @@ def is_leaf(module: nn.Module) -> bool:
 
 def _is_known(module: nn.Module) -> bool:
     """Return True if torch-pruning takes the module for a layer."""
-    return bool(tp.ops.module2type(module) != OPTYPE.ELEMENTWISE)
+    return tp.ops.module2type(module) not in (OPTYPE.ELEMENTWISE, OPTYPE.MHA)
 
 
 def watched(inputs: Any) -> Any:

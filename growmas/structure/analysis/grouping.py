@@ -1,6 +1,6 @@
 """Groups, made of what a walk has reached or of a registered layout."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ from growmas.structure.units.groups import Member, Residual, UnitGroup
 
 LayerSide = tuple[str, Side]
 HEADS = "attention heads"
+_NUMBERS_OF_HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "num_key_value_heads")
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,15 +63,19 @@ def unit_groups(
     sides = {(names[module], side): found for (module, side), found in reached.layers.items()}
     modules = {(names[module], side): module for module, side in reached.layers}
     units = units_of(width, reached.together, reached.splits, sides, modules)
-    placed = dict(_placed(sides, modules))
+    placed = _placed(sides, modules)
     parameters, why_not = _parameters(model, reached, units, taken)
     held = {at: positions_of(units, c.of_position) for at, c in {**placed, **parameters}.items()}
     count = int(units.max()) + 1
     attributes = _attributes(reached, units, names, taken)
     groups = []
-    for number, kind in enumerate(kinds_of_units(count, held)):
+    free = np.setdiff1d(np.arange(count), units[reached.stuck])
+    for number, kind in enumerate(kinds_of_units(free, count, held)):
         members = _members({**placed, **parameters}, held, kind)
         members += [member for kept, member in attributes if np.array_equal(kept, kind)]
+        members += _whole_transformers(model, members)
+        if reached.heads:
+            members += _numbers_of_heads(model, members, len(kind))
         residual, why_no_residual = _residual(members, modules, reached)
         no_shrink, no_grow = _reasons(members, residual, why_no_residual, why_not)
         no_shrink, no_grow = no_shrink or reached.mixed, no_grow or reached.mixed
@@ -98,15 +103,20 @@ def unit_groups(
 
 def _placed(
     sides: Mapping[LayerSide, Indices], modules: Mapping[LayerSide, nn.Module]
-) -> Iterator[tuple[LayerSide, _Channels]]:
-    """Give the sides that were reached, with their axes; those of a weight as its module's."""
+) -> dict[LayerSide, _Channels]:
+    """Return the sides that were reached, with their axes; those of weights as their modules'."""
+    placed: dict[LayerSide, _Channels] = {}
     for at, found in sides.items():
         module, axes = modules[at], axes_of(modules[at])
         if isinstance(module, FunctionalLayer):
-            owner, side, axes = module.member(at[1])
-            yield (owner, side), _Channels(axes, found)
+            for held, own, channels in module.members(at[1], found):
+                known = placed.get(held)
+                if known is not None:  # another part of the same axis
+                    channels = np.where(known.of_position >= 0, known.of_position, channels)
+                placed[held] = _Channels(own, channels)
         elif axes is not None:
-            yield at, _Channels(axes, found)
+            placed[at] = _Channels(axes, found)
+    return placed
 
 
 def _kind(own: LayerAxes, reached: Reached, width: int, count: int) -> str:
@@ -119,7 +129,7 @@ def _heads_name(root: str, members: Iterable[Member]) -> str:
     """Name heads after the module that holds all their layers, as registered layouts do."""
     paths = [member.layer.split(".") for member in members]
     shared = [parts[0] for parts in zip(*paths, strict=False) if len(set(parts)) == 1]
-    within = shared if all(len(shared) < len(path) for path in paths) else shared[:-1]
+    within = shared if any(len(shared) < len(path) for path in paths) else shared[:-1]
     return ".".join([*within, "heads"]) if within else f"{root}.heads"
 
 
@@ -223,6 +233,33 @@ def _size_of(name: str, entry: int | None) -> LayerAxes:
         out_size=(Size(name, value),),
         length=lambda module, side: int(getattr(module, name)[entry]),
     )
+
+
+def _whole_transformers(model: nn.Module, members: Iterable[Member]) -> list[Member]:
+    """Return the width that an `nn.Transformer` compares its inputs with, for units it norms."""
+    normed = [member for member in members if member.axes.norm is not None]
+    found = []
+    for name, module in model.named_modules() if normed else ():
+        if isinstance(module, nn.Transformer):
+            within = [m for m in normed if m.layer.startswith(f"{name}." if name else "")]
+            axes = LayerAxes(out=(), out_size=(Size("d_model"),))
+            found += [Member(name, "d_model", m.positions, m.runs, axes) for m in within[:1]]
+    return found
+
+
+def _numbers_of_heads(model: nn.Module, members: list[Member], units: int) -> list[Member]:
+    """Return the numbers of heads that the module of the heads only compares shapes with."""
+    name = _heads_name("", members).rpartition(".")[0]
+    known = {(member.layer, size.name) for member in members for size in member.axes.out_size}
+    found = []
+    for attribute in _NUMBERS_OF_HEADS:
+        value = vars(model.get_submodule(name)).get(attribute)
+        if type(value) is int and value % units == 0 and (name, attribute) not in known:
+            share = value // units
+            positions = torch.arange(value).view(units, share)
+            axes = LayerAxes(out=(), out_size=(Size(attribute),))
+            found.append(Member(name, attribute, positions, (share,), axes))
+    return found
 
 
 def _single_axis(units: Indices) -> int | None:

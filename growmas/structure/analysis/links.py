@@ -15,9 +15,14 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from growmas.structure.analysis.labels import IndexMapping, Labels, Shape, merged, varying
+from growmas.structure.analysis.labels import IndexMapping, Indices, Labels, Shape, merged, varying
 from growmas.structure.analysis.products import PRODUCTS
-from growmas.structure.analysis.propagation import OverChannels, Propagation, propagate
+from growmas.structure.analysis.propagation import (
+    OverChannels,
+    Propagation,
+    SharedChannels,
+    propagate,
+)
 
 Node = Any
 """A node of torch-pruning's graph, a layer or an operation; or an `UnwrappedParameter`."""
@@ -32,12 +37,16 @@ class Link:
         down: Why the first node's channels cannot be followed to the second, or nothing.
         up: Why the second node's channels cannot be followed to the first, or nothing.
         mixed: Why a channel more or less changes the others behind, or nothing.
+        stuck: Why some of the first node's channels cannot change, though others can, or nothing.
+        channels: These channels.
     """
 
     mappings: tuple[IndexMapping | None, ...] = ()
     down: str = ""
     up: str = ""
     mixed: str = ""
+    stuck: str = ""
+    channels: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __add__(self, other: "Link") -> "Link":
         """Join two links between the same nodes."""
@@ -46,11 +55,15 @@ class Link:
             self.down or other.down,
             self.up or other.up,
             self.mixed or other.mixed,
+            self.stuck or other.stuck,
+            np.union1d(self.channels, other.channels),
         )
 
 
 def lost(reason: str, up: str = "") -> Link:
-    """Return the link of an input whose channels are lost: an obstacle, or a mixture."""
+    """Return the link of an input whose channels are lost: an obstacle, a mixture, or apart."""
+    if isinstance(reason, SharedChannels):
+        return Link(stuck=reason, channels=np.unique(reason.labels))
     if isinstance(reason, OverChannels):
         return Link(mixed=reason, up=up)
     return Link(down=reason, up=up)
@@ -157,8 +170,9 @@ def pairing(operand: Operand, step: Propagation, base: Labels, name: str) -> Lin
         strange = [] if varying(kept) else strange
     if strange:
         why = operand.unwrapped or "channels that lie along different axes meet"
-        apart = is_apart(operand.shape, base) or name in PRODUCTS
-        return Link(down=why, up="" if apart else why)
+        if name in PRODUCTS:
+            return Link(stuck=why, channels=np.unique(operand.labels))
+        return Link(down=why, up="" if is_apart(operand.shape, base) else why)
     pairs = IndexMapping.between(labels, base)
     return Link((mapping.then(pairs) if mapping else pairs,), mixed=step.mixed)
 

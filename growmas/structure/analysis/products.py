@@ -26,7 +26,7 @@ from growmas.structure.analysis.labels import (
     merged,
     varying,
 )
-from growmas.structure.analysis.propagation import HINT, Propagation, operation
+from growmas.structure.analysis.propagation import HINT, Propagation, SharedChannels, operation
 
 _FUSED = frozenset({
     "ScaledDotProductFlashAttentionForCpu", "ScaledDotProductFlashAttention",
@@ -66,10 +66,21 @@ def factors(
     for index, axis in over.items():
         if index in operands:
             steps[index] = _contracted(operands[index][0], axis, why)
+    _set_apart(steps, {index: operands[index][0] for index in over if index in operands}, why)
     _share_heads(steps)
     return steps, both or any(
         isinstance(s, Propagation) and varying(s.labels) for s in steps.values()
     )
+
+
+def _set_apart(steps: dict[int, Step], factors: Mapping[int, Labels | str], why: str) -> None:
+    """Let heads go on where keys, or queries, are the same for all of them (multi-query)."""
+    kept = [index for index in factors if isinstance(steps[index], Propagation)]
+    for index, labels in factors.items():
+        if len(kept) == 1 and index not in kept and not isinstance(labels, str):
+            shared = SharedChannels(why)
+            shared.labels = labels
+            steps[index] = shared
 
 
 def _share_heads(steps: dict[int, Step]) -> None:

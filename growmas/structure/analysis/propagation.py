@@ -50,6 +50,18 @@ from growmas.structure.analysis.labels import (
 HINT = "register_attention or register_layout can say how units lie there"
 
 
+class SharedChannels(str):
+    """Reason why channels are lost that all units of another tensor use alike.
+
+    They cannot change; those of the other tensor can.
+
+    Attributes:
+        labels: Their labels.
+    """
+
+    labels: Labels
+
+
 class OverChannels(str):
     """Reason why channels are lost in an operation that runs over all of them.
 
@@ -323,6 +335,23 @@ def _index_selected(function: Any, index: int, labels: Labels, shape: Shape) -> 
     return Propagation(squeezed(labels.take(function._saved_index.cpu().numpy(), axis)))
 
 
+def _indexed(function: Any, index: int, labels: Labels, shape: Shape) -> Propagation:
+    """Follow `x[..., [1, 2], :]` by doing the same to the labels."""
+    places: list[Any] = []
+    for axis, chosen in enumerate(function._saved_indices):
+        if chosen is None:
+            places.append(slice(None))
+            continue
+        numbers = chosen.cpu().numpy()
+        if numbers.dtype == np.bool_:
+            found = numbers.nonzero()
+            first = axis
+            places += [n if labels.shape[first + i] > 1 else 0 * n for i, n in enumerate(found)]
+        else:
+            places.append(numbers if labels.shape[axis] > 1 else 0 * numbers)
+    return Propagation(squeezed(labels[tuple(places)]))
+
+
 def _flipped(function: Any, index: int, labels: Labels, shape: Shape) -> Propagation:
     axes = tuple(from_front(axis, len(shape)) for axis in function._saved_dims)
     return Propagation(np.flip(labels, axes))
@@ -349,6 +378,7 @@ RULES: dict[str, Rule] = {
     "ConstantPadNd": _padded,
     "Repeat": _repeated,
     "IndexSelect": _index_selected,
+    "Index": _indexed,
     "Flip": _flipped,
     "Roll": _rolled,
     **dict.fromkeys(("Split", "SplitWithSizes", "UnsafeSplit"), _cut),

@@ -46,6 +46,7 @@ from growmas.structure.analysis.leaf_modules import StructureForward as Structur
 from growmas.structure.analysis.links import LayerWays, Node, UnwrappedParameter
 from growmas.structure.analysis.propagation import operation
 from growmas.structure.analysis.residual import Point
+from growmas.structure.analysis.ties import tied_sides
 from growmas.structure.analysis.walk import NodeSide, Walk, Walker, parameters_reached
 from growmas.structure.layers.axes import Side, axes_of, class_name, is_registered, why_fixed
 
@@ -89,6 +90,8 @@ class Reached:
         splits: Channels of the root along the axes that a reshape makes of one.
         obstacle: Why they cannot move, or nothing.
         mixed: Why a channel more or less changes the others, or nothing.
+        stuck: Channels of the root that cannot change, though others can.
+        why_stuck: Why they cannot, or nothing.
         why_parameters: Why such a parameter holds the channels fast where it cannot be resized.
         attributes: Channels of the root along the axes whose lengths are attributes of modules.
         heads: True if the channels take part in attention.
@@ -103,6 +106,8 @@ class Reached:
     splits: tuple[Labels, ...]
     obstacle: str
     mixed: str
+    stuck: Indices
+    why_stuck: str
     why_parameters: str
     attributes: tuple[AttributeAlong, ...]
     heads: bool
@@ -135,24 +140,35 @@ class DependencyTrace:
         try:
             graph = traced(model, example_inputs, forward)
             self._nodes, self.outputs = graph.nodes, graph.outputs
-            functional = functional_layers(self._nodes.values(), self._parameters, self._owners)
+            functional = functional_layers(self._nodes.values(), model, graph.notes.constants)
             self.names |= functional
             self._nodes |= {
                 layer: node for node in self._nodes.values() if (layer := node.module) in functional
             }
-            self._uses = [(use, graph.calls.get(use.function)) for use in graph.uses]
+            self._uses = [(use, graph.calls.get(use.function)) for use in graph.notes.uses]
             self._lengths = graph.lengths
             self._calls = graph.calls
             self._flow = Flow(self._nodes.values(), graph.calls, self._ways, self._why_leaf)
             two_sided = {node: self._is_two_sided(node) for node in self._nodes.values()}
             ends = {graph.calls.get(output.grad_fn) for output in self.outputs}
-            self._walker = Walker(self._flow, ends, two_sided)
+            self._ties = tied_sides(self.names)
+            self._walker = Walker(self._flow, ends, two_sided, self._tied_nodes())
         except Exception as error:
             raise SurgeryError(
                 f"the network could not be analysed on its example inputs: {_said(error)}. "
                 "They must be what the model is called with: a tensor, a tuple of positional or "
                 "a dict of keyword arguments; or pass forward=lambda model, inputs: ..."
             ) from error
+
+    def _tied_nodes(self) -> dict[NodeSide, tuple[NodeSide, ...]]:
+        """Return the ties between layers that ran."""
+        return {
+            (self._nodes[module], side): tuple(
+                (self._nodes[other], its_side) for other, its_side in others if self.has(other)
+            )
+            for (module, side), others in self._ties.items()
+            if self.has(module)
+        }
 
     def has(self, module: nn.Module) -> bool:
         """Return True if the module ran."""
@@ -170,6 +186,12 @@ class DependencyTrace:
             for at, found in walk.layers().items()
             if at[0] in self.names and self._is_layer(self._nodes[at[0]])
         }
+        layers |= {
+            tied: found
+            for at, found in layers.items()
+            for tied in self._ties.get(at, ())
+            if not self.has(tied[0]) and self.names[tied[0]] != self.names[at[0]]
+        }
         parameters = {
             self._parameters[id(node.tensor)]: found
             for node, found in parameters_reached(walk).items()
@@ -184,6 +206,8 @@ class DependencyTrace:
             walk.splits,
             walk.obstacle,
             walk.mixed,
+            walk.stuck,
+            walk.why_stuck,
             why,
             () if walk.obstacle else tuple(self._attributes(walk)),
             walk.heads,
@@ -220,6 +244,9 @@ class DependencyTrace:
             padded = np.append(found, -1)  # the label −1, and those that were not reached
             held = padded[np.where(labels < len(found), labels, -1)]
             if labels.shape[use.axis] > 1:
+                if use.start is not None:
+                    piece = range(use.start, use.start + int(getattr(use.module, use.name)))
+                    held = held.take(piece, use.axis)
                 yield AttributeAlong(use.module, use.name, held, use.axis, use.entry)
 
     def edges(self) -> tuple[tuple[str, str], ...]:

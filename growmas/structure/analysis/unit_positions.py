@@ -95,18 +95,25 @@ def _whole_slices(units: Labels, channels: Labels) -> Indices:
     """Return pairs of channels that make units whole slices along one of several axes.
 
     The lengths of the axes are numbers in the code of the model, all but one. Where units are
-    finer than any slice, slices along the longest axis are units, which fixes the shorter ones.
+    finer than any slice, slices along an axis are units, which fixes the shorter ones: the axis is
+    that which ties the fewest channels together, the longest if there are several.
     """
-    for axis in np.argsort([-length for length in units.shape], kind="stable"):
-        rows = np.moveaxis(units, axis, 0).reshape(units.shape[axis], -1)
-        if (rows == rows[:, :1]).all():
-            return np.zeros((0, 2), dtype=np.int64)
-    longest = int(np.argmax(units.shape))
-    rows = np.moveaxis(channels, longest, 0).reshape(units.shape[longest], -1)
-    first = np.broadcast_to(rows[:, :1], rows.shape)
-    pairs = np.stack([first.ravel(), rows.ravel()], axis=1)
-    held: Indices = pairs[(pairs >= 0).all(1)]
-    return held
+    longest_first = np.argsort([-length for length in units.shape], kind="stable")
+    found = [
+        _within_slices(np.moveaxis(channels, axis, 0), np.moveaxis(units, axis, 0))
+        for axis in longest_first
+    ]
+    return min(found, key=len)
+
+
+def _within_slices(channels: Labels, units: Labels) -> Indices:
+    """Return pairs of channels of different units that lie in one slice along the first axis."""
+    length = len(channels)
+    channels, units = channels.reshape(length, -1), units.reshape(length, -1)
+    first = np.broadcast_to(channels[:, :1], channels.shape)
+    differ = (units != units[:, :1]) & (channels >= 0) & (first >= 0)
+    pairs: Indices = np.stack([first[differ], channels[differ]], axis=1)
+    return pairs
 
 
 def positions_of(units: Indices, channels: Indices) -> tuple[Indices, Indices]:
@@ -130,15 +137,16 @@ def runs_of(positions: Tensor, axes: LayerAxes, side: Side) -> tuple[int, ...]:
 
 
 def kinds_of_units(
-    count: int, sides: Mapping[LayerSide, tuple[Indices, Indices]]
+    free: Indices, count: int, sides: Mapping[LayerSide, tuple[Indices, Indices]]
 ) -> Iterable[Indices]:
     """Give the units apart that hold different numbers of positions, as two halves used unequally.
 
     Args:
+        free: The units that can change.
         count: Number of units.
         sides: Side of a layer -> units and their positions, see `positions_of`.
     """
     counts = np.stack([np.bincount(units, minlength=count) for units, _ in sides.values()], axis=1)
     kinds = np.unique(counts, axis=0, return_inverse=True)[1].reshape(-1)
-    for kind in dict.fromkeys(kinds.tolist()):
-        yield np.flatnonzero(kinds == kind)
+    for kind in dict.fromkeys(kinds[free].tolist()):
+        yield free[kinds[free] == kind]

@@ -18,7 +18,7 @@ The first obstacle ends it: channels that reach the output of the network, or an
 they cannot be followed through, hold all others that they belong to.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +44,8 @@ class Walk:
         splits: Channels of the root along the axes that a reshape makes of one.
         obstacle: Why they cannot move, or nothing.
         mixed: Why a channel more or less changes the others, or nothing.
+        stuck: Channels of the root that cannot change, though others can.
+        why_stuck: Why they cannot, or nothing.
         heads: True if the channels take part in attention.
     """
 
@@ -52,6 +54,8 @@ class Walk:
     splits: tuple[Labels, ...]
     obstacle: str
     mixed: str
+    stuck: Indices
+    why_stuck: str
     heads: bool
 
     def layers(self) -> dict[tuple[nn.Module, Side], Indices]:
@@ -66,24 +70,33 @@ class Walk:
 class Walker:
     """Walks over the flow of a network."""
 
-    def __init__(self, flow: Flow, ends: set[Node | None], two_sided: Mapping[Node, bool]) -> None:
+    def __init__(
+        self,
+        flow: Flow,
+        ends: set[Node | None],
+        two_sided: Mapping[Node, bool],
+        ties: Mapping[NodeSide, Sequence[NodeSide]],
+    ) -> None:
         """Prepare walks.
 
         Args:
             flow: The links.
             ends: Nodes that give outputs of the network.
             two_sided: Node -> True for a layer that makes new channels of those it reads.
+            ties: Side of a layer -> the sides that share an axis of a tensor with it.
         """
         self._flow = flow
         self._ends = ends
         self._two_sided = two_sided
+        self._ties = ties
 
     def walk(self, root: Node, width: int) -> Walk:
         """Follow the output channels of `root` to everything that moves with them."""
         start = np.arange(width, dtype=np.int64)
         reached: dict[NodeSide, Indices] = {}
         together: list[Indices] = []
-        obstacle = mixed = ""
+        stuck: list[Indices] = [start[:0]]
+        obstacle = mixed = why_stuck = ""
         stack: list[tuple[Node, Side, Indices, Indices]] = [(root, "out", start, start)]
         while stack and not obstacle:
             node, side, positions, numbers = stack.pop()
@@ -95,6 +108,9 @@ class Walker:
             for neighbour, its_side, link, backward, why in self._neighbours(node, side):
                 obstacle = obstacle or why
                 mixed = mixed or link.mixed
+                if link.stuck and not backward:
+                    stuck.append(numbers[np.isin(fresh, link.channels)])
+                    why_stuck = why_stuck or link.stuck
                 for mapping in link.mappings:
                     there, sent = _sent(mapping, fresh, numbers, backward)
                     if len(there):
@@ -105,6 +121,8 @@ class Walker:
             () if obstacle else tuple(self._splits(reached)),
             obstacle,
             mixed,
+            np.unique(np.concatenate(stuck)),
+            why_stuck,
             any(node in self._flow.attention for node, _ in reached),
         )
 
@@ -117,6 +135,8 @@ class Walker:
     def _neighbours(self, node: Node, side: Side) -> Iterator[tuple[Node, Side, Link, bool, str]]:
         """Give the neighbours of one side: node, side, link, True to go back, obstacle."""
         two_sided = self._is_two_sided(node)
+        for tied, tied_side in self._ties.get((node, side), ()):
+            yield tied, tied_side, Link((None,)), False, self._why_not_tied(node, tied)
         if side == "out" or not two_sided:
             if node in self._ends:
                 yield node, side, Link(), False, AT_THE_OUTPUT
@@ -130,6 +150,12 @@ class Walker:
             for given in dict.fromkeys([*node.inputs, *self._flow.unwrapped.get(node, ())]):
                 link = self._flow.link(given, node)
                 yield given, "out", link, True, link.up
+
+    def _why_not_tied(self, node: Node, tied: Node) -> str:
+        """Return why channels cannot be followed from one of two tied layers, or nothing."""
+        if node in self._flow.passed or tied in self._flow.passed:
+            return "it shares a tensor with a layer that works on every head or token alike"
+        return ""
 
     def _is_two_sided(self, node: Node) -> bool:
         return self._two_sided.get(node, False) and node not in self._flow.passed

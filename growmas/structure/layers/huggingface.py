@@ -183,4 +183,5 @@ def _t5_layout(stack: nn.Module, name: str, paths: Sequence[str]) -> Layout:
     return Layout(name, "attention heads of all blocks", layout.units, spans)
 
 
-register_layout(f"{MODELS}.t5.modeling_t5.T5Stack", t5_heads)
+for _name in ("t5.modeling_t5.T5Stack", "mt5.modeling_mt5.MT5Stack"):
+    register_layout(f"{MODELS}.{_name}", t5_heads)

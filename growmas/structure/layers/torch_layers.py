@@ -204,9 +204,3 @@ def recurrent_cell(module: Any) -> LayerAxes:
 
 for _cell in (nn.RNNCell, nn.GRUCell, nn.LSTMCell):
     register_layer(_cell, recurrent_cell)
-
-register_layer(
-    nn.MultiheadAttention,
-    "nn.MultiheadAttention ties the width of all heads to that of its input; write q, k, v and "
-    "output projections as separate layers, and use register_attention to make units of heads",
-)

@@ -224,10 +224,6 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], str, str]] = 
         ),
         VECTOR, "a", "it passes 'norm': its statistics run over all channels",
     ),
-    "MultiheadAttention": (
-        lambda: nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, norm_first=True),
-        SEQUENCE, "self_attn", "ties the width of all heads to that of its input",
-    ),
     "attention with a constant number of heads": (Heads, SEQUENCE, "q.heads", "forward pass fails"),
     "joined with the input": (
         lambda: Net(

@@ -6,7 +6,7 @@ import pytest
 import snapshots
 import torch
 from cases import MLP, TIED
-from torch import nn
+from torch import Tensor, nn
 
 from growmas import MAS, GrowmasError, Plan, Structure, mas_importance
 from growmas.errors import PenaltyError, PlanError, SurgeryError
@@ -65,8 +65,8 @@ def test_all_problems_are_listed_at_once(structure: Structure) -> None:
 
 def test_a_near_name_is_proposed() -> None:
     structure = Structure(TIED.model(), TIED.inputs(3))
-    with pytest.raises(PlanError, match=r"no group 'secnd'; did you mean 'second'\?"):
-        structure.apply(Plan(grow={"secnd": 1}))
+    with pytest.raises(PlanError, match=r"no group 'frist'; did you mean 'first'\?"):
+        structure.apply(Plan(grow={"frist": 1}))
 
 
 def test_a_plan_for_units_that_are_gone_is_refused(structure: Structure) -> None:
@@ -115,22 +115,33 @@ def test_an_unknown_initialisation_is_refused(structure: Structure) -> None:
     assert snapshots.of_model(structure.model) == before
 
 
+class RowsAndGates(nn.Module):
+    """The rows of a layer are the gates of another: they are cut in different ways."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.gru, self.head = nn.Linear(4, 12), nn.GRU(4, 4), nn.Linear(4, 2)
+        self.last = nn.Linear(12, 2)
+        self.gru.weight_ih_l0 = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.first(x).relu()) + self.head(self.gru(x)[0])
+
+
 def test_tied_layers_that_would_part_are_refused() -> None:
-    structure = Structure(TIED.model(), TIED.inputs(3))
+    structure = Structure(RowsAndGates(), torch.rand(3, 4))
     before, groups = snapshots.of_model(structure.model), snapshots.of_groups(structure)
     for plan in (
-        Plan(grow={"first": 2}),
+        Plan(grow={"gru": 1}),
         Plan(prune={"first": [1]}),
-        Plan(prune={"first": [1], "second": [2], "third": [2]}),
+        Plan(prune={"first": [1, 2, 3], "gru": [2]}),
     ):
         with pytest.raises(GrowmasError):
             structure.apply(plan)
         assert snapshots.of_model(structure.model) == before
         assert snapshots.of_groups(structure) == groups
-    with pytest.raises(
-        SurgeryError, match=r"'second.weight' is tied, and its uses would need diff"
-    ):
-        structure.apply(Plan(prune={"first": [1], "second": [2], "third": [2]}))
+    with pytest.raises(SurgeryError, match=r"'first.weight' is tied, and its uses would need diff"):
+        structure.apply(Plan(prune={"first": [1, 2, 3], "gru": [2]}))
 
 
 def test_an_unhealthy_network_is_told_from_a_wrong_analysis(structure: Structure) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cases import CONVNET, MLP, SURGERY, TIED, Case
+from cases import CONVNET, MLP, SURGERY, Case
 from rich.console import Console
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -213,6 +213,11 @@ def test_print_shows_the_table():
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_explaining_half_of_a_tie_is_refused():
-    with pytest.raises(SurgeryError, match="tied must change together"):
-        structure_of(TIED).explain(Plan(grow={"second": 1}))
+def test_explaining_what_holds_a_width_outside_layers_is_refused():
+    def view(m, x):
+        return m[1](m[0](x).view(3, 4))
+
+    net = nn.ModuleList([nn.Linear(6, 4), nn.Linear(4, 2)])
+    structure = Structure(net, torch.rand(3, 6), forward=view)
+    with pytest.raises(SurgeryError, match="the forward pass fails"):
+        structure.explain(Plan(grow={"0": 1}))
