@@ -162,7 +162,10 @@ def silence(graph: Any, group: Any) -> None:
         layer = dependency.target.module
         if graph.is_out_channel_pruning_fn(dependency.handler):
             continue
-        if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd) and getattr(layer, "groups", 1) == 1:
+        if (
+            isinstance(layer, nn.Linear | nn.modules.conv._ConvNd)
+            and getattr(layer, "groups", 1) == 1
+        ):
             turned = getattr(layer, "transposed", False)
             layer.weight.data.index_fill_(0 if turned else 1, torch.tensor(indices), 0)
 
@@ -172,7 +175,7 @@ QUERIES = {"qkv": "num_heads", "query": "num_attention_heads", "q_proj": "num_he
 
 
 def attentions(model: nn.Module) -> Any:
-    """Give the layers that the heads of an attention lie in, as the examples of Torch-Pruning do."""
+    """Give the layers that heads lie in, as the examples of Torch-Pruning do."""
     for module in model.modules():
         for name, attribute in QUERIES.items():
             layer = getattr(module, name, None)
@@ -224,9 +227,7 @@ WAYS: dict[str, dict[str, bool]] = {
 }
 
 
-def once(
-    library: str, name: str, tool: str, *, freeze: bool, with_heads: bool
-) -> dict[str, Any]:
+def once(library: str, name: str, tool: str, *, freeze: bool, with_heads: bool) -> dict[str, Any]:
     """Halve one network with one tool."""
 
     def ended(number: int, frame: Any) -> None:

@@ -1,7 +1,7 @@
 """Small networks of other libraries, with random weights; nothing is downloaded.
 
-A name is `library/model`. Each builder returns the model and the shapes of its inputs, or a function
-that makes the inputs from a generator.
+A name is `library/model`. Each builder returns the model and the shapes of its inputs, or a
+function that makes the inputs from a generator.
 """
 
 import os

@@ -5,12 +5,13 @@ import copy
 import pytest
 import torch
 from attention import NETWORKS as ATTENTION
+from tied_widths import NETWORKS as TIED_WIDTHS
 from torch import nn
 from wirings import NETWORKS as WIRINGS
 
 from growmas import Plan, Structure
 
-NETWORKS = {**WIRINGS, **ATTENTION}
+NETWORKS = {**WIRINGS, **ATTENTION, **TIED_WIDTHS}
 by_name = pytest.mark.parametrize("name", NETWORKS)
 
 

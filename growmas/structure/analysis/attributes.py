@@ -27,10 +27,11 @@ from torch.overrides import TorchFunctionMode
 
 
 class Tracked(int):
-    """An integer that knows which attribute of which module it is."""
+    """An integer that knows which attribute of which module it is, or which entry of a tuple."""
 
     module: nn.Module
     name: str
+    entry: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +43,7 @@ class AttributeUse:
         name: Its name.
         function: The operation's node in the autograd graph.
         axis: The axis of the output that has that length, counted from the front.
+        entry: Which entry of the attribute it is, where that is a tuple.
         start: Of a piece among others of other lengths, the place where it begins along the axis.
     """
 
@@ -50,6 +52,7 @@ class AttributeUse:
     function: Any
     axis: int
     start: int | None = None
+    entry: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,23 +72,37 @@ class Notes:
 def tracked_attributes(model: nn.Module) -> Iterator[Notes]:
     """Write down, while the context lasts, which attributes and buffers operations use."""
     notes = Notes()
-    replaced: list[tuple[dict[str, Any], str, int]] = []
+    replaced: list[tuple[dict[str, Any], str, Any, Any]] = []
     for module in model.modules():
         if type(module).__module__.startswith("torch.nn."):
             continue  # their sizes are known
         for name, value in vars(module).items():
-            if type(value) is int and value > 1:
-                replaced.append((vars(module), name, value))
-                tracked = Tracked(value)
-                tracked.module, tracked.name = module, name
+            tracked = _tracked(module, name, value)
+            if tracked is not None:
+                replaced.append((vars(module), name, value, tracked))
                 vars(module)[name] = tracked
     try:
         with _Watch(notes, {id(buffer) for buffer in model.buffers()}):
             yield notes
     finally:
-        for attributes, name, value in replaced:
-            if isinstance(attributes.get(name), Tracked):
+        for attributes, name, value, tracked in replaced:
+            if attributes.get(name) is tracked:
                 attributes[name] = value
+
+
+def _tracked(module: nn.Module, name: str, value: Any) -> Any:
+    """Return an integer, or a tuple of them, that knows its name; None for anything else."""
+    if type(value) is int and value > 1:
+        return _named(module, name, value, None)
+    if type(value) is tuple and value and all(type(n) is int and n > 0 for n in value):
+        return tuple(_named(module, name, n, entry) for entry, n in enumerate(value))
+    return None
+
+
+def _named(module: nn.Module, name: str, value: int, entry: int | None) -> Tracked:
+    tracked = Tracked(value)
+    tracked.module, tracked.name, tracked.entry = module, name, entry
+    return tracked
 
 
 class _Watch(TorchFunctionMode):
@@ -118,7 +135,7 @@ class _Watch(TorchFunctionMode):
         first = result if isinstance(result, Tensor) else result[0]
         if isinstance(first, Tensor) and first.grad_fn is not None:
             axis = axis % first.dim()
-            use = AttributeUse(number.module, number.name, first.grad_fn, axis, start)
+            use = AttributeUse(number.module, number.name, first.grad_fn, axis, start, number.entry)
             self._notes.uses.append(use)
 
 

@@ -87,6 +87,7 @@ def _together(groups: list[UnitGroup]) -> UnitGroup | None:
     each = f" with {span} {path.kind} each" if span > 1 else ""
     return replace(
         path,
+        name=groups[0].name,
         kind=f"{heads.kind if heads else path.kind}{each}",
         unit_ids=tuple(range(count)),
         births=(0,) * count,

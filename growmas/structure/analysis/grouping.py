@@ -202,7 +202,8 @@ def _attributes(
     found: dict[LayerSide, tuple[Indices, Member]] = {}
     for use in reached.attributes:
         at = (names[use.module], use.name)
-        value = int(getattr(use.module, use.name))
+        size = _size_of(use.name, use.entry)
+        value = size.channels(use.module, at[1])
         along = np.moveaxis(np.where(use.channels >= 0, units[use.channels], -1), use.axis, 0)
         rows = along.reshape(len(along), -1)
         if at in taken or (rows == rows[:1]).all():
@@ -212,9 +213,26 @@ def _attributes(
             continue
         share = value // len(kind)
         positions = torch.arange(value).view(len(kind), share)
-        axes = LayerAxes(out=(), out_size=(Size(use.name),))
-        found[at] = (kind, Member(*at, positions, (share,), axes))
+        found[at] = (kind, Member(*at, positions, (share,), size))
     return list(found.values())
+
+
+def _size_of(name: str, entry: int | None) -> LayerAxes:
+    """Return the axes of a module of which only an attribute, or an entry of one, changes."""
+    if entry is None:
+        return LayerAxes(
+            out=(), out_size=(Size(name),), length=lambda module, side: int(getattr(module, name))
+        )
+
+    def value(module: nn.Module, length: int) -> tuple[int, ...]:
+        before = getattr(module, name)
+        return (*before[:entry], length, *before[entry + 1 :])
+
+    return LayerAxes(
+        out=(),
+        out_size=(Size(name, value),),
+        length=lambda module, side: int(getattr(module, name)[entry]),
+    )
 
 
 def _whole_transformers(model: nn.Module, members: Iterable[Member]) -> list[Member]:

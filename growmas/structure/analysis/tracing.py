@@ -68,12 +68,14 @@ class AttributeAlong:
         name: Its name.
         channels: Channels of the root at every entry, length 1 along axes without any; −1: none.
         axis: The axis.
+        entry: Which entry of the attribute it is, where that is a tuple.
     """
 
     module: nn.Module
     name: str
     channels: Labels
     axis: int
+    entry: int | None = None
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,7 @@ class DependencyTrace:
                 if use.start is not None:
                     piece = range(use.start, use.start + int(getattr(use.module, use.name)))
                     held = held.take(piece, use.axis)
-                yield AttributeAlong(use.module, use.name, held, use.axis)
+                yield AttributeAlong(use.module, use.name, held, use.axis, use.entry)
 
     def edges(self) -> tuple[tuple[str, str], ...]:
         """Return the data flow from layer to layer, through operations that are not layers."""
