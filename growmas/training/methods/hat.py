@@ -97,8 +97,10 @@ class HAT(Method):
         least, share = 1 / self._scale, self._step / max(1, steps - 1)
         self._s = least + (self._scale - least) * min(1.0, share) if steps > 1 else self._scale
         gates = self.gates.of(task.index, self._s)
-        with self.gates.open(gates):
-            logits = self.structure.model(inputs, task.head)
+        with self.gates.open(
+            gates
+        ):  # forward: compiled code would keep the gates of its first call
+            logits = self.structure.model.forward(inputs, task.head)
         return F.cross_entropy(logits, labels) + self._sparsity * self._used(gates, task)
 
     def penalty_grad_(self) -> Tensor:

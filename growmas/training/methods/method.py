@@ -78,7 +78,8 @@ class Method:
         such as stored samples. Masks (bool and uint8) count by their bits, of which 32 are one
         number. The state of the optimizer is not among them.
         """
-        network = numbers_in(dict(self.structure.model.state_dict())) if self.parameters else 0
+        model = self.structure.model
+        network = numbers_in([*model.parameters(), *model.buffers()]) if self.parameters else 0
         penalty = 0 if self.mas is None else numbers_in([self.mas.omega, self.mas.anchor])
         context: int = getattr(self.context, "size", 0)
         return network + penalty + context + numbers_in(own_state(self))
