@@ -10,6 +10,7 @@ from torch import Tensor
 from growmas.batches import Forward
 from growmas.contexts import Context
 from growmas.data import Split, Task, batches
+from growmas.errors import ConfigError
 from growmas.manager import StructuralManager
 from growmas.penalty import MAS
 from growmas.structure import Structure
@@ -60,6 +61,11 @@ class Method:
     def __init__(
         self, structure: Structure, mas: MAS | None = None, context: Context | None = None
     ) -> None:
+        if not isinstance(structure, Structure):
+            raise ConfigError(
+                f"structure: expected a Structure, such as Structure(model, inputs), got a "
+                f"{type(structure).__name__}"
+            )
         self.structure = structure
         self.mas = mas
         self.context = context
