@@ -33,9 +33,9 @@ SETTINGS = {
     "l-MAS": [
         f"{{kind: mas, importance: hebbian, normalize: mean, strength: {s}}}" for s in (0.01, 0.1)
     ],
-    "ewc": [f"{{kind: ewc, strength: {s}}}" for s in (10.0, 100.0, 1000.0)],
-    "online_ewc": [f"{{kind: online_ewc, strength: {s}}}" for s in (100.0, 1000.0)],
-    "si": [f"{{kind: si, strength: {s}}}" for s in (1.0, 10.0, 100.0)],
+    "ewc": [f"{{kind: ewc, strength: {s}}}" for s in (100.0, 1000.0, 10000.0)],
+    "online_ewc": [f"{{kind: online_ewc, strength: {s}}}" for s in (1000.0, 10000.0)],
+    "si": [f"{{kind: si, strength: {s}}}" for s in (10.0, 100.0, 1000.0)],
     "l2_init": [f"{{kind: l2_init, strength: {s}}}" for s in (1e-4, 1e-3)],
     "lwf": [f"{{kind: lwf, strength: {s}}}" for s in (1.0, 3.0)],
     "er": ["{kind: er, memory: 200}"],

@@ -43,7 +43,7 @@ def importance(net, x, head):
     for part in torch.split(x, 256):
         read = [part]
         outputs = []
-        for name, layer in layers.items():
+        for layer in layers.values():
             outputs.append(layer(read[-1]))
             outputs[-1].retain_grad()
             read.append(torch.relu(outputs[-1]))

@@ -220,6 +220,9 @@ def _baseline_conflicts(
     if fitting and scenario in ("task", "domain", "class") and scenario not in fitting:
         expected = f"a method for scenario {scenario}, as {kind} is for {listed(fitting)}: {why}"
         return [(("method", "kind"), f"expected {expected}; got {kind}")]
+    if kind == "hat" and _at(values, "training", "precision") == "fp16":
+        expected = "fp32 or bf16, as hat learns its gates by a gradient that is not scaled"
+        return [(("training", "precision"), f"expected {expected}; got fp16")]
     epochs, after = _at(values, "training", "epochs"), _at(values, "method", "after")
     if kind != "packnet" or not isinstance(epochs, int) or not isinstance(after, int):
         return []

@@ -74,6 +74,7 @@ def _save(
 def _updated(result: RunResult, learner: TaskAwareLearner, row: list[float]) -> RunResult:
     """Return the result with the accuracies after a task, and the network as it is now."""
     method = learner.method
+    context_size = getattr(method.context, "size", 0)
     return replace(
         result,
         accuracy=[*result.accuracy, row],
@@ -82,7 +83,7 @@ def _updated(result: RunResult, learner: TaskAwareLearner, row: list[float]) -> 
         flops=flops_per_sample(method.structure),
         seconds=learner.seconds,
         cpu_seconds=learner.cpu_seconds,
-        context_size=getattr(method.context, "size", 0),
-        numbers_kept=method.numbers_kept,
+        context_size=context_size,
+        memory_size=method.numbers_kept - method.parameters - context_size,
         status="finished" if len(row) == len(result.tasks) else "unfinished",
     )

@@ -246,9 +246,16 @@ def _updated(result: RunResult, run: StreamRun, done: Evaluated) -> RunResult:
         seconds=run.seconds,
         cpu_seconds=run.cpu_seconds,
         context_size=getattr(getattr(run.learner, "context", None), "size", 0),
-        numbers_kept=numbers_in({**run.learner.state_dict(), "optimizer": None}),
+        memory_size=_memory_size(run),
         status="finished" if len(done.row) == len(result.tasks) else "unfinished",
     )
+
+
+def _memory_size(run: StreamRun) -> int:
+    """Return the numbers of a checkpoint in addition to parameters, context and optimizer."""
+    apart = ("model", "context", "optimizer", "structure", "manager")
+    parts = {name: part for name, part in run.learner.state_dict().items() if name not in apart}
+    return numbers_in([parts, [*run.structure.model.buffers()]])
 
 
 def _header(stream: TaskFreeStream) -> dict[str, Any]:

@@ -32,9 +32,9 @@ class RunResult:
         status: "finished" or "unfinished".
         cpu_seconds: CPU time of the process during `seconds`, over all threads.
         context_size: Numbers that the method's context keeps, in addition to the parameters.
-        numbers_kept: All numbers that the method keeps between tasks, to answer and to learn on:
-            network, penalty, statistics, stored samples, and masks by their bits; 0 for runs of
-            earlier versions.
+        memory_size: Numbers that the method keeps between tasks in addition to these: buffers of
+            the network, Ω and anchors, copies, stored samples, and masks by their bits; 0 for runs
+            of earlier versions.
         started: Seconds since the epoch.
         versions: Of growmas and torch.
         run_id: Id of the run; "" for runs of earlier versions.
@@ -59,7 +59,7 @@ class RunResult:
     status: str
     cpu_seconds: float = 0.0
     context_size: int = 0
-    numbers_kept: int = 0
+    memory_size: int = 0
     started: float | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     run_id: str = ""
@@ -103,6 +103,11 @@ class RunResult:
     def learnt(self) -> int:
         """Number of tasks learnt so far."""
         return len(self.accuracy)
+
+    @property
+    def numbers_kept(self) -> int:
+        """Numbers kept after the last task learnt: of parameters, the context and the method."""
+        return self.parameters + self.context_size + self.memory_size
 
     @property
     def average_accuracy(self) -> float | None:
@@ -165,7 +170,7 @@ def _mapping_of(fits: Callable[[object], bool]) -> Callable[[object], bool]:
 
 _FITS: Mapping[str, Callable[[object], bool]] = {
     **dict.fromkeys(("name", "method", "stream", "scenario", "status", "run_id"), _is_text),
-    **dict.fromkeys(("seed", "parameters", "context_size", "numbers_kept", "flops"), _is_count),
+    **dict.fromkeys(("seed", "parameters", "context_size", "memory_size", "flops"), _is_count),
     **dict.fromkeys(("seconds", "cpu_seconds"), _is_number),
     "started": lambda value: value is None or _is_number(value),
     "tasks": lambda value: isinstance(value, list | tuple) and all(map(_is_text, value)),

@@ -37,18 +37,13 @@ class Metric:
     higher: bool = False
 
 
-def _size(run: RunResult) -> int:
-    """Return the numbers that a run of an earlier version kept: without penalty and samples."""
-    return run.parameters + run.context_size
-
-
 METRIC_KINDS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("accuracy", "ACC", lambda run: run.average_accuracy, percent=True, higher=True),
         Metric("transfer", "BWT", lambda run: run.backward_transfer, percent=True, higher=True),
         Metric("forgetting", "forgetting", lambda run: run.forgetting, percent=True),
-        Metric("numbers", "numbers kept", lambda run: run.numbers_kept or _size(run)),
+        Metric("numbers", "numbers kept", lambda run: run.numbers_kept),
         Metric("parameters", "parameters", lambda run: run.parameters),
         Metric("cpu_seconds", "CPU s", lambda run: run.cpu_seconds),
         Metric("seconds", "seconds", lambda run: run.seconds),

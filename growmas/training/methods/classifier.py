@@ -18,6 +18,7 @@ from growmas.structure import Structure
 from growmas.training.methods.method import IMPORTANCE_BATCH, Method
 from growmas.training.methods.own_state import numbers_in
 from growmas.training.methods.random_features import RandomFeatures
+from growmas.training.methods.settings import above, check_settings, whole
 
 STRENGTHS = tuple(10 ** (power / 2) for power in range(-16, 9))
 """Strengths that RanPAC tries, 1e-8 to 1e4, as its weights are of random features."""
@@ -99,7 +100,7 @@ class SLDA(Classifier):
     Hayes and Kanan, "Lifelong Machine Learning with Deep Streaming Linear Discriminant Analysis",
     CVPR Workshops 2020. With the class means m_c, and Σ the covariance within classes:
 
-        Λ = [(1 − ε) Σ + ε I]⁻¹    score_c = (Λ m_c)ᵀ z − ½ m_cᵀ Λ m_c (Eq. 4 to 6)
+        Λ = [(1 − ε) Σ + ε I]⁻¹    score_c = (Λ m_c)ᵀ z − ½ m_cᵀ Λ m_c
 
     Differs from the paper: the sums are exact instead of running; ε is relative to the mean
     variance, (1 − ε) Σ + ε tr(Σ)/D · I; a class also weighs as its share of the samples, by its
@@ -122,6 +123,7 @@ class SLDA(Classifier):
         extract: Extract | None = None,
         strength: float | None = 1e-4,
     ) -> None:
+        check_settings(strength=above(strength, most=1, none=True))
         context = SharedGaussianContext(extract=extract, strength=strength)
         super().__init__(structure, context, stream)
 
@@ -132,7 +134,7 @@ class RanPAC(Classifier):
     McDonnell et al., "RanPAC: Random Projections and Pre-trained Models for Continual Learning",
     NeurIPS 2023. With features f, a fixed random matrix W of normal numbers and h = relu(Wᵀ f):
 
-        G = Σ h hᵀ, C = Σ h yᵀ (Eq. 3)    score = hᵀ (G + λI)⁻¹ C (Eq. 4 and 5)
+        G = Σ h hᵀ, C = Σ h yᵀ    score = hᵀ (G + λI)⁻¹ C
 
     Differs from the paper: no first-session tuning of the network; the features h and the labels
     are centred; λ is relative to the mean variance of h, and None chooses it by generalised
@@ -160,6 +162,10 @@ class RanPAC(Classifier):
         strength: float | None = None,
         seed: int = 0,
     ) -> None:
+        check_settings(
+            projections=whole(projections, least=2),
+            strength=above(strength, none=True),
+        )
         features = RandomFeatures(projections, seed=seed, extract=extract)
         context = RidgeContext(extract=features, strength=strength, grid=STRENGTHS)
         super().__init__(structure, context, stream)

@@ -1,6 +1,6 @@
 """Elastic weight consolidation, and its online variant."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from growmas.penalty import MAS
 from growmas.structure import Structure
 from growmas.training.methods.fisher import Target, task_fisher
 from growmas.training.methods.method import Method
+from growmas.training.methods.settings import above, check_settings, number, word
 
 
 class EWC(Method):
@@ -46,7 +47,9 @@ class EWC(Method):
     def __init__(
         self, structure: Structure, *, strength: float = 100.0, fisher: Target = "model"
     ) -> None:
-        super().__init__(structure, MAS(structure.model, strength=strength / 2))
+        check_settings(strength=number(strength, least=0), fisher=word(fisher, get_args(Target)))
+        super().__init__(structure)
+        self.mas = MAS(structure.model, strength=strength / 2)
         self._strength = strength
         self._fisher = fisher
         self._constant: Tensor = torch.zeros((), dtype=torch.float64)
@@ -76,7 +79,8 @@ class EWC(Method):
 class OnlineEWC(Method):
     """Elastic weight consolidation with one running Fisher that forgets.
 
-    Schwarz et al., "Progress & Compress", ICML 2018, §3.2, Eq. 8 and 9:
+    Schwarz et al., "Progress & Compress: A scalable framework for continual learning", ICML 2018,
+    in its part on online EWC:
 
         L(θ) + λ/2 Σ_i γ F*_i (θ_i − θ*_i)²        F* ← γ F* + F_t,  θ* ← θ  after task t
 
@@ -103,8 +107,14 @@ class OnlineEWC(Method):
         normalize: Literal["mean", "max"] | None = None,
         fisher: Target = "model",
     ) -> None:
-        mas = MAS(structure.model, strength=strength * decay / 2, normalize=normalize)
-        super().__init__(structure, mas)
+        check_settings(
+            strength=number(strength, least=0),
+            decay=above(decay, most=1),
+            normalize=word(normalize, (None, "mean", "max")),
+            fisher=word(fisher, get_args(Target)),
+        )
+        super().__init__(structure)
+        self.mas = MAS(structure.model, strength=strength * decay / 2, normalize=normalize)
         self._decay = decay
         self._fisher = fisher
 

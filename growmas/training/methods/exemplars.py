@@ -6,6 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from growmas.training.methods.settings import check_settings, whole
+
 
 class Exemplars:
     """Samples of each class in the order in which herding chose them, of fixed size in all.
@@ -13,11 +15,15 @@ class Exemplars:
     Args:
         size: K, the most samples that are kept; each of t classes has K // t of them.
 
+    Raises:
+        ConfigError: The size is not a whole number above 0.
+
     Attributes:
         inputs: Class -> its samples [m, ...], the most typical set first.
     """
 
     def __init__(self, size: int) -> None:
+        check_settings(size=whole(size, least=1))
         self.size = size
         self.inputs: dict[int, Tensor] = {}
 

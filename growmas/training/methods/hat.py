@@ -7,9 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from growmas.data import Stream, Task
-from growmas.errors import ConfigError
+from growmas.errors import ConfigError, RunError
 from growmas.structure import Structure
 from growmas.training.methods.method import Method
+from growmas.training.methods.settings import above, check_settings, number, whole
 from growmas.training.methods.unit_gates import UnitGates
 from growmas.training.methods.update_mask import (
     HEADS,
@@ -28,13 +29,14 @@ STEEPEST = 50.0
 class HAT(Method):
     """Learn for each task which units it uses, and hold what earlier tasks use.
 
-    Serrà et al., "Overcoming Catastrophic Forgetting with Hard Attention to the Task", ICML 2018.
-    Units are multiplied by a_t = sigmoid(s e_t) (Eq. 1). Within an epoch of B batches s rises from
-    1/s_max to s_max (Eq. 3), at the end it is s_max. With a_<t the largest a of earlier tasks, an
-    update of the weight from unit j to unit i is multiplied by 1 − min(a_<t,i, a_<t,j) (Eq. 2). The
-    gradient q of e is multiplied by s_max [cosh(s e) + 1] / (s [cosh(e) + 1]) (Eq. 4), and
+    Serrà et al., "Overcoming Catastrophic Forgetting with Hard Attention to the Task", ICML 2018,
+    §2. Units are multiplied by a_t = sigmoid(s e_t). Within an epoch of B batches s rises from
+    1/s_max to s_max, s = 1/s_max + (s_max − 1/s_max) (b − 1) / (B − 1), at the end it is s_max.
+    With a_<t the largest a of earlier tasks, an update of the weight from unit j to unit i is
+    multiplied by 1 − min(a_<t,i, a_<t,j). The gradient of e is multiplied by
+    s_max [cosh(s e) + 1] / (s [cosh(e) + 1]), and
 
-        c Σ a_t (1 − a_<t) / Σ (1 − a_<t)  (Eq. 5 and 6)
+        c Σ a_t (1 − a_<t) / Σ (1 − a_<t)
 
     is added to the loss. As s_max → ∞, gates are 0 or 1 and nothing is forgotten.
 
@@ -73,6 +75,12 @@ class HAT(Method):
         batch_size: int = 128,
         seed: int = 0,
     ) -> None:
+        check_settings(
+            scale=number(scale, least=1),
+            sparsity=number(sparsity, least=0),
+            gate_rate=above(gate_rate),
+            batch_size=whole(batch_size, least=1),
+        )
         super().__init__(structure)
         generator = torch.Generator().manual_seed(seed)
         self.gates = UnitGates(structure, tasks=len(stream.tasks), generator=generator)
@@ -97,8 +105,10 @@ class HAT(Method):
         least, share = 1 / self._scale, self._step / max(1, steps - 1)
         self._s = least + (self._scale - least) * min(1.0, share) if steps > 1 else self._scale
         gates = self.gates.of(task.index, self._s)
-        with self.gates.open(gates):
-            logits = self.structure.model(inputs, task.head)
+        with self.gates.open(
+            gates
+        ):  # forward: compiled code would keep the gates of its first call
+            logits = self.structure.model.forward(inputs, task.head)
         return F.cross_entropy(logits, labels) + self._sparsity * self._used(gates, task)
 
     def penalty_grad_(self) -> Tensor:
@@ -130,11 +140,18 @@ class HAT(Method):
         self._updates.factors = {}
 
     def predict(self, inputs: Tensor, task: Task | None) -> Tensor:
-        """Predict labels through the gates of the task."""
-        head = 0 if task is None else task.head
-        index = 0 if task is None else task.index
-        with torch.no_grad(), self.gates.open(self.gates.of(index, self._scale)):
-            logits: Tensor = self.structure.model(inputs, head)
+        """Predict labels through the gates of the task.
+
+        Raises:
+            RunError: The task is unknown.
+        """
+        if task is None:
+            raise RunError(
+                "hat answers through the gates of a task, and the task is unknown: learn a stream "
+                "of scenario task, or use another method"
+            )
+        with torch.no_grad(), self.gates.open(self.gates.of(task.index, self._scale)):
+            logits: Tensor = self.structure.model(inputs, task.head)
         return logits.argmax(1)
 
     def _used(self, gates: dict[str, Tensor], task: Task) -> Tensor:

@@ -6,6 +6,7 @@ from torch import Tensor
 
 from growmas.contexts import NetworkFeatures
 from growmas.data import Split, Stream, Task, batches, joined
+from growmas.errors import ConfigError
 from growmas.structure import Structure
 from growmas.training.methods.exemplars import Exemplars
 from growmas.training.methods.known_outputs import KnownOutputs
@@ -36,6 +37,9 @@ class ICaRL(Method):
         stream: Tells the classes of each task.
         memory: K.
 
+    Raises:
+        ConfigError: The stream is not of scenario class, or the memory is not a whole number.
+
     Attributes:
         exemplars: The samples kept.
         teacher: The network at the end of the last task.
@@ -45,6 +49,11 @@ class ICaRL(Method):
 
     def __init__(self, structure: Structure, *, stream: Stream, memory: int = 2000) -> None:
         super().__init__(structure)
+        if stream.scenario != "class":
+            raise ConfigError(
+                f"icarl answers among the classes of all tasks: expected a stream of scenario "
+                f"class, got {stream.scenario}"
+            )
         self._stream = stream
         self._known = KnownOutputs(stream)
         self.exemplars = Exemplars(memory)

@@ -5,13 +5,14 @@ from torch import Tensor
 
 from growmas.structure import Structure
 from growmas.training.methods.method import Method
+from growmas.training.methods.settings import check_settings, number
 
 
 class L2Init(Method):
     """Pull every parameter toward its initial value, so that the network stays plastic.
 
     Kumar, Marklund and Van Roy, "Maintaining Plasticity in Continual Learning via Regenerative
-    Regularization" (arXiv 2308.11958), Eq. 2:
+    Regularization" (arXiv 2308.11958):
 
         L(θ) + λ ‖θ − θ_0‖²
 
@@ -28,6 +29,7 @@ class L2Init(Method):
     SAVED = ("initial",)
 
     def __init__(self, structure: Structure, *, strength: float = 0.01) -> None:
+        check_settings(strength=number(strength, least=0))
         super().__init__(structure)
         self._strength = strength
         self.initial = {

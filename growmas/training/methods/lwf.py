@@ -6,6 +6,7 @@ from growmas.data import Stream, Task
 from growmas.structure import Structure
 from growmas.training.methods.known_outputs import KnownOutputs
 from growmas.training.methods.method import Method
+from growmas.training.methods.settings import above, check_settings, number
 from growmas.training.methods.teacher import Teacher
 
 
@@ -43,6 +44,7 @@ class LwF(Method):
         strength: float = 1.0,
         temperature: float = 2.0,
     ) -> None:
+        check_settings(strength=number(strength, least=0), temperature=above(temperature))
         super().__init__(structure)
         self._known = KnownOutputs(stream)
         self._strength, self._temperature = strength, temperature

@@ -10,6 +10,7 @@ from torch import Tensor
 from growmas.batches import Forward
 from growmas.contexts import Context
 from growmas.data import Split, Task, batches
+from growmas.errors import ConfigError
 from growmas.manager import StructuralManager
 from growmas.penalty import MAS
 from growmas.structure import Structure
@@ -60,6 +61,11 @@ class Method:
     def __init__(
         self, structure: Structure, mas: MAS | None = None, context: Context | None = None
     ) -> None:
+        if not isinstance(structure, Structure):
+            raise ConfigError(
+                f"structure: expected a Structure, such as Structure(model, inputs), got a "
+                f"{type(structure).__name__}"
+            )
         self.structure = structure
         self.mas = mas
         self.context = context
@@ -78,7 +84,8 @@ class Method:
         such as stored samples. Masks (bool and uint8) count by their bits, of which 32 are one
         number. The state of the optimizer is not among them.
         """
-        network = numbers_in(dict(self.structure.model.state_dict())) if self.parameters else 0
+        model = self.structure.model
+        network = numbers_in([*model.parameters(), *model.buffers()]) if self.parameters else 0
         penalty = 0 if self.mas is None else numbers_in([self.mas.omega, self.mas.anchor])
         context: int = getattr(self.context, "size", 0)
         return network + penalty + context + numbers_in(own_state(self))

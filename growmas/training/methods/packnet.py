@@ -8,6 +8,7 @@ from growmas.data import Task
 from growmas.errors import ConfigError, RunError
 from growmas.structure import Structure
 from growmas.training.methods.method import Method
+from growmas.training.methods.settings import between, check_settings, whole
 from growmas.training.methods.update_mask import (
     HEADS,
     UpdateMask,
@@ -60,6 +61,11 @@ class PackNet(Method):
         epochs: int = 1,
         after: int | None = None,
     ) -> None:
+        check_settings(
+            prune=between(prune, 0, 1),
+            epochs=whole(epochs, least=1),
+            after=whole(after, least=1, none=True),
+        )
         super().__init__(structure)
         self._share = prune
         self._after = after or max(1, round(epochs * 2 / 3))
@@ -115,8 +121,17 @@ class PackNet(Method):
         self._updates.factors = {}
 
     def predict(self, inputs: Tensor, task: Task | None) -> Tensor:
-        """Predict labels by the weights of the task and of earlier ones."""
-        head = 0 if task is None else task.head
+        """Predict labels by the weights of the task and of earlier ones.
+
+        Raises:
+            RunError: The task is unknown.
+        """
+        if task is None:
+            raise RunError(
+                "packnet answers by the weights of a task, and the task is unknown: learn a stream "
+                "of scenario task, or use another method"
+            )
+        head = task.head
         number = int(self._numbers[head]) if head < len(self._numbers) else 0
         weights = {}
         if 0 < number <= self._pruned:

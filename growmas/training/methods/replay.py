@@ -8,6 +8,7 @@ from growmas.data import Task
 from growmas.structure import Structure
 from growmas.training.methods.method import Method
 from growmas.training.methods.reservoir import Replayed, Reservoir
+from growmas.training.methods.settings import check_settings, number, whole
 
 
 class ER(Method):
@@ -41,6 +42,7 @@ class ER(Method):
         replayed: int | None = None,
         seed: int = 0,
     ) -> None:
+        check_settings(memory=whole(memory, least=1), replayed=whole(replayed, least=1, none=True))
         super().__init__(structure)
         self.memory = Reservoir(memory, seed=seed)
         self._replayed = replayed
@@ -73,8 +75,8 @@ class ER(Method):
 class DERpp(Method):
     """Replay samples with the logits that the network gave when they were stored, and labels.
 
-    Buzzega et al., "Dark Experience for General Continual Learning", NeurIPS 2020, Eq. 6, with two
-    independent draws (x', y', z') and (x'', y'', z'') from the memory:
+    Buzzega et al., "Dark Experience for General Continual Learning", NeurIPS 2020, the
+    objective of DER++, with two independent draws (x', y', z') and (x'', y'', z'') from the memory:
 
         CE(y, h(x)) + α ‖z' − h(x')‖² + β CE(y'', h(x''))
 
@@ -108,6 +110,12 @@ class DERpp(Method):
         replayed: int | None = None,
         seed: int = 0,
     ) -> None:
+        check_settings(
+            memory=whole(memory, least=1),
+            alpha=number(alpha, least=0),
+            beta=number(beta, least=0),
+            replayed=whole(replayed, least=1, none=True),
+        )
         super().__init__(structure)
         self.memory = Reservoir(memory, seed=seed)
         self._alpha, self._beta = alpha, beta

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from growmas.data import Task
+from growmas.training.methods.settings import check_settings, whole
 
 _STORED = ("inputs", "labels", "heads", "logits")
 
@@ -39,11 +40,15 @@ class Reservoir:
         size: The most samples that are kept.
         seed: Of the choice.
 
+    Raises:
+        ConfigError: The size is not a whole number above 0.
+
     Attributes:
         seen: Number of samples offered so far.
     """
 
     def __init__(self, size: int, *, seed: int = 0) -> None:
+        check_settings(size=whole(size, least=1))
         self.size = size
         self.seen = 0
         self._generator = torch.Generator().manual_seed(seed)

@@ -8,6 +8,7 @@ from growmas.penalty import MAS
 from growmas.structure import Structure
 from growmas.training.methods.method import Method
 from growmas.training.methods.path_integral import PathIntegral
+from growmas.training.methods.settings import above, check_settings, number
 
 
 class SynapticIntelligence(Method):
@@ -40,7 +41,9 @@ class SynapticIntelligence(Method):
     def __init__(
         self, structure: Structure, *, strength: float = 0.1, damping: float = 0.1
     ) -> None:
-        super().__init__(structure, MAS(structure.model, strength=strength))
+        check_settings(strength=number(strength, least=0), damping=above(damping))
+        super().__init__(structure)
+        self.mas = MAS(structure.model, strength=strength)
         self._damping = damping
         self.path = PathIntegral(structure.model)
 
