@@ -3,8 +3,9 @@
     python experiments/importance_cost/measure.py [--threads 1] [--device cpu] [--ours]
     python experiments/importance_cost/measure.py --memory
 
-Ways of measuring take turns within every repetition; medians of the ratios are printed. BackPACK
-and Opacus are measured where they are installed (pip install backpack-for-pytorch opacus).
+Ways of measuring take turns within every repetition; medians of the ratios are printed. On one
+thread CPU time is taken, so that other work on the machine counts less. BackPACK and Opacus are
+measured where they are installed (pip install backpack-for-pytorch opacus).
 """
 
 import argparse
@@ -192,7 +193,7 @@ BATCH = {"GPT-2 of one layer": 4, "LSTM": 64, "ViT-B/16, batch 4": 4, "ViT-B/16,
 NETWORKS = {  # builder, shape of a sample, batches of 256, target, peers that cope
     "MLP 784-256-256-10": (mlp, (784,), 8, 1.2, ("loop", "vmap", "BackPACK", "Opacus")),
     "three convolutions, 28×28": (
-        convnet, (1, 28, 28), 2, 1.35, ("loop", "vmap", "BackPACK", "Opacus"),
+        convnet, (1, 28, 28), 2, 1.25, ("loop", "vmap", "BackPACK", "Opacus"),
     ),
     "ResNet-18, 32×32": (resnet18, (3, 32, 32), 1, 1.5, ()),
     "ViT 192×6, 32×32": (ViT, (3, 32, 32), 1, 1.5, ()),
@@ -267,25 +268,61 @@ def opacus(model, batches, chunk=64):
     wrapped.remove_hooks()
 
 
+def mapped_fisher(model, pairs, chunk=32):
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    totals = {name: torch.zeros_like(p) for name, p in parameters.items()}
+
+    def objective(parameters, sample, label):
+        logits = functional_call(model, parameters, (sample.unsqueeze(0),))
+        return nn.functional.cross_entropy(logits, label.unsqueeze(0))
+
+    gradients = vmap(grad(objective), in_dims=(None, 0, 0))
+    for batch, labels in pairs:
+        for piece, some in zip(batch.split(chunk), labels.split(chunk), strict=True):
+            for name, found in gradients(parameters, piece, some).items():
+                totals[name] += found.square().sum(0)
+
+
+def backpack_fisher(model, pairs):
+    from backpack import backpack as extended, extend
+    from backpack.extensions import SumGradSquared
+
+    extend(model)
+    loss = extend(nn.CrossEntropyLoss(reduction="sum"))
+    sums = [torch.zeros_like(p) for p in model.parameters()]
+    for batch, labels in pairs:
+        model.zero_grad()
+        output = model(batch)
+        with extended(SumGradSquared()):
+            loss(output, labels).backward()
+        for s, p in zip(sums, model.parameters(), strict=True):
+            s += p.sum_grad_squared
+
+
 def labels_for(model, batch):
     shape = model(batch[:1]).shape
     return torch.randint(shape[-1], (len(batch), *shape[1:-1]), device=batch.device)
 
 
-def ways(build, peers):
+def ways(build, peers, batches):
+    """Return what is measured, by name, as functions without arguments."""
     model = build().eval()
+    pairs = [(batch, labels_for(model, batch)) for batch in batches]
+    trainable = {"parameters": "trainable"}
     found = {
-        "growmas, exact": lambda batches: gm.mas_importance(model, batches, parameters="trainable"),
-        "batch approximation": lambda b: gm.mas_importance(model, b, estimator="batch"),
-        "l-MAS": lambda batches: gm.hebbian_importance(model, batches),
-        "growmas, Fisher": lambda batches: gm.fisher_information(
-            model, [(b, labels_for(model, b)) for b in batches], parameters="trainable"
-        ),
+        "growmas, exact": lambda: gm.mas_importance(model, batches, **trainable),
+        "batch approximation": lambda: gm.mas_importance(model, batches, estimator="batch"),
+        "l-MAS": lambda: gm.hebbian_importance(model, batches),
+        "growmas, Fisher": lambda: gm.fisher_information(model, pairs, **trainable),
     }
     functions = {"loop": loop, "vmap": mapped, "BackPACK": backpack, "Opacus": opacus}
+    fisher = {"vmap": mapped_fisher, "BackPACK": backpack_fisher}
     for name in peers:
         own = build().train()  # no norms among these; Opacus records in train mode only
-        found[name] = lambda batches, run=functions[name], own=own: run(own, batches)
+        found[name] = lambda run=functions[name], own=own: run(own, batches)
+        if name in fisher:
+            own = build().train()
+            found[f"{name}, Fisher"] = lambda run=fisher[name], own=own: run(own, pairs)
     return model, found
 
 
@@ -294,26 +331,31 @@ def inputs(name, shape):
     return torch.randint(50257, (size, *shape)) if "GPT" in name else torch.rand(size, *shape)
 
 
-def seconds(work, device):
-    if device != "cpu":
+def seconds(work, options):
+    clock = time.perf_counter
+    if options.device != "cpu":
         torch.cuda.synchronize()
-    start = time.perf_counter()
+    elif options.threads == 1:
+        clock = time.process_time
+    start = clock()
     work()
-    if device != "cpu":
+    if options.device != "cpu":
         torch.cuda.synchronize()
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def measure(name, options):
     build, shape, count, target, peers = NETWORKS[name]
-    model, found = ways(lambda: build().to(options.device), () if options.ours else peers)
     batches = [inputs(name, shape).to(options.device) for _ in range(count)]
+    peers = () if options.ours else peers
+    model, found = ways(lambda: build().to(options.device), peers, batches)
+    if options.exact:
+        found = {way: found[way] for way in ("growmas, exact", "growmas, Fisher")}
     ratios = {way: [] for way in found}
-    for _ in range(2 if count > 1 else 1):
-        plain(model, batches)
+    plain(model, batches)
     for way, work in list(found.items()):
         try:
-            work(batches)
+            work()
         except Exception as error:
             print(f"<!-- {name}: {way} left out: {error} -->")
             del found[way]
@@ -321,9 +363,8 @@ def measure(name, options):
         for way, work in found.items():
             if way == "loop" and repeat > 0:
                 continue
-            base = seconds(lambda: plain(model, batches), options.device)
-            taken = seconds(lambda work=work: work(batches), options.device)
-            ratios[way].append(taken / base)
+            base = seconds(lambda: plain(model, batches), options)
+            ratios[way].append(seconds(work, options) / base)
     for way, values in ratios.items():
         if values:
             aim = f"≤ {target}" if way == "growmas, exact" else ""
@@ -360,6 +401,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--memory", action="store_true", help="peak memory instead of time")
     parser.add_argument("--ours", action="store_true", help="leave the peers out")
+    parser.add_argument("--exact", action="store_true", help="Ω and Fisher information alone")
     parser.add_argument("--only", choices=tuple(NETWORKS), action="append")
     options = parser.parse_args()
     if options.memory:

@@ -219,7 +219,7 @@ class Recorder(TorchFunctionMode):
         self, rule: Rule, bound: dict[str, Any], output: Any, hidden: frozenset[str] = frozenset()
     ) -> None:
         """Record a call, if it reads a parameter that is wanted and its output needs gradients."""
-        if not isinstance(output, Tensor) or not output.requires_grad:
+        if not isinstance(output, Tensor) or not output.requires_grad or output.is_complex():
             return
         read = rule.read(bound, self.wanted)
         derived = {n: bound[n] for n in rule.parameters if self._is_derived(bound.get(n))}
@@ -366,9 +366,9 @@ def covered(
 ) -> dict[str, tuple[tuple[Use, str], ...]]:
     """Return the parameters of which every use in `graph` is among `uses`.
 
-    A parameter that is also used elsewhere (by an operation without a rule, through a tie) has
-    more reads in the autograd graph than recorded uses, and is left out. So is a parameter whose
-    data was overwritten after it was read.
+    A parameter that is also used elsewhere (by an operation without a rule, through a tie, in a
+    gradient that is itself differentiated) has more paths in the autograd graph than recorded uses,
+    and is left out. So is a parameter whose data was overwritten after it was read.
 
     Args:
         measurement: The parameters.
@@ -388,5 +388,6 @@ def covered(
     return {
         names[key]: tuple(source)
         for key, source in found.items()
-        if graph.reads[key] == reads[key] and all(use.intact for use, _ in source)
+        if graph.paths(key, {use.edge.node for use, _ in source}) == reads[key]
+        and all(use.intact for use, _ in source)
     }

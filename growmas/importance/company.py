@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor
 
 from growmas.importance.cutting import Cutting, some_of
@@ -35,11 +34,10 @@ def check_halves(measurement: Measurement, cutting: Cutting, values: Tensor) -> 
     pieces = [slice(0, None, 2), slice(1, None, 2)]
     if cutting.samples > 2:
         pieces += [slice(0, 1), slice(cutting.samples - 1, None)]
-    with torch.no_grad():
-        for index in pieces:
-            found = values.detach().clone()
-            found[index] = some_of(measurement, cutting, index)
-            check_alone(measurement, found, values)
+    for index in pieces:  # with a graph, since a model may differentiate inside
+        found = values.detach().clone()
+        found[index] = some_of(measurement, cutting, index).detach()
+        check_alone(measurement, found, values)
 
 
 def check_alone(measurement: Measurement, found: Tensor, values: Tensor) -> None:

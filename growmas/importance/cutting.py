@@ -78,6 +78,10 @@ def find_cutting(measurement: Measurement, batch: Any, recording: Recording) -> 
         measurement: Model, forward and objective.
         batch: A batch.
         recording: A forward pass of the whole batch.
+
+    Raises:
+        ImportanceError: All tensors have the samples first, and a sample alone does not go through
+            the model.
     """
     values = recording.values
     owner = measurement.owners(batch)
@@ -87,14 +91,16 @@ def find_cutting(measurement: Measurement, batch: Any, recording: Recording) -> 
     plain = batch_size(batch) == len(values)
     if not candidates or (plain and recording.independent and len(candidates) == 1):
         return candidates[0] if candidates else None
-    ran = []
+    ran, failed = [], None
     for cutting in candidates:
         try:
             if _fits(measurement, cutting, values):
                 return cutting
             ran.append(cutting)
-        except ImportanceError:
-            continue
+        except ImportanceError as error:
+            failed = error
+    if not ran and plain and failed is not None:
+        raise failed  # every tensor has the samples first, and yet they do not go alone
     return ran[0] if ran else None  # samples that influence each other are refused later
 
 
@@ -177,12 +183,11 @@ def some_of(measurement: Measurement, cutting: Cutting, index: slice) -> Tensor:
     return values
 
 
-@torch.no_grad()
 def _fits(measurement: Measurement, cutting: Cutting, values: Tensor) -> bool:
     """Return True if the first and the last sample alone give what they give in the batch."""
     found = values.detach().clone()
     for n in {0, cutting.samples - 1}:
-        found[n] = some_of(measurement, cutting, slice(n, n + 1))[0]
+        found[n] = some_of(measurement, cutting, slice(n, n + 1))[0].detach()
     return measurement.same_values(found, values)
 
 

@@ -44,7 +44,7 @@ from growmas.importance.gradients import (
     TiedTable,
 )
 from growmas.importance.graph import Graph
-from growmas.importance.measurement import Measurement
+from growmas.importance.measurement import Measurement, versions_of
 from growmas.importance.rows import RowOwners
 from growmas.importance.sums import running_dtype
 
@@ -118,9 +118,11 @@ def record(measurement: Measurement, batch: Any, where: str) -> Recording:
     """
     ragged = measurement.owners(batch) is not None
     expected = 0 if ragged else measurement.samples_in(batch) or 0  # 0: shapes prove nothing
+    versions = versions_of(batch)
     with captured_uses(measurement, batch, expected) as recorder:
         values = measurement.scalars(batch, where)
         aligned = recorder.alignment.keeps(values)
+    measurement.check_unwritten(batch, versions, where)
     measurement.check(values, batch, where)
     measurement.dtypes.update(recorder.dtypes)
     graph, samples = Graph(values), len(values)

@@ -6,6 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
+BETWEEN = 4
+"""Most nodes between a parameter and the node of an operation that reads it: a cast, a transpose,
+the product, and a view of it."""
+
 
 class Graph:
     """The autograd nodes that a tensor was computed by.
@@ -17,6 +21,7 @@ class Graph:
     def __init__(self, values: Tensor, below: Collection[Any] = ()) -> None:
         """Walk the graph of `values` once, without what lies below some nodes."""
         self.reads: Counter[int] = Counter()
+        self._leaves: dict[int, Any] = {}
         self._above: dict[Any, list[Any]] = {}
         stack: list[Any] = []
         if values.grad_fn is not None:
@@ -31,6 +36,7 @@ class Graph:
                     continue
                 if hasattr(following, "variable"):
                     self.reads[id(following.variable)] += 1
+                    self._leaves[id(following.variable)] = following
                 if following not in self._above:
                     self._above[following] = []
                     stack.append(following)
@@ -40,6 +46,23 @@ class Graph:
         """Return True if gradients reach a use, and all of those of its parameters pass there."""
         alone = use.through is None or len(self._above.get(use.through, ())) == 1
         return use.edge.node in self._above and alone
+
+    def paths(self, leaf: int, ends: Collection[Any]) -> int:
+        """Count the paths from a leaf up to `ends`, or to some nodes further than they can be.
+
+        Args:
+            leaf: Id of the leaf.
+            ends: Nodes of operations that read it; casts and transposes may lie between.
+        """
+
+        def count(node: Any, steps: int) -> int:
+            above = self._above.get(node, ())
+            if node in ends or steps == 0 or not above:
+                return 1
+            return sum(count(following, steps - 1) for following in above)
+
+        node = self._leaves.get(leaf)
+        return 0 if node is None else sum(count(n, BETWEEN) for n in self._above[node])
 
     def edges_into(self, node: Any) -> int:
         """Return the number of edges that end at a node."""

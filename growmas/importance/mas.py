@@ -261,6 +261,8 @@ class ExactSums:
             self._check(recording, batch, cutting, name)
         if witness is not None:
             self._trust = self._summed_with(witness, recording, cutting, totals)
+        if probing and self._trust is not None:
+            self._trust.warn()
         rest = self._rest(recording, sources)
         if witness is None:
             trusted = {n: s for n, s in sources.items() if n not in rest}

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from growmas.batches import Forward, batch_size, leading_size
-from growmas.errors import DataError, ImportanceError
+from growmas.errors import DataError, GrowmasError, ImportanceError
+from growmas.importance.alignment_rules import tensors_in
 from growmas.importance.gradients import Power
 from growmas.importance.objective import BatchObjective
 from growmas.importance.ragged import Owner, count_of, owner_of
@@ -18,6 +19,9 @@ from growmas.importance.state import Attributes
 TOLERANCE = {torch.float64: 1e-8, torch.float32: 1e-3}
 """Largest difference allowed between two computations of the same values, relative to the
 largest value; 5e-2 for other dtypes."""
+
+BUILT_IN = (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError)
+"""Errors that a batch that does not fit causes; a user's own pass through."""
 
 ROUNDINGS = 16
 """Rounding errors of the largest value that two computations of the same values may differ by."""
@@ -120,6 +124,19 @@ class Measurement:
                 "samples; look for NaN in the inputs or in the parameters"
             )
 
+    def check_unwritten(self, batch: Any, versions: list[int], where: str) -> None:
+        """Refuse a model that writes to its inputs: the next pass would see others.
+
+        Raises:
+            ImportanceError: A tensor of the batch has another version than before.
+        """
+        if versions != versions_of(batch):
+            raise ImportanceError(
+                f"{where}: the model writes to its inputs, and importance needs the same inputs "
+                "again; use operations that are not in place, or give it a copy: "
+                "forward=lambda model, batch: model(batch.clone())"
+            )
+
     def values(self, batch: Any, where: str) -> Tensor:
         """Return the objective on `batch`, [N, K], after checking it.
 
@@ -156,13 +173,19 @@ class Measurement:
     def _output(self, batch: Any, where: str) -> Any:
         try:
             return self.forward(self.model, batch)
-        except torch.OutOfMemoryError:
+        except (torch.OutOfMemoryError, GrowmasError):
             raise
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+        except BUILT_IN as error:
             raise DataError(
-                f"{where}: the model does not run on it ({error}). Its shape and dtype must be "
-                "what the model is called with; or pass forward=lambda model, batch: ..."
+                f"{where}: the model does not run on it ({type(error).__name__}: {error}). Its "
+                "shape and dtype must be what the model is called with; or pass "
+                "forward=lambda model, batch: ..."
             ) from error
+
+
+def versions_of(batch: Any) -> list[int]:
+    """Return how often each tensor of a batch has been written to."""
+    return [0 if tensor.is_inference() else tensor._version for tensor in tensors_in(batch)]
 
 
 def check_is_module(model: object) -> None:

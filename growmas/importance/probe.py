@@ -18,6 +18,7 @@ for one. A parameter that the samples do not reach, such as the weight of an exp
 its rules were right for other parameters.
 """
 
+import warnings
 from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,6 +27,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from growmas.errors import GrowmasWarning
 from growmas.importance.company import alone, check_alone
 from growmas.importance.cutting import Cutting, some_of
 from growmas.importance.exact import Recording, Source, record, sums_by_rule
@@ -69,6 +71,19 @@ class Trust:
         rules = self.rules | (again.rules if mended == self.wrong else frozenset())
         right = self.right | mended | (again.right - self.wrong)
         return Trust(right, self.wrong - mended, rules)
+
+    def warn(self) -> None:
+        """Warn of rules that differed from automatic differentiation."""
+        if self.wrong:
+            names = ", ".join(sorted(self.wrong)[:5]) + (", ..." if len(self.wrong) > 5 else "")
+            warnings.warn(
+                f"for {names} the rules gave another gradient than automatic differentiation, on "
+                "several samples: they are measured sample by sample, which is slower. Either a "
+                "rule of register_rule is wrong, or inputs of ReLUs are so near 0 that rounding "
+                "decides; in float64 (model.double()) it does not",
+                GrowmasWarning,
+                stacklevel=2,
+            )
 
     def covers(self, name: str, source: Source) -> bool:
         """Return True if a parameter may be measured by the rules of its uses."""

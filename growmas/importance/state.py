@@ -90,6 +90,9 @@ def _same(held: Contents, contents: Contents) -> bool:
 def untouched(model: nn.Module) -> Iterator[Attributes]:
     """Keep attributes and parameters of `model`; on exit, restore them bit for bit.
 
+    Hooks on gradients of parameters are taken away while the context lasts: importance is about the
+    function, not about what training does with its gradients.
+
     Caches that were filled before are dropped while the context lasts: with values computed under
     `no_grad`, the parameters they come from would seem to have no influence. Modules that keep
     tensors in plain attributes are put in train mode once for that, which is how they are told to
@@ -101,7 +104,10 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
     before = Attributes(model)
     places = [(module._parameters, dict(module._parameters)) for module in model.modules()]
     values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
+    hooks = [(p, p._backward_hooks) for p in model.parameters() if p._backward_hooks]
     try:
+        for parameter, _ in hooks:
+            parameter._backward_hooks = None
         for module in before.caches():
             modes = [(child, child.training) for child in module.modules()]
             module.train()
@@ -109,6 +115,8 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
                 child.training = mode
         yield Attributes(model)
     finally:
+        for parameter, held_hooks in hooks:
+            parameter._backward_hooks = held_hooks
         before.restore()
         for held, parameters in places:
             if not _same(held, parameters):
