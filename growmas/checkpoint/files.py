@@ -59,12 +59,13 @@ class _Header:
     crc: str | None
 
 
-def write_state(path: str | os.PathLike[str], state: State) -> None:
+def write_state(path: str | os.PathLike[str], state: State, *, parents: bool = True) -> None:
     """Write a state of tensors and JSON values; the one before is kept next to it.
 
     Args:
         path: The folder to write.
         state: Mappings, lists, tuples, tensors and JSON values.
+        parents: Make the folders above it, too; False raises if the one above is gone.
 
     Raises:
         CheckpointError: The folder cannot be written, holds something else than a checkpoint, or
@@ -78,7 +79,7 @@ def write_state(path: str | os.PathLike[str], state: State) -> None:
     folder = Path(os.path.realpath(path))
     _check_ours(folder)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=parents, exist_ok=True)
         _finish_switch(folder)
         identity = secrets.token_hex(8)
         fresh = folder / "new.safetensors"
@@ -223,10 +224,11 @@ def _finish_switch(folder: Path) -> None:
 
 
 def _drop_unfinished(folder: Path) -> None:
-    """Remove what a failed write has left, unless the switch was made."""
+    """Remove what a failed write has left, unless the switch was made or that cannot be told."""
     with suppress(OSError):
         fresh = folder / "new.safetensors"
-        if _identity(folder / _STATE) != _id_of(fresh):
+        current = _identity(folder / _STATE) if (folder / _STATE).exists() else ""
+        if current is not None and current != _id_of(fresh):
             for file in (fresh, folder / _NEW, folder / ".previous.json.new"):
                 file.unlink(missing_ok=True)
 

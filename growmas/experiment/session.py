@@ -130,7 +130,7 @@ class Session:
             "random": torch.random.get_rng_state(),
             **extra,
         }
-        write_state(self.folder.checkpoint, {**state, "run": run})
+        write_state(self.folder.checkpoint, {**state, "run": run}, parents=False)
         self.folder.check_held()
         self._due.start()
 
@@ -149,7 +149,11 @@ class Session:
         self._request.check()
 
     def ended(self, error: BaseException | None) -> None:
-        """Report how the run ended."""
+        """Report how the run ended, unless its directory is gone or is another's by now."""
+        try:
+            self.folder.check_held()
+        except RunError:
+            return
         if error is None:
             self._status.report("finished")
         elif isinstance(error, RunStopped):
