@@ -34,8 +34,8 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     if given.cost:
-        for name, row in step_costs().items():
-            print(name, row)
+        for name, found in step_costs().items():
+            print(name, found)
         return
     for seed in given.seed or [0, 1, 2]:
         if given.memory:
