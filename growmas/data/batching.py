@@ -81,7 +81,7 @@ class _Prepared:
         rows = self.rows[index]
         if not self.transforms:
             return _pair(self.split, rows)
-        change = augmentation.Sequence(self.transforms, self.seeds[index])
+        change = augmentation.SeededChain(self.transforms, self.seeds[index])
         return self.split.augmented(rows, change), self.split.labels[rows]
 
 

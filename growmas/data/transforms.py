@@ -124,7 +124,7 @@ class PerSample:
 
 
 @dataclass(frozen=True)
-class Sequence:
+class SeededChain:
     """Transforms applied one after the other, with a seed.
 
     Attributes:

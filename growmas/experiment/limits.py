@@ -38,7 +38,11 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise RunError(f"device {device!r} cannot be used here: {error}") from error
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"device {device!r} cannot be used here ({reason}): give device: cpu, or run it on a "
+            "machine that has one"
+        ) from error
 
 
 def check_memory(build: Callable[[], nn.Module], device: str) -> None:

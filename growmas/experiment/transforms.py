@@ -17,7 +17,7 @@ from growmas.config import (
 from growmas.data import Split, Stream
 from growmas.data.names import did_you_mean
 from growmas.data.targets import call_target, raised
-from growmas.data.transforms import Crop, Erase, Flip, PerSample, Sequence, Transform
+from growmas.data.transforms import Crop, Erase, Flip, PerSample, SeededChain, Transform
 from growmas.errors import ConfigError, DataError, GrowmasError
 from growmas.experiment.blame import blame
 
@@ -71,7 +71,7 @@ def _transform(
 
 
 def _try(transform: Transform, split: Split) -> None:
-    change = Sequence((transform,), seed=0)
+    change = SeededChain((transform,), seed=0)
     try:
         split.augmented(torch.arange(min(_TRIED, len(split))), change)
     except GrowmasError:
