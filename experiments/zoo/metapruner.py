@@ -31,7 +31,8 @@ RESULTS = Path(__file__).parent / "metapruner.jsonl"
 LIMIT = 20
 MODELS = (
     ("timm", "resnet18"), ("timm", "mobilenetv2_050"), ("timm", "efficientnet_lite0"),
-    ("others", "torchvision/squeezenet1_1"), ("timm", "convnext_atto"), ("timm", "vit_tiny_patch16_224"),
+    ("others", "torchvision/squeezenet1_1"), ("timm", "convnext_atto"),
+    ("timm", "vit_tiny_patch16_224"),
     ("others", "torchvision/shufflenet_v2_x0_5"), ("others", "ultralytics/yolov8n"),
     ("others", "monai/UNet"), ("transformers", "bert"), ("transformers", "gpt2"),
     ("transformers", "llama"),

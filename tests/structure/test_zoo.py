@@ -1,4 +1,4 @@
-"""The short form of `experiments/zoo`: networks of torch and transformers, tiny, with every check."""
+"""The short form of `experiments/zoo`: tiny networks of torch and transformers, every check."""
 
 import sys
 from pathlib import Path
@@ -8,8 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-ZOO = Path(__file__).parents[2] / "experiments" / "zoo"
-sys.path.append(str(ZOO))
+sys.path.append(str(Path(__file__).parents[2] / "experiments" / "zoo"))
 import table
 import transformer_zoo
 import trial
