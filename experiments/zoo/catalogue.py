@@ -54,7 +54,10 @@ SHALLOW = (
 )  # fmt: skip
 """Models of timm that are a row of blocks of one kind: made with three of them."""
 
-SIZES = {"deepseek_vit_412m": 112, "halonet26t": 256, "eca_halonext26ts": 256}
+SIZES = {
+    "deepseek_vit_412m": 112, "halonet26t": 256, "eca_halonext26ts": 256, "inception_v3": 128,
+    "inception_v4": 128, "inception_resnet_v2": 128, "nasnetalarge": 96, "pnasnet5large": 96,
+}  # fmt: skip
 """Model of timm -> size of its images where neither its own nor 64 will do."""
 
 

@@ -1,4 +1,4 @@
-"""Writes the table of README.md from results.jsonl."""
+"""Writes the tables of README.md from results.jsonl and metapruner.jsonl."""
 
 import json
 import statistics
@@ -53,11 +53,38 @@ def details(lines: list[dict[str, Any]]) -> str:
     return "\n".join(rows)
 
 
+def beside(lines: list[dict[str, Any]]) -> str:
+    """Return the table of halved networks, a row for each network and tool."""
+    rows = [
+        "| network | tool | parameters left | compared | largest difference | only run | refused "
+        "| modes kept | requires_grad kept | said |",
+        "|" + "---|" * 10,
+    ]
+    for line in lines:
+        said = "; ".join(f"{way}: {why}" for way, why in line["failed"].items())
+        said = said.replace("|", "/").replace("\n", " ")[:150]
+        start = f"| {line['model']} | {line['tool']} "
+        if "left" not in line:
+            rows.append(f"{start}| failed | | | | | | | {said} |")
+            continue
+        kept = ["yes" if line[each] else "no" for each in ("modes", "requires_grad")]
+        rows.append(
+            f"{start}| {line['left']:.0%} | {line['compared']} | {line['worst']:.1g} "
+            f"| {line['only run']} | {line['refused']} | {kept[0]} | {kept[1]} | {said} |"
+        )
+    return "\n".join(rows)
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (HERE / name).read_text().splitlines()]
+
+
 def main() -> None:
-    lines = [json.loads(line) for line in (HERE / "results.jsonl").read_text().splitlines()]
+    lines = read("results.jsonl")
     readme = HERE / "README.md"
     by_hand = readme.read_text().split(START)[0]
-    readme.write_text(f"{by_hand}{START}\n\n{table(lines)}\n\n{details(lines)}\n")
+    parts = (table(lines), beside(read("metapruner.jsonl")), details(lines))
+    readme.write_text(f"{by_hand}{START}\n\n" + "\n\n".join(parts) + "\n")
 
 
 if __name__ == "__main__":
