@@ -309,3 +309,15 @@ def test_the_picture_in_the_guide_is_drawn_from_the_network() -> None:
     assert {"Add", "Relu", "View"} <= set(drawn)
     for member in Structure(names["Net"](), torch.rand(5, 1, 4, 4)).groups["a"].members:
         assert f"{member.layer:<4} {member.side:<3} {member.positions.tolist()}" in picture
+
+
+@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm", "orthogonal"])
+def test_a_parametrised_layer_is_one_entry(kind: str) -> None:
+    parametrised = getattr(nn.utils.parametrizations, kind)(nn.Linear(5, 5))
+    model = nn.Sequential(
+        nn.Linear(6, 5), parametrised, nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 2)
+    )
+    structure = Structure(model, torch.rand(3, 6), check=True)
+    assert list(structure.groups) == ["2"]
+    assert set(structure.fixed) == {"0", "1", "4"}
+    assert "it is parametrised" in structure.fixed["1"]
