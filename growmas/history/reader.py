@@ -84,7 +84,7 @@ class TopologyHistory(Closeable):
 
     @property
     def flops_of(self) -> str:
-        """What FLOPs are of: "sample"; "example inputs" in files of earlier versions."""
+        """Unit of FLOPs: a "sample"; the "example inputs" in files of earlier versions."""
         rows = self._rows("SELECT value FROM meta WHERE key = ?", FLOPS_OF)
         return str(rows[0][0]) if rows else "example inputs"
 

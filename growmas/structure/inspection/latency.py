@@ -75,7 +75,7 @@ def rounding_hint(widths: Mapping[str, int], groups: Mapping[str, UnitGroup]) ->
         return ""
     more = f" and {len(uneven) - 3} more" if len(uneven) > 3 else ""
     return (
-        f"channels are no multiple of {FAST_MULTIPLE} in {', '.join(uneven[:3])}{more}: "
+        f"channels are not a multiple of {FAST_MULTIPLE} in {', '.join(uneven[:3])}{more}: "
         f"compare with round_to={FAST_MULTIPLE}"
     )
 
