@@ -85,7 +85,7 @@ class TopologyHistory(ScalarReading, Closeable):
 
     @property
     def flops_of(self) -> str:
-        """Unit that FLOPs count for: "sample"; "example inputs" in files of earlier versions."""
+        """Unit of FLOPs: a "sample"; the "example inputs" in files of earlier versions."""
         rows = self._rows("SELECT value FROM meta WHERE key = ?", FLOPS_OF)
         return str(rows[0][0]) if rows else "example inputs"
 

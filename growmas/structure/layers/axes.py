@@ -36,7 +36,7 @@ units are chosen so that the same places go in every group.
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
@@ -225,6 +225,10 @@ _PROBED: WeakKeyDictionary[nn.Module, LayerAxes | None] = WeakKeyDictionary()
 """What was found, so that every module is run only once."""
 
 
+_FITTING: WeakSet[nn.Module] = WeakSet()
+"""Modules whose axes were found to fit, so that every module is compared only once."""
+
+
 def register_layer(layer: type[nn.Module] | str, axes: Axes) -> None:
     """Let layers of that type, and of its subclasses without an entry of their own, be resized.
 
@@ -254,6 +258,7 @@ def register_layer(layer: type[nn.Module] | str, axes: Axes) -> None:
             "from the layer to them, or a text that says why it cannot be resized"
         )
     LAYERS[layer] = axes
+    _FITTING.clear()
 
 
 def is_registered(layer: type[nn.Module]) -> bool:
@@ -318,9 +323,11 @@ def _registered(module: nn.Module) -> LayerAxes | str | None:
             f"the function registered for a {class_name(module)} returned {found!r:.80}: expected "
             "LayerAxes"
         )
-    problem = misfit(module, found) if isinstance(found, LayerAxes) else ""
-    if problem:
-        return f"the axes registered for a {class_name(module)} do not fit it: {problem}"
+    if isinstance(found, LayerAxes) and module not in _FITTING:
+        problem = misfit(module, found)
+        if problem:
+            return f"the axes registered for a {class_name(module)} do not fit it: {problem}"
+        _FITTING.add(module)
     if kind is type(module) or not isinstance(found, LayerAxes) or found.into or found.produces:
         return found
     # a subclass of a norm may norm along another axis: it is that along which the channels come

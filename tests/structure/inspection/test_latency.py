@@ -69,7 +69,7 @@ def test_nothing_is_measured_unless_asked_for() -> None:
 @pytest.mark.parametrize(
     ("plan", "options", "hint"),
     [
-        (gm.Plan(prune={"a": [0, 1, 2]}), {}, "no multiple of 8 in a (13 neurons)"),
+        (gm.Plan(prune={"a": [0, 1, 2]}), {}, "not a multiple of 8 in a (13 neurons)"),
         (gm.Plan(prune={"a": [0, 1, 2]}, round_to=8), {}, ""),
         (gm.Plan(grow={"a": 8}), {}, ""),
     ],
