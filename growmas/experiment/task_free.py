@@ -123,7 +123,9 @@ class StreamRun:
                 f"{self._run.folder.path} has lost its {TRACE}: start it anew with --overwrite"
             )
         if isinstance(self.learner, TaskFreeMAS):
-            self.structure.load_state_dict(state["structure"])
+            replaced = self.structure.load_state_dict(state["structure"])
+            for group in self.learner.optimizer.param_groups:
+                group["params"] = [replaced.get(p, p) for p in group["params"]]
         self.learner.load_state_dict(state)
         run = state["run"]
         self.seconds, self.cpu_seconds = run["seconds"], run["cpu_seconds"]

@@ -42,6 +42,7 @@ class TaskFreeMAS:
 
     Attributes:
         model: The network.
+        optimizer: Over its parameters.
         mas: Importance over plateaus.
         buffer: Inputs and labels of the hardest samples; None before the first batch.
         step: Number of batches learnt.
@@ -83,7 +84,7 @@ class TaskFreeMAS:
         self.detector = PlateauDetector(mode="paper") if detector is None else detector
         self.buffer: tuple[Tensor, Tensor] | None = None
         self.step = 0
-        self._optimizer = optimizer
+        self.optimizer = optimizer
         self._size = buffer
         self._steps = steps
         self._function = function
@@ -112,10 +113,10 @@ class TaskFreeMAS:
                 if step == 0:
                     first = float(losses[:size].detach().mean())
                     event = self.detector.update(first)
-            self._optimizer.zero_grad()
+            self.optimizer.zero_grad()
             losses.mean().backward()  # type: ignore[no-untyped-call]
             self.mas.penalty_grad_()
-            self._optimizer.step()
+            self.optimizer.step()
         self._renew(inputs, labels, losses.detach())
         if self._most_recent:
             self._recent = [*self._recent, inputs[:size]][-self._most_recent :]
@@ -138,7 +139,7 @@ class TaskFreeMAS:
         """Return everything but the settings, as tensors and JSON values."""
         return {
             "model": dict(self.model.state_dict()),
-            "optimizer": self._optimizer.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
             "mas": self.mas.state_dict(),
             "detector": self.detector.state_dict(),
             "buffer": self.buffer,
@@ -154,7 +155,7 @@ class TaskFreeMAS:
         """
         check_complete(state, self.state_dict())
         self.model.load_state_dict(state["model"])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
         self.mas.load_state_dict(state["mas"])
         self.detector.load_state_dict(state["detector"])
         self.buffer = None if state["buffer"] is None else tuple(state["buffer"])
