@@ -98,7 +98,10 @@ def outputs(scene: Scene) -> list[Any]:
     for task in scene.structure.tasks:
         with scene.structure.view(task):
             found.append(model(scene.inputs))
-        found.append(scene.structure.extract(task).eval()(scene.inputs))
+        try:
+            found.append(scene.structure.extract(task).eval()(scene.inputs))
+        except GrowmasError as error:  # no unit of a group is left from that time
+            found.append(str(error))
     found.append(scene.context.log_likelihood(scene.inputs))
     return found
 

@@ -1,14 +1,13 @@
 """Lock of a run directory: one process at a time, for the life of a run.
 
-The lock is an flock on the file `run.lock`. The kernel frees it when the process ends, in whatever
-way; processes that the run starts do not inherit it. The file names the owner: process id, host and
-run id.
+The lock is one on the open file `run.lock` (see `growmas.file_lock`). The kernel frees it when the
+process ends, in whatever way; processes that the run starts do not inherit it. The file names the
+owner: process id, host and run id.
 """
 
 import json
 import os
 import socket
-import sys
 import weakref
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,13 +93,12 @@ class RunLock(Closeable):
     def _write(self, owner: Owner) -> None:
         text = json.dumps({"growmas": "run", **vars(owner)})
         os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, text.encode(), 0)
+        os.lseek(self._handle, 0, os.SEEK_SET)
+        os.write(self._handle, text.encode())
 
 
 def is_locked(folder: Path) -> bool:
     """Return True if a process on this machine runs in a directory."""
-    if sys.platform == "win32":
-        return False
     try:
         handle = os.open(folder / LOCK, os.O_RDWR)
     except OSError:

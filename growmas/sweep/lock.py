@@ -17,14 +17,11 @@ _PATIENCE = 10.0  # seconds; the runs of a killed sweep end within
 def only_one(folder: Path) -> Iterator[tuple[int, ...]]:
     """Hold a folder; yields the file descriptors that processes inherit to hold it too.
 
-    On Windows the folder is not held: two sweeps in one folder are not detected there.
+    On Windows processes do not inherit it: the folder is free once the sweep itself has ended.
 
     Raises:
         RunError: Another sweep holds it.
     """
-    if sys.platform == "win32":
-        yield ()
-        return
     lock = os.open(folder / _NAME, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         if not take_within(lock, _PATIENCE):
@@ -32,6 +29,6 @@ def only_one(folder: Path) -> Iterator[tuple[int, ...]]:
                 f"another sweep uses {folder}: wait for it (growmas compare {folder} "
                 "shows how far it is), or name another folder with --out"
             )
-        yield (lock,)
+        yield () if sys.platform == "win32" else (lock,)
     finally:
         os.close(lock)

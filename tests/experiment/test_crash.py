@@ -18,6 +18,11 @@ CASES = {
         "stream.tasks=2", "stream.limit=10", "training.epochs=1", "model.hidden=[8, 8]",
         "checkpoint.every=2",
     ]),
+    "fixed": ("task_free_smoke", [
+        "stream.tasks=2", "stream.of=permuted", "stream.scenario=domain", "model.hidden=[8]",
+        "stream.steps_per_task=12", "checkpoint.every=5",
+        "method={kind: mas, task_free: {buffer: 5, steps: 2}}",
+    ]),
     "free": ("task_free_smoke", [
         "stream.tasks=2", "stream.of=permuted", "stream.scenario=domain", "model.hidden=[8]",
         "stream.steps_per_task=12", "checkpoint.every=5",
