@@ -27,8 +27,14 @@ from growmas.config.contexts import (
     RidgeContextConfig,
     SharedContextConfig,
 )
-from growmas.config.experiment import Experiment, TrainingConfig
-from growmas.config.load import differences, differing_keys, dump_config, load_config
+from growmas.config.experiment import Experiment
+from growmas.config.load import (
+    config_leaves,
+    differences,
+    differing_keys,
+    dump_config,
+    load_config,
+)
 from growmas.config.methods import (
     ANSWER_BY_TASK,
     BudgetConfig,
@@ -94,6 +100,15 @@ from growmas.config.streams import (
     StreamConfig,
     TaskFreeConfig,
 )
+from growmas.config.training import (
+    CropConfig,
+    EraseConfig,
+    FlipConfig,
+    PythonTransformConfig,
+    TorchvisionConfig,
+    TrainingConfig,
+    TransformConfig,
+)
 
 __all__ = [
     "ANSWER_BY_TASK",
@@ -103,14 +118,17 @@ __all__ = [
     "CheckpointConfig",
     "ContextKind",
     "ConvNetConfig",
+    "CropConfig",
     "CsvConfig",
     "DERppConfig",
     "ERConfig",
     "EWCConfig",
     "EnergyContextConfig",
     "EntropyContextConfig",
+    "EraseConfig",
     "Experiment",
     "FinetuneConfig",
+    "FlipConfig",
     "FolderConfig",
     "GaussianConfig",
     "GaussianContextConfig",
@@ -149,6 +167,7 @@ __all__ = [
     "PythonMethodConfig",
     "PythonModelConfig",
     "PythonSourceConfig",
+    "PythonTransformConfig",
     "RanPACConfig",
     "ReDoConfig",
     "ReplaceConfig",
@@ -169,12 +188,15 @@ __all__ = [
     "TaskFreeGrowthConfig",
     "TaskFreePenaltyConfig",
     "TimmConfig",
+    "TorchvisionConfig",
     "TrainingConfig",
+    "TransformConfig",
     "TransformersConfig",
     "UPGDConfig",
     "ViTConfig",
     "bundled_config",
     "bundled_configs",
+    "config_leaves",
     "differences",
     "differing_keys",
     "dump_config",

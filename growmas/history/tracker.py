@@ -24,6 +24,7 @@ from growmas.history.importance import (
     pack_shares,
     summed,
 )
+from growmas.history.scalars import ScalarWriting
 from growmas.history.schema import BUSY_TIMEOUT
 from growmas.history.store import Store, Topology
 from growmas.history.validation import check_frozen, finite_metrics
@@ -39,7 +40,7 @@ _OWN_KINDS = ("edit", "external", "begin", "snapshot")
 _NONE: Mapping[str, Mapping[int, int]] = {}
 
 
-class TopologyTracker(Closeable):
+class TopologyTracker(ScalarWriting, Closeable):
     """A recorder of the life of every unit of a structure, in an SQLite file.
 
     The units that the structure has now are written at once; every later edit is written
@@ -61,7 +62,7 @@ class TopologyTracker(Closeable):
         timeout: Seconds to wait while another process holds the file.
 
     Raises:
-        HistoryError: If `path` exists and `overwrite` is False, or is not a history.
+        HistoryError: `path` exists without `overwrite`, or is not a history.
     """
 
     _unsubscribe: Callable[[], None] | None = None
@@ -214,10 +215,7 @@ class TopologyTracker(Closeable):
         return self._store.last_event()
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Return a context in which everything is written when it ends, or nothing if it raises.
-
-        It raises a HistoryError if the file cannot be written.
-        """
+        """Return a context in which everything is written when it ends, or nothing if it raises."""
         return self._store.transaction()
 
     @property
@@ -323,12 +321,12 @@ class TopologyTracker(Closeable):
             yield change
 
     def _write_external(self, task: int, change: "ExternalChange") -> None:
-        born, died = change.born, change.died
+        born, died, known = change.born, change.died, change.recognised
         counts = {
             name: {
                 "born": len(born.get(name, ())),
                 "died": len(died.get(name, ())),
-                "told_by": "values" if name in change.recognised else "shapes",
+                "told_by": "values" if name in known else "shapes",
             }
             for name in dict.fromkeys([*died, *born])
         }

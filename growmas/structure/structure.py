@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from growmas.batches import Forward, example_forward
+from growmas.errors import PlanError
 from growmas.structure.analysis.leaf_modules import StructureForward
 from growmas.structure.analysis.wrappers import recompile_after_edit, unwrap_model
 from growmas.structure.followers.followers import as_followers, check_followers
@@ -29,6 +30,7 @@ from growmas.structure.units.edit import Edit
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
+from growmas.suggestion import suggestion
 
 
 class Structure(StructureTasks):
@@ -183,16 +185,15 @@ class Structure(StructureTasks):
         """Replace units in place by fresh ones: the cheap edit at constant width.
 
         Parameters stay the same objects. Rows and columns are drawn from the layers' default, in
-        families of mates that cancel each other; optimizer state is that of new entries (pass a
-        `Warmup` for Adam, too); Ω is 0 and anchors are the new values. The first renewal of a
-        group is verified on the example inputs, later ones are trusted. Listeners, and so the
+        families of mates; optimizer state is that of new entries (pass a `Warmup` for Adam, too).
+        The first renewal of a group is verified on the example inputs. Listeners, and so the
         history, hear of renewals in batches: at the next other edit, task or snapshot.
 
         Args:
             units: Group name -> ids of the units to replace.
             followers: As for `apply`.
-            reason: Reason in a few words, for the history.
-            cause: Reason for programs, see `Plan`.
+            reason: A few words, for the history; `cause` is for programs, see `Plan`.
+            cause: JSON values by name.
             paired: False gives every fresh unit columns of zero.
             generator: CPU generator; None takes the structure's.
 
@@ -207,16 +208,9 @@ class Structure(StructureTasks):
             if self._renewals.must_tell(plan):
                 self.tell()
             everyone = (self._norms, *as_followers(followers))
-            at = Renewing(
-                self.model,
-                self._groups,
-                self.task,
-                self._outputs,
-                self._settle,
-                everyone if self._norms.tasks else everyone[1:],
-                generator or self.generator,
-                paired,
-            )
+            followers = everyone if self._norms.tasks else everyone[1:]
+            look = (self.model, self._groups, self.task, self._outputs, self._settle)
+            at = Renewing(*look, followers, generator or self.generator, paired)
             with torch.inference_mode(False):
                 return self._renewals.renew(at, plan)
 
@@ -255,6 +249,27 @@ class Structure(StructureTasks):
             }
         )
         return {**found.approximating, **found.shrinking, **found.growing}
+
+    def keep_width(self, groups: Iterable[str], reason: str) -> None:
+        """Let groups neither grow nor shrink from now on.
+
+        Args:
+            groups: Names of the groups.
+            reason: Quoted wherever a plan for one of them is refused.
+
+        Raises:
+            PlanError: There is no such group.
+        """
+        names = list(groups)
+        unknown = [name for name in names if name not in self._groups]
+        if unknown:
+            hint = suggestion(unknown[0], self._groups, "group")
+            raise PlanError(f"there is no group {unknown[0]!r}; {hint}")
+        changed = {
+            name: dataclasses.replace(self._groups[name], no_grow=reason, no_shrink=reason)
+            for name in names
+        }
+        self._groups = {**self._groups, **changed}
 
     def _note_refusal(self, plan: Plan, error: RefusedError) -> None:
         """Let a group that alone was refused say so."""
