@@ -112,6 +112,7 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
             expected = "null, as stream.kind is not task_free"
             found.append((("method", "task_free"), f"expected {expected}; got a mapping"))
     found += _trial_conflicts(values)
+    found += _replacement_conflicts(values)
     frozen = _at(values, "model", "freeze")
     if isinstance(frozen, list | tuple) and "*" in frozen and _at(values, "training", "transforms"):
         text = 'expected [], as model.freeze is ["*"]: features are computed once'
@@ -197,6 +198,16 @@ def _trial_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
     if not isinstance(step, int) or not isinstance(most, int) or most >= step:
         return []
     return [(("method", "grow", "most"), f"expected at least the {step} of step; got {most}")]
+
+
+def _replacement_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
+    """Return compiled steps of a method that looks at the activations of training steps."""
+    replaces = _at(values, "method", "kind") in ("cbp", "redo")
+    replaces |= _at(values, "method", "replace") is not None
+    if not (replaces and _at(values, "training", "compile") is True):
+        return []
+    expected = "false, as the method looks at activations of training steps, which compiled code "
+    return [(("training", "compile"), f"expected {expected}does not show; got true")]
 
 
 def _selection_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:

@@ -63,7 +63,7 @@ class TopologyTracker(ScalarWriting, Closeable):
         timeout: Seconds to wait while another process holds the file.
 
     Raises:
-        HistoryError: If `path` exists and `overwrite` is False, or is not a history.
+        HistoryError: `path` exists without `overwrite`, or is not a history.
     """
 
     _unsubscribe: Callable[[], None] | None = None
@@ -216,10 +216,7 @@ class TopologyTracker(ScalarWriting, Closeable):
         return self._store.last_event()
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Return a context in which everything is written when it ends, or nothing if it raises.
-
-        It raises a HistoryError if the file cannot be written.
-        """
+        """Return a context in which everything is written when it ends, or nothing if it raises."""
         return self._store.transaction()
 
     @property
@@ -326,12 +323,12 @@ class TopologyTracker(ScalarWriting, Closeable):
             yield change
 
     def _write_external(self, task: int, change: "ExternalChange") -> None:
-        born, died = change.born, change.died
+        born, died, known = change.born, change.died, change.recognised
         counts = {
             name: {
                 "born": len(born.get(name, ())),
                 "died": len(died.get(name, ())),
-                "told_by": "values" if name in change.recognised else "shapes",
+                "told_by": "values" if name in known else "shapes",
             }
             for name in dict.fromkeys([*died, *born])
         }

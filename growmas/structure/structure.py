@@ -188,16 +188,15 @@ class Structure(StructureTasks):
         """Replace units in place by fresh ones: the cheap edit at constant width.
 
         Parameters stay the same objects. Rows and columns are drawn from the layers' default, in
-        families of mates that cancel each other; optimizer state is that of new entries (pass a
-        `Warmup` for Adam, too); Ω is 0 and anchors are the new values. The first renewal of a
-        group is verified on the example inputs, later ones are trusted. Listeners, and so the
+        families of mates; optimizer state is that of new entries (pass a `Warmup` for Adam, too).
+        The first renewal of a group is verified on the example inputs. Listeners, and so the
         history, hear of renewals in batches: at the next other edit, task or snapshot.
 
         Args:
             units: Group name -> ids of the units to replace.
             followers: As for `apply`.
-            reason: Reason in a few words, for the history.
-            cause: Reason for programs, see `Plan`.
+            reason: A few words, for the history; `cause` is for programs, see `Plan`.
+            cause: JSON values by name.
             paired: False gives every fresh unit columns of zero.
             generator: CPU generator; None takes the structure's.
 
@@ -212,16 +211,9 @@ class Structure(StructureTasks):
             if self._renewals.must_tell(plan):
                 self.tell()
             everyone = (self._norms, *as_followers(followers))
-            at = Renewing(
-                self.model,
-                self._groups,
-                self.task,
-                self._outputs,
-                self._settle,
-                everyone if self._norms.tasks else everyone[1:],
-                generator or self.generator,
-                paired,
-            )
+            followers = everyone if self._norms.tasks else everyone[1:]
+            look = (self.model, self._groups, self.task, self._outputs, self._settle)
+            at = Renewing(*look, followers, generator or self.generator, paired)
             with torch.inference_mode(False):
                 return self._renewals.renew(at, plan)
 

@@ -79,3 +79,15 @@ def test_settings_of_peers_name_their_key(tmp_path: Path, method: str, message: 
     with pytest.raises(ConfigError) as caught:
         load_config(path, [f"method={method}"])
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["{kind: cbp}", "{kind: redo}", "{kind: growmas, replace: {}}"])
+def test_compiled_steps_do_not_show_activations(tmp_path: Path, method: str):
+    path = write(tmp_path, "context: {kind: gaussian, per: task}")
+    overrides = [f"method={method}", "training.compile=true"]
+    if "growmas" in method:
+        overrides.append("method.context={kind: gaussian, per: task}")
+    with pytest.raises(
+        ConfigError, match=r"training\.compile: expected false, as the method looks"
+    ):
+        load_config(path, overrides)

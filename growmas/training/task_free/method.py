@@ -70,7 +70,6 @@ class TaskFreeMethod:
     def state_dict(self) -> dict[str, Any]:
         """Return everything but the settings, as tensors and JSON values."""
         return {
-            "structure": self.method.structure.state_dict(),
             "model": dict(self.method.structure.model.state_dict()),
             "optimizer": self.optimizer.state_dict(),
             "mas": None,
@@ -85,9 +84,6 @@ class TaskFreeMethod:
             ShiftError: Something is missing.
         """
         check_complete(state, self.state_dict())
-        replaced = self.method.structure.load_state_dict(state["structure"])
-        for group in self.optimizer.param_groups:
-            group["params"] = [replaced.get(p, p) for p in group["params"]]
         self.method.structure.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         load_own_state(self.method, state["own"])
