@@ -14,7 +14,13 @@ from growmas.config.contexts import (
     SharedContextConfig,
 )
 from growmas.config.experiment import Experiment
-from growmas.config.load import differences, differing_keys, dump_config, load_config
+from growmas.config.load import (
+    config_leaves,
+    differences,
+    differing_keys,
+    dump_config,
+    load_config,
+)
 from growmas.config.methods import (
     ANSWER_BY_TASK,
     BudgetConfig,
@@ -154,6 +160,7 @@ __all__ = [
     "ViTConfig",
     "bundled_config",
     "bundled_configs",
+    "config_leaves",
     "differences",
     "differing_keys",
     "dump_config",

@@ -169,6 +169,7 @@ def _growing(
         steps=settings.steps,
         recent=settings.recent,
         norms=method.norms,
+        init=method.init,
         trial=method.grow.trial if isinstance(method.grow, GrowByNeedConfig) else STEPS,
     )
 

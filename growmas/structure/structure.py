@@ -122,9 +122,11 @@ class Structure(StructureTasks):
                 and anything with a method `follow(edit)`; their state is re-indexed too, with
                 fresh entries as the optimizer itself would start them. Schedulers and
                 `GradScaler`s may be among them.
-            init: "zero_out": fresh rows random, the columns that read them zero; "split" or
-                `SplitUnits(...)`: twins of living units; `GradMax(batches, loss)`: rows that give
-                the columns most gradient; or an object with a method `prepare`.
+            init: "zero_out": fresh rows random, the columns that read them zero; "paired" or
+                `Paired()`: fresh units in twos whose columns cancel, so that both sides learn at
+                once; "split" or `SplitUnits(...)`: twins of living units; `GradMax(batches,
+                loss)`: rows that give the columns most gradient; an object with a method
+                `prepare`; or a dict of these by group.
             calibrate: Unlabelled batches from which fresh BatchNorm channels get their running
                 statistics; twins keep their parents'.
             calibrate_forward: (model, batch) -> output, for batches of another kind.

@@ -34,7 +34,7 @@ class RunProcess(Protocol):
 
 
 class Workers(Protocol):
-    """Place in which runs are begun."""
+    """The way in which the runs of a sweep are begun."""
 
     def begin(self, order: Mapping[str, str], log: Path, *, append: bool) -> RunProcess:
         """Begin a run.
@@ -74,7 +74,7 @@ class ColdWorkers:
         self._held = tuple(held)
 
     def begin(self, order: Mapping[str, str], log: Path, *, append: bool) -> RunProcess:
-        """Begin a run; see `Workers`."""
+        """Begin a run, as `Workers` has it."""
         code = _program(f"from {self._module} import main; main()")
         with log.open("ab" if append else "wb") as file:
             process = subprocess.Popen(
@@ -126,7 +126,7 @@ class WarmWorkers:
         self._server: _Server | None = None
 
     def begin(self, order: Mapping[str, str], log: Path, *, append: bool) -> RunProcess:
-        """Begin a run; see `Workers`."""
+        """Begin a run, as `Workers` has it."""
         if self._server is None or self._server.ended:
             self._server = _Server(self._module, self._held)
         return self._server.begin(order, log, append=append)
