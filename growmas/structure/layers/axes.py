@@ -33,17 +33,17 @@ units are chosen so that the same places go in every group.
     (2, [0, 2, -1])
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from growmas.errors import SurgeryError
 from growmas.failures import failure
-from growmas.structure.layers.fit import misfit
 
 Side = str
 """A side of a layer: "out", the channels it gives, "in", those it reads, or the name of a parameter
@@ -225,6 +225,7 @@ _PROBED: WeakKeyDictionary[nn.Module, LayerAxes | None] = WeakKeyDictionary()
 """What was found, so that every module is run only once."""
 
 
+_MISSING: Any = object()
 _FITTING: WeakSet[nn.Module] = WeakSet()
 """Modules whose axes were found to fit, so that every module is compared only once."""
 
@@ -324,7 +325,7 @@ def _registered(module: nn.Module) -> LayerAxes | str | None:
             "LayerAxes"
         )
     if isinstance(found, LayerAxes) and module not in _FITTING:
-        problem = misfit(module, found)
+        problem = _misfit(module, found)
         if problem:
             return f"the axes registered for a {class_name(module)} do not fit it: {problem}"
         _FITTING.add(module)
@@ -332,6 +333,46 @@ def _registered(module: nn.Module) -> LayerAxes | str | None:
         return found
     # a subclass of a norm may norm along another axis: it is that along which the channels come
     return replace(found, along=None)
+
+
+def _misfit(module: nn.Module, axes: LayerAxes) -> str:
+    """Return why axes do not fit the tensors of a layer, or nothing."""
+    return next(_problems(module, axes), "")
+
+
+def _problems(module: nn.Module, axes: LayerAxes) -> Iterator[str]:
+    sides: tuple[tuple[Side, tuple[TensorAxis, ...]], ...] = (("out", axes.out), ("in", axes.into))
+    for side, along in sides:
+        if not along:
+            continue
+        try:
+            channels = axes.channels(module, side)
+        except (AttributeError, IndexError, TypeError, ValueError) as error:
+            yield (
+                f"its number of channels on the side {side!r} is not known ({error}): give a Size "
+                "whose name is an attribute of the layer, or length="
+            )
+            return
+        held = {axis.tensor: getattr(module, axis.tensor, _MISSING) for axis in along}
+        if module._parameters and all(tensor is _MISSING for tensor in held.values()):
+            yield f"it has no tensor {' or '.join(map(repr, held))}"
+            return
+        for axis in along:
+            tensor = held[axis.tensor]
+            if isinstance(tensor, Tensor) and not is_lazy(tensor):
+                yield from _axis_problem(axis, tensor, channels)
+
+
+def _axis_problem(axis: TensorAxis, tensor: Tensor, channels: int) -> Iterator[str]:
+    if not -tensor.dim() <= axis.dim < tensor.dim():
+        yield f"{axis.tensor!r} has {tensor.dim()} axes, and no axis {axis.dim}"
+        return
+    length, expected = tensor.shape[axis.dim], channels * axis.blocks // axis.shared
+    if length != expected:
+        yield (
+            f"axis {axis.dim} of {axis.tensor!r} has {length} entries, and {channels} channels "
+            f"(blocks={axis.blocks}, shared={axis.shared}) take {expected}"
+        )
 
 
 def _short_name(kind: type | None) -> str:
