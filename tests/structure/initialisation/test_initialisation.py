@@ -123,12 +123,12 @@ def test_parents_that_cannot_be_are_listed():
         structure.apply(Plan(replace={"0": range(8)}), init="split")
 
 
-def test_tied_layers_are_not_split():
+def test_tied_layers_are_split_together():
     structure, x = structure_of(TIED)
     before = outputs(structure.model, x)
-    with pytest.raises(SurgeryError):
-        structure.apply(Plan(grow=dict.fromkeys(structure.groups, 1)), init="split")
-    assert torch.equal(outputs(structure.model, x), before)
+    structure.apply(Plan(grow=dict.fromkeys(structure.groups, 1)), init="split")
+    assert structure.model.second.weight is structure.model.third.weight
+    torch.testing.assert_close(outputs(structure.model, x), before)
 
 
 def test_the_history_shows_parents(tmp_path: Any):
