@@ -43,13 +43,13 @@ def importance(net, x, head):
     for part in torch.split(x, 256):
         read = [part]
         outputs = []
-        for name, layer in layers.items():
+        for layer in layers.values():
             outputs.append(layer(read[-1]))
             outputs[-1].retain_grad()
             read.append(torch.relu(outputs[-1]))
         outputs[-1].square().sum().backward()
         with torch.no_grad():
-            for (name, _), output, given in zip(layers.items(), outputs, read, strict=False):
+            for name, output, given in zip(layers, outputs, read, strict=False):
                 delta = output.grad.abs()
                 omega[f"{name}.weight"] += delta.T @ given.abs()
                 omega[f"{name}.bias"] += delta.sum(0)

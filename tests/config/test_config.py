@@ -111,7 +111,7 @@ MISTAKES = {
     "missing record": (
         replaced("stream: {kind: split, source: digits, tasks: 5, scenario: task}\n", ""),
         "config.yaml:2: stream: missing, expected a mapping with kind split, permuted, rotated, "
-        "sources or task_free",
+        "ordered, sources or task_free",
     ),
     "missing kind": (
         replaced("  kind: mlp\n", ""),
@@ -164,8 +164,8 @@ MISTAKES = {
     ),
     "list for a record of several kinds": (
         replaced("{kind: split, source: digits, tasks: 5, scenario: task}", "[split]"),
-        "config.yaml:3: stream: expected a mapping with kind split, permuted, rotated, sources or "
-        'task_free, got ["split"]',
+        "config.yaml:3: stream: expected a mapping with kind split, permuted, rotated, "
+        'ordered, sources or task_free, got ["split"]',
     ),
     "date for text": (
         replaced("name: trial", "name: 2026-13-99 b"),

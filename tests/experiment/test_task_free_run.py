@@ -167,7 +167,7 @@ def test_what_cannot_be_resumed_is_said(finished, tmp_path):
         ("training.epochs=3", "training.epochs: expected 1, as stream.kind is task_free"),
         ("method={kind: joint}", "method.kind: expected growmas, mas or finetune, as stream.kind"),
         ("stream.blur=70", "stream.blur: expected at most the 60 of stream.steps_per_task; got 70"),
-        ("stream.of=permuted", "stream.scenario: expected domain, as all tasks of a permuted"),
+        ("stream.of=permuted", "stream.scenario: expected domain, as all tasks of permuted"),
         ("method.context={kind: entropy}", "method.context.kind: expected gaussian"),
         ("method.context={kind: gaussian, per: class}", "context.per: expected task, as stream"),
         (
