@@ -49,7 +49,7 @@ def importance(net, x, head):
             read.append(torch.relu(outputs[-1]))
         outputs[-1].square().sum().backward()
         with torch.no_grad():
-            for (name, _), output, given in zip(layers.items(), outputs, read, strict=False):
+            for name, output, given in zip(layers, outputs, read, strict=False):
                 delta = output.grad.abs()
                 omega[f"{name}.weight"] += delta.T @ given.abs()
                 omega[f"{name}.bias"] += delta.sum(0)
