@@ -1,23 +1,22 @@
-"""Fit of a layer's axes to its tensors: a wrong registration is one entry in `fixed`."""
+"""Fit of a layer's axes to its tensors: a wrong registration is one entry in `fixed`.
+
+Axes are typed as `Any`, since the module `axes` imports this one.
+"""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-if TYPE_CHECKING:
-    from growmas.structure.layers.axes import LayerAxes, Side, TensorAxis
 
-
-def misfit(module: nn.Module, axes: "LayerAxes") -> str:
-    """Return why axes do not fit the tensors of a layer, or nothing."""
+def misfit(module: nn.Module, axes: Any) -> str:
+    """Return why the `LayerAxes` of a layer do not fit its tensors, or nothing."""
     return next(_problems(module, axes), "")
 
 
-def _problems(module: nn.Module, axes: "LayerAxes") -> Iterator[str]:
-    sides: tuple[tuple[Side, tuple[TensorAxis, ...]], ...] = (("out", axes.out), ("in", axes.into))
-    for side, along in sides:
+def _problems(module: nn.Module, axes: Any) -> Iterator[str]:
+    for side, along in (("out", axes.out), ("in", axes.into)):
         if not along:
             continue
         try:
@@ -41,7 +40,7 @@ def _problems(module: nn.Module, axes: "LayerAxes") -> Iterator[str]:
 _MISSING: Any = object()
 
 
-def _axis_problem(axis: "TensorAxis", tensor: Tensor, channels: int) -> Iterator[str]:
+def _axis_problem(axis: Any, tensor: Tensor, channels: int) -> Iterator[str]:
     if not -tensor.dim() <= axis.dim < tensor.dim():
         yield f"{axis.tensor!r} has {tensor.dim()} axes, and no axis {axis.dim}"
         return
