@@ -88,6 +88,7 @@ from growmas.structure import (
     Layout as Layout,
     Lineage as Lineage,
     Newborns as Newborns,
+    Paired as Paired,
     Plan as Plan,
     Size as Size,
     Span as Span,

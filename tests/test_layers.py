@@ -36,6 +36,7 @@ LAYERS = (
     {"terminal"},
     {"report", "browser"},
     {"cli"},
+    {"__main__"},
 )
 """The parts of growmas, lowest first. A part imports lower ones only, for type checkers too."""
 

@@ -6,10 +6,12 @@ from typing import Annotated
 
 import typer
 
+from growmas import __version__
+
 app = typer.Typer(
     help="Networks that grow and prune themselves while they learn one thing after another.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -28,9 +30,7 @@ Task = Annotated[str | None, typer.Option(help="Only this task: its name, or its
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from growmas.cli.version import version
-
-        sys.stdout.write(f"growmas {version()}\n")
+        sys.stdout.write(f"growmas {__version__}\n")
         raise typer.Exit
 
 

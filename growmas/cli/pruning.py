@@ -9,23 +9,18 @@ from rich.table import Table
 
 from growmas.cli.output import Output
 from growmas.errors import RunError
-from growmas.experiment.slimming import (
-    Measurement,
-    load_model,
-    load_samples,
-    settings,
-    slim,
-    write_slim,
-)
+from growmas.experiment.prune_subject import prune_subject
+from growmas.experiment.slimming import Measurement, check_format, settings, slim, write_slim
 
 
 def prune_model(
     model: str,
     output: Output,
     *,
-    data: str,
+    data: str | None,
     weights: Path | None,
     arguments: Sequence[str],
+    task: str | None,
     target: dict[str, float | None],
     steps: int,
     images: int,
@@ -40,18 +35,24 @@ def prune_model(
     given = {name: value for name, value in target.items() if value is not None}
     if len(given) != 1:
         raise RunError("say how much to remove: one of --flops, --parameters and --ratio")
-    if out is not None and out.suffix not in (".safetensors", ".pt2"):
-        raise RunError(f"-o {out}: expected a name that ends in .safetensors or .pt2")
-    samples = load_samples(data, images)
-    network = load_model(model, settings(list(arguments)), weights)
-    slimming = slim(network, samples, given, steps=steps, round_to=round_to)
+    if out is not None:
+        check_format(out)
+    subject = prune_subject(
+        model,
+        data,
+        arguments=settings(arguments),
+        weights=weights,
+        task=task,
+        images=images,
+    )
+    slimming = slim(subject, given, steps=steps, round_to=round_to)
     output.show(
         lambda ascii: _table(slimming.measured, ascii),
         lambda: [asdict(each) for each in slimming.measured],
         title=f"growmas prune {model}",
     )
     if out is not None:
-        write_slim(slimming, samples.test[:1], out)
+        write_slim(slimming, subject, out)
 
 
 def _table(measured: Sequence[Measurement], ascii: bool) -> Table:

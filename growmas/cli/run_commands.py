@@ -82,12 +82,19 @@ def sweep(
 @printed
 def prune(
     model: Annotated[
-        str, typer.Argument(help="The network: module:name, such as mymodel:Net, or timm:name.")
+        str,
+        typer.Argument(
+            help="The network: module:name, timm:name, transformers:name, a config, or a run."
+        ),
     ],
-    data: Annotated[str, typer.Option(help="A built-in source, or an npz file.")],
-    weights: Annotated[
-        Path | None, typer.Option(help="A safetensors file with its trained weights.")
+    data: Annotated[
+        str | None,
+        typer.Option(help="A source, a file, a folder, or a mapping as in a config."),
     ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="A safetensors file, or a torch state dict.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="The task of a run.")] = None,
     arg: Annotated[
         list[str] | None, typer.Option(help="An argument of it, such as width=32.")
     ] = None,
@@ -100,7 +107,8 @@ def prune(
     images: Annotated[int, typer.Option(min=2, help="How many unlabelled inputs to use.")] = 1000,
     round_to: Annotated[int, typer.Option(min=1, help="Leave multiples of channels.")] = 1,
     out: Annotated[
-        Path | None, typer.Option("-o", "--out", help="A .safetensors or .pt2 file to write.")
+        Path | None,
+        typer.Option("-o", "--out", help="A .safetensors, .pt2 or .onnx file to write."),
     ] = None,
     *,
     output: "Output",
@@ -114,6 +122,7 @@ def prune(
         data=data,
         weights=weights,
         arguments=arg or [],
+        task=task,
         target={"flops": flops, "parameters": parameters, "ratio": ratio},
         steps=distil,
         images=images,

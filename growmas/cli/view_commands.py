@@ -136,15 +136,29 @@ def curves(run: Run, *, output: "Output") -> None:
 @printed
 def compare(
     runs: Annotated[
-        list[str], typer.Argument(help="Run directories, names below runs/, or one sweep.")
+        list[str], typer.Argument(help="Run directories, names below runs/, or sweeps.")
     ],
     *,
+    metric: Annotated[
+        str | None,
+        typer.Option(
+            help="What to test: accuracy, transfer, forgetting, numbers, parameters, cpu_seconds "
+            "or seconds."
+        ),
+    ] = None,
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="Setting that the others are compared with; by default the best."),
+    ] = None,
+    format: Annotated[
+        str, typer.Option("--format", help="table, markdown, latex, csv or json.")
+    ] = "table",
     output: "Output",
 ) -> None:
-    """Compare runs: accuracy, transfer, forgetting, size and time."""
-    from growmas.cli import reading
+    """Compare runs and sweeps, over seeds with intervals and a test."""
+    from growmas.cli import comparing
 
-    reading.compare_runs(runs, RUNS, output)
+    comparing.compare_runs(runs, RUNS, output, format=format, metric=metric, baseline=baseline)
 
 
 @app.command(no_args_is_help=True)
@@ -197,12 +211,19 @@ def export(
 def list_runs(
     folder: Annotated[Path, typer.Argument(help="Where to look for runs.")] = RUNS,
     *,
+    sort: Annotated[
+        str, typer.Option(help="started, name, method, seed, accuracy or status; largest last.")
+    ] = "started",
+    filter: Annotated[
+        str,
+        typer.Option(help="Words that have to occur in the run's name, method, stream or status."),
+    ] = "",
     output: "Output",
 ) -> None:
     """List the runs below a folder."""
     from growmas.cli import reading
 
-    reading.list_folder(folder, output)
+    reading.list_folder(folder, output, sort=sort, words=filter.split())
 
 
 @app.command(no_args_is_help=True)

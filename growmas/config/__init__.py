@@ -13,8 +13,14 @@ from growmas.config.contexts import (
     RidgeContextConfig,
     SharedContextConfig,
 )
-from growmas.config.experiment import Experiment, TrainingConfig
-from growmas.config.load import differences, differing_keys, dump_config, load_config
+from growmas.config.experiment import Experiment
+from growmas.config.load import (
+    config_leaves,
+    differences,
+    differing_keys,
+    dump_config,
+    load_config,
+)
 from growmas.config.methods import (
     ANSWER_BY_TASK,
     BudgetConfig,
@@ -73,6 +79,15 @@ from growmas.config.streams import (
     StreamConfig,
     TaskFreeConfig,
 )
+from growmas.config.training import (
+    CropConfig,
+    EraseConfig,
+    FlipConfig,
+    PythonTransformConfig,
+    TorchvisionConfig,
+    TrainingConfig,
+    TransformConfig,
+)
 
 __all__ = [
     "ANSWER_BY_TASK",
@@ -81,11 +96,14 @@ __all__ = [
     "CheckpointConfig",
     "ContextKind",
     "ConvNetConfig",
+    "CropConfig",
     "CsvConfig",
     "EnergyContextConfig",
     "EntropyContextConfig",
+    "EraseConfig",
     "Experiment",
     "FinetuneConfig",
+    "FlipConfig",
     "FolderConfig",
     "GaussianConfig",
     "GaussianContextConfig",
@@ -118,6 +136,7 @@ __all__ = [
     "PythonMethodConfig",
     "PythonModelConfig",
     "PythonSourceConfig",
+    "PythonTransformConfig",
     "ResNetConfig",
     "RidgeContextConfig",
     "RotatedConfig",
@@ -132,11 +151,14 @@ __all__ = [
     "TaskFreeGrowthConfig",
     "TaskFreePenaltyConfig",
     "TimmConfig",
+    "TorchvisionConfig",
     "TrainingConfig",
+    "TransformConfig",
     "TransformersConfig",
     "ViTConfig",
     "bundled_config",
     "bundled_configs",
+    "config_leaves",
     "differences",
     "differing_keys",
     "dump_config",

@@ -4,7 +4,7 @@ Each field's ``description`` says what it expects; error messages quote it.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, PrivateAttr, model_validator
 
@@ -21,28 +21,9 @@ from growmas.config.models import ModelConfig
 from growmas.config.origins import Origins
 from growmas.config.record import Record
 from growmas.config.streams import SplitConfig, StreamConfig, TaskFreeConfig
+from growmas.config.training import TrainingConfig
 
 _BECAUSE = "as stream.kind is task_free"
-
-
-class TrainingConfig(Record):
-    """Training of each task."""
-
-    epochs: int = Field(ge=1, description="a whole number of epochs for each task, at least 1")
-    batch_size: int = Field(128, ge=1, description="a whole number of samples, at least 1")
-    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="adam, adamw or sgd")
-    learning_rate: float = Field(gt=0, description="a number above 0")
-    momentum: float = Field(0.0, ge=0, lt=1, description="a number that is 0 or more, under 1")
-    weight_decay: float = Field(0.0, ge=0, description="a number that is 0 or more")
-    schedule: Literal["constant", "cosine"] = Field(
-        "constant", description="constant, or cosine: from learning_rate to 0 in every task"
-    )
-    input_dropout: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="a share of inputs to set to zero in training, 0 or more, under 1",
-    )
 
 
 class Experiment(Record):
@@ -129,6 +110,10 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
             expected = "null, as stream.kind is not task_free"
             found.append((("method", "task_free"), f"expected {expected}; got a mapping"))
     found += _trial_conflicts(values)
+    frozen = _at(values, "model", "freeze")
+    if isinstance(frozen, list | tuple) and "*" in frozen and _at(values, "training", "transforms"):
+        text = 'expected [], as model.freeze is ["*"]: features are computed once'
+        found.append((("training", "transforms"), text))
     if momentum and optimizer != "sgd":
         expected = "0, as only optimizer sgd takes a momentum"
         found.append((("training", "momentum"), f"expected {expected}; got {show(momentum)}"))
@@ -272,9 +257,16 @@ def _task_free_method(values: Mapping[str, object]) -> Iterator[_Check]:
 def _task_free_training(values: Mapping[str, object]) -> Iterator[_Check]:
     words = f"1, {_BECAUSE}: a task lasts for stream.steps_per_task batches"
     yield ("training", "epochs"), _at(values, "training", "epochs") in (1, None), words
-    for name, plain in (("schedule", "constant"), ("input_dropout", 0.0)):
+    for name, plain, words in (
+        ("schedule", "constant", "constant"),
+        ("input_dropout", 0.0, "0.0"),
+        ("workers", 0, "0"),
+        ("precision", "fp32", "fp32"),
+        ("compile", False, "false"),
+    ):
         fine = _at(values, "training", name) in (None, plain)
-        yield ("training", name), fine, f"{plain}, {_BECAUSE}"
+        yield ("training", name), fine, f"{words}, {_BECAUSE}"
+    yield ("training", "transforms"), not _at(values, "training", "transforms"), f"[], {_BECAUSE}"
 
 
 def _at(values: object, *path: str) -> object:

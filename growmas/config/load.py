@@ -90,6 +90,16 @@ def differences(there: Experiment, here: Experiment) -> list[str]:
     ]
 
 
+def config_leaves(path: Path) -> dict[str, object]:
+    """Return the values of a config in dotted keys, unchecked; device and threads left out.
+
+    Raises:
+        ConfigError: The file cannot be read or does not hold a mapping.
+    """
+    values = read_document(path).values
+    return _leaves({key: value for key, value in values.items() if key not in _MACHINE}, ())
+
+
 def _leaves(values: object, path: KeyPath) -> dict[str, object]:
     if not isinstance(values, dict):
         return {dotted(path): values}

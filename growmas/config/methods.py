@@ -208,6 +208,9 @@ class GrowmasConfig(Record):
     prune: _Prune = Field(
         None, discriminator="kind", description="a mapping such as {ratio: 0.05}, or null"
     )
+    init: Literal["zero_out", "paired", "split"] = Field(
+        "zero_out", description="zero_out, paired or split: the start of fresh units"
+    )
     replace_dead: bool = Field(False, description="true or false")
     budget: BudgetConfig | None = Field(
         None, description="a mapping such as {parameters: 300000}, or null"

@@ -28,13 +28,13 @@ def explain(error: ValidationError) -> list[tuple[KeyPath, str]]:
 
 
 def _explain(detail: ErrorDetails) -> tuple[KeyPath, str]:
-    path, record, field = _locate(detail["loc"])
+    path, record, field, annotation = _locate(detail["loc"])
     value = detail["input"]
     match detail["type"]:
         case "extra_forbidden":
             return path, f"unknown key; {did_you_mean(str(path[-1]), record.model_fields)}"
         case "union_tag_not_found" | "union_tag_invalid":
-            kinds = list(kinds_of(field.annotation if field else None))
+            kinds = list(kinds_of(annotation))
             if not isinstance(value, dict):
                 return path, f"expected {_expected(field)}, got {show(value)}"
             if "kind" not in value:
@@ -52,8 +52,10 @@ def _explain(detail: ErrorDetails) -> tuple[KeyPath, str]:
             return path, f"expected {_expected(field)}, got {show(value)}"
 
 
-def _locate(location: tuple[int | str, ...]) -> tuple[KeyPath, type[BaseModel], FieldInfo | None]:
-    """Return the key path of a pydantic location, its record, and its field if it has one.
+def _locate(
+    location: tuple[int | str, ...],
+) -> tuple[KeyPath, type[BaseModel], FieldInfo | None, Any]:
+    """Return the key path of a pydantic location, its record, its field, and what is allowed there.
 
     Below a field of several types, a pydantic location names the type; a key path does not.
     """
@@ -74,11 +76,12 @@ def _locate(location: tuple[int | str, ...]) -> tuple[KeyPath, type[BaseModel], 
             annotation = field.annotation if field else None
         else:
             annotation = next(iter(get_args(only)), None) if isinstance(part, int) else None
+            field = field if isinstance(part, int) else None
     types = members(annotation)
     only = next(iter(types.values()), None)
     if len(types) == 1 and only is not None and _is_record(only):
         record = only
-    return tuple(path), record, field
+    return tuple(path), record, field, annotation
 
 
 def kinds_of(annotation: Any) -> dict[str, type[BaseModel]]:

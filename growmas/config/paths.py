@@ -61,5 +61,8 @@ def _sources(stream: object) -> Iterator[dict[str, Any]]:
 
 
 def _has_target(values: dict[str, Any]) -> bool:
+    training = values.get("training")
+    transforms = training.get("transforms") if isinstance(training, dict) else None
     parts = [values.get("model"), values.get("method"), *_sources(values.get("stream"))]
+    parts += transforms if isinstance(transforms, list) else []
     return any(isinstance(part, dict) and part.get("kind") == "python" for part in parts)

@@ -1,16 +1,25 @@
 """Batches of the samples of a split."""
 
-from collections.abc import Iterator
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from growmas.data import transforms as augmentation
 from growmas.data.splits import Split
 from growmas.errors import DataError
 
 
 def batches(
-    split: Split, size: int, *, generator: torch.Generator | None = None
+    split: Split,
+    size: int,
+    *,
+    generator: torch.Generator | None = None,
+    transforms: Sequence[augmentation.Transform] = (),
+    workers: int = 0,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Return one pass over all samples, as pairs (inputs, labels); the last may be smaller.
 
@@ -19,6 +28,9 @@ def batches(
         size: of a batch.
         generator: on the CPU; shuffles the samples, anew at each call. Without it they come in
             order; of a split with plain inputs, as views.
+        transforms: random changes of inputs, before their normalisation; they need a generator,
+            from which each batch has a seed of its own.
+        workers: processes that prepare batches; batches are the same for any number.
 
     Raises:
         DataError: at the call, if ``size`` is not positive or there are no samples.
@@ -28,10 +40,62 @@ def batches(
     if not len(split):
         raise DataError("the split has no samples to make batches of")
     if generator is None:
+        if transforms:
+            raise DataError("transforms draw random numbers: give a generator")
+        order = torch.arange(len(split)) if workers else None
+    else:
+        order = torch.randperm(len(split), generator=generator)
+    if order is None:
         starts = range(0, len(split), size)
         return (_pair(split, slice(start, start + size)) for start in starts)
-    order = torch.randperm(len(split), generator=generator)
-    return (_pair(split, rows) for rows in torch.split(order, size))
+    rows = torch.split(order, size)
+    seeds: list[int] = [0] * len(rows)
+    if transforms:
+        seeds = torch.randint(2**62, (len(rows),), generator=generator).tolist()
+    prepared = _Prepared(split, rows, seeds, tuple(transforms))
+    if not workers:
+        return (prepared[index] for index in range(len(rows)))
+    return iter(_loader(prepared, min(workers, len(rows))))
+
+
+@dataclass(frozen=True, eq=False)
+class _Prepared:
+    """The batches of one pass, by number; worker processes hold a copy.
+
+    Attributes:
+        split: The samples.
+        rows: Of each batch.
+        seeds: Of the transforms of each batch.
+        transforms: Random changes of inputs.
+    """
+
+    split: Split
+    rows: Sequence[Tensor]
+    seeds: Sequence[int]
+    transforms: tuple[augmentation.Transform, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        rows = self.rows[index]
+        if not self.transforms:
+            return _pair(self.split, rows)
+        change = augmentation.Sequence(self.transforms, self.seeds[index])
+        return self.split.augmented(rows, change), self.split.labels[rows]
+
+
+def _loader(
+    prepared: _Prepared, workers: int
+) -> torch.utils.data.DataLoader[tuple[Tensor, Tensor]]:
+    """Return a loader whose processes prepare batches ahead, in order."""
+    return torch.utils.data.DataLoader(
+        prepared,  # type: ignore[arg-type]
+        batch_size=None,
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),
+        generator=torch.Generator(),  # so that the global random state stays as it is
+    )
 
 
 def _pair(split: Split, rows: Tensor | slice) -> tuple[Tensor, Tensor]:

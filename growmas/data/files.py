@@ -74,6 +74,30 @@ def read_npz(
     return dataset_of(path.stem, pairs[0], rest, classes=classes, form=form)
 
 
+def array_names(path: Path) -> list[str]:
+    """Return the names of the arrays of an npz file; none if it cannot be read."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile):
+        return []
+
+
+def read_array(path: Path, name: str) -> NDArray[Any]:
+    """Read one array of an npz file, memory-mapped where it is large and not compressed.
+
+    Raises:
+        DataError: It is damaged, or holds objects.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return _array(archive, path, name)
+    except (zipfile.BadZipFile, ValueError, OSError, EOFError, KeyError) as error:
+        raise DataError(
+            f"array {name} of {path} cannot be read ({error})", key=("path",)
+        ) from error
+
+
 def existing(path: Path, key: str = "path") -> Path:
     """Return a path that exists.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import torch
@@ -80,6 +80,16 @@ class Split:
             self._kept = self._computed(slice(None))
         return self._computed(rows) if self._kept is None else self._kept[rows]
 
+    def augmented(self, rows: Tensor, change: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return the inputs of some samples with a change that comes before all others.
+
+        Args:
+            rows: Positions in the split, int64.
+            change: Of inputs as numbers, before their normalisation.
+        """
+        stored = self.stored[rows if self.rows is None else self.rows[rows]]
+        return self._finished(change(as_numbers(stored)))
+
     def subset(self, rows: Tensor, labels: Tensor | None = None) -> Split:
         """Return some samples as a split that shares the stored inputs.
 
@@ -140,7 +150,10 @@ class Split:
     def _computed(self, rows: Tensor | slice) -> Tensor:
         if self.rows is not None:
             rows = self.rows[rows]
-        inputs = as_numbers(self.stored[rows])
+        return self._finished(as_numbers(self.stored[rows]))
+
+    def _finished(self, inputs: Tensor) -> Tensor:
+        """Return inputs with their normalisation and changes."""
         if self.scaling is not None:
             inputs = self.scaling(inputs)
         for change in self.changes:

@@ -27,7 +27,7 @@ class StreamBatch:
 
     Attributes:
         step: From 0.
-        inputs: [N, channels, height, width].
+        inputs: [N, ...].
         labels: int64 [N].
         task: Index of the task that most samples are of; for scoring only.
     """
@@ -66,7 +66,7 @@ class TaskFreeStream:
         name: Source and kind.
         scenario: "domain" or "class"; the task is never known.
         tasks: T tasks, each with test samples.
-        input_shape: Of one sample, (channels, height, width).
+        input_shape: Of one sample, (channels, height, width) of images.
         outputs: Number of outputs of the model.
         batch_size: N; a task with fewer samples gives all of them at each step.
         steps_per_task: Steps that a task lasts.
@@ -74,6 +74,7 @@ class TaskFreeStream:
         blur: Steps that a boundary takes; 0 for a sharp one.
         turn: Degrees per step by which inputs are rotated, for a drift without boundaries.
         seed: Of all randomness.
+        identity: The digest of the tasks, where their inputs were computed from those of others.
     """
 
     name: str
@@ -87,6 +88,7 @@ class TaskFreeStream:
     blur: int = 0
     turn: float = 0.0
     seed: int = 0
+    identity: str = ""
 
     @cached_property
     def digest(self) -> str:
@@ -99,7 +101,8 @@ class TaskFreeStream:
             self.turn,
             self.seed,
         )
-        return digest_of(f"{self.scenario} {numbers}", self.head_sizes, self.tasks)
+        given = f"{self.scenario} {numbers} {self.identity}".strip()
+        return digest_of(given, self.head_sizes, () if self.identity else self.tasks)
 
     @property
     def head_sizes(self) -> tuple[int, ...]:
@@ -222,6 +225,7 @@ def task_free_stream(
         steps=None if visits is None else visits * len(stream.tasks) * steps_per_task,
         blur=blur if len(stream.tasks) > 1 else 0,
         seed=seed,
+        identity=stream.identity,
     )
 
 

@@ -13,10 +13,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from growmas.config import Experiment, GivenModelConfig
-from growmas.data import Split, Stream, Task, batches
+from growmas.data import Split, Stream, Task, TaskFreeStream, batches
 from growmas.data.splits import hash_of
 from growmas.experiment.blame import blame
-from growmas.experiment.networks import features_of, is_all_frozen, raw_network
+from growmas.experiment.networks import caches_features, features_of, raw_network
 from growmas.experiment.randomness import derived_seed
 from growmas.models.headed import output_of
 
@@ -39,7 +39,7 @@ def with_frozen_features(experiment: Experiment, stream: Stream) -> Stream:
         of the given stream.
     """
     config = experiment.model
-    if not isinstance(config, GivenModelConfig) or not is_all_frozen(config):
+    if not isinstance(config, GivenModelConfig) or not caches_features(experiment):
         return stream
     network = frozen_network(experiment, stream).to(experiment.device)
     weights = hashlib.sha256(f"{type(network)} {torch.__version__}".encode())
@@ -61,7 +61,7 @@ def with_frozen_features(experiment: Experiment, stream: Stream) -> Stream:
     return replace(stream, tasks=tasks, input_shape=shape, identity=stream.digest)
 
 
-def frozen_network(experiment: Experiment, stream: Stream) -> nn.Module:
+def frozen_network(experiment: Experiment, stream: Stream | TaskFreeStream) -> nn.Module:
     """Return the frozen network of an experiment, which gives features."""
     config = experiment.model
     if not isinstance(config, GivenModelConfig):

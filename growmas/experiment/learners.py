@@ -26,6 +26,7 @@ from growmas.experiment.models import build_structure
 from growmas.experiment.optimizers import build_optimizer
 from growmas.experiment.policies import build_budget, grow_policies, prune_policy
 from growmas.experiment.randomness import derived_seed, random_generator
+from growmas.experiment.transforms import build_transforms
 from growmas.penalty import MAS
 from growmas.shift import PlateauDetector
 from growmas.structure import Structure
@@ -76,6 +77,7 @@ def build_task_aware(
         generator=random_generator(experiment.seed, "shuffle"),
         device=experiment.device,
         task_known=task_known,
+        transforms=build_transforms(experiment, stream),
     )
     if state is not None:
         method.load_state_dict(state)
@@ -167,6 +169,7 @@ def _growing(
         steps=settings.steps,
         recent=settings.recent,
         norms=method.norms,
+        init=method.init,
         trial=method.grow.trial if isinstance(method.grow, GrowByNeedConfig) else STEPS,
     )
 

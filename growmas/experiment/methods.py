@@ -93,6 +93,7 @@ def build_method(
         answering=build_answering(config.context, seed=seed, model=structure.model),
         trials=_trials(config, optimizer, batch_size),
         select=_selection(config, grow),
+        init=config.init,
     )
 
 

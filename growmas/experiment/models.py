@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from growmas.data import Stream, TaskFreeStream
 from growmas.errors import ConfigError, SurgeryError
 from growmas.experiment.blame import blame
 from growmas.experiment.limits import check_memory
-from growmas.experiment.networks import build_given, is_all_frozen
+from growmas.experiment.networks import build_given, caches_features
 from growmas.experiment.randomness import derived_seed, random_generator
 from growmas.models import MLP, ConvNet, MultiHead, ResNet, SeparateNetworks, ViT
 from growmas.structure import Structure
@@ -36,6 +35,7 @@ def build_model(
     seed: int,
     examples: Tensor | None = None,
     imports: Sequence[str] = (),
+    on_features: bool = False,
 ) -> MultiHead:
     """Build the model a config describes, on the CPU, with weights that depend on `seed` alone.
 
@@ -48,6 +48,7 @@ def build_model(
         seed: Of the initial weights.
         examples: Some inputs, on which a network of the user is tried.
         imports: Folders in which modules of targets are found.
+        on_features: Inputs are features of the frozen part: build what comes after it alone.
 
     Raises:
         ConfigError: The model does not fit the inputs, or cannot be imported.
@@ -55,7 +56,7 @@ def build_model(
     if examples is None:
         examples = torch.zeros(2, *input_shape)
     with _seeded(seed):
-        return _build(config, input_shape, head_sizes, examples, imports)
+        return _build(config, input_shape, head_sizes, examples, imports, on_features)
 
 
 def build_separate(
@@ -66,13 +67,17 @@ def build_separate(
     seed: int,
     examples: Tensor | None = None,
     imports: Sequence[str] = (),
+    on_features: bool = False,
 ) -> SeparateNetworks:
     """Build a network for each head instead of one with all of them; see `build_model`."""
     if examples is None:
         examples = torch.zeros(2, *input_shape)
     with _seeded(seed):
         return SeparateNetworks(
-            [_build(config, input_shape, [size], examples, imports) for size in head_sizes]
+            [
+                _build(config, input_shape, [size], examples, imports, on_features)
+                for size in head_sizes
+            ]
         )
 
 
@@ -105,6 +110,7 @@ def build_structure(
             seed=derived_seed(experiment.seed, "model"),
             examples=examples,
             imports=experiment.imports,
+            on_features=caches_features(experiment),
         )
         generator = random_generator(experiment.seed, "growth")
         examples = examples.to(experiment.device)
@@ -112,7 +118,7 @@ def build_structure(
             structure = Structure(model.to(experiment.device), examples, generator=generator)
         except SurgeryError as error:
             raise SurgeryError(f"the units of the network cannot be found: {error}") from error
-    _fix_frozen(structure)
+    keep_frozen(structure)
     return structure
 
 
@@ -133,19 +139,15 @@ def _check_size(experiment: Experiment, input_shape: Sequence[int], sizes: Seque
     check_memory(sketch, experiment.device)
 
 
-def _fix_frozen(structure: Structure) -> None:
+def keep_frozen(structure: Structure) -> None:
     """Let groups that a frozen layer gives or reads stay as they are."""
     frozen = {
         name
         for name, module in structure.model.named_modules()
         if any(not each.requires_grad for each in module.parameters(recurse=False))
     }
-    if not frozen:
-        return
-    for name, group in list(structure.groups.items()):
-        if frozen & {*group.layers}:
-            why = "a layer of it is frozen"
-            structure._groups[name] = replace(group, no_grow=why, no_shrink=why)
+    held = [name for name, group in structure.groups.items() if frozen & {*group.layers}]
+    structure.keep_width(held, "a layer of it is frozen")
 
 
 def _build(
@@ -154,9 +156,10 @@ def _build(
     head_sizes: Sequence[int],
     examples: Tensor,
     imports: Sequence[str],
+    on_features: bool,
 ) -> MultiHead:
     if not isinstance(config, MLPConfig | ConvNetConfig | ResNetConfig | ViTConfig):
-        if is_all_frozen(config):
+        if on_features:
             return MLP(input_shape, config.adapter or (), head_sizes)
         return build_given(config, head_sizes, examples, imports)
     if not examples.is_floating_point():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -9,16 +10,28 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from growmas.config import GivenModelConfig, ModelConfig, PythonModelConfig, TimmConfig
-from growmas.data.targets import call_target, raised
+from growmas.config import (
+    Experiment,
+    GivenModelConfig,
+    PythonModelConfig,
+    TaskFreeConfig,
+    TimmConfig,
+)
+from growmas.data.targets import call_target, find_target, raised
 from growmas.errors import ConfigError
 from growmas.models import HeadedNetwork, load_weights
 from growmas.models.headed import check_head, find_head
 
 
-def is_all_frozen(config: ModelConfig) -> bool:
-    """Return True if everything but heads and adapter is frozen: features are computed once."""
-    return "*" in getattr(config, "freeze", ())
+def caches_features(experiment: Experiment) -> bool:
+    """Return True if everything but heads and adapter is frozen, so that features are kept.
+
+    They are computed once. On a turning stream, every batch of which is rotated by another angle,
+    the frozen network is run at every step instead.
+    """
+    stream = experiment.stream
+    turning = isinstance(stream, TaskFreeConfig) and stream.of == "turning"
+    return "*" in getattr(experiment.model, "freeze", ()) and not turning
 
 
 def build_given(
@@ -47,23 +60,43 @@ def build_given(
 
 def raw_network(config: GivenModelConfig, examples: Tensor, imports: Sequence[str]) -> nn.Module:
     """Build the network itself, filled with its weights and tried on the examples."""
-    if isinstance(config, PythonModelConfig):
-        made = call_target(config.target, config.args, folders=imports)
-        label = config.target
-    elif isinstance(config, TimmConfig):
-        made, label = _timm(config, examples), config.name
-    else:
-        made, label = _transformers(config, examples), config.name
-    if not isinstance(made, nn.Module):
-        raise ConfigError(
-            f"{label} returned a {type(made).__name__}: expected a torch.nn.Module",
-            key=("target",),
-        )
+    made = plain_network(config, examples, imports)
     head, _ = find_head(made, config.head)
     if config.weights is not None:
         load_weights(made, Path(config.weights), but=head)
-    check_head(made, examples, head, label)
+    check_head(made, examples, head, network_label(config))
     return made
+
+
+def plain_network(config: GivenModelConfig, examples: Tensor, imports: Sequence[str]) -> nn.Module:
+    """Build the network itself, with the weights that it is made with.
+
+    A target may be a class, a function that returns a network, or a network, which is copied.
+
+    Raises:
+        ConfigError: It cannot be imported or built, or is not a network.
+    """
+    if isinstance(config, TimmConfig):
+        made = _timm(config, examples)
+    elif isinstance(config, PythonModelConfig):
+        found = find_target(config.target, imports)
+        if isinstance(found, nn.Module):
+            made = copy.deepcopy(found)
+        else:
+            made = call_target(config.target, config.args, folders=imports)
+    else:
+        made = _transformers(config, examples)
+    if not isinstance(made, nn.Module):
+        raise ConfigError(
+            f"{network_label(config)} returned a {type(made).__name__}: expected a torch.nn.Module",
+            key=("target",),
+        )
+    return made
+
+
+def network_label(config: GivenModelConfig) -> str:
+    """Return what a config calls its network, for messages."""
+    return config.target if isinstance(config, PythonModelConfig) else config.name
 
 
 def _package(name: str) -> Any:

@@ -11,9 +11,10 @@ from growmas.config import Experiment, SourcesConfig
 from growmas.data import Stream, Task, TaskFreeStream
 from growmas.data.targets import target_hash
 from growmas.runs import RunResult
-from growmas.runs.curves import EpochScalars
 from growmas.structure import Structure
 from growmas.training.learner import EpochDone, TaskAwareLearner
+
+_SHOWN = 256  # training samples on which the accuracy of an epoch is measured
 
 
 def first_result(
@@ -62,18 +63,30 @@ def validation_accuracy(learner: TaskAwareLearner, tasks: Sequence[Task]) -> lis
     ]
 
 
-def epoch_scalars(learner: TaskAwareLearner, task: Task, done: EpochDone) -> EpochScalars:
-    """Return the numbers of an epoch; the task has the validation samples of the stream."""
-    held = validation_accuracy(learner, [task])
-    return EpochScalars(
-        task=done.index,
-        name=done.task,
-        epoch=done.epoch,
-        loss=done.loss,
-        penalty=done.penalty,
-        learning_rate=float(learner.optimizer.param_groups[0]["lr"]),
-        validation=held[0] if held else None,
-    )
+def epoch_scalars(learner: TaskAwareLearner, task: Task, done: EpochDone) -> dict[str, float]:
+    """Return the numbers of an epoch.
+
+    Args:
+        learner: That has just learnt it.
+        task: As the method learns it.
+        done: The report of the epoch.
+
+    Returns:
+        loss, penalty, learning_rate, and accuracy/validation or, where the task has no validation
+        samples, accuracy/training: of the task's own head, on up to 256 of its training samples.
+    """
+    found = {
+        "loss": done.loss,
+        "penalty": done.penalty,
+        "learning_rate": float(learner.optimizer.param_groups[0]["lr"]),
+    }
+    if task.validation is not None:
+        found["accuracy/validation"] = learner.head_accuracy(task, task.validation)
+    else:
+        step = -(-len(task.train) // _SHOWN)
+        rows = torch.arange(0, len(task.train), step)  # evenly from all of it
+        found["accuracy/training"] = learner.head_accuracy(task, task.train.subset(rows))
+    return found
 
 
 def with_validation(result: RunResult, accuracies: Sequence[float]) -> RunResult:

@@ -42,16 +42,20 @@ def build_stream(experiment: Experiment) -> Stream:
         raise RunError(
             "a stream of kind task_free has no task boundaries: use build_task_free_stream"
         )
-    return with_frozen_features(experiment, build_raw_stream(experiment))
-
-
-def build_raw_stream(experiment: Experiment) -> Stream:
-    """Build the tasks of an experiment with the inputs of the whole network; see `build_stream`."""
     sources = _sources(experiment)
     with blame(experiment, "stream"):
-        if isinstance(experiment.stream, TaskFreeConfig):
-            raise RunError("a stream of kind task_free has no task boundaries")
-        return _tasks(experiment, experiment.stream, sources)
+        raw = _tasks(experiment, config, sources)
+    return with_frozen_features(experiment, raw)
+
+
+def build_raw_stream(experiment: Experiment) -> Stream | TaskFreeStream:
+    """Build the stream of an experiment with the inputs of the whole network."""
+    sources = _sources(experiment)
+    config = experiment.stream
+    with blame(experiment, "stream"):
+        if isinstance(config, TaskFreeConfig):
+            return _task_free(experiment, config, sources[0], features=False)
+        return _tasks(experiment, config, sources)
 
 
 def _tasks(
@@ -120,21 +124,25 @@ def _sources(experiment: Experiment) -> list[Dataset]:
 def build_task_free_stream(experiment: Experiment) -> TaskFreeStream:
     """Build the task-free stream of an experiment, the same on every machine.
 
+    Where everything but the heads of the model is frozen, inputs are the features of the rest, but
+    not on a turning stream.
+
     Raises:
         RunError: The stream is not task-free.
         DataError: The data is missing or does not fit; names the file, line and key.
     """
-    config, batch_size = experiment.stream, experiment.training.batch_size
+    config = experiment.stream
     if not isinstance(config, TaskFreeConfig):
         raise RunError(f"a stream of kind {config.kind} is not task-free: use build_stream")
     (source,) = _sources(experiment)
     with blame(experiment, "stream"):
-        return _task_free(experiment, config, source, batch_size)
+        return _task_free(experiment, config, source, features=True)
 
 
 def _task_free(
-    experiment: Experiment, config: TaskFreeConfig, source: Dataset, batch_size: int
+    experiment: Experiment, config: TaskFreeConfig, source: Dataset, *, features: bool
 ) -> TaskFreeStream:
+    batch_size = experiment.training.batch_size
     seed = derived_seed(experiment.seed, "stream")
     sampling = Sampling(config.label_noise, config.imbalance)
     if config.of == "turning":
@@ -158,7 +166,7 @@ def _task_free(
         sampling=sampling,
     )
     return task_free_stream(
-        base,
+        with_frozen_features(experiment, base) if features else base,
         batch_size=batch_size,
         steps_per_task=config.steps_per_task,
         visits=config.visits,

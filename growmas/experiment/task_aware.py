@@ -18,7 +18,6 @@ from growmas.experiment.session import Session
 from growmas.experiment.streams import build_stream
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunResult
-from growmas.runs.curves import append_curve
 from growmas.training.learner import TaskAwareLearner
 
 
@@ -39,9 +38,8 @@ def run_task_aware(run: Session, *, resume: bool) -> RunResult:
         learner.after_step = lambda: _step_done(run, learner, tracker)
         for task in lessons.tasks[len(run.result.accuracy) :]:
             for epoch in learner.learn(task):
-                append_curve(
-                    run.folder.path, epoch_scalars(learner, stream.tasks[task.index], epoch)
-                )
+                numbers = epoch_scalars(learner, task, epoch)
+                tracker.scalars(numbers, step=learner.steps, task=epoch.task, epoch=epoch.epoch)
                 if observer:
                     observer.epoch_done(epoch)
             row = [learner.accuracy(known) for known in stream.tasks[: task.index + 1]]

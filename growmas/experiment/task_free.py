@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from torch.optim import Optimizer
+
 from growmas.data import Task, TaskFreeStream, batches
 from growmas.data.task_free import StreamBatch
 from growmas.errors import RunError
@@ -23,6 +25,9 @@ from growmas.structure import Structure
 from growmas.training.learner import EVALUATION_BATCH, EpochDone
 from growmas.training.task_free import StepDone, TaskFreeLearner, TaskFreeMAS
 
+CURVE_POINTS = 10
+"""Points of the curves for each task, or of a stream that drifts for all of it."""
+
 
 def run_task_free(run: Session, *, resume: bool) -> RunResult:
     """Learn a task-free stream; see `run_experiment`."""
@@ -32,7 +37,7 @@ def run_task_free(run: Session, *, resume: bool) -> RunResult:
     optimizer = build_optimizer(experiment.training, structure.model.parameters())
     seed = derived_seed(experiment.seed, "context")
     learner = build_task_free(experiment, structure, optimizer, seed=seed)
-    stream_run = StreamRun(learner, structure, stream, run)
+    stream_run = StreamRun(learner, structure, stream, run, optimizer)
     state = run.saved_state(resume=resume)
     if state is None:
         run.begin(first_result(experiment, stream, structure))
@@ -83,6 +88,7 @@ class StreamRun:
         structure: Structure,
         stream: TaskFreeStream,
         run: Session,
+        optimizer: Optimizer,
     ) -> None:
         """Put the parts together.
 
@@ -91,6 +97,7 @@ class StreamRun:
             structure: The units of its network.
             stream: With an end.
             run: Holds the run directory.
+            optimizer: Of the learner; its learning rate is recorded.
 
         Raises:
             RunError: The stream has no end.
@@ -105,6 +112,8 @@ class StreamRun:
         self._steps = stream.steps
         self._run = run
         self._losses: list[float] = []
+        self._optimizer = optimizer
+        self._window = max(1, min(stream.steps_per_task, stream.steps) // CURVE_POINTS)
 
     def begin(self) -> None:
         """Give a network of fixed size its only task."""
@@ -139,6 +148,7 @@ class StreamRun:
             for batch in self._stream.batches(start):
                 done = self._learn(batch)
                 self._write(trace, done)
+                self._note(tracker, batch)
                 due, index = self._run.step_done(), moments.get(batch.step + 1)
                 if index is not None:
                     evaluated = self._evaluate(index)
@@ -150,6 +160,18 @@ class StreamRun:
                     self._save(trace, tracker, self._run.result)
                 if self.learner.step < self._steps:
                     self._run.check_stop()
+
+    def _note(self, tracker: TopologyTracker, batch: StreamBatch) -> None:
+        """Write the mean loss since the last point of the curves, where the next one is due."""
+        if (batch.step + 1) % self._window and batch.step + 1 < self._steps:
+            return
+        recent = self._losses[-self._window :]
+        numbers = {
+            "loss": sum(recent) / len(recent),
+            "learning_rate": float(self._optimizer.param_groups[0]["lr"]),
+        }
+        name = self._stream.tasks[batch.task].name
+        tracker.scalars(numbers, step=batch.step + 1, task=name)
 
     def _learn(self, batch: StreamBatch) -> StepDone:
         device = self._run.experiment.device

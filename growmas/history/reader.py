@@ -26,6 +26,7 @@ from growmas.history.records import (
     Turnover,
     UnitRecord,
 )
+from growmas.history.scalars import ScalarReading
 from growmas.history.schema import open_to_read
 from growmas.history.suggestion import suggest
 from growmas.history.tables import FLOPS_OF
@@ -39,7 +40,7 @@ CHANGES = ("edit", "external")
 _ALIVE = "birth_task <= ?1 AND IFNULL(death_task > ?1, 1)"  # at the end of task ?1
 
 
-class TopologyHistory(Closeable):
+class TopologyHistory(ScalarReading, Closeable):
     """The read side of a topology history; needs no torch and never writes.
 
     A running tracker may still write the file: every method sees the state after a whole

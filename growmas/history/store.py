@@ -12,7 +12,7 @@ from growmas.errors import HistoryError
 from growmas.history.importance import PackedImportance, Shares
 from growmas.history.measures import write_frozen, write_importance, write_shares
 from growmas.history.schema import BUSY_TIMEOUT, create, open_to_write
-from growmas.history.tables import FLOPS_OF, ONE_SAMPLE
+from growmas.history.tables import FLOPS_OF, ONE_SAMPLE, SCALARS
 
 Json = Mapping[str, object]
 LayerRow = tuple[str, str, str | None, int | None, int | None, int, int | None]
@@ -305,6 +305,16 @@ class Store:
         self._connection.executemany(
             "INSERT INTO metrics VALUES (?, ?, ?)",
             ((task, name, value) for name, value in metrics.items()),
+        )
+
+    def write_scalars(
+        self, step: int, task: str, epoch: int | None, values: Mapping[str, float]
+    ) -> None:
+        """Write numbers of training; those of the same step and name are replaced."""
+        self._connection.execute(SCALARS)
+        self._connection.executemany(
+            "INSERT OR REPLACE INTO scalars VALUES (?, ?, ?, ?, ?)",
+            ((step, name, value, task, epoch) for name, value in values.items()),
         )
 
     def write_importance(

@@ -23,6 +23,8 @@ edges           task, source, target                                         dat
 sizes           task, units, parameters, flops                               the network's size, at
                                                                              that time
 metrics         task, name, value                                            a number, at a snapshot
+scalars         step, name, value, task, epoch                               a number of training,
+                                                                             after a step
 importance      task, group_name, event, units, total, mean, least, most,    a group, at a snapshot
                 zeros
 importance_data task, group_name, data                                       its units' values
@@ -52,6 +54,9 @@ frozen          group_name, unit, since_task, until_task                     a f
   left out.
 - The metric `accuracy/NAME` is the accuracy on task NAME measured after `task`; `accuracy` is
   the mean.
+- `scalars.step` is the number of training steps done, `task` the name of the task being learnt. The
+  table is there once a number was written. "loss" and "penalty" are means since the row before,
+  "accuracy/validation" and "accuracy/training" of the task's own head.
 - `importance_data.data` holds little-endian float32 values, one for every unit alive at
   `importance.event`, by ascending id: those with (`birth_event` NULL or `birth_event <= event`)
   and (`death_event` NULL or `death_event > event`). The row of `importance` sums them up:
@@ -160,6 +165,18 @@ CREATE TABLE metrics (
     PRIMARY KEY (task, name)
 ) WITHOUT ROWID;
 """
+
+SCALARS = """
+CREATE TABLE IF NOT EXISTS scalars (
+    step INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    value REAL NOT NULL,
+    task TEXT NOT NULL,
+    epoch INTEGER,
+    PRIMARY KEY (step, name)
+) WITHOUT ROWID;
+"""
+"""Histories of earlier versions have no such table; it is made when the first scalar is written."""
 
 IMPORTANCE = """
 CREATE TABLE importance (

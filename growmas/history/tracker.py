@@ -24,6 +24,7 @@ from growmas.history.importance import (
     pack_shares,
     summed,
 )
+from growmas.history.scalars import ScalarWriting
 from growmas.history.schema import BUSY_TIMEOUT
 from growmas.history.store import Store, Topology
 from growmas.history.tables import FLOPS_OF, ONE_SAMPLE
@@ -40,7 +41,7 @@ _OWN_KINDS = ("edit", "external", "begin", "snapshot")
 _NONE: Mapping[str, Mapping[int, int]] = {}
 
 
-class TopologyTracker(Closeable):
+class TopologyTracker(ScalarWriting, Closeable):
     """A recorder of the life of every unit of a structure, in an SQLite file.
 
     The units that the structure has now are written at once; every later edit is written

@@ -364,6 +364,7 @@ class StructuralManager:
             self.mas,
             self._progress.ages(self.structure, None if moment == "step" and not tasks else task),
             substitutes=self._progress.substitutes,
+            mates=self._progress.mates,
             first=moment == "begin" and not tasks,
             reached=self.reached,
             budget=self.budget,

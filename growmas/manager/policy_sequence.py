@@ -6,6 +6,7 @@ from dataclasses import replace
 from growmas.errors import PlanError
 from growmas.manager.budget import Budget
 from growmas.manager.checks import group_problems
+from growmas.manager.mates import with_mates
 from growmas.manager.plans import merged, without
 from growmas.manager.policy import Policy, check_complete
 from growmas.manager.situation import Situation
@@ -19,7 +20,8 @@ class PolicySequence:
     """Ask every policy for a plan, and make the plans fit each other and the budget.
 
     A unit that several policies remove on one occasion is removed by the first of them; the later
-    plans are carried out without it. Numbers of fresh units add up.
+    plans are carried out without it. Numbers of fresh units add up. A unit that is pruned takes
+    its mates with it as long as they do the same (see `Paired`).
 
     Attributes:
         policies: In the order in which they are asked.
@@ -67,7 +69,8 @@ class PolicySequence:
             if situation.moment not in policy.moments:
                 continue
             here = replace(situation, planned=merged(*(plan for _, plan in found)))
-            plan = self._fitting(policy.propose(here), here.planned, type(policy).__name__)
+            proposed = with_mates(policy.propose(here), here)
+            plan = self._fitting(proposed, here.planned, type(policy).__name__)
             if plan and decide is not None:
                 decided = decide(plan)
                 if decided is None:

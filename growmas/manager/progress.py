@@ -16,6 +16,7 @@ class Progress:
         steps: Number of steps and tasks that have ended.
         births: Group name -> {unit: step of its birth}, for living units born since the start.
         substitutes: Group name -> ids of the living units that replaced others.
+        mates: Group name -> families of living units that were born as mates.
     """
 
     def __init__(self, *, open: bool) -> None:
@@ -25,6 +26,7 @@ class Progress:
         self.steps = 0
         self.births: dict[str, dict[int, int]] = {}
         self.substitutes: dict[str, frozenset[int]] = {}
+        self.mates: dict[str, tuple[tuple[int, ...], ...]] = {}
 
     def follow(self, edit: Edit) -> None:
         """Record the newborn units and forget the removed ones."""
@@ -40,6 +42,14 @@ class Progress:
             name: self.substitutes.get(name, frozenset()).union(born.get(name, ()))
             - frozenset(edit.died.get(name, ()))
             for name in {**self.substitutes, **born}
+        }
+        self.mates = {
+            name: tuple(
+                family
+                for family in (*self.mates.get(name, ()), *edit.mates.get(name, ()))
+                if not set(family) & set(edit.died.get(name, ()))
+            )
+            for name in {**self.mates, **edit.mates}
         }
 
     def ages(self, structure: Structure, task: int | None) -> dict[str, tuple[int, ...]]:
@@ -65,6 +75,7 @@ class Progress:
             "steps": self.steps,
             "births": births,
             "substitutes": {name: sorted(units) for name, units in self.substitutes.items()},
+            "mates": {name: [list(f) for f in families] for name, families in self.mates.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -73,12 +84,14 @@ class Progress:
         Raises:
             DataError: Something is missing; nothing is loaded then.
         """
-        missing = sorted(self.state_dict().keys() - state.keys() - {"substitutes"})
+        missing = sorted(self.state_dict().keys() - state.keys() - {"substitutes", "mates"})
         if missing:
             raise DataError(f"the manager's state lacks {', '.join(missing)}")
         births = {n: {int(u): int(s) for u, s in units} for n, units in state["births"].items()}
         self.open, self.steps, self.births = bool(state["open"]), int(state["steps"]), births
         self.reached = tuple(float(loss) for loss in state["reached"])
-        # states saved by versions that did not record substitutes lack them
+        # states saved by versions that did not record substitutes or mates lack them
         substitutes = state.get("substitutes", {})
         self.substitutes = {n: frozenset(map(int, units)) for n, units in substitutes.items()}
+        mates = state.get("mates", {})
+        self.mates = {n: tuple(tuple(map(int, f)) for f in found) for n, found in mates.items()}

@@ -38,6 +38,7 @@ class Situation:
         ages: Group name -> [U] ages in tasks (in steps where no tasks are named), in the order of
             `unit_ids`: 0 for units born in the current task, or since the last step.
         substitutes: Group name -> ids of the units that replaced others at constant width.
+        mates: Group name -> families of living units that were born as mates, see `Paired`.
         first: True before the first task: nothing has been learnt, so there is no reason to grow.
         reached: Losses that the trials of earlier tasks reached.
         planned: What the policies asked before this one planned on the same occasion; it has not
@@ -56,6 +57,7 @@ class Situation:
     mas: MAS
     ages: Mapping[str, tuple[int, ...]]
     substitutes: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    mates: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
     first: bool = False
     reached: tuple[float, ...] = ()
     planned: Plan = field(default_factory=Plan)

@@ -13,9 +13,9 @@ class Comparison:
     Attributes:
         runs: In the order given.
         differences: "streams: a, b" and "scenarios: …" where the runs differ, so that their
-            numbers do not compare and nothing is marked.
+            numbers do not compare.
         best_accuracy: Positions in `runs` of the finished ones with the highest ACC. Runs that
-            print alike share the mark; empty if fewer than two finished.
+            print alike share it; empty if fewer than two finished.
         least_forgetting: Positions in `runs` of the finished ones with the lowest forgetting.
     """
 

@@ -1,13 +1,15 @@
 """The runs below a folder."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from growmas.errors import RunError
 from growmas.runs.result import METRICS, RunResult, read_result
 from growmas.runs.status import read_status
+from growmas.suggestion import suggestion
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,22 @@ class RunEntry:
         }
 
 
+def _accuracy(entry: RunEntry) -> float:
+    accuracy = entry.result.average_accuracy if entry.result else None
+    return -1.0 if accuracy is None else accuracy
+
+
+SORTS: Mapping[str, Callable[[RunEntry], Any]] = {
+    "started": lambda entry: entry.started,
+    "name": lambda entry: entry.directory,
+    "method": lambda entry: entry.result.method if entry.result else "",
+    "seed": lambda entry: entry.result.seed if entry.result else 0,
+    "accuracy": _accuracy,
+    "status": lambda entry: entry.status,
+}
+"""Key -> what runs are sorted by, the smallest first."""
+
+
 def list_runs(folder: Path) -> tuple[RunEntry, ...]:
     """Read the runs below a folder, the newest last; one that cannot be read says why.
 
@@ -60,6 +78,33 @@ def list_runs(folder: Path) -> tuple[RunEntry, ...]:
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}; growmas run CONFIG makes runs/NAME")
     return in_order(_entry(path.parent) for path in folder.rglob(METRICS))
+
+
+def select(
+    entries: Iterable[RunEntry], *, sort: str = "started", words: Sequence[str] = ()
+) -> tuple[RunEntry, ...]:
+    """Return the runs that all words occur in, sorted; unreadable ones first.
+
+    Args:
+        entries: Runs.
+        sort: A key of `SORTS`; runs without a value come first.
+        words: Each has to occur in directory, method, stream, scenario or status.
+
+    Raises:
+        RunError: The key does not exist.
+    """
+    if sort not in SORTS:
+        raise RunError(f"cannot sort by {sort!r}; {suggestion(sort, SORTS, 'key')}")
+    key = SORTS[sort]
+    kept = [entry for entry in in_order(entries) if _mentions(entry, words)]
+    return tuple(sorted(kept, key=lambda entry: (entry.result is not None, key(entry))))
+
+
+def _mentions(entry: RunEntry, words: Sequence[str]) -> bool:
+    data = entry.as_data()
+    fields = (data.get(key, "") for key in ("directory", "method", "stream", "scenario", "status"))
+    text = " ".join(map(str, fields)).lower()
+    return all(word.lower() in text for word in words)
 
 
 def in_order(entries: Iterable[RunEntry]) -> tuple[RunEntry, ...]:

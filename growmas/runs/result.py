@@ -98,6 +98,11 @@ class RunResult:
         return len(self.accuracy)
 
     @property
+    def numbers_kept(self) -> int:
+        """Numbers that are kept after the last task learnt: parameters and the context's."""
+        return self.parameters + self.context_size
+
+    @property
     def average_accuracy(self) -> float | None:
         """ACC over the tasks learnt so far; None before the first."""
         return average_accuracy(self.accuracy) if self.accuracy else None

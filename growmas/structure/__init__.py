@@ -6,6 +6,7 @@ import growmas.structure.layers.torch_layers  # noqa: F401 (both register layer 
 from growmas.structure.followers.warmup import Warmup
 from growmas.structure.initialisation.gradmax import GradMax
 from growmas.structure.initialisation.newborns import Initialisation, Lineage, Newborns
+from growmas.structure.initialisation.paired import Paired
 from growmas.structure.initialisation.split import Split, SplitUnits
 from growmas.structure.inspection.dry_run import DryRun, Outcome
 from growmas.structure.inspection.explain import Cost, Explanation, GroupEffect
@@ -39,6 +40,7 @@ __all__ = [
     "Member",
     "Newborns",
     "Outcome",
+    "Paired",
     "Plan",
     "Size",
     "Span",

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from growmas.batches import Forward, example_forward
+from growmas.errors import PlanError
 from growmas.structure.analysis.leaf_modules import StructureForward
 from growmas.structure.analysis.wrappers import recompile_after_edit, unwrap_model
 from growmas.structure.followers.followers import as_followers, check_followers
@@ -28,6 +29,7 @@ from growmas.structure.units.edit import Edit
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
+from growmas.suggestion import suggestion
 
 
 class Structure(StructureTasks):
@@ -122,9 +124,11 @@ class Structure(StructureTasks):
                 and anything with a method `follow(edit)`; their state is re-indexed too, with
                 fresh entries as the optimizer itself would start them. Schedulers and
                 `GradScaler`s may be among them.
-            init: "zero_out": fresh rows random, the columns that read them zero; "split" or
-                `SplitUnits(...)`: twins of living units; `GradMax(batches, loss)`: rows that give
-                the columns most gradient; or an object with a method `prepare`.
+            init: "zero_out": fresh rows random, the columns that read them zero; "paired" or
+                `Paired()`: fresh units in twos whose columns cancel, so that both sides learn at
+                once; "split" or `SplitUnits(...)`: twins of living units; `GradMax(batches,
+                loss)`: rows that give the columns most gradient; an object with a method
+                `prepare`; or a dict of these by group.
             calibrate: Unlabelled batches from which fresh BatchNorm channels get their running
                 statistics; twins keep their parents'.
             calibrate_forward: (model, batch) -> output, for batches of another kind.
@@ -205,6 +209,27 @@ class Structure(StructureTasks):
             }
         )
         return {**found.approximating, **found.shrinking, **found.growing}
+
+    def keep_width(self, groups: Iterable[str], reason: str) -> None:
+        """Let groups neither grow nor shrink from now on.
+
+        Args:
+            groups: Names of the groups.
+            reason: Quoted wherever a plan for one of them is refused.
+
+        Raises:
+            PlanError: There is no such group.
+        """
+        names = list(groups)
+        unknown = [name for name in names if name not in self._groups]
+        if unknown:
+            hint = suggestion(unknown[0], self._groups, "group")
+            raise PlanError(f"there is no group {unknown[0]!r}; {hint}")
+        changed = {
+            name: dataclasses.replace(self._groups[name], no_grow=reason, no_shrink=reason)
+            for name in names
+        }
+        self._groups = {**self._groups, **changed}
 
     def _note_refusal(self, plan: Plan, error: RefusedError) -> None:
         """Let a group that alone was refused say so."""

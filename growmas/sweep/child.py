@@ -1,7 +1,7 @@
 """One run of a sweep, in a process of its own that ends when the sweep does.
 
-The first line of the standard input says what to run, as JSON. The rest of it stays open while
-the sweep runs: its end tells this process that the sweep has ended.
+The first line of the standard input of a process by itself says what to run, as JSON. The standard
+input stays open while the sweep runs: its end tells this process that the sweep has ended.
 """
 
 import json
@@ -10,6 +10,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,14 +55,26 @@ class LineProgress:
 
 def main() -> None:
     """Run the experiment that the standard input describes, and end with its exit code."""
-    order = json.loads(sys.stdin.buffer.readline())
+    raise SystemExit(execute(json.loads(sys.stdin.buffer.readline())))
+
+
+def preload() -> None:
+    """Import what every run needs."""
+    import torch._dynamo  # noqa: F401 (the first optimizer of a process imports it)
+
+    import growmas.experiment  # noqa: F401
+
+
+def execute(order: Mapping[str, str]) -> int:
+    """Run the experiment of an order, and return the exit code of its process."""
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     experiment = Experiment.model_validate_json(order["experiment"])
     try:
         _run(experiment, Path(order["folder"]), order["state"])
     except GrowmasError as error:
         sys.stderr.write(f"{MARK}{error}\n")
-        raise SystemExit(REFUSED) from None
+        return REFUSED
+    return 0
 
 
 def _run(experiment: Experiment, folder: Path, state: str) -> None:

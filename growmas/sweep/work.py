@@ -2,15 +2,13 @@
 
 import json
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from growmas.atomic_write import atomic_write
 from growmas.errors import RunError
@@ -21,11 +19,11 @@ from growmas.sweep.child import MARK, REFUSED, STOPPED
 from growmas.sweep.lock import only_one
 from growmas.sweep.plan import PlannedRun, Sweep
 from growmas.sweep.summary import SweepRun, as_data, read_run, summarise
+from growmas.sweep.workers import LOST, RunProcess, workers_for
 
 LOGS = "logs"
 _CHILD = "growmas.sweep.child"
 _PAUSE = 0.05  # seconds between two looks at the processes
-_GRACE = 5.0  # seconds that a process has to end when asked to
 
 
 class Observer(Protocol):
@@ -39,16 +37,16 @@ class Observer(Protocol):
 
 
 @dataclass(frozen=True)
-class _Worker:
+class _Working:
     """Run in progress."""
 
     run: PlannedRun
-    process: "subprocess.Popen[bytes]"
+    process: RunProcess
     log: Path
 
 
 def run_sweep(
-    sweep: Sweep, *, jobs: int = 1, observer: Observer | None = None
+    sweep: Sweep, *, jobs: int = 1, observer: Observer | None = None, warm: bool | None = None
 ) -> tuple[SweepRun, ...]:
     """Run what is left of a sweep, and write `sweep.json`.
 
@@ -59,6 +57,9 @@ def run_sweep(
         sweep: Of `plan_sweep`.
         jobs: Number of runs at once.
         observer: Is told of every run.
+        warm: True to fork runs from a process that has imported torch, False for a new Python for
+            each; None does the first where there are several and the system can. The numbers are
+            the same.
 
     Returns:
         All runs in their order, those that were finished before included.
@@ -71,7 +72,7 @@ def run_sweep(
     try:
         (sweep.folder / LOGS).mkdir(parents=True, exist_ok=True)
         with only_one(sweep.folder) as held, _ends_on_signals():
-            return _Work(sweep, observer, held).go(jobs)
+            return _Work(sweep, observer, held, warm).go(jobs)
     except OSError as error:
         raise RunError(
             f"the sweep {sweep.folder} could not be written: {error.strerror or error}; make room "
@@ -103,29 +104,34 @@ def _ends_on_signals() -> Iterator[None]:
 class _Work:
     """State of a sweep in progress."""
 
-    def __init__(self, sweep: Sweep, observer: Observer | None, held: Sequence[int]) -> None:
+    def __init__(
+        self, sweep: Sweep, observer: Observer | None, held: Sequence[int], warm: bool | None
+    ) -> None:
         self._sweep = sweep
         self._observer = observer
-        self._held = held
+        self._workers = workers_for(_CHILD, held, runs=len(sweep.waiting), warm=warm)
         self._runs = {run.name: read_run(sweep.folder, run.name, run.setting) for run in sweep.runs}
 
     def go(self, jobs: int) -> tuple[SweepRun, ...]:
         waiting = list(self._sweep.waiting)
-        working: list[_Worker] = []
+        working: list[_Working] = []
         self._write()
         try:
             while waiting or working:
                 while waiting and len(working) < jobs:
                     working.append(self._begin(waiting.pop(0)))
                 time.sleep(_PAUSE)
-                for worker in [each for each in working if each.process.poll() is not None]:
-                    working.remove(worker)
-                    self._end(worker)
+                for each in list(working):
+                    code = each.process.poll()
+                    if code is not None:
+                        working.remove(each)
+                        self._end(each, code)
         finally:
             _stop(working)
+            self._workers.close()
         return tuple(self._runs.values())
 
-    def _begin(self, run: PlannedRun) -> _Worker:
+    def _begin(self, run: PlannedRun) -> _Working:
         if run.state == "again" and not (run.folder / METRICS).exists():
             RunDirectory(run.folder).clear()  # it was stopped before its first result
         log = self._sweep.folder / LOGS / f"{run.name}.log"
@@ -134,16 +140,14 @@ class _Work:
             "folder": str(run.folder),
             "state": run.state,
         }
-        with log.open("ab" if run.state == "resumed" else "wb") as file:
-            process = _start(order, file, self._held)
+        process = self._workers.begin(order, log, append=run.state == "resumed")
         if self._observer:
             self._observer.begun(run.name)
-        return _Worker(run, process, log)
+        return _Working(run, process, log)
 
-    def _end(self, worker: _Worker) -> None:
-        run, code = worker.run, worker.process.returncode
-        _close(worker.process)
-        message = _why(code, worker.log) if code else ""
+    def _end(self, ended: _Working, code: int) -> None:
+        run = ended.run
+        message = _why(code, ended.log) if code else ""
         done = read_run(self._sweep.folder, run.name, run.setting, message)
         self._runs[run.name] = done
         self._write()
@@ -156,45 +160,18 @@ class _Work:
             fresh.write_text(json.dumps(data, indent=1), encoding="utf-8")
 
 
-def _start(order: dict[str, str], log: IO[bytes], held: Sequence[int]) -> "subprocess.Popen[bytes]":
-    """Start a process that finds the same modules, and that Ctrl-C does not reach."""
-    code = f"import sys; sys.path[:] = {sys.path!r}; from {_CHILD} import main; main()"
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        stdin=subprocess.PIPE,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-        pass_fds=tuple(held),
-    )
-    if process.stdin is not None:
-        with suppress(BrokenPipeError):  # if it is dead already, its exit code says so
-            process.stdin.write(json.dumps(order).encode() + b"\n")
-            process.stdin.flush()
-    return process
-
-
-def _stop(working: Sequence[_Worker]) -> None:
-    """End all processes, and wait for them."""
-    for worker in working:
-        worker.process.terminate()
-    for worker in working:
-        try:
-            worker.process.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            worker.process.kill()
-            worker.process.wait()
-        _close(worker.process)
-
-
-def _close(process: "subprocess.Popen[bytes]") -> None:
-    if process.stdin is not None:
-        with suppress(BrokenPipeError):
-            process.stdin.close()
+def _stop(working: Sequence[_Working]) -> None:
+    """End all runs in progress, and wait for them."""
+    for each in working:
+        each.process.terminate()
+    for each in working:
+        each.process.stop()
 
 
 def _why(code: int, log: Path) -> str:
     """Return the reason why a run failed."""
+    if code == LOST:
+        return "the process that began it was ended, as when memory runs out: run the sweep again"
     if code < 0:
         name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
         hint = ", as it does when memory runs out" if name == "SIGKILL" else ""

@@ -15,15 +15,14 @@ _LISTED_GROUPS = 4  # with more groups of units a cell gives their sum; the data
 def render_comparison(comparison: Comparison, *, ascii: bool = False) -> RenderableType:
     """Draw a table of runs with ACC, BWT and forgetting in percent, for a rich console.
 
-    The best finished run of a column is marked with "*" where the runs compare; the formulas
-    are printed below.
+    Nothing is marked as the best: single runs say nothing about other seeds. The formulas are
+    printed below.
 
     Args:
         comparison: Of `growmas.runs.compare`.
         ascii: Use ASCII characters only (names are printed as they are).
     """
     signs = symbols(ascii=ascii)
-    best, least = comparison.best_accuracy, comparison.least_forgetting
     table = Table(
         box=signs.rule,
         show_edge=False,
@@ -36,9 +35,9 @@ def render_comparison(comparison: Comparison, *, ascii: bool = False) -> Rendera
     )
     for heading in ("run", "method", "units"):
         table.add_column(heading, overflow="fold")
-    for heading in ("seed", "ACC ", "BWT", "forgetting ", "parameters", "seconds"):
+    for heading in ("seed", "ACC", "BWT", "forgetting", "parameters", "seconds"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for i, run in enumerate(comparison.runs):
+    for run in comparison.runs:
         table.add_row(
             Text(
                 run.name if run.finished else f"{run.name}\n({run.learnt}/{len(run.tasks)} tasks)"
@@ -46,9 +45,9 @@ def render_comparison(comparison: Comparison, *, ascii: bool = False) -> Rendera
             Text(run.method),
             Text(_units(run.units)),
             str(run.seed),
-            signs.percent(run.average_accuracy) + (signs.best if i in best else " "),
+            signs.percent(run.average_accuracy),
             signs.percent(run.backward_transfer),
-            signs.percent(run.forgetting) + (signs.best if i in least else " "),
+            signs.percent(run.forgetting),
             f"{run.parameters:,}",
             f"{run.seconds:,.1f}",
         )
@@ -61,11 +60,9 @@ def _caption(comparison: Comparison, signs: Symbols) -> str:
         *signs.formulas,
     ]
     if comparison.differences:
-        lines.append(
-            f"These runs do not compare, nothing is marked: {'; '.join(comparison.differences)}."
-        )
-    elif comparison.best_accuracy:
-        lines.append(f"{signs.best} highest ACC and lowest forgetting of the finished runs.")
+        lines.append(f"These runs do not compare: {'; '.join(comparison.differences)}.")
+    elif len(comparison.runs) > 1:
+        lines.append("One run each: a sweep over seeds tells whether differences hold.")
     if not all(run.finished for run in comparison.runs):
         lines.append("(n/T tasks): unfinished, its numbers are over the n tasks learnt so far.")
     return "\n".join(lines)

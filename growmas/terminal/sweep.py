@@ -28,15 +28,15 @@ def render_sweep(summary: SweepSummary, *, ascii: bool = False) -> RenderableTyp
         table.add_column(headings[key], overflow="fold")
     if not summary.varied:
         table.add_column("setting")
-    for heading in ("runs", "ACC ", "forgetting", "parameters", "CPU s"):
+    for heading in ("runs", "ACC", "forgetting", "parameters", "CPU s"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for i, setting in enumerate(summary.settings):
+    for setting in summary.settings:
         values = [Text(setting.values.get(key, signs.nothing)) for key in summary.varied]
         partial = setting.finished < setting.runs
         table.add_row(
             *(values or [Text("all")]),
             f"{setting.finished}/{setting.runs}" if partial else str(setting.runs),
-            _percent(setting.average_accuracy, signs) + (signs.best if i in summary.best else " "),
+            _percent(setting.average_accuracy, signs),
             _percent(setting.forgetting, signs),
             _number(setting.parameters, ",.0f", signs),
             _number(setting.cpu_seconds, ",.1f", signs),
@@ -80,8 +80,6 @@ def _notes(summary: SweepSummary, signs: Symbols) -> list[str]:
     lines += [accuracy, forgetting]
     if same:
         lines.append("In every run: " + ", ".join(f"{key}={value}" for key, value in same.items()))
-    if summary.best:
-        lines.append(f"{signs.best} highest mean ACC.")
     if any(setting.finished < setting.runs for setting in summary.settings):
         failed = sum(run.status == "failed" for run in summary.runs)
         told = f"; {failed} failed, {SWEEP} says why" if failed else ""

@@ -1,12 +1,16 @@
 """Tables in the common style: a line under the head and one above the foot."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
 from growmas.terminal.symbols import Symbols
+
+_UNLIMITED = 1_000
 
 
 def plain_table(signs: Symbols, *, gap: int = 1) -> Table:
@@ -23,6 +27,26 @@ def plain_table(signs: Symbols, *, gap: int = 1) -> Table:
         header_style="bold",
         padding=(0, gap, 0, 0),
     )
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A table, or a narrower one where there is no room for it.
+
+    Attributes:
+        wide: The table.
+        narrow: The other.
+        room: Columns that the first needs; by default those of its content without line breaks.
+    """
+
+    wide: Table
+    narrow: Table
+    room: int | None = None
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unlimited = options.update(max_width=_UNLIMITED)
+        room = self.room or Measurement.get(console, unlimited, self.wide).maximum
+        yield self.wide if room <= options.max_width else self.narrow
 
 
 def with_notes(table: RenderableType, notes: Iterable[str]) -> RenderableType:

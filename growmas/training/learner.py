@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -13,8 +13,11 @@ from torch.optim.lr_scheduler import ConstantLR, CosineAnnealingLR, LRScheduler
 
 from growmas.config import TrainingConfig
 from growmas.data import Split, Task, batches
+from growmas.data.transforms import Transform
 from growmas.errors import RunError
+from growmas.training.compiled import CompiledModel
 from growmas.training.methods import Method
+from growmas.training.precision import Precision
 
 EVALUATION_BATCH = 1024
 
@@ -68,6 +71,7 @@ class TaskAwareLearner:
     Attributes:
         method: Of learning; it holds the network.
         optimizer: One optimizer for all tasks.
+        steps: Training steps done so far.
         seconds: Wall time spent learning so far: training, importance and surgery.
         cpu_seconds: CPU time of the process during `seconds`, over all threads.
         after_step: Called after every step, when the state can be saved; not counted in `seconds`.
@@ -82,19 +86,22 @@ class TaskAwareLearner:
         generator: torch.Generator,
         device: str = "cpu",
         task_known: bool = True,
+        transforms: Sequence[Transform] = (),
     ) -> None:
         """Put the parts together.
 
         Args:
             method: Of learning.
             optimizer: Over the parameters of the method's network.
-            training: Epochs and batch size.
+            training: Epochs, batch size, precision and the like.
             generator: CPU generator that shuffles the training data and drops inputs.
             device: Of the network.
             task_known: The method is given the task of each test sample.
+            transforms: Random changes of training images.
         """
         self.method = method
         self.optimizer = optimizer
+        self.steps = 0
         self.seconds = 0.0
         self.cpu_seconds = 0.0
         self.after_step: Callable[[], None] = _nothing
@@ -102,6 +109,9 @@ class TaskAwareLearner:
         self._generator = generator
         self._device = device
         self._task_known = task_known
+        self._transforms = tuple(transforms)
+        self._precision = Precision(training.precision, device)
+        self._compiled = CompiledModel(method.structure) if training.compile else None
         self._progress: LessonProgress | None = None
         self._schedule: LRScheduler | None = None
         self._saved_schedule: Mapping[str, Any] | None = None
@@ -143,6 +153,23 @@ class TaskAwareLearner:
         model.train(mode)
         return right / len(task.test)
 
+    def head_accuracy(self, task: Task, split: Split) -> float:
+        """Return the share of samples that the head of a task answers right, the task known.
+
+        Args:
+            task: As the method learns it.
+            split: Samples labelled as the task's training data.
+        """
+        model, right = self.method.structure.model, 0
+        mode = model.training
+        model.eval()
+        with torch.no_grad():
+            for inputs, labels in batches(split, EVALUATION_BATCH):
+                logits = model(inputs.to(self._device), task.head)
+                right += int((logits.argmax(1).cpu() == labels).sum())
+        model.train(mode)
+        return right / len(split)
+
     def state_dict(self) -> dict[str, Any]:
         """Return position, schedule, generator and times; the method has its own state."""
         progress = self._progress
@@ -150,6 +177,8 @@ class TaskAwareLearner:
             "progress": None if progress is None else dict(vars(progress)),
             "schedule": None if self._schedule is None else self._schedule.state_dict(),
             "generator": self._generator.get_state(),
+            "steps": self.steps,
+            "precision": self._precision.state_dict(),
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
         }
@@ -160,22 +189,23 @@ class TaskAwareLearner:
         self._progress = None if progress is None else LessonProgress(**progress)
         self._saved_schedule = state["schedule"]
         self._generator.set_state(state["generator"])
+        self.steps = int(state.get("steps", 0))
+        self._precision.load_state_dict(state.get("precision", {}))
         self.seconds, self.cpu_seconds = float(state["seconds"]), float(state["cpu_seconds"])
 
     def _epoch(self, task: Task, lesson: Split, progress: LessonProgress) -> EpochDone:
         self.method.structure.model.train()
         for inputs, labels in self._rest(lesson, progress):
             inputs, labels = inputs.to(self._device), labels.to(self._device)
-            loss = self.method.loss(self._thinned(inputs), labels, task)
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            penalty = self.method.penalty_grad_()
-            self.optimizer.step()
-            if self._schedule is not None:
+            with self._forward():
+                loss = self.method.loss(self._thinned(inputs), labels, task)
+            penalty, stepped = self._precision.step(loss, self.optimizer, self.method.penalty_grad_)
+            if self._schedule is not None and stepped:
                 self._schedule.step()
             found = torch.stack([loss.detach() * len(labels), penalty.to(loss.device)])
             progress.sums = progress.sums.to(loss.device) + found  # read once an epoch
             progress.step += 1
+            self.steps += 1
             self._count()
             self.after_step()
             self._start()
@@ -189,6 +219,13 @@ class TaskAwareLearner:
         mean, penalty = losses / len(lesson), penalties / progress.step
         return EpochDone(task.index, task.name, epoch, mean, penalty)
 
+    @contextmanager
+    def _forward(self) -> Iterator[None]:
+        """Run the block in the precision of training, through compiled code if that is wanted."""
+        compiled = self._compiled.active() if self._compiled else nullcontext()
+        with self._precision.forward(), compiled:
+            yield
+
     def _rest(
         self, lesson: Split, progress: LessonProgress
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -198,7 +235,13 @@ class TaskAwareLearner:
         if progress.shuffled is not None:
             self._generator.set_state(progress.shuffled)
         progress.shuffled = now if progress.shuffled is None else progress.shuffled
-        found = batches(lesson, self._training.batch_size, generator=self._generator)
+        found = batches(
+            lesson,
+            self._training.batch_size,
+            generator=self._generator,
+            transforms=self._transforms,
+            workers=self._training.workers,
+        )
         if resumed:
             self._generator.set_state(now)
         return islice(found, progress.step, None)

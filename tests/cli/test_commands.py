@@ -140,7 +140,7 @@ def test_a_full_disk_is_told_from_a_run_that_failed(folder):
 
 
 def test_an_interrupt_is_answered(monkeypatch, capsys, tmp_path):
-    def interrupted(folder, output):
+    def interrupted(folder, output, **_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("growmas.cli.reading.list_folder", interrupted)

@@ -34,7 +34,8 @@ def place(tmp_path, monkeypatch):
     net = slimmed_net.Net()
     save_file(net.state_dict(), "net.safetensors")
     x = torch.randn(300, 6)
-    np.savez("data.npz", x=x.numpy(), y=net(x).argmax(1).numpy())
+    labels = net(x).argmax(1).numpy()
+    np.savez("data.npz", x_train=x, y_train=labels, x_test=x, y_test=labels)
     np.savez("bare.npz", x=x.numpy())
     return tmp_path
 
@@ -59,8 +60,10 @@ def test_a_slim_network_is_written_and_loaded(place):
     structure = load_slim(fresh, torch.zeros(2, 6), place / "slim.safetensors")
     assert structure.parameters == repaired["parameters"]
     with np.load("data.npz") as file:
-        given = fresh(torch.from_numpy(file["x"])).argmax(1)
-        assert float((given.numpy() == file["y"]).mean()) == pytest.approx(polished["accuracy"])
+        given = fresh(torch.from_numpy(file["x_test"])).argmax(1)
+        assert float((given.numpy() == file["y_test"]).mean()) == pytest.approx(
+            polished["accuracy"]
+        )
 
 
 def test_without_labels_agreement_is_shown(place):
@@ -75,13 +78,13 @@ def test_without_labels_agreement_is_shown(place):
     [
         ("one of --flops", "slimmed_net:Net", []),
         ("module:name", "slimmed_net", ["--ratio", "0.5"]),
-        ("cannot be imported", "no_such:Net", ["--ratio", "0.5"]),
+        ("there is no module", "no_such:Net", ["--ratio", "0.5"]),
         ("Net", "slimmed_net:Nett", ["--ratio", "0.5"]),
-        (".safetensors or .pt2", "slimmed_net:Net", ["--ratio", "0.5", "-o", "x.pt"]),
+        (".safetensors, .pt2 or .onnx", "slimmed_net:Net", ["--ratio", "0.5", "-o", "x.pt"]),
         ("key=value", "slimmed_net:Net", ["--ratio", "0.5", "--arg", "width"]),
-        ("cannot be made", "slimmed_net:Net", ["--ratio", "0.5", "--arg", "w=1"]),
+        ("cannot be called with args", "slimmed_net:Net", ["--ratio", "0.5", "--arg", "w=1"]),
         ("at least one unit", "slimmed_net:Net", ["--ratio", "1"]),
-        ("neither an npz file", "slimmed_net:Net", ["--ratio", "0.5", "--data", "mnist"]),
+        ("neither a file, a folder", "slimmed_net:Net", ["--ratio", "0.5", "--data", "mnist"]),
     ],
 )
 def test_mistakes_are_one_message(place, words, model, args):

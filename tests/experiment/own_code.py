@@ -81,6 +81,14 @@ class Net(nn.Module):
         return self.fc(torch.relu(self.middle(self.stem(x))))
 
 
+class Flat(Net):
+    def __init__(self) -> None:
+        super().__init__(inputs=64)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.flatten(1))
+
+
 class Softmaxed(Net):
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x).softmax(1)

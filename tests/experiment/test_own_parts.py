@@ -18,8 +18,15 @@ import growmas
 from growmas.cli.app import app
 from growmas.config import load_config
 from growmas.errors import GrowmasError
-from growmas.experiment import build_stream, build_structure, load_run, run_experiment
+from growmas.experiment import (
+    build_stream,
+    build_structure,
+    build_task_free_stream,
+    load_run,
+    run_experiment,
+)
 from growmas.experiment.exporting import export_network
+from growmas.experiment.streams import build_raw_stream
 from growmas.sweep import plan_sweep, run_sweep
 
 HERE = Path(__file__).parent
@@ -211,6 +218,12 @@ def test_a_frozen_network_gives_features_once(
     run = load_run(tmp_path / "run")
     written = export_network(run, tmp_path / "net.pt2", format="pt2", task=1)
     assert written.about["input_shape"] == [8]
+    files = {"growmas.json": ""}
+    program = torch.export.load(str(tmp_path / "net.pt2"), extra_files=files).module()
+    task = build_raw_stream(run.config).tasks[1]
+    with torch.no_grad(), run.structure.view(1):
+        expected = run.model(run.stream.tasks[1].test.inputs, 1)
+    assert torch.allclose(program(task.test.inputs), expected, atol=1e-5)
 
 
 def test_frozen_layers_neither_grow_nor_move(place: Path, tmp_path: Path) -> None:
@@ -235,6 +248,62 @@ def test_frozen_layers_neither_grow_nor_move(place: Path, tmp_path: Path) -> Non
     for name in before:
         if name.startswith("network.stem"):
             assert torch.equal(before[name], after[name])
+
+
+def free(of: str, **more: Any) -> dict[str, Any]:
+    """Return a task-free stream of vectors, or of images where it turns."""
+    source: Any = "digits" if of == "turning" else VECTORS
+    return {"kind": "task_free", "of": of, "source": source, "tasks": 2 if of == "turning" else 5,
+            "steps_per_task": 4, **more}  # fmt: skip
+
+
+@pytest.mark.parametrize("freeze", [["stem.*"], ["*"]], ids=["stem", "all"])
+@pytest.mark.parametrize("of", ["split", "permuted", "turning"])
+def test_task_free_streams_keep_what_is_frozen(
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of: str, freeze: list[str]
+) -> None:
+    monkeypatch.setenv("GROWMAS_CACHE", str(tmp_path / "cache"))
+    own = {**NET, "weights": "net.safetensors"}
+    if of == "turning":
+        own = {"kind": "python", "target": "own_code:Flat"}
+    experiment = load_config(
+        config(
+            place,
+            stream=free(of),
+            model={**own, "freeze": freeze, "adapter": 6},
+            method={"kind": "growmas", "grow": {"units": 2}, "task_free": {"contexts": 2}},
+        )
+    )
+    result = run_experiment(experiment, tmp_path / "run")
+    cached = of != "turning" and freeze == ["*"]
+    assert (tmp_path / "cache").exists() == cached
+    run = load_run(tmp_path / "run")
+    assert run.stream.digest == result.stream_digest
+    before = build_structure(experiment, build_task_free_stream(experiment), heads=2)
+    after = run.model.state_dict()
+    held = [name for name in after if name.startswith("network.stem.0")]
+    assert bool(held) != cached
+    for name in held:
+        assert torch.equal(before.model.state_dict()[name], after[name])
+    frozen = [name for name in before.groups if name.startswith("network.stem")]
+    for name in frozen:
+        assert "frozen" in before.groups[name].no_grow
+    if cached:
+        plain = load_config(place / "config.yaml", ["model={kind: mlp, hidden: [4]}"])
+        assert build_task_free_stream(plain).batch(0).inputs.shape[1:] == (8,)
+        assert run.stream.batch(0).inputs.shape[1:] == (16,)
+
+
+def test_groups_that_are_kept_say_why(place: Path) -> None:
+    experiment = load_config(config(place, stream=stream(VECTORS), model=NET))
+    structure = build_structure(experiment, build_stream(experiment))
+    structure.keep_width(["network.middle"], "it is measured elsewhere")
+    with pytest.raises(GrowmasError, match="measured elsewhere"):
+        structure.apply(growmas.Plan(grow={"network.middle": 2}))
+    with pytest.raises(GrowmasError, match="measured elsewhere"):
+        structure.apply(growmas.Plan(prune={"network.middle": [0]}))
+    with pytest.raises(GrowmasError, match=r"did you mean 'network\.middle'"):
+        structure.keep_width(["network.midle"], "")
 
 
 @pytest.mark.parametrize(

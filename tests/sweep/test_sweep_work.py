@@ -15,6 +15,7 @@ from growmas.errors import RunError
 from growmas.sweep import plan_sweep, run_sweep
 from growmas.sweep.lock import only_one
 from growmas.sweep.summary import read_runs
+from growmas.sweep.workers import workers_for
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "configs" / "digits_smoke.yaml"
@@ -36,9 +37,15 @@ class Watcher:
         self.at_once -= 1
 
 
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
+@pytest.fixture(autouse=True, params=[True, False], ids=["warm", "cold"])
+def quick(monkeypatch, request):
     monkeypatch.setattr("growmas.sweep.work._CHILD", "fake_child")
+    monkeypatch.setattr(
+        "growmas.sweep.work.workers_for",
+        lambda module, held, *, runs, warm: workers_for(
+            module, held, runs=runs, warm=request.param
+        ),
+    )
     monkeypatch.setattr("growmas.sweep.lock._PATIENCE", PATIENCE)
 
 
@@ -170,12 +177,58 @@ def test_a_real_run_is_what_it_is_alone(tmp_path, monkeypatch):
 
     monkeypatch.undo()
     small = ["stream.tasks=2", "stream.limit=20", "training.epochs=2"]
-    (run,), _ = sweep(tmp_path / "sweep", "seed=2", *small)
+    (other, run), _ = sweep(tmp_path / "sweep", "seed=1,2", *small)  # two, so that they are forked
     assert (run.status, run.message) == ("finished", "")
+    assert other.result.accuracy != run.result.accuracy
     alone = run_experiment(load_config(CONFIG, [*small, "seed=2"]), tmp_path / "alone")
     assert run.result.accuracy == alone.accuracy
     assert run.result.parameters == alone.parameters
     log = (tmp_path / "sweep" / "logs" / f"{run.name}.log").read_text()
     assert [line[:8] for line in log.splitlines()] == ["task 1/2", "task 2/2"]
     (setting,) = json.loads((tmp_path / "sweep" / "sweep.json").read_text())["settings"]
-    assert setting["average_accuracy"]["mean"] == pytest.approx(sum(alone.accuracy[-1]) / 2)
+    both = [sum(each.accuracy[-1]) / 2 for each in (other.result, alone)]
+    assert setting["average_accuracy"]["mean"] == pytest.approx(sum(both) / 2)
+
+
+def test_a_server_that_was_killed_is_replaced_and_its_run_ends(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    monkeypatch.setattr("growmas.sweep.work._CHILD", "fake_child")
+    killed = []
+
+    class Killing(Watcher):
+        def begun(self, name):
+            if name == f"seed={fake_child.SLOW}":
+                (server,) = children_of(os.getpid())
+                until(lambda: children_of(server))
+                (run,) = children_of(server)
+                os.kill(server, signal.SIGKILL)
+                killed.append(run)
+
+    planned = plan_sweep(CONFIG, [f"seed={fake_child.SLOW},1,2"], directory=tmp_path)
+    slow, *others = run_sweep(planned, jobs=1, observer=Killing())
+    assert slow.status == "failed"
+    assert "was ended" in slow.message
+    assert [run.status for run in others] == ["finished", "finished"]
+    until(lambda: not Path(f"/proc/{killed[0]}").exists() or state_of(killed[0]) == "Z")
+
+
+def children_of(process):
+    return [
+        int(entry.name)
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit() and parent_of(int(entry.name)) == process
+    ]
+
+
+def parent_of(process):
+    try:
+        return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
+
+
+def state_of(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "Z"

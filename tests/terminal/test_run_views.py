@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ from printing import printed
 
 from growmas.errors import RunError
 from growmas.runs import RunEntry, RunResult, compare
+from growmas.runs.listing import select
 from growmas.terminal.comparison import render_comparison
 from growmas.terminal.runs import render_runs
 
@@ -41,9 +43,17 @@ RESULTS = [
     _result("digits-new", [], status="unfinished", seed=13),
 ]
 
+NOW = 1_772_400_000.0
 ENTRIES = [
+    RunEntry(
+        f"runs/2026-03-01-{each['name']}",
+        "2026-03-01 20:40",
+        RunResult.read(each | {"started": NOW - 50 * 60.0**i}),
+    )
+    for i, each in enumerate(RESULTS[:3])
+] + [
     RunEntry(f"runs/2026-03-01-{each['name']}", "2026-03-01 20:40", RunResult.read(each))
-    for each in RESULTS
+    for each in RESULTS[3:]
 ]
 
 
@@ -60,7 +70,7 @@ def test_golden(
     drawn = (
         render_comparison(_compared(), ascii=ascii)
         if view == "comparison"
-        else render_runs(ENTRIES, ascii=ascii)
+        else render_runs(ENTRIES, ascii=ascii, now=NOW)
     )
     text = printed(drawn, width)
     assert max(map(len, text.splitlines())) <= width
@@ -96,7 +106,7 @@ def test_runs_that_print_alike_share_the_mark() -> None:
 def test_runs_of_different_kinds_have_no_winner(changes: dict[str, str]) -> None:
     results = [RESULTS[0], {**RESULTS[1], **changes}]
     text = printed(render_comparison(_compared(results), ascii=True), 120)
-    assert "These runs do not compare, nothing is marked" in text
+    assert "These runs do not compare: " in text
     assert "*" not in text
     assert _compared(results).as_data()["comparable"] is False
 
@@ -121,4 +131,40 @@ def test_a_run_that_cannot_be_read_is_a_row_with_its_reason() -> None:
     text = printed(render_runs([RunEntry("runs/x", "", None, "x is damaged"), ENTRIES[0]]), 100)
     assert "unreadable" in text
     assert "x is damaged" in text
-    assert "runs/2026-03-01-digits-finetune" in text
+    assert "2026-03-01-digits-finetune" in text
+    assert text.splitlines()[-2:] == ["in runs", "x is damaged"]
+
+
+def test_a_narrow_terminal_shows_the_names_whole() -> None:
+    text = printed(render_runs(ENTRIES, now=NOW), 40)
+    assert max(map(len, text.splitlines())) <= 40
+    assert [line.split()[0] for line in text.splitlines()[2:5]] == [
+        "2026-03-01-digits-", "finetune", "2026-03-01-digits-mas",
+    ]  # fmt: skip
+
+
+def test_runs_of_no_common_folder_keep_their_path() -> None:
+    mixed = [replace(ENTRIES[0], directory="a/x"), replace(ENTRIES[1], directory="b/y")]
+    text = printed(render_runs(mixed, now=NOW), 100)
+    assert "a/x" in text
+    assert "\nin " not in text
+
+
+@pytest.mark.parametrize(
+    ("sort", "words", "names"),
+    [
+        ("accuracy", ["MAS"], ["new", "deep", "mas", "grow", "slow"]),
+        ("seed", ["split", "task", "unfinished"], ["slow", "new"]),
+        ("name", ["grow"], ["grow"]),
+        ("method", ["3-01-digits-m"], ["mas", "grow"]),
+        ("started", ["nothing of it"], []),
+    ],
+)
+def test_runs_are_sorted_and_filtered(sort: str, words: list[str], names: list[str]) -> None:
+    found = select(ENTRIES, sort=sort, words=words)
+    assert [entry.directory.rpartition("-")[2] for entry in found] == names
+
+
+def test_a_key_that_does_not_exist_is_named() -> None:
+    with pytest.raises(RunError, match="did you mean 'accuracy'"):
+        select(ENTRIES, sort="acuracy")

@@ -105,7 +105,7 @@ def test_data_hold_every_run_and_setting() -> None:
 
 def test_a_sweep_over_seeds_alone_is_one_row() -> None:
     text = printed(render_sweep(summarise(_run({"seed": str(i)}, [0.9, 0.9]) for i in (1, 2))), 80)
-    assert text.splitlines()[2].startswith("all         2   90.0 ± 0.0")
+    assert text.splitlines()[2].startswith("all         2  90.0 ± 0.0")
     assert "seeds 1, 2" in text
 
 

@@ -1,6 +1,7 @@
 """Warm-up of fresh entries under Adam."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -8,7 +9,11 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 
 from growmas.errors import SurgeryError
-from growmas.structure.units.edit import Edit
+from growmas.structure.followers.young import YOUTH, Pool, pools_of
+from growmas.structure.units.edit import AxisChange, Edit, reindexed
+
+Births = dict[str, dict[int, Tensor]]
+"""Parameter name -> axis -> [length] float64, the step at which each position was born; 0: old."""
 
 
 class Warmup:
@@ -16,13 +21,16 @@ class Warmup:
 
     Adam corrects the bias of its moments by one `step` for the whole tensor. Entries that are
     born late have empty moments but no correction left: under a steady gradient they first move
-    by 3 × lr, and up to 7 × lr some ten steps later. This follower multiplies the update of an
-    entry at the t-th step since its birth, the s-th of the tensor, by
+    by 3 × lr, and up to 7 × lr some ten steps later. This follower replaces the update of an entry
+    at the t-th step since its birth by
 
-        √(1 − β₂ᵗ) / (1 − β₁ᵗ) · (1 − β₁ˢ) / √(1 − β₂ˢ),
+        lr · m / (1 − β₁ᵗ) / (√(v / (1 − β₂ᵗ)) + ε),
 
-    which gives the update of a new parameter (Kingma and Ba, 2015, Algorithm 1, up to eps), and
-    tends to 1. Old entries are not changed.
+    which is the update of a new parameter (Kingma and Ba, 2015, Algorithm 1). An entry is as old
+    as the youngest unit that it belongs to. The decoupled decay of AdamW is not scaled; with
+    amsgrad, v is its maximum. After 100 steps v is scaled once, such that the correction by the
+    shared step gives the same from then on, and the unit is forgotten. Only rows and columns of
+    young units are touched; old entries are not changed.
 
     Pass it in `followers` together with the optimizer; `close` ends it.
 
@@ -34,6 +42,9 @@ class Warmup:
         >>> warmup = growmas.Warmup(net, optimizer)
         >>> structure = growmas.Structure(net, torch.rand(5, 4))
         >>> _ = structure.apply(growmas.Plan(grow={"0": 2}), followers=[optimizer, warmup])
+
+    Attributes:
+        born: The step at which each position of each axis was born, for axes with young ones.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
@@ -53,63 +64,123 @@ class Warmup:
             )
         self.model = model
         self.optimizer = optimizer
-        self.born: dict[str, Tensor] = {}
-        self._before: dict[str, Tensor] = {}
-        self._handles = [
-            optimizer.register_step_pre_hook(lambda *_: self._remember()),
-            optimizer.register_step_post_hook(lambda *_: self._scale()),
-        ]
+        self.born: Births = {}
+        self._pools: list[Pool] | None = None
+        self._left = 0
+        self._handle = optimizer.register_step_post_hook(lambda *_: self._correct())
 
     def follow(self, edit: Edit) -> None:
         """Mark fresh entries with the step at which they were born."""
-        born = {}
-        for name, (old, new) in edit.swapped.items():
-            step = self._step(new) or self._step(old)
-            marks = self.born.get(name, torch.zeros_like(old, dtype=torch.float32))
-            marks = edit.reindex(name, marks, fresh=float(step))
-            if bool(marks.any()):
-                born[name] = marks
-        kept = {name: marks for name, marks in self.born.items() if name not in edit.swapped}
-        self.born = {**kept, **born}
+        parameters = dict(self.model.named_parameters())
+        born = {name: dict(axes) for name, axes in self.born.items()}
+        for name, changes in edit.changes.items():
+            if name not in parameters:
+                continue
+            old, new = edit.swapped.get(name, (parameters[name], parameters[name]))
+            step = float(self._step(new) or self._step(old))
+            for change in changes:
+                before = born.get(name, {}).get(change.dim)
+                if before is None:
+                    before = torch.zeros(old.shape[change.dim], dtype=torch.float64)
+                along = reindexed(before, (_first_axis(change),), step)
+                born.setdefault(name, {})[change.dim] = along
+        self.born = _with_young(born)
+        self._pools = None
+
+    def mark(self, places: Mapping[tuple[str, int], Tensor]) -> None:
+        """Mark positions as born at the current step of their parameter.
+
+        Args:
+            places: (parameter name, axis) -> positions, int64.
+        """
+        parameters = dict(self.model.named_parameters())
+        for (name, dim), positions in places.items():
+            parameter = parameters[name]
+            step = self._step(parameter)
+            if not step:
+                continue
+            axes = self.born[name] = dict(self.born.get(name, {}))
+            before = axes.get(dim)
+            if before is None:
+                before = torch.zeros(parameter.shape[dim], dtype=torch.float64)
+            axes[dim] = before.index_fill(0, positions, float(step))
+        self._pools = None
 
     def close(self) -> None:
         """Stop watching the optimizer."""
-        for handle in self._handles:
-            handle.remove()
+        self._handle.remove()
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """Return parameter name -> the step at which each entry was born, 0 for the first ones."""
-        return dict(self.born)
+    def state_dict(self) -> dict[str, dict[int, Tensor]]:
+        """Return what `born` holds: the step at which each position of an axis was born."""
+        return {name: dict(axes) for name, axes in self.born.items()}
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Restore what `state_dict` returned."""
-        self.born = dict(state)
+    def load_state_dict(self, state: Mapping[str, Mapping[Any, Tensor]]) -> None:
+        """Restore what `state_dict` returned, once the model has its widths.
+
+        Raises:
+            SurgeryError: A parameter does not exist or has another length.
+        """
+        shapes = {name: p.shape for name, p in self.model.named_parameters()}
+        born = {name: {int(dim): v for dim, v in axes.items()} for name, axes in state.items()}
+        wrong = [
+            name
+            for name, axes in born.items()
+            if name not in shapes or any(len(v) != shapes[name][dim] for dim, v in axes.items())
+        ]
+        if wrong:
+            raise SurgeryError(
+                f"the state of Warmup is of another network: {', '.join(map(repr, wrong))} differ; "
+                "restore the structure first"
+            )
+        self.born, self._pools = born, None
 
     def _step(self, parameter: nn.Parameter) -> int:
         return int(self.optimizer.state.get(parameter, {}).get("step", 0))
 
-    def _remember(self) -> None:
-        parameters = dict(self.model.named_parameters())
-        self._before = {name: parameters[name].detach().clone() for name in self.born}
-
     @torch.no_grad()
-    def _scale(self) -> None:
+    def _correct(self) -> None:
+        """Correct the step that was just made; called after every step of the optimizer."""
+        if not self.born:
+            return
+        if self._pools is None or any(pool.stepped is None for pool in self._pools):
+            self._rebuild()
+        for pool in self._pools or ():
+            if pool.stepped:
+                pool.correct(self.optimizer)
+        self._left -= 1
+        if self._left <= 0 and self._pools:
+            for pool in self._pools:
+                pool.retire(self.optimizer)
+            self._forget()
+
+    def _rebuild(self) -> None:
         parameters = dict(self.model.named_parameters())
-        betas = {id(p): g["betas"] for g in self.optimizer.param_groups for p in g["params"]}
-        for name, before in self._before.items():
-            parameter, born = parameters[name], self.born[name]
-            step = self._step(parameter)
-            factor = _own_correction(step, born, *betas[id(parameter)])
-            scaled = before + (parameter - before) * factor
-            parameter.copy_(torch.where(born > 0, scaled, parameter))
-            if step % 100 == 0 and bool((factor > 0.99).all()):
-                del self.born[name]
-        self._before = {}
+        self._pools = pools_of(self.optimizer, parameters, self.born)
+        oldest = max((pool.oldest for pool in self._pools), default=0)
+        self._left = YOUTH - oldest
+
+    def _forget(self) -> None:
+        """Forget positions that have reached the end of their youth."""
+        parameters = dict(self.model.named_parameters())
+        for name, axes in self.born.items():
+            step = self._step(parameters[name])
+            for dim, born in axes.items():
+                grown_up = (born > 0) & (step - born >= YOUTH)
+                if bool(grown_up.any()):
+                    axes[dim] = born.masked_fill(grown_up, 0.0)
+        self.born = _with_young(self.born)
+        self._pools = None
 
 
-def _own_correction(step: int, born: Tensor, beta1: Any, beta2: Any) -> Tensor:
-    """Return the factor of the class docstring for every entry."""
-    own = (step - born).clamp(min=1).double()
-    shared = (1 - beta1**step) / (1 - beta2**step) ** 0.5
-    factor: Tensor = (1 - beta2**own).sqrt() / (1 - beta1**own) * shared
-    return factor.to(born.dtype)
+def _first_axis(change: AxisChange) -> AxisChange:
+    """Return the change of an axis as that of a vector along it."""
+    return replace(change, dim=0)
+
+
+def _with_young(born: Births) -> Births:
+    """Return the axes that have a young position."""
+    kept = {
+        name: {dim: along for dim, along in axes.items() if bool((along > 0).any())}
+        for name, axes in born.items()
+    }
+    return {name: axes for name, axes in kept.items() if axes}

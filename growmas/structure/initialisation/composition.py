@@ -18,7 +18,10 @@ from growmas.structure.units.placement import Placement, placements
 
 @dataclass(frozen=True, eq=False)
 class Composition:
-    """The producer of a group's units and their consumers: all Linear, or all Conv2d."""
+    """The producer of a group's units and their consumers, Linear or Conv2d.
+
+    A Linear may read the feature maps of a Conv2d that were flattened, with pooling before.
+    """
 
     producer: Any
     consumers: tuple[Any, ...]
@@ -42,12 +45,14 @@ def obstacle(model: nn.Module, group: UnitGroup, zero: str) -> str:
     for layer, module in {**producers, **consumers}.items():
         if kind not in (nn.Linear, nn.Conv2d) or getattr(module, "groups", 1) != 1:
             return f"it changes {layer!r}, a {type(module).__name__}"
-        if type(module) is not kind:
+        if type(module) is not kind and not (kind is nn.Conv2d and type(module) is nn.Linear):
             return f"{layer!r}, a {type(module).__name__}, reads a {kind.__name__}"
         if getattr(module, "padding_mode", "zeros") != "zeros":
             return f"{layer!r} pads with {module.padding_mode!r}"
-    if any(member.positions.shape[1] != 1 for member in group.members):
-        return "a unit holds several positions of a layer"
+    for member in group.members:
+        flattened = kind is nn.Conv2d and type(consumers.get(member.layer)) is nn.Linear
+        if len(member.runs) != 1 if flattened else member.positions.shape[1] != 1:
+            return f"a unit holds several positions of {member.layer!r}"
     norms = _layers(placements(model, group, ["norm"]))
     if zero == "rows" and any(isinstance(module, _BatchNorm) for module in norms.values()):
         return "BatchNorm would divide rows of zero by their deviation (use zero='columns')"
@@ -115,22 +120,27 @@ def gradients(loss: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     return [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]
 
 
-def pair_gradient(producer: Any, x: Tensor, consumer: Any, delta: Tensor | None) -> Tensor:
+def pair_gradient(
+    producer: Any, x: Tensor, consumer: Any, delta: Tensor | None, *, positions: int = 1
+) -> Tensor:
     """Return M of one producer and one consumer, [entries of a column, entries of a row], float64.
 
     Entry (c, r) is the gradient that weight c of a fresh column would get from a fresh unit whose
-    row is one at r and zero elsewhere, without an activation in between.
+    row is one at r and zero elsewhere, without an activation in between. For a Linear behind a
+    flattened feature map, a column has an entry for each output and position; pooling before the
+    flatten is taken for average pooling.
 
     Args:
         producer: Linear or Conv2d.
         x: Its input, [N, ...].
-        consumer: A layer of the same type that reads its output.
+        consumer: A layer that reads its output.
         delta: The gradient at the output of the consumer; None if the loss does not use it.
+        positions: Number of columns that read a unit.
 
     Raises:
         PlanError: Feature maps are resized between the two layers.
     """
-    column, row = consumer.weight[:, 0].numel(), producer.weight[0].numel()
+    column, row = consumer.weight[:, 0].numel() * positions, producer.weight[0].numel()
     if delta is None:
         return x.new_zeros(column, row, dtype=torch.float64)
     if isinstance(producer, nn.Linear):
@@ -141,8 +151,12 @@ def pair_gradient(producer: Any, x: Tensor, consumer: Any, delta: Tensor | None)
         producer.kernel_size,
         dilation=producer.dilation,
         stride=producer.stride,
-    )
-    images = _padded(consumer, patches.view(len(x), row, *_output_size(producer, x)))
+    ).view(len(x), row, *_output_size(producer, x))
+    if isinstance(consumer, nn.Linear):
+        pooled = _pooled(patches, positions).flatten(2)
+        flattened: Tensor = torch.einsum("no,nrp->opr", delta.double(), pooled)
+        return flattened.reshape(column, row)
+    images = _padded(consumer, patches)
     if _output_size(consumer, images, padded=True) != tuple(delta.shape[2:]):
         raise PlanError(
             "GradMax: the feature maps are resized between two convolutions; "
@@ -153,6 +167,20 @@ def pair_gradient(producer: Any, x: Tensor, consumer: Any, delta: Tensor | None)
         images, weight, delta.double(), stride=consumer.stride, dilation=consumer.dilation
     )
     return gradient.movedim(1, -1).reshape(column, row)
+
+
+def _pooled(patches: Tensor, positions: int) -> Tensor:
+    """Return feature maps averaged over equal squares, so that `positions` pixels are left."""
+    height, width = patches.shape[2:]
+    if positions == 1:
+        return patches.mean((2, 3), keepdim=True)
+    for side in range(1, min(height, width) + 1):
+        if (height // side) * (width // side) == positions:
+            return F.avg_pool2d(patches, side)
+    raise PlanError(
+        f"GradMax: feature maps of {height} × {width} pixels become {positions} before a Linear, "
+        "which is not pooling by equal squares; use init='zero_out' there"
+    )
 
 
 def _padded(conv: Any, x: Tensor) -> Tensor:

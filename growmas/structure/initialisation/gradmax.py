@@ -41,8 +41,9 @@ class GradMax:
       before a ReLU, whose slope at 0 is 0 in torch, such a unit would be dead for ever, so it is
       refused.
 
-    Units beyond the rank of M start as with "zero_out"; biases start at zero. The gradient is that
-    of the network in eval mode, after the rest of the plan.
+    A Linear may read the flattened feature maps of a Conv2d; pooling between them is taken for
+    average pooling. Units beyond the rank of M start as with "zero_out"; biases start at zero. The
+    gradient is that of the network in eval mode, after the rest of the plan.
 
     Example:
         >>> import torch, growmas
@@ -80,7 +81,8 @@ class GradMax:
         """Refuse groups whose layers do not compose; the gradient is measured after the cut.
 
         Raises:
-            PlanError: A group is not a Linear read by Linears or a Conv2d read by Conv2ds.
+            PlanError: A group is not a Linear read by Linears, or a Conv2d read by Conv2ds and by
+                Linears behind a flatten.
         """
         problems = []
         for name in plan.added:
@@ -131,9 +133,13 @@ class GradMax:
                 deltas = dict(zip(given, gradients(loss, outputs), strict=True))
             for name, composition in compositions.items():
                 x = seen[composition.producer][0]
+                held = {
+                    place.module: place.positions.shape[1]
+                    for place in placements(model, newborns.groups[name], ["in"])
+                }
                 matrix = torch.cat(
                     [
-                        pair_gradient(composition.producer, x, c, deltas.get(c))
+                        pair_gradient(composition.producer, x, c, deltas.get(c), positions=held[c])
                         for c in composition.consumers
                     ]
                 )
@@ -155,7 +161,7 @@ class GradMax:
             sums = [a + b for a, b in zip(sums, parts, strict=True)]
         total = torch.zeros(len(fresh), dtype=torch.float64)
         for place, gradient in zip(places, sums, strict=True):
-            where = place.positions[fresh, 0].to(gradient.device)
+            where = place.positions[fresh].to(gradient.device)
             along = gradient.movedim(place.axis.dim, 0)[where].reshape(len(fresh), -1)
             total += along.double().square().sum(1).cpu()
         return total
@@ -226,17 +232,22 @@ def _write_columns(newborns: Newborns, name: str, columns: Tensor) -> None:
         place.tensor.index_fill_(0, where, 0.0)
     places = list(placements(newborns.model, group, ["in"]))
     lengths = torch.stack([_mean_length(place, len(fresh)) for place in places])
-    sizes = [place.tensor[:, 0].numel() for place in places]
+    sizes = [place.tensor[:, 0].numel() * place.positions.shape[1] for place in places]
     for place, part in zip(places, torch.split(columns, sizes, dim=1), strict=True):
-        where = place.positions[fresh, 0][: len(part)].to(place.tensor.device)
-        shaped = part.reshape(len(part), len(place.tensor), *place.tensor.shape[2:])
-        shaped = (shaped * lengths.norm()).movedim(0, 1)
-        place.tensor.index_copy_(1, where, shaped.to(place.tensor))
+        held = place.positions.shape[1]
+        where = place.positions[fresh][: len(part)].flatten().to(place.tensor.device)
+        if place.tensor.dim() == 2:  # [units, outputs, positions]
+            shaped = part.reshape(len(part), len(place.tensor), held)
+            shaped = shaped.movedim(1, 0).flatten(1)
+        else:
+            shaped = part.reshape(len(part), len(place.tensor), *place.tensor.shape[2:])
+            shaped = shaped.movedim(0, 1)
+        place.tensor.index_copy_(1, where, (shaped * lengths.norm()).to(place.tensor))
 
 
 def _mean_length(place: Placement, fresh: int) -> Tensor:
     """Return the mean norm of the old units' entries along the axis."""
-    old = place.positions[:-fresh, 0].to(place.tensor.device)
+    old = place.positions[:-fresh].to(place.tensor.device)
     along = place.tensor.detach().movedim(place.axis.dim, 0)[old]
     mean: Tensor = along.double().flatten(1).norm(dim=1).mean()
     return mean

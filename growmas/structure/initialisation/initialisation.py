@@ -2,8 +2,8 @@
 
 Random rows and zero columns of the consumers leave the function unchanged; columns get a gradient
 at once, and rows a step later. The other way round, with zero rows, a unit before a ReLU would be
-dead for ever. Other initialisations are objects with a method `prepare`: `SplitUnits`, `GradMax`,
-or one of your own.
+dead for ever. Other initialisations are objects with a method `prepare`: `Paired`, `SplitUnits`,
+`GradMax`, or one of your own.
 """
 
 import math
@@ -14,7 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from growmas.errors import PlanError
+from growmas.structure.initialisation.by_group import InitByGroup
 from growmas.structure.initialisation.newborns import Fill, Initialisation, Lineage
+from growmas.structure.initialisation.paired import Paired
 from growmas.structure.initialisation.split import SplitUnits
 from growmas.structure.units.edit import AxisChange, write_fresh
 from growmas.structure.units.plan import Plan
@@ -29,14 +31,21 @@ class ZeroOut:
         return lambda newborns: Lineage()
 
 
-Init = Literal["zero_out", "split"]
+InitWord = Literal["zero_out", "paired", "split"]
 """Words for an initialisation."""
 
-INITS: Mapping[str, type[ZeroOut] | type[SplitUnits]] = {"zero_out": ZeroOut, "split": SplitUnits}
+Init = InitWord | Mapping[str, InitWord | Initialisation]
+"""A word, or group name -> word or initialisation, see `InitByGroup`."""
+
+INITS: Mapping[str, type[ZeroOut] | type[Paired] | type[SplitUnits]] = {
+    "zero_out": ZeroOut,
+    "paired": Paired,
+    "split": SplitUnits,
+}
 
 
 def initialisation(init: Init | Initialisation) -> Initialisation:
-    """Return the initialisation that a word stands for; an object comes back as it is.
+    """Return the initialisation that a word or a dict stands for; an object comes back as it is.
 
     Raises:
         PlanError: The word is unknown, or the object has no method `prepare`.
@@ -44,12 +53,28 @@ def initialisation(init: Init | Initialisation) -> Initialisation:
     given: object = init
     if isinstance(given, str) and given in INITS:
         return INITS[given]()
+    if isinstance(given, Mapping):
+        return InitByGroup({name: _of_group(name, each) for name, each in given.items()})
     if not isinstance(given, type) and isinstance(given, Initialisation):
         return given
     raise PlanError(
         f"init={init!r} is not known: give {', '.join(map(repr, INITS))}, SplitUnits(...), "
-        "GradMax(batches, loss), or an object with a method prepare(structure, plan)"
+        "GradMax(batches, loss), an object with a method prepare(structure, plan), or a dict of "
+        "these by group"
     )
+
+
+def _of_group(name: object, init: object) -> Initialisation:
+    """Return the initialisation of one group in a dict."""
+    if not isinstance(name, str) or isinstance(init, Mapping):
+        raise PlanError(
+            f"init={{{name!r}: {init!r:.80}}}: expected the name of a group and an initialisation, "
+            "such as {'fc1': 'paired'}"
+        )
+    try:
+        return initialisation(init)  # type: ignore[arg-type]
+    except PlanError as error:
+        raise PlanError(f"group {name!r}: {error}") from None
 
 
 def fill_fresh(

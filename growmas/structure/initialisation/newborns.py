@@ -43,10 +43,13 @@ class Lineage:
         parents: Group name -> {new unit: the unit it was split from}; they go into the history.
         transfers: Qualified parameter or buffer name -> entries derived from others; importance
             and anchors are derived alike.
+        mates: Group name -> families of fresh units whose effects add up to zero; an edit that
+            removes a part of a family soon after changes the function.
     """
 
     parents: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     transfers: Mapping[str, tuple[AxisTransfer, ...]] = field(default_factory=dict)
+    mates: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
 
 
 Fill = Callable[[Newborns], Lineage]

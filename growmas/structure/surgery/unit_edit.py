@@ -90,6 +90,7 @@ def edit_units(structure: StructureLike, plan: Plan, options: Options, site: Sit
             transfers={**lineage.transfers, **widening.transfers},
             corrections=corrections,
             means=widening.means,
+            mates=lineage.mates,
         )
 
     statistics = options.reconstruct

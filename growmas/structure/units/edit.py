@@ -171,6 +171,7 @@ class Edit:
         corrections: Qualified parameter or buffer name -> what reconstruction added to it, of its
             new shape; running statistics of norms are among the buffers.
         means: Qualified parameter name -> fresh entries that are the mean of others.
+        mates: Group name -> families of new units whose effects add up to zero, see `Paired`.
     """
 
     plan: Plan
@@ -184,6 +185,7 @@ class Edit:
     transfers: Mapping[str, tuple[AxisTransfer, ...]] = field(default_factory=dict)
     corrections: Mapping[str, Tensor] = field(default_factory=dict)
     means: Mapping[str, tuple[AxisMean, ...]] = field(default_factory=dict)
+    mates: Mapping[str, tuple[tuple[int, ...], ...]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         groups = [

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from growmas.data import Stream, Task, batches
 from growmas.manager import OvergrowSelect, StructuralManager
+from growmas.structure.initialisation.initialisation import Init
 from growmas.training.methods.method import IMPORTANCE_BATCH, inputs_of, through
 from growmas.training.methods.viewed import Answering, Viewed
 from growmas.training.trial import Trials
@@ -29,6 +30,7 @@ class Growmas(Viewed):
         answering: Answering,
         trials: Trials | None = None,
         select: tuple[OvergrowSelect, int] | None = None,
+        init: Init = "zero_out",
     ) -> None:
         """Put the parts together.
 
@@ -38,11 +40,13 @@ class Growmas(Viewed):
             answering: The context, and how it and the views answer together.
             trials: Short training runs on a copy, for `GrowByNeed`.
             select: The policy that chooses among overgrown units, and after how many epochs.
+            init: How fresh units start, see `Structure.apply`.
         """
         super().__init__(manager.structure, manager.mas, stream=stream, answering=answering)
         self.manager = manager
         self._trials = trials
         self._select = select
+        self._init = init
 
     def begin_task(self, task: Task) -> None:
         """Grow, unless it is the first task."""
@@ -58,6 +62,7 @@ class Growmas(Viewed):
             forward=lambda model, batch: model(batch[0], task.head),
             loss=loss,
             trial=self._trials.on_task(task, loss) if self._trials else None,
+            init=self._init,
         )
 
     def epoch_done(self, task: Task, epoch: int) -> None:

@@ -18,6 +18,7 @@ from growmas.manager.policy_sequence import Policies, as_policies
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
 from growmas.structure import Structure
+from growmas.structure.initialisation.initialisation import Init
 from growmas.training.task_free.checks import check_complete, check_numbers
 from growmas.training.task_free.memory import StreamMemory
 from growmas.training.task_free.outputs import ContextOutputs
@@ -93,6 +94,7 @@ class TaskFreeLearner:
         recent: int = 16,
         samples: int = 16,
         norms: Norms = "statistics",
+        init: Init = "zero_out",
         trial: int = STEPS,
     ) -> None:
         """Put the parts together.
@@ -115,18 +117,14 @@ class TaskFreeLearner:
             recent: How many of the last batches are held, more than the detector's delay.
             samples: How many samples of each batch the context takes in, the first ones.
             norms: What views remember of norms, see `StructuralManager`.
+            init: How fresh units start, see `Structure.apply`.
             trial: Gradient steps of a trial for `GrowByNeed`.
 
         Raises:
             ShiftError: A number is out of range, or a task has been begun.
         """
-        check_numbers(
-            contexts=(contexts, 1),
-            steps=(steps, 1),
-            recent=(recent, HOLD + TOGETHER),
-            samples=(samples, 1),
-            trial=(trial, 1),
-        )
+        check_numbers(contexts=(contexts, 1), steps=(steps, 1), samples=(samples, 1))
+        check_numbers(recent=(recent, HOLD + TOGETHER), trial=(trial, 1))
         if structure.tasks:
             raise ShiftError(
                 f"the structure has begun {structure.tasks[-1]!r}: a task-free learner names its "
@@ -143,7 +141,7 @@ class TaskFreeLearner:
             rewind=Rewind(structure.model),
         )
         self._policies = (grow, prune, budget)
-        self._norms = norms
+        self._norms, self._init = norms, init
         self.manager = self._new_manager()
         self.tracker = tracker
         tries = any(isinstance(policy, GrowByNeed) for policy in as_policies("grow", grow))
@@ -331,6 +329,7 @@ class TaskFreeLearner:
             forward=lambda model, batch: self._outputs.output(model, batch[0], number),
             loss=loss,
             trial=self._trials.on_batches(batches, loss) if self._trials else None,
+            init=self._init,
         )
 
     def _settle(self, seen: Sequence[Seen]) -> None:

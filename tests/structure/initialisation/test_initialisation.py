@@ -294,7 +294,6 @@ def test_gradmax_refuses_by_name():
         structure.apply(Plan(replace={"0": range(8)}), init=GradMax(batches, loss_of))
     for case, group, reason in (
         (CONVNET, "0", "resized between two convolutions"),
-        (CONVNET, "4", "'7', a Linear, reads a Conv2d"),
         (RESIDUAL_CONV, "stem", "2 layers give its units"),
     ):
         structure, x = structure_of(case)
@@ -329,7 +328,9 @@ def test_an_initialisation_of_ones_own():
     structure.apply(Plan(grow={"0": 2}), init=Ones())
     assert structure.model[0].weight[-2:].eq(1).all()
     for wrong in ("gradmax", 3, GradMax):
-        with pytest.raises(PlanError, match=r"'zero_out', 'split', SplitUnits\(...\), GradMax"):
+        with pytest.raises(
+            PlanError, match=r"'zero_out', 'paired', 'split', SplitUnits\(...\), GradMax"
+        ):
             structure.apply(Plan(grow={"0": 2}), init=wrong)
 
 
