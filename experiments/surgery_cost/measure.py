@@ -152,7 +152,8 @@ def main():
                 f"| {verified(structure, names, options.device) * 1e3:.0f} |",
                 flush=True,
             )
-    thousand(options.device, options.edits)
+    if options.edits:
+        thousand(options.device, options.edits)
 
 
 if __name__ == "__main__":
