@@ -96,11 +96,11 @@ def outputs(scene: Scene) -> list[Any]:
     """Return the outputs of the network, of all its views, and of its context."""
     model, found = scene.model.eval(), [scene.model.eval()(scene.inputs)]
     for task in scene.structure.tasks:
-        with scene.structure.view(task):
-            found.append(model(scene.inputs))
         try:
+            with scene.structure.view(task):
+                found.append(model(scene.inputs))
             found.append(scene.structure.extract(task).eval()(scene.inputs))
-        except GrowmasError as error:  # no unit of a group is left from that time
+        except GrowmasError as error:  # there is no view, or no unit, of that time any more
             found.append(str(error))
     found.append(scene.context.log_likelihood(scene.inputs))
     return found
