@@ -261,7 +261,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
     ),
     "one plus gain (Gemma)": (
         lambda: nn.Sequential(Linear(6, 8), RootMeanSquare(8, plus=1.0), Linear(8, 2)),
-        VECTOR, {"0": f"8 neurons, {SHRINKS}"},
+        VECTOR, {"0": f"8 neurons, grows and {SHRINKS}"},
     ),
     "a linear layer of another class (torch_geometric)": (
         lambda: nn.Sequential(Unpacked(6, 8), nn.ReLU(), Unpacked(8, 5), nn.ReLU(), Linear(5, 2)),
@@ -294,7 +294,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
             norm1=nn.LayerNorm(6), up=Linear(6, 9), down=Linear(9, 6), norm2=nn.LayerNorm(6),
             head=Linear(6, 2),
         ),
-        TOKENS, {"stem": f"6 neurons, {SHRINKS}", "up": f"9 neurons, {BOTH}"},
+        TOKENS, {"stem": f"6 neurons, grows and {SHRINKS}", "up": f"9 neurons, {BOTH}"},
     ),
     "both directions of a recurrent layer": (
         lambda: Net(

@@ -1,7 +1,7 @@
 """Groups, made of what a walk has reached or of a registered layout."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import nn
 from growmas.errors import SurgeryError
 from growmas.structure.analysis.functional import FunctionalLayer
 from growmas.structure.analysis.labels import Indices
-from growmas.structure.analysis.residual import residual_kind
+from growmas.structure.analysis.residual import ResidualKind, residual_kind
 from growmas.structure.analysis.tracing import Reached
 from growmas.structure.analysis.unit_positions import (
     kinds_of_units,
@@ -76,8 +76,9 @@ def unit_groups(
         members += _whole_transformers(model, members)
         if reached.heads:
             members += _numbers_of_heads(model, members, len(kind))
-        residual, why_no_residual = _residual(members, modules, reached)
-        no_shrink, no_grow = _reasons(members, residual, why_no_residual, why_not)
+        residual = _residual(members, modules, reached)
+        members = _with_scales(members, residual.scales)
+        no_shrink, no_grow = _reasons(members, residual.start, residual.why_not, why_not)
         no_shrink, no_grow = no_shrink or reached.mixed, no_grow or reached.mixed
         norms = [m.axes for m in members if m.side == "out" and m.axes.no_shrink]
         kind_name = _kind(own, reached, width, count)
@@ -92,7 +93,8 @@ def unit_groups(
                 len(kind),
                 no_shrink=no_shrink,
                 no_grow=no_grow,
-                residual=residual,
+                residual=residual.start,
+                scales=residual.scales,
                 approximate=not why_not
                 and bool(norms or reached.mixed)
                 and all(axes.approximate for axes in norms),
@@ -282,18 +284,30 @@ def _parameter_axes(name: str, dim: int) -> LayerAxes:
 
 def _residual(
     members: Iterable[Member], modules: Mapping[LayerSide, nn.Module], reached: Reached
-) -> tuple[Residual, str]:
-    """Return what fresh units are before the norms they pass; else "", and why they cannot pass."""
+) -> ResidualKind:
+    """Return what fresh units are before the norms that they pass."""
     norms = [member for member in members if member.axes.norm is not None]
     for member in norms:
         module, norm = modules[member.layer, member.side], member.axes.norm
         gain = getattr(module, norm.gain, None) if norm else None
         if gain is None:
             why = "has no gain to take up that their variance becomes smaller"
-            return "", f"{member.layer!r} {why}"
+            return ResidualKind("", f"{member.layer!r} {why}")
         if member.positions.shape != (len(gain), 1):
-            return "", f"{member.layer!r} norms other channels with them"
-    return residual_kind(reached.points) if norms else ("", "")
+            return ResidualKind("", f"{member.layer!r} norms other channels with them")
+    return residual_kind(reached.points) if norms else ResidualKind("")
+
+
+def _with_scales(members: Iterable[Member], scales: Mapping[str, str]) -> list[Member]:
+    """Let fresh entries of parameters that scale a layer of a residual path be 1."""
+    names = set(scales.values())
+    found = []
+    for member in members:
+        if ".".join(filter(None, [member.layer, member.side])) in names:
+            axis = replace(member.axes.out[0], role="norm", fresh=1.0)
+            member = replace(member, axes=replace(member.axes, out=(axis,)))
+        found.append(member)
+    return found
 
 
 def laid_out_group(model: nn.Module, module: str, layout: Layout) -> UnitGroup:

@@ -51,13 +51,7 @@ HINT = "register_attention or register_layout can say how units lie there"
 
 
 class SharedChannels(str):
-    """Reason why channels are lost that all units of another tensor use alike.
-
-    They cannot change; those of the other tensor can.
-
-    Attributes:
-        labels: Their labels.
-    """
+    """Reason why channels, whose `labels` it has, cannot change: all units of others use them."""
 
     labels: Labels
 
@@ -338,17 +332,14 @@ def _index_selected(function: Any, index: int, labels: Labels, shape: Shape) -> 
 def _indexed(function: Any, index: int, labels: Labels, shape: Shape) -> Propagation:
     """Follow `x[..., [1, 2], :]` by doing the same to the labels."""
     places: list[Any] = []
-    for axis, chosen in enumerate(function._saved_indices):
-        if chosen is None:
-            places.append(slice(None))
-            continue
-        numbers = chosen.cpu().numpy()
-        if numbers.dtype == np.bool_:
-            found = numbers.nonzero()
-            first = axis
-            places += [n if labels.shape[first + i] > 1 else 0 * n for i, n in enumerate(found)]
-        else:
-            places.append(numbers if labels.shape[axis] > 1 else 0 * numbers)
+    for chosen in function._saved_indices:
+        found: Any = (slice(None),)
+        if chosen is not None:
+            numbers = chosen.cpu().numpy()
+            found = numbers.nonzero() if numbers.dtype == np.bool_ else (numbers,)
+        for each in found:
+            varies = isinstance(each, slice) or labels.shape[len(places)] > 1
+            places.append(each if varies else 0 * each)
     return Propagation(squeezed(labels[tuple(places)]))
 
 

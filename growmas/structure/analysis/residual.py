@@ -19,10 +19,13 @@ A worked example, the block x + down(up(norm(x)).relu()) behind an embedding, an
 The residual kind is "mean". A ReLU between the sum and the norm would be an obstacle, since the
 mean of rectified channels is not the rectified mean, and so would be a layer that reads the stream
 without a norm: its input would change.
+
+A layer scale, x + γ · down(…), takes part as well: the mean of the others is then the mean of
+γ_i times the rows of `down`, and the fresh entry of γ is 1.
 """
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from growmas.structure.layers.axes import LayerAxes
 from growmas.structure.units.groups import Residual
@@ -63,12 +66,80 @@ class Point:
     given: tuple[Hashable | None, ...]
 
 
-def residual_kind(points: Sequence[Point]) -> tuple[Residual, str]:
-    """Return what a fresh channel has to be, or "" and why there is no such thing.
+@dataclass(frozen=True)
+class ResidualKind:
+    """The fresh channels of a residual path.
+
+    Attributes:
+        start: What they are before the norms, or "".
+        why_not: Why there is no such thing, or nothing.
+        scales: Layer that adds to the path -> the parameter that what it gives is multiplied by.
+    """
+
+    start: Residual
+    why_not: str = ""
+    scales: Mapping[str, str] = field(default_factory=dict)
+
+
+def residual_kind(points: Sequence[Point]) -> ResidualKind:
+    """Return what a fresh channel has to be.
 
     Args:
         points: All points of a group, those that give first.
     """
+    scales = _Scales(points)
+    if scales.why_not:
+        return ResidualKind("", scales.why_not)
+    start, why_not = _start(points, scales)
+    return ResidualKind(start, why_not, scales.of_layer if start else {})
+
+
+class _Scales:
+    """Parameters that the outputs of single layers are multiplied by.
+
+    Attributes:
+        of_layer: Layer -> the parameter.
+        products: Keys of the products of a parameter and what layers give.
+        why_not: Why a layer has several, or nothing.
+    """
+
+    def __init__(self, points: Sequence[Point]) -> None:
+        self.of_layer: dict[str, str] = {}
+        self.products: set[Hashable] = set()
+        self.why_not = ""
+        parameters = {p.key: p.layer for p in points if p.layer and p.axes is None}
+        norms = {p.layer for p in points if p.axes is not None and p.axes.norm}
+        given: dict[Hashable, frozenset[tuple[str, str]]] = {}
+        for point in points:
+            if point.layer and point.gives:
+                given[point.key] = frozenset({(point.layer, "")})
+        used: set[tuple[str, str]] = set()
+        for point in points:
+            keys = [key for key in point.given if key is not None]
+            read = frozenset().union(*(given.get(key, frozenset()) for key in keys))
+            if point.layer:
+                used |= read
+                continue
+            scale = [key for key in keys if key in parameters]
+            if point.operation == "Mul" and len(keys) == 2 and len(scale) == 1:
+                other = given.get(next(k for k in keys if k != scale[0]), frozenset())
+                layers = {layer for layer, _ in other}
+                if layers and not layers & {*parameters.values(), *norms}:
+                    self.products.add(point.key)
+                    read = frozenset((layer, parameters[scale[0]]) for layer in layers)
+                    if any(already for _, already in other):
+                        self.why_not = "what it gives is scaled twice"
+            elif point.operation in _ADDS | _JOINS:
+                used |= read
+            given[point.key] = read
+        for layer, parameter in sorted(used):
+            if self.of_layer.setdefault(layer, parameter) != parameter:
+                self.why_not = f"what {layer!r} gives is scaled in some places, not in others"
+        self.of_layer = {layer: name for layer, name in self.of_layer.items() if name}
+
+
+def _start(points: Sequence[Point], scales: _Scales) -> tuple[Residual, str]:
+    """Return what a fresh channel has to be, or "" and why there is no such thing."""
     norms = {p.layer: p.axes.norm for p in points if p.axes is not None and p.axes.norm}
     centred = [name for name, norm in norms.items() if norm.centred]
     others = [name for name, norm in norms.items() if not norm.centred]
@@ -85,7 +156,8 @@ def residual_kind(points: Sequence[Point]) -> tuple[Residual, str]:
     for point in points:
         if not point.layer:
             inputs = [behind.get(key, "") for key in point.given if key is not None]
-            reason = _not_kept(point, inputs, residual)
+            scaled = point.key in scales.products
+            reason = "" if scaled else _not_kept(point, inputs, residual)
             if reason:
                 return "", reason
             behind[point.key] = next(iter(inputs), "")

@@ -122,13 +122,15 @@ class Normalisation:
 
     Attributes:
         centred: True for a LayerNorm; False for an RMSNorm, where x̄ = 0 and v is the mean square.
-        gain: The parameter γ, which multiplies. (1 + γ) instead of γ is another kind of norm.
+        gain: The parameter γ, which multiplies.
         eps: The attribute ε.
+        offset: What is added to γ before: 1 where (1 + γ) multiplies.
     """
 
     centred: bool
     gain: str
     eps: str
+    offset: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -76,10 +76,10 @@ def _axes_of_norm(
         if (type(value) is int and value == width) or (type(value) is tuple and value == (width,))
     )
     axes = replace(axes, out_size=sizes)
-    if not offset:
-        return axes if eps else replace(axes, norm=None)
-    out = tuple(replace(axis, fresh=0.0) for axis in axes.out)
-    return replace(axes, out=out, norm=None)
+    if axes.norm is not None:
+        axes = replace(axes, norm=replace(axes.norm, offset=offset) if eps else None)
+    out = tuple(replace(axis, fresh=0.0) if offset else axis for axis in axes.out)
+    return replace(axes, out=out)
 
 
 def _normed(

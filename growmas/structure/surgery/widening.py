@@ -20,6 +20,10 @@ the same penalty. Measured again, Ω of γ would be Ω/c, since MAS sums absolut
 squares. All other gradients, and with them Ω, stay the same, except those of rows before a
 LayerNorm: part of such a gradient came through the mean, and fresh rows now take a share of it.
 
+Where a norm multiplies by 1 + γ, γ ← c γ + c − 1. Where what a layer gives is multiplied by a
+parameter before it is added (layer scale, λ), its fresh rows are the mean of λ_i times row i, and
+fresh λ are 1; an average of the model takes the λ of the model.
+
 With dropout on the stream itself, the function is kept in eval mode only.
 """
 
@@ -28,7 +32,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from growmas.errors import SurgeryError
 from growmas.structure.initialisation.initialisation import uniform
@@ -93,13 +97,14 @@ def widen(
         for layer, module, axes in _norms(model, [group]):
             _scale_eps(layer, module, axes, share, swap)
             gain = names[id(getattr(module, axes.gain))]
-            transfers[gain] = (_scaled(group, layer, old, share),)
+            transfers[gain] = (_scaled(group, layer, old, share, axes.offset),)
         for place in placements(model, group, ["out"]):
             others = place.positions[old if group.residual == "mean" else []]
             held = place.positions.shape[1] // group.span
             rows = place.positions[fresh].reshape(-1, held), others.reshape(-1, held)
             along = means.setdefault(names[id(place.tensor)], {})
-            along.setdefault(place.axis.dim, AxisMean(place.axis.dim, *rows))
+            weights = _scales(model, group, place, rows[1])
+            along.setdefault(place.axis.dim, AxisMean(place.axis.dim, *rows, weights))
         consumers = [
             place
             for place in placements(model, group, ["in"])
@@ -154,12 +159,29 @@ def _scale_eps(
     swap.set_attribute(layer, module, axes.eps, eps * share)
 
 
-def _scaled(group: UnitGroup, layer: str, old: list[int], share: float) -> AxisTransfer:
+def _scales(model: nn.Module, group: UnitGroup, place: Placement, rows: Tensor) -> Tensor | None:
+    """Return what the rows of old units are multiplied by behind their layer; None: nothing."""
+    name = group.scales.get(place.layer)
+    if name is None or not rows.numel():
+        return None
+    layer, _, own = name.rpartition(".")
+    (member,) = (m for m in group.members if (m.layer, m.side) == (layer, own))
+    scale = model.get_parameter(name).detach().movedim(member.axes.out[0].dim, 0)
+    of_row = {row: unit for unit, held in enumerate(place.positions.tolist()) for row in held}
+    units = torch.tensor([of_row[row] for row in rows.flatten().tolist()])
+    values = scale.flatten(1).mean(1) if scale.dim() > 1 else scale
+    return values[member.positions[units, 0]].view(rows.shape)
+
+
+def _scaled(
+    group: UnitGroup, layer: str, old: list[int], share: float, offset: float
+) -> AxisTransfer:
     """Return the transfer γ ← c γ and Ω ← Ω/c², which keeps the penalty."""
     (positions,) = (m.positions for m in group.members if m.layer == layer and m.side == "out")
     where = positions[old].flatten()
     one = torch.ones(len(where), dtype=torch.float64)
-    return AxisTransfer(0, where, where, one * share**0.5, one / share)
+    shift = offset * (share**0.5 - 1.0)
+    return AxisTransfer(0, where, where, one * share**0.5, one / share, shift)
 
 
 @torch.no_grad()

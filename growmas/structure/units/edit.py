@@ -128,6 +128,7 @@ class AxisTransfer:
         to: [n] int64, positions after the edit.
         of: [n] int64, positions after the edit.
         value: [n], the factors of values.
+        shift: What is added to values.
         importance: [n], the factors of Ω.
     """
 
@@ -136,6 +137,7 @@ class AxisTransfer:
     of: Tensor
     value: Tensor
     importance: Tensor
+    shift: float = 0.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +149,13 @@ class AxisMean:
         to: [k, m] int64, positions of the fresh entries after the edit.
         of: [U, m] int64, positions after the edit, whose mean is taken column by column; the mean
             of no units (U = 0) is 0.
+        weights: [U, m], what the entries are multiplied by before; None: 1.
     """
 
     dim: int
     to: Tensor
     of: Tensor
+    weights: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -343,6 +347,8 @@ def transferred(
         shape = [-1 if dim == transfer.dim else 1 for dim in range(tensor.dim())]
         to, of = transfer.to.to(tensor.device), transfer.of.to(tensor.device)
         entries = tensor.index_select(transfer.dim, of) * factor.to(tensor).view(shape)
+        if nature == "value" and transfer.shift:
+            entries = entries + transfer.shift
         tensor = tensor.index_copy(transfer.dim, to, entries)
     return tensor
 
@@ -355,7 +361,11 @@ def with_means(tensor: Tensor, means: tuple[AxisMean, ...]) -> Tensor:
         (count, held), dim = mean.of.shape, mean.dim
         others = tensor.index_select(dim, mean.of.flatten().to(tensor.device))
         shape = (*tensor.shape[:dim], count, held, *tensor.shape[dim + 1 :])
-        entries = others.view(shape).sum(dim, dtype=precise) / max(1, count)
+        others = others.view(shape)
+        if mean.weights is not None:
+            along = [1] * dim + list(mean.of.shape) + [1] * (tensor.dim() - dim - 1)
+            others = others.to(precise) * mean.weights.to(others.device, precise).view(along)
+        entries = others.sum(dim, dtype=precise) / max(1, count)
         repeated = torch.cat([entries] * len(mean.to), dim).to(tensor.dtype)
         tensor = tensor.index_copy(dim, mean.to.flatten().to(tensor.device), repeated)
     return tensor

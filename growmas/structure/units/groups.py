@@ -1,7 +1,7 @@
 """Groups of units: ids, births, and the positions that the units hold in the layers."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import torch
@@ -56,6 +56,8 @@ class UnitGroup:
         residual: For units that pass norms over all channels, the value of fresh ones before the
             norms: the "mean" of the others (LayerNorm) or "zero" (RMSNorm); empty for other
             units. Such units cannot be left out again, see `growmas.structure.surgery.widening`.
+        scales: Layer that adds to a residual path -> qualified name of the parameter that what it
+            gives is multiplied by (layer scale).
         approximate: True if units can be removed by a `Plan(approximate=True)` in spite of
             `no_shrink`: they pass norms over all channels, so the function of the others changes.
         refused: Why the last plan for the group was refused by the verification, or nothing.
@@ -71,6 +73,7 @@ class UnitGroup:
     no_shrink: str = ""
     no_grow: str = ""
     residual: Residual = ""
+    scales: Mapping[str, str] = field(default_factory=dict)
     approximate: bool = False
     refused: str = ""
     span: int = 1

@@ -319,7 +319,7 @@ def test_a_failed_edit_leaves_no_trace(
     assert snapshots.of_random_state() == random_state
 
 
-def wrongly_scaled(group: Any, layer: str, old: list[int], share: float) -> Any:
+def wrongly_scaled(group: Any, layer: str, old: list[int], share: float, offset: float) -> Any:
     where = torch.tensor(old)
     one = torch.ones(len(old))
     return growmas.structure.AxisTransfer(0, where, where, one, one)
@@ -457,6 +457,14 @@ class Scaled(nn.Module):
         return self.c(self.norm(self.a(x) + self.scale * self.b(x)))
 
 
+class HalfScaled(Scaled):
+    """What a layer gives is added with and without a scale."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        given = self.a(x)
+        return self.c(self.norm(self.scale * given + given + self.b(x)))
+
+
 class TwoWidths(nn.Module):
     """Parameters of one module in two streams."""
 
@@ -541,12 +549,25 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
             a=linear(6, 8), b=linear(6, 1), norm=nn.RMSNorm(8), c=linear(8, 2),
         ), "a", f"it passes 'norm': {NORM}something of another width is added to its channels",
     ),
-    "parameter multiplied": (Scaled, "a", f"it passes 'norm': {NORM}its channels go through 'Mul'"),
+    "scaled in one place": (
+        HalfScaled, "a",
+        f"it passes 'norm': {NORM}what 'a' gives is scaled in some places, not in others",
+    ),
     "norm without an eps": (
         lambda: nn.Sequential(linear(6, 8), Blind(8), linear(8, 2)),
         "0", "it passes '1': its statistics run over all channels",
     ),
 }  # fmt: skip
+
+
+def test_a_parameter_that_scales_a_layer_follows() -> None:
+    model, x = networks.lively(Scaled()), torch.randn(5, 6)
+    structure, average, before = Structure(model, x), copy.deepcopy(model), model(x)
+    assert structure.groups["a"].scales
+    for width in (11, 13):
+        structure.apply(Plan(grow={"a": width - structure.groups["a"].width}), followers=[average])
+        torch.testing.assert_close(model(x), before)
+        torch.testing.assert_close(average(x), before)
 
 
 def test_parameters_of_two_widths_in_a_module_follow() -> None:
