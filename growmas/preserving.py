@@ -24,6 +24,7 @@ def preserving(model: nn.Module) -> Iterator[None]:
         held
         for module in model.modules()
         for held in (module._buffers, module._forward_hooks, *_plain_dicts(module))
+        if isinstance(held, dict)  # TorchScript keeps its own, which code cannot change
     ]
     places = [(held, dict(held)) for held in dicts]
     attributes = [(vars(module), dict(vars(module))) for module in model.modules()]
@@ -66,4 +67,20 @@ def _restore(held: dict[str, Any], before: dict[str, Any]) -> None:
 
 
 def _same_bits(a: torch.Tensor, b: torch.Tensor) -> bool:
+    if a.layout != torch.strided:
+        parts = zip(_parts(a), _parts(b), strict=True)
+        return all(p.shape == q.shape and _same_bits(p, q) for p, q in parts)
     return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def _parts(sparse: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Return the dense tensors that a sparse one consists of."""
+    if sparse.layout == torch.sparse_coo:
+        return sparse._indices(), sparse._values()
+    by_row = sparse.layout in (torch.sparse_csr, torch.sparse_bsr)
+    places = (
+        (sparse.crow_indices(), sparse.col_indices())
+        if by_row
+        else (sparse.ccol_indices(), sparse.row_indices())
+    )
+    return *places, sparse.values()

@@ -15,6 +15,7 @@ LAYERS = (
     {
         "closeable",
         "errors",
+        "failures",
         "file_lock",
         "lazy",
         "moments",

@@ -2,7 +2,9 @@
 
     python experiments/surgery_cost/measure.py [--device cpu] [--edits 1000]
 
-Every ratio compares two times of one run, measured in turn; medians are printed.
+Every ratio compares two times of one run, measured in turn. On a CPU they are processor times,
+which do not count waiting for other processes; medians are printed, and lower quartiles for quiet
+moments.
 """
 
 import argparse
@@ -34,12 +36,14 @@ def logits(model, images):
 
 
 def seconds(device, work):
-    if device != "cpu":
-        torch.cuda.synchronize()
+    if device == "cpu":
+        start = time.process_time()
+        work()
+        return time.process_time() - start
+    torch.cuda.synchronize()
     start = time.perf_counter()
     work()
-    if device != "cpu":
-        torch.cuda.synchronize()
+    torch.cuda.synchronize()
     return time.perf_counter() - start
 
 
@@ -51,11 +55,16 @@ def discovery(model, images, device, repeats):
         gm.Structure(model, images, forward=logits)
 
     pairs = [(seconds(device, build), seconds(device, discover)) for _ in range(repeats)]
-    return [statistics.median(column) for column in zip(*pairs, strict=True)]
+    built, found = (statistics.median(column) for column in zip(*pairs, strict=True))
+    return built, found, statistics.median(found / built for built, found in pairs)
 
 
 def edits(structure, names, device, repeats):
-    """Grow groups by a sixteenth and prune them again; time the edit and a copy of its tensors."""
+    """Grow groups by a sixteenth and prune them again; time both, and a copy of the tensors.
+
+    Returns:
+        Numbers changed, then growing, pruning and the copy: the median and the lower quartile.
+    """
     rows = []
     for _ in range(repeats):
         plan = gm.Plan(grow={n: max(1, structure.groups[n].width // 16) for n in names})
@@ -68,11 +77,19 @@ def edits(structure, names, device, repeats):
         touched = [new for _, new in found["edit"].swapped.values()]
         copied = seconds(device, lambda touched=touched: [t.detach().clone() for t in touched])
         size = sum(t.numel() for t in touched)
-        verified = seconds(
-            device, lambda found=found: structure.apply(gm.Plan(prune=found["edit"].born))
-        )
-        rows.append((size, taken, copied, taken / copied, verified))
-    return [statistics.median(column) for column in zip(*rows, strict=True)]
+        back = gm.Plan(prune=found["edit"].born)
+        pruned = seconds(device, lambda back=back: structure.apply(back, verify=False))
+        rows.append((taken, pruned, copied))
+    return size, [(statistics.median(c), sorted(c)[len(c) // 4]) for c in zip(*rows, strict=True)]
+
+
+def verified(structure, names, device):
+    """Time one edit that is verified; two forward passes."""
+    plan = gm.Plan(grow=dict.fromkeys(names, 1))
+    found = []
+    taken = seconds(device, lambda: found.append(structure.apply(plan)))
+    structure.apply(gm.Plan(prune=found[0].born), verify=False)
+    return taken
 
 
 def thousand(device, count):
@@ -103,6 +120,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--edit-repeats", type=int, default=41)
     parser.add_argument("--edits", type=int, default=1000)
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -112,22 +130,27 @@ def main():
     for name, build in NETWORKS.items():
         model = build().to(options.device).eval()
         images = torch.rand(1, 3, 224, 224, device=options.device)
-        built, found = discovery(model, images, options.device, options.repeats)
+        built, found, ratio = discovery(model, images, options.device, options.repeats)
         structures[name] = gm.Structure(model, images, forward=logits)
         size = structures[name].parameters / 1e6
-        print(f"| {name} | {size:.1f} M | {built:.3f} | {found:.3f} | {found / built:.2f} |")
-    print("\n| network | numbers changed | edit, ms | copy, ms | ratio | with verification, ms |")
-    print("|---|---|---|---|---|---|")
+        print(f"| {name} | {size:.1f} M | {built:.3f} | {found:.3f} | {ratio:.2f} |")
+    print(
+        "\n| edit of | numbers changed | grow, ms (quiet) | prune, ms (quiet) | copy, ms (quiet) "
+        "| ratio (quiet) | with verification, ms |"
+    )
+    print("|---|---|---|---|---|---|---|")
     for name, structure in structures.items():
         groups = [g.name for g in structure.groups.values() if g.can_grow and g.can_shrink]
         chosen = {n: [n] for n in (groups[0], groups[len(groups) // 2], groups[-1])}
         for label, names in {**chosen, f"all {len(groups)} groups": groups}.items():
-            size, taken, copied, ratio, verified = edits(
-                structure, names, options.device, options.repeats
-            )
+            size, times = edits(structure, names, options.device, options.edit_repeats)
+            cells = [f"{1e3 * middle:.2f} ({1e3 * quiet:.2f})" for middle, quiet in times]
+            (grown, quiet), _, (copied, quiet_copy) = times
             print(
-                f"| {name} {label} | {size / 1e6:.2f} M | {taken * 1e3:.2f} | {copied * 1e3:.2f} "
-                f"| {ratio:.1f} | {verified * 1e3:.0f} |"
+                f"| {name}, {label} | {size / 1e6:.2f} M | {' | '.join(cells)} "
+                f"| {grown / copied:.1f} ({quiet / quiet_copy:.1f}) "
+                f"| {verified(structure, names, options.device) * 1e3:.0f} |",
+                flush=True,
             )
     thousand(options.device, options.edits)
 

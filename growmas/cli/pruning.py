@@ -65,7 +65,7 @@ def _table(measured: Sequence[Measurement], ascii: bool) -> Table:
             each.name,
             f"{each.accuracy:.1%}" if labelled and each.accuracy is not None else "-",
             f"{each.agreement:.1%}",
-            f"{each.flops:,}",
+            "-" if each.flops is None else f"{each.flops:,}",
             f"{each.parameters:,}",
             f"{each.latency:.2f} ms",
         )

@@ -55,7 +55,7 @@ class Measurement:
         name: The moment.
         accuracy: Share of right answers; None without labels.
         agreement: Share of the answers of the network before that are the same.
-        flops: FLOPs of one sample.
+        flops: FLOPs of one sample; None if they cannot be counted.
         parameters: Number of parameters.
         latency: Milliseconds for one sample, the median of several runs.
     """
@@ -63,7 +63,7 @@ class Measurement:
     name: str
     accuracy: float | None
     agreement: float
-    flops: int
+    flops: int | None
     parameters: int
     latency: float
 
@@ -169,7 +169,7 @@ def slim(
             name,
             None if labels is None else float((given == labels).double().mean()),
             float((given == wanted).double().mean()),
-            structure.cost().flops // len(samples.inputs[:EXAMPLES]),
+            structure.cost().flops,
             structure.parameters,
             _latency(model, samples.test[:1]),
         )

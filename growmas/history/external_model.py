@@ -9,15 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from growmas.batches import example_forward
-from growmas.structure.analysis.architecture import (
-    Architecture,
-    Operation,
-    layer_flops,
-    operations_now,
-)
+from growmas.structure.analysis.architecture import Architecture, Operation, operations_now
 from growmas.structure.analysis.discovery import discover
 from growmas.structure.analysis.leaf_modules import StructureForward
 from growmas.structure.analysis.wrappers import uncompiled, unwrap_model
+from growmas.structure.inspection.flops import sample_flops
 from growmas.structure.inspection.saliency import Which, consumer_saliency, unit_saliency
 from growmas.structure.layers.axes import LayerAxes, axes_of
 from growmas.structure.units.groups import Member, UnitGroup
@@ -84,7 +80,7 @@ class ExternalModel:
         """
         self.model = unwrap_model(model)
         self._inputs = example_inputs
-        self._forward = forward or example_forward
+        self._forward: StructureForward = forward or example_forward
         self._scan = self._scan_model()
 
     @property
@@ -105,10 +101,10 @@ class ExternalModel:
 
     def architecture(self, *, count_flops: bool = True) -> Architecture:
         """Return the current layers, operations and data flow, as `Structure.architecture` does."""
-        flops: dict[str, int] = {}
+        flops: Mapping[str, int] = {}
         if count_flops and self._inputs is not None:
             with uncompiled(self.model):
-                flops = layer_flops(self.model, lambda m: self._forward(m, self._inputs))
+                flops = sample_flops(self.model, self._inputs, self._forward).layers
         owner = {
             m.layer: g.name for g in self.groups.values() for m in g.members if m.side == "out"
         }

@@ -28,6 +28,7 @@ from growmas.history.records import (
 )
 from growmas.history.schema import open_to_read
 from growmas.history.suggestion import suggest
+from growmas.history.tables import FLOPS_OF
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -80,6 +81,12 @@ class TopologyHistory(Closeable):
     def version(self) -> int:
         """A number that changes whenever a tracker has written to the file."""
         return int(self._rows("PRAGMA data_version")[0][0])
+
+    @property
+    def flops_of(self) -> str:
+        """Unit of FLOPs: a "sample"; the "example inputs" in files of earlier versions."""
+        rows = self._rows("SELECT value FROM meta WHERE key = ?", FLOPS_OF)
+        return str(rows[0][0]) if rows else "example inputs"
 
     # Tasks and the network as a whole
 

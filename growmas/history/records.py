@@ -187,8 +187,8 @@ class SizeRecord:
     Attributes:
         units: Number of living units, of all groups.
         parameters: Number of parameters of the whole model.
-        flops: FLOPs of one forward pass of the example inputs, two for a multiplication and
-            addition; None if they were not counted.
+        flops: FLOPs of one sample, two for a multiplication and addition; None if they were not
+            counted. `TopologyHistory.flops_of` names the unit in files of earlier versions.
     """
 
     units: int
@@ -331,7 +331,7 @@ class LayerRecord:
         in_width: Number of input features or channels; None where that has no meaning.
         out_width: Number of output features or channels; None where that has no meaning.
         parameters: Number of its own parameters.
-        flops: FLOPs in one forward pass of the example inputs; None if they were not counted.
+        flops: FLOPs of one sample; None if they were not counted.
     """
 
     name: str

@@ -12,6 +12,7 @@ from growmas.errors import HistoryError
 from growmas.history.importance import PackedImportance, Shares
 from growmas.history.measures import write_frozen, write_importance, write_shares
 from growmas.history.schema import BUSY_TIMEOUT, create, open_to_write
+from growmas.history.tables import FLOPS_OF, ONE_SAMPLE
 
 Json = Mapping[str, object]
 LayerRow = tuple[str, str, str | None, int | None, int | None, int, int | None]
@@ -28,7 +29,7 @@ class Topology:
         edges: Data flow between layers and operations.
         units: Number of units, of all groups.
         parameters: Number of parameters of the whole network.
-        flops: FLOPs of one forward pass; None if they were not counted.
+        flops: FLOPs of one sample; None if they were not counted.
     """
 
     layers: Sequence[LayerRow]
@@ -106,6 +107,17 @@ class Store:
     def meta(self) -> dict[str, str]:
         """Return the facts about the file."""
         return dict(self._connection.execute("SELECT key, value FROM meta"))
+
+    def drop_other_flops(self) -> None:
+        """Forget the FLOPs of a whole batch that earlier versions wrote: they compare to no other.
+
+        Call it where a history is continued, so that all FLOPs in it are of one sample.
+        """
+        if self.meta().get(FLOPS_OF) == ONE_SAMPLE:
+            return
+        self._connection.execute("UPDATE sizes SET flops = NULL")
+        self._connection.execute("UPDATE layers SET flops = NULL")
+        self.set_meta({FLOPS_OF: ONE_SAMPLE})
 
     # Tasks
 

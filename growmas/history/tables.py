@@ -45,9 +45,11 @@ frozen          group_name, unit, since_task, until_task                     a f
   of events rise in time.
 - `layers`, `operations`, `edges` and `sizes` are written at every edit and snapshot, so the rows
   of a running task are up to date. `group_name` is the group that a layer's outputs belong to,
-  or NULL. FLOPs are of one forward pass of the example inputs, two for a multiplication and
-  addition; they are counted at snapshots and NULL after an edit until the next. An edge leads
-  from a layer or operation to the next; operations that only reorder entries are left out.
+  or NULL. FLOPs are of one sample, two for a multiplication and addition; they are counted at
+  snapshots and NULL after an edit until the next. A file whose `meta` has no "flops_of" was
+  written by an earlier version: its FLOPs are of all example inputs, with the heads of all tasks.
+  An edge leads from a layer or operation to the next; operations that only reorder entries are
+  left out.
 - The metric `accuracy/NAME` is the accuracy on task NAME measured after `task`; `accuracy` is
   the mean.
 - `importance_data.data` holds little-endian float32 values, one for every unit alive at
@@ -63,6 +65,9 @@ frozen          group_name, unit, since_task, until_task                     a f
 """
 
 VERSION = 2
+FLOPS_OF, ONE_SAMPLE = "flops_of", "sample"
+"""The key in `meta` that says what FLOPs are of, and its value."""
+
 APPLICATION_ID = 0x67726D73  # "grms"
 
 META = "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;"

@@ -26,6 +26,7 @@ from growmas.history.importance import (
 )
 from growmas.history.schema import BUSY_TIMEOUT
 from growmas.history.store import Store, Topology
+from growmas.history.tables import FLOPS_OF, ONE_SAMPLE
 from growmas.history.validation import check_frozen, finite_metrics
 
 if TYPE_CHECKING:
@@ -244,7 +245,7 @@ class TopologyTracker(Closeable):
         self._unsubscribe = self._structure.subscribe(self._record, begun=self._begun)
 
     def _write_first_units(self) -> None:
-        self._store.set_meta({"growmas": __version__, **self._meta})
+        self._store.set_meta({"growmas": __version__, FLOPS_OF: ONE_SAMPLE, **self._meta})
         write_names(self._store, self._structure.tasks)
         task = self._structure.task if self._structure.tasks else self._store.add_task()
         groups = self._structure.groups
@@ -263,6 +264,7 @@ class TopologyTracker(Closeable):
                 "part of it"
             )
         write_names(self._store, self._structure.tasks)
+        self._store.drop_other_flops()
         self._check_living_units()
 
     def _rewind(self, event: int | None) -> None:

@@ -63,7 +63,10 @@ def unit_cost(structure: Structure, group: UnitGroup, what: Literal["parameters"
         raise PlanError(
             f"the cost of one unit of {group.name!r} is not defined: {error}"
         ) from error
-    return max(1, int(getattr(after, what) - getattr(structure.cost(), what)))
+    before = structure.cost()
+    if what == "flops":
+        return max(1, after.counted_flops() - before.counted_flops())
+    return max(1, after.parameters - before.parameters)
 
 
 def check_share(share: str) -> None:

@@ -23,8 +23,7 @@ class Budget:
 
     Attributes:
         parameters: Largest number of parameters of the model.
-        flops: Largest number of FLOPs of a forward pass of the structure's example inputs, counted
-            as for `Explanation`.
+        flops: Largest number of FLOPs of one sample, counted as for `Explanation`.
         units: Largest number of living units, over all groups.
     """
 
@@ -46,7 +45,10 @@ class Budget:
 
     def excess(self, cost: Cost) -> dict[str, tuple[int, int]]:
         """Return the parts of a cost above their limit: name -> the cost and the limit."""
-        return _above(self, {part.name: getattr(cost, part.name) for part in fields(self)})
+        numbers = {"parameters": cost.parameters, "units": cost.units}
+        if self.flops is not None:
+            numbers["flops"] = cost.counted_flops()
+        return _above(self, numbers)
 
     def check(self, structure: Structure) -> None:
         """Refuse a network that is already too large.

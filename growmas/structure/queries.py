@@ -3,7 +3,7 @@
 import dataclasses
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 from growmas.batches import Forward, float_tensors
 from growmas.preserving import preserving
-from growmas.structure.analysis.architecture import Architecture, layer_flops, operations_now
+from growmas.structure.analysis.architecture import Architecture, operations_now
 from growmas.structure.analysis.discovery import discover
+from growmas.structure.analysis.idle_layers import TAKES_NO_PART
 from growmas.structure.analysis.tracing import StructureForward
 from growmas.structure.analysis.wrappers import uncompiled
 from growmas.structure.inspection.explain import Cost, Explanation, cost_after, explain
+from growmas.structure.inspection.flops import FlopCount, sample_flops
+from growmas.structure.inspection.latency import check_repeats, latencies
 from growmas.structure.inspection.saliency import (
     Criterion,
     Scale,
@@ -28,7 +31,7 @@ from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.selection.budget import Target
 from growmas.structure.selection.selection import Options as SelectionOptions, Selection
 from growmas.structure.surgery.memory_limit import check_memory
-from growmas.structure.units.groups import UnitGroup
+from growmas.structure.units.groups import UnitGroup, with_shared_positions
 from growmas.structure.units.layer_info import LayerInfo, layer_infos
 from growmas.structure.units.plan import Plan, check_is_plan
 from growmas.structure.views.task_norms import TaskNorms
@@ -57,10 +60,10 @@ class StructureQueries:
         with uncompiled(model):
             anatomy = discover(model, example_inputs, forward, ignore)
         self.fixed: Mapping[str, str] = MappingProxyType(anatomy.fixed)
-        self._groups = anatomy.groups
+        self._groups = {name: with_shared_positions(g) for name, g in anatomy.groups.items()}
         self._edges = anatomy.edges
         self._operations, self._flow = anatomy.operations, anatomy.flow
-        self._counted: tuple[Mapping[str, UnitGroup], dict[str, int]] | None = None
+        self._counted: tuple[Mapping[str, UnitGroup], Mapping[str, int]] | None = None
         self._tasks: list[str] = []
         self._heads: dict[str, UnitGroup] = {}
         self._norms = TaskNorms(model)
@@ -72,7 +75,10 @@ class StructureQueries:
         widths = [f"{group.width:,} {group.kind}" for group in self._groups.values()]
         column = max(map(len, widths), default=0)
         for group, width in zip(self._groups.values(), widths, strict=True):
-            lines.append(f"  {group.name:<{names}}  {width:<{column}}  {group.abilities}")
+            said = (
+                f"{group.abilities}; refused: {group.refused}" if group.refused else group.abilities
+            )
+            lines.append(f"  {group.name:<{names}}  {width:<{column}}  {_short(said)}")
         lines += _fixed_lines(self.fixed)
         return "\n".join(lines)
 
@@ -125,7 +131,7 @@ class StructureQueries:
         known = self._counted is not None and self._counted[0] is self._groups
         if count_flops and not known:
             with uncompiled(self.model):
-                self._counted = self._groups, layer_flops(self.model, self._run)
+                self._counted = self._groups, self._count(self.model).layers
         flops = self._counted[1] if self._counted and (known or count_flops) else {}
         layers = tuple(
             dataclasses.replace(layer, flops=flops.get(layer.name)) for layer in self.layers()
@@ -198,8 +204,8 @@ class StructureQueries:
             batches: Unlabelled data, or statistics; about 1,000 images suffice.
             ratio: Share of the units of every group to remove, rounded down; or by group name.
             widths: Numbers of units to leave, by group name; other groups lose none.
-            flops: FLOPs to leave, a share as a float or a number as an int. Every group loses the
-                same share of its units.
+            flops: FLOPs to leave, a share as a float or a number of one sample's as an int. Every
+                group loses the same share of its units.
             parameters: The same for parameters.
             groups: Names of the groups to choose from; None for all that shrink and whose readers
                 can be refitted. `plan.cause["skipped"]` has the reasons of others.
@@ -264,24 +270,32 @@ class StructureQueries:
         living = {name: self._groups[name].unit_ids for name in plan.groups}
         return dataclasses.replace(plan, fingerprint=living)
 
-    def explain(self, plan: Plan) -> Explanation:
+    def explain(self, plan: Plan, *, latency: int = 0) -> Explanation:
         """Return the change of widths, parameters and FLOPs by `plan`, which rich can print.
+
+        Args:
+            plan: The plan.
+            latency: Number of forward passes of the example inputs to time, before and after the
+                plan in turn, for the median of each; 0 measures none. 20 is a good number.
 
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
         """
+        timed = self._timed(latency)
         plan = self._check(plan)
-        return explain(self.model, self._run, self._groups, plan)
+        return explain(self.model, self._count, self._groups, plan, timed)
 
     def cost(self, plan: Plan | None = None) -> Cost:
         """Return parameters, FLOPs and units of the network as it is, or as `plan` would leave it.
+
+        FLOPs are those of one sample, see `Explanation`.
 
         Raises:
             PlanError: The plan does not fit the network; every problem is listed.
         """
         plan = Plan() if plan is None else plan
         plan = self._check(plan)
-        return cost_after(self.model, self._run, self._groups, plan)
+        return cost_after(self.model, self._count, self._groups, plan)
 
     def _check(self, plan: Plan) -> Plan:
         """Refuse a plan that does not fit; return it with widths rounded as it says."""
@@ -290,6 +304,14 @@ class StructureQueries:
         plan = plan.rounded(self._groups)
         check_memory(self.model, self._groups, plan)
         return plan
+
+    def _timed(self, repeats: int) -> Callable[[Sequence[nn.Module]], list[float]] | None:
+        """Return a function that measures latencies, or None for no repeats."""
+        check_repeats(repeats)
+        return (lambda models: latencies(models, self._run, repeats)) if repeats else None
+
+    def _count(self, model: nn.Module) -> FlopCount:
+        return sample_flops(model, self.example_inputs, self._forward)
 
     def _run(self, model: nn.Module) -> Any:
         return self._forward(model, self.example_inputs)
@@ -304,11 +326,23 @@ def _fixed_lines(fixed: Mapping[str, str]) -> list[str]:
     if not fixed:
         return []
     lines = [f"  and {len(fixed)} fixed; structure.fixed has the reasons"]
-    counted = Counter(re.sub(r"'[^']*'", "…", reason) for reason in fixed.values())
+    counted = Counter(_without_names(reason) for reason in fixed.values())
     shown = [(reason, count) for reason, count in counted.most_common(_REASONS) if count > 1]
-    for reason, count in shown:
-        lines.append(f"    {count} layers: {reason if len(reason) <= 90 else reason[:89] + '…'}")
+    lines += [f"    {count} layers: {_short(reason)}" for reason, count in shown]
+    idle = [name for name, reason in fixed.items() if reason == TAKES_NO_PART]
+    if len(idle) == 1:
+        lines.append(f"    {idle[0]}: {_short(TAKES_NO_PART)}")
     return lines
+
+
+def _without_names(reason: str) -> str:
+    """Return a reason in which names and numbers are left out, so that equal ones are equal."""
+    unquoted = re.sub(r"'[^']*'", "…", reason)
+    return re.sub(r"\d[\d.e-]*", "…", re.sub(r"changing \S+", "changing …", unquoted))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 90 else text[:89] + "…"
 
 
 _REASONS = 5

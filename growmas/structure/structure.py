@@ -77,14 +77,16 @@ class Structure(StructureTasks):
                 which every layer runs. A few real samples make the verification of edits sharp.
             forward: `forward(model, example_inputs) -> output`, for models that need more than
                 one call to run every layer, such as the heads of all tasks.
-            ignore: Qualified names of layers that need not run.
+            ignore: Qualified names of layers that need not run, although others of the same list,
+                or layers with the same tensors, do. Other layers that do not run are only noted in
+                `fixed`.
             generator: CPU generator for the initialisation of fresh units; None takes torch's.
             check: True tries every ability of every group once, see `check`: what is then listed
                 as growing grows.
 
         Raises:
-            SurgeryError: The analysis fails, some layer does not run, or the model is wrapped
-                (DistributedDataParallel).
+            SurgeryError: The forward pass or the analysis fails, a head does not run, or the model
+                is wrapped (DistributedDataParallel).
         """
         super().__init__(unwrap_model(model), example_inputs, forward or example_forward, ignore)
         self.generator = generator
@@ -160,6 +162,7 @@ class Structure(StructureTasks):
                     lambda site: edit_units(self, plan, options, site),
                     followers,
                     groups=self._groups,
+                    changed=plan.groups,
                     settle=self._settle,
                     verify=verify,
                 )
@@ -219,6 +222,7 @@ class Structure(StructureTasks):
         metrics: Metrics | None = None,
         reconstruct: Iterable[Any] | ActivationStatistics | None = None,
         init: Init | Initialisation = "zero_out",
+        latency: int = 0,
     ) -> DryRun:
         """Measure what `apply(plan)` would do to outputs and metrics, and change nothing.
 
@@ -234,13 +238,24 @@ class Structure(StructureTasks):
             reconstruct: Batches or statistics as for `apply`; the plan is then tried with and
                 without.
             init: The start of fresh units, as for `apply`.
+            latency: Number of forward passes of the example inputs to time, for the median; 0
+                measures none.
 
         Raises:
             GrowmasError: The plan, or an argument, is one that `apply` would refuse.
         """
         run = self._outputs if batches is None else outputs_on(self.model, batches, forward)
         options = {"init": init, "reconstruct_forward": forward}
-        return dry_run(self, plan, run, metrics or {}, reconstruct, options)
+        timed = self._timed(latency)
+        return dry_run(
+            self,
+            plan,
+            run,
+            metrics or {},
+            reconstruct,
+            options,
+            (lambda model: timed([model])[0]) if timed else None,
+        )
 
     def grow_head(
         self,
@@ -288,6 +303,7 @@ class Structure(StructureTasks):
                 lambda site: widen_head(head, plan, start, site),
                 followers,
                 groups={**self._heads, layer: head},
+                changed=[layer],
                 settle=self._settle_heads,
                 verify=verify,
             )
@@ -298,6 +314,7 @@ class Structure(StructureTasks):
         followers: Iterable[object],
         *,
         groups: Mapping[str, UnitGroup],
+        changed: Iterable[str],
         settle: Settle,
         verify: bool,
     ) -> Edit:
@@ -306,7 +323,7 @@ class Structure(StructureTasks):
         check_followers(everyone, self.model)
         site = Site(
             model=self.model,
-            inventory=Inventory(self.model),
+            inventory=Inventory(self.model, {x for n in changed for x in groups[n].layers}),
             groups=groups,
             task=self.task,
             outputs=self._outputs if verify else None,

@@ -49,7 +49,8 @@ class NetworkSummary:
         flow: Data flow between layers and operations.
         units: Number of units of all groups.
         parameters: Parameter count of the model; None if it was not written.
-        flops: FLOPs of one forward pass; None if they were not counted.
+        flops: FLOPs of one sample; None if they were not counted.
+        flops_of: What they are of: "sample", or "example inputs" in files of earlier versions.
     """
 
     task: str
@@ -61,6 +62,7 @@ class NetworkSummary:
     units: int
     parameters: int | None
     flops: int | None
+    flops_of: str
 
 
 def summarise(history: TopologyHistory, *, task: str | None = None) -> NetworkSummary:
@@ -88,6 +90,7 @@ def summarise(history: TopologyHistory, *, task: str | None = None) -> NetworkSu
         units=sum(state.widths.values()),
         parameters=state.parameters,
         flops=state.flops,
+        flops_of=history.flops_of,
     )
 
 
@@ -271,7 +274,8 @@ class _Network:
         if summary.parameters is not None:
             sizes.append(f"{summary.parameters:,} parameters")
         if summary.flops is not None:
-            sizes.append(f"{summary.flops:,} FLOPs a forward pass of the example inputs")
+            a = "a" if summary.flops_of == "sample" else "of the"
+            sizes.append(f"{summary.flops:,} FLOPs {a} {summary.flops_of}")
         return (
             f"After {summary.task}: {', '.join(sizes)}. Data flow down the lanes; where lanes "
             "meet, a node reads several: a sum, a concatenation."

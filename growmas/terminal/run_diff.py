@@ -63,8 +63,9 @@ def summarise(
     sizes: dict[str, tuple[int | None, int | None]] = {
         "units": (_units(before), _units(after)),
         "parameters": (before.parameters, after.parameters),
-        "FLOPs": (before.flops, after.flops),
     }
+    if first.flops_of == second.flops_of:  # files of earlier versions count another quantity
+        sizes["FLOPs"] = before.flops, after.flops
     known = {name: both for name, both in sizes.items() if both != (None, None)}
     return RunDiff(
         names=names,

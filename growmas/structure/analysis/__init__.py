@@ -9,6 +9,7 @@
 | walk, tracing | what moves with the channels of one layer |
 | unit_positions, residual, grouping | what that makes of them: units, abilities, groups |
 | discovery | all groups of a network |
+| idle_layers, fitness | layers that did not run, inputs that do not fit |
 | architecture | layers and operations with widths and FLOPs |
 | wrappers | what is taken off a model first |
 

@@ -1,15 +1,8 @@
 """The architecture of a network: layers and operations, widths, FLOPs, and the data flow."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-
-from growmas.preserving import preserving
 from growmas.structure.units.layer_info import LayerInfo
 
 
@@ -66,8 +59,8 @@ class Architecture:
         edges: Data flow between layers and operations, by name. Operations that only reorder,
             copy or cut out entries are left out.
         parameters: Number of parameters of the model.
-        flops: Of one forward pass of the structure's example inputs, see `Explanation`, with what
-            lies outside the layers; None if they were not counted.
+        flops: FLOPs of one sample, see `Explanation`, with what lies outside the layers; None if
+            they were not counted.
     """
 
     layers: tuple[LayerInfo, ...]
@@ -87,27 +80,3 @@ def operations_now(
         width = widths[operation.name] = operation.width(widths)
         found.append(OperationInfo(operation.name, operation.kind, width))
     return tuple(found)
-
-
-@contextmanager
-def unfused() -> Iterator[None]:
-    """Let transformer layers run operation by operation; their fast path is not counted."""
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(before)
-
-
-def layer_flops(model: nn.Module, run: Callable[[nn.Module], Any]) -> dict[str, int]:
-    """Count the FLOPs of one forward pass by qualified module name; "" has them all.
-
-    The count of a module includes its submodules. This is the one place where FLOPs are counted.
-    """
-    with preserving(model), unfused(), torch.no_grad(), FlopCounterMode(display=False) as counter:
-        run(model)
-    names = {f"{type(model).__name__}.{name}": name for name, _ in model.named_modules() if name}
-    counts = counter.get_flop_counts()
-    found = {name: sum(counts.get(key, {}).values()) for key, name in names.items()}
-    return {"": int(counter.get_total_flops()), **found}

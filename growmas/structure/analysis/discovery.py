@@ -36,13 +36,13 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
-from growmas.errors import SurgeryError
 from growmas.preserving import preserving
 from growmas.structure.analysis.architecture import Operation
 from growmas.structure.analysis.coupling import Lengths, coupled
+from growmas.structure.analysis.fitness import check_materialised
 from growmas.structure.analysis.functional import FunctionalLayer
-from growmas.structure.analysis.graph import unused_layers
 from growmas.structure.analysis.grouping import laid_out_group, unit_groups
+from growmas.structure.analysis.idle_layers import TAKES_NO_PART, idle_layers
 from growmas.structure.analysis.tracing import DependencyTrace, Reached, StructureForward
 from growmas.structure.layers.axes import Side, axes_of, class_name, is_registered, why_fixed
 from growmas.structure.layers.layouts import layouts_of
@@ -84,16 +84,19 @@ def discover(
         ignore: Qualified names of layers that need not run.
 
     Raises:
-        SurgeryError: The forward pass fails, or a layer with parameters does not take part in it.
+        SurgeryError: The forward pass fails, or a layer that does not take part in it could not be
+            kept in step, see `idle_layers`.
     """
+    check_materialised(model)
     with preserving(model), torch.enable_grad():
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         trace = DependencyTrace(model, example_inputs, forward)
-        _check_all_ran(model, trace, set(ignore))
+        idle = idle_layers(model, trace.outputs, set(ignore))
     found = _Found(model, trace)
     found.take_layouts()
     found.take_walks()
+    found.fixed |= {name: TAKES_NO_PART for name in idle if name not in found.fixed}
     found.name_the_rest()
     groups = _in_order(coupled(found.groups, found.lengths), found.names)
     return Analysis(groups, found.fixed, trace.edges(), trace.operations(), trace.flow())
@@ -190,6 +193,9 @@ class _Found:
                 continue
             if isinstance(module, ParametrizationList):
                 continue  # part of a layer, which is there
+            prefix = f"{name}." if name else ""
+            if all(prefix + key in self.fixed for key in module._parameters):
+                continue
             axes = axes_of(module)
             if axes is not None and not (axes.out or axes.into):
                 self.fixed[name] = "it has one parameter for all channels, which does not change"
@@ -250,16 +256,6 @@ def _has_rewriting_hook(module: nn.Module) -> bool:
     """Return True if it has the hook of torch.nn.utils' weight_norm, spectral_norm or prune."""
     hooks = module._forward_pre_hooks.values()
     return any(type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)
-
-
-def _check_all_ran(model: nn.Module, trace: DependencyTrace, ignore: set[str]) -> None:
-    idle = unused_layers(model, trace.outputs) - ignore
-    if idle:
-        raise SurgeryError(
-            f"layers {', '.join(sorted(map(repr, idle)))} take no part in the output on the "
-            "example inputs, so surgery could not keep them in step: pass forward= a function "
-            "that runs them all (the heads of every task), or name them in ignore="
-        )
 
 
 def _in_order(groups: dict[str, UnitGroup], names: Mapping[nn.Module, str]) -> dict[str, UnitGroup]:

@@ -151,8 +151,8 @@ def watched(inputs: Any) -> Any:
     return inputs
 
 
-def unused_layers(model: nn.Module, outputs: list[Tensor]) -> set[str]:
-    """Return the qualified names of the layers with parameters that no output depends on."""
+def unreached_parameters(model: nn.Module, outputs: list[Tensor]) -> dict[str, Tensor]:
+    """Return the parameters that no output depends on, by qualified name."""
     reached: set[int] = set()
     stack: list[Any] = [output.grad_fn for output in outputs]
     seen: set[Any] = set(stack)
@@ -164,7 +164,7 @@ def unused_layers(model: nn.Module, outputs: list[Tensor]) -> set[str]:
                 seen.add(following)
                 stack.append(following)
     return {
-        name.rpartition(".")[0] or name
+        name: parameter
         for name, parameter in model.named_parameters()
         if parameter.is_floating_point() and id(parameter) not in reached
     }

@@ -38,6 +38,7 @@ from torch import Tensor, nn
 
 from growmas.errors import SurgeryError
 from growmas.structure.analysis.architecture import Operation
+from growmas.structure.analysis.fitness import why_not_analysed
 from growmas.structure.analysis.flow import Flow
 from growmas.structure.analysis.functional import FunctionalLayer, functional_layers
 from growmas.structure.analysis.graph import traced
@@ -154,11 +155,7 @@ class DependencyTrace:
             self._ties = tied_sides(self.names)
             self._walker = Walker(self._flow, ends, two_sided, self._tied_nodes())
         except Exception as error:
-            raise SurgeryError(
-                f"the network could not be analysed on its example inputs: {_said(error)}. "
-                "They must be what the model is called with: a tensor, a tuple of positional or "
-                "a dict of keyword arguments; or pass forward=lambda model, inputs: ..."
-            ) from error
+            raise SurgeryError(why_not_analysed(error, model, example_inputs, forward)) from error
 
     def _tied_nodes(self) -> dict[NodeSide, tuple[NodeSide, ...]]:
         """Return the ties between layers that ran."""
@@ -391,8 +388,3 @@ class DependencyTrace:
 def _width(module: nn.Module) -> int | None:
     axes = axes_of(module)
     return axes.channels(module, "out") if axes else None
-
-
-def _said(error: Exception) -> str:
-    """Return what an error says; its type alone where it says nothing."""
-    return str(error) or type(error).__name__

@@ -25,11 +25,13 @@ def unwrap_model(model: nn.Module) -> nn.Module:
         raise SurgeryError(
             "the model is TorchScript, which keeps its tensors: operate on it before scripting"
         )
-    problems = [
-        problem for name, module in inner.named_modules() if (problem := _problem(name, module))
-    ]
+    problems: dict[str, str] = {}
+    for name, module in inner.named_modules():
+        problem = _problem(name, module)
+        if problem and not any(name.startswith(f"{above}.") for above in problems):
+            problems[name] = problem
     if problems:
-        raise SurgeryError("; ".join(problems))
+        raise SurgeryError("; ".join(problems.values()))
     return inner if isinstance(inner, nn.Module) else model
 
 
@@ -75,6 +77,11 @@ def _problem(name: str, module: nn.Module) -> str:
         )
     if kind == "FullyShardedDataParallel" or hasattr(module, "unshard"):
         return f"{where} is sharded (FSDP), its tensors are not whole: operate before sharding"
+    if isinstance(module, torch.jit.ScriptModule):
+        return (
+            f"{where} is TorchScript, which keeps its tensors and cannot be traced: operate before "
+            "scripting it"
+        )
     if hasattr(module, "_orig_mod"):
         return (
             f"{where} is a compiled part of the model, which the analysis cannot see into: "

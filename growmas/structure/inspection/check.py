@@ -2,7 +2,8 @@
 
 All groups are tried at once. Only if that is refused, those that differ in their numbers alone are
 tried together, and then one by one, so that a network without surprises costs a few forward passes
-whatever its size.
+whatever its size. Groups that share the output of a layer are tried apart, since a change of both
+may hide that neither can change alone: of `x[:, : x.shape[1] // 2]` both halves grow, or none.
 """
 
 import re
@@ -13,6 +14,9 @@ from growmas.errors import GrowmasError
 from growmas.structure.inspection.dry_run import measure_with_plan
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.structure_like import StructureLike
+
+_GROWN = 3
+"""Units that are added on trial: an odd number, which divisions by two do not hide."""
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,11 @@ def refusals(structure: StructureLike) -> Refusals:
     approximately = [n for n, group in wide.items() if group.approximate and not group.can_shrink]
 
     def pruned(names: Sequence[str]) -> Plan:
-        return Plan(prune={name: groups[name].unit_ids[:1] for name in names}, approximate=True)
+        halves = {name: groups[name].unit_ids[: groups[name].width // 2] for name in names}
+        return Plan(prune=halves, approximate=True)
 
     return Refusals(
-        dict(_failing(structure, growing, lambda names: Plan(grow=dict.fromkeys(names, 1)))),
+        dict(_failing(structure, growing, lambda names: Plan(grow=dict.fromkeys(names, _GROWN)))),
         dict(_failing(structure, shrinking, pruned)),
         dict(_failing(structure, approximately, pruned)),
     )
@@ -52,7 +57,35 @@ def _failing(
     structure: StructureLike, names: Sequence[str], plan: Callable[[Sequence[str]], Plan]
 ) -> list[tuple[str, str]]:
     """Return the names for which a plan is refused, with the reason."""
-    if not names or not _refusal(structure, plan(names)):
+    return [
+        pair for some in _apart(structure, names) for pair in _failing_apart(structure, some, plan)
+    ]
+
+
+def _apart(structure: StructureLike, names: Sequence[str]) -> list[list[str]]:
+    """Divide groups so that no two of a part share the output of a layer.
+
+    Layers that keep channels apart, such as a norm behind a concatenation, do not count.
+    """
+    parts: list[tuple[list[str], set[str]]] = []
+    for name in names:
+        members = structure.groups[name].members
+        given = {m.layer for m in members if m.side == "out" and m.axes.into}
+        for part, taken in parts:
+            if taken.isdisjoint(given):
+                part.append(name)
+                taken |= given
+                break
+        else:
+            parts.append(([name], set(given)))
+    return [part for part, _ in parts]
+
+
+def _failing_apart(
+    structure: StructureLike, names: Sequence[str], plan: Callable[[Sequence[str]], Plan]
+) -> list[tuple[str, str]]:
+    """Return those of some groups that fail, which share no output of a layer."""
+    if not _refusal(structure, plan(names)):
         return []
     alike: dict[str, list[str]] = {}
     for name in names:

@@ -35,12 +35,14 @@ class Outcome:
         largest_change: Largest absolute change of an output; 0 for the network as it is.
         relative_change: Mean absolute change of the outputs over their mean absolute value.
         metrics: Values of the caller's functions.
+        latency: Milliseconds of a forward pass of the example inputs; None if it was not measured.
     """
 
     parameters: int
     largest_change: float
     relative_change: float
     metrics: Mapping[str, float]
+    latency: float | None = None
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,16 @@ class DryRun:
         numbers = ("parameters", "largest change", "relative change", *self.before.metrics)
         for name in numbers:
             table.add_column(name, justify="right")
+        if self.before.latency is not None:
+            table.add_column("latency, ms", justify="right")
         rows = {"as it is": self.before, "with the plan": self.after}
         if self.reconstructed is not None:
             rows["reconstructed"] = self.reconstructed
         for name, outcome in rows.items():
             changes = (outcome.largest_change, outcome.relative_change)
             values = [f"{value:.4g}" for value in (*changes, *outcome.metrics.values())]
+            if outcome.latency is not None:
+                values.append(f"{outcome.latency:.3g}")
             table.add_row(name, f"{outcome.parameters:,}", *values)
         errors = predicted_errors(self.plan)
         if errors:
@@ -139,18 +145,24 @@ class Baseline:
         structure: The network, as it is now.
         run: Returns the outputs to compare.
         metrics: Name -> function of the model.
+        timed: Measures the latency of a network; None measures none.
 
     Raises:
         PlanError: The metrics are not functions by name.
     """
 
     def __init__(
-        self, structure: StructureLike, run: Callable[[], list[Tensor]], metrics: Metrics
+        self,
+        structure: StructureLike,
+        run: Callable[[], list[Tensor]],
+        metrics: Metrics,
+        timed: Callable[[nn.Module], float] | None = None,
     ) -> None:
         _check_metrics(metrics)
         self._structure = structure
         self._run = run
         self._metrics = metrics
+        self._timed = timed
         self._expected = run()
 
     def outcome(self) -> Outcome:
@@ -163,7 +175,8 @@ class Baseline:
         with preserving(model):
             values = {name: _number(name, metric(model)) for name, metric in self._metrics.items()}
         changes = _changes(self._expected, self._run())
-        return Outcome(self._structure.parameters, *changes, values)
+        latency = None if self._timed is None else self._timed(model)
+        return Outcome(self._structure.parameters, *changes, values, latency)
 
 
 def dry_run(
@@ -173,6 +186,7 @@ def dry_run(
     metrics: Metrics,
     reconstruct: Iterable[Any] | ActivationStatistics | None,
     options: Mapping[str, Any],
+    timed: Callable[[nn.Module], float] | None = None,
 ) -> DryRun:
     """Carry the plan out once, and once more with reconstruction, rolled back each time.
 
@@ -183,8 +197,9 @@ def dry_run(
         metrics: Name -> function of the model.
         reconstruct: Batches or statistics for `Structure.apply`; None for no reconstruction.
         options: Further arguments of `Structure.apply`.
+        timed: Measures the latency of a network; None measures none.
     """
-    baseline = Baseline(structure, run, metrics)
+    baseline = Baseline(structure, run, metrics, timed)
 
     def outcome(source: Iterable[Any] | ActivationStatistics | None) -> Outcome:
         return measure_with_plan(

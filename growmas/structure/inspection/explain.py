@@ -1,11 +1,11 @@
 """Explanations of plans: the effect on widths, parameters and FLOPs, as numbers and a table."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from itertools import pairwise
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from rich import box
@@ -13,8 +13,10 @@ from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResul
 from rich.table import Table
 from torch import nn
 
-from growmas.errors import SurgeryError
-from growmas.structure.analysis.architecture import layer_flops
+from growmas.errors import PlanError, SurgeryError
+from growmas.failures import failure
+from growmas.structure.inspection.flops import FlopCount
+from growmas.structure.inspection.latency import rounding_hint
 from growmas.structure.surgery.tensor_swap import reordering, swap_tensors
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Inventory
@@ -32,7 +34,8 @@ class GroupEffect:
         dropped: Ids of the units that are removed.
         added: Number of fresh units.
         parameters: Change of the network's parameters, after the groups before this one.
-        flops: Change of the network's FLOPs, after the groups before this one.
+        flops: Change of the network's FLOPs, after the groups before this one; None if they were
+            not counted.
         predicted_error: Largest relative error of a layer that reads the group, as
             `Structure.select` predicted it; None for other plans.
     """
@@ -43,7 +46,7 @@ class GroupEffect:
     dropped: tuple[int, ...]
     added: int
     parameters: int
-    flops: int
+    flops: int | None
     predicted_error: float | None = None
 
 
@@ -53,13 +56,28 @@ class Cost:
 
     Attributes:
         parameters: Number of parameters.
-        flops: FLOPs of one forward pass of the structure's example inputs, see `Explanation`.
+        flops: FLOPs of one sample, see `Explanation`; None if they were not counted.
         units: Number of living units, over all groups.
+        uncounted: Why FLOPs were not counted; empty if they were.
     """
 
     parameters: int
-    flops: int
+    flops: int | None
     units: int
+    uncounted: str = ""
+
+    def counted_flops(self) -> int:
+        """Return the FLOPs for a comparison that needs them.
+
+        Raises:
+            PlanError: They were not counted; says why.
+        """
+        if self.flops is None:
+            raise PlanError(
+                f"the FLOPs of this network cannot be counted ({self.uncounted}): set the limit or "
+                "the target in parameters, or in units"
+            )
+        return self.flops
 
 
 @dataclass(frozen=True)
@@ -68,21 +86,28 @@ class Explanation:
 
     Each group's change is counted after those before it, so that the groups add up to the whole;
     the changes of groups that are tied to each other are counted with the last of them. FLOPs are
-    those of one forward pass of the structure's example inputs, as `torch.utils.flop_counter`
-    counts them: two for a multiplication and addition, in matrix products, convolutions and
-    attention only.
+    those of one sample in a forward pass: two for a multiplication and addition, in matrix
+    products, convolutions, attention and recurrent layers only. Of several heads for tasks the
+    costliest is counted, see `growmas.structure.inspection.flops`.
 
     Attributes:
         groups: Effects on the groups, in the order of the plan.
         parameters: Parameters of the whole network, before and after.
-        flops: FLOPs of the whole network, before and after.
+        flops: FLOPs of the whole network, before and after; None if they were not counted.
         reason: The reason in the plan.
+        uncounted: Why FLOPs were not counted, before or after; empty if they were.
+        latency: Milliseconds of a forward pass of the example inputs, before and after; None if it
+            was not measured.
+        hint: A remark on widths for which kernels may be slow; empty if latency was not measured.
     """
 
     groups: tuple[GroupEffect, ...]
     parameters: tuple[int, int]
-    flops: tuple[int, int]
+    flops: tuple[int | None, int | None]
     reason: str
+    uncounted: str = ""
+    latency: tuple[float, float] | None = None
+    hint: str = ""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Yield the table, in ASCII if the console has nothing else."""
@@ -101,29 +126,38 @@ def printed(view: RichCast | ConsoleRenderable) -> str:
     return capture.get().rstrip()
 
 
+class _Size(NamedTuple):
+    """Parameters and FLOPs of a network."""
+
+    parameters: int
+    flops: FlopCount
+
+
 def explain(
     model: nn.Module,
-    run: Callable[[nn.Module], Any],
+    count: Callable[[nn.Module], FlopCount],
     groups: Mapping[str, UnitGroup],
     plan: Plan,
+    timed: Callable[[Sequence[nn.Module]], Sequence[float]] | None = None,
 ) -> Explanation:
     """Carry out `plan` group by group on a copy of the model, and count.
 
     Args:
         model: The network; it is not changed.
-        run: Runs one forward pass.
+        count: Counts the FLOPs of one sample.
         groups: Its groups.
         plan: A plan that fits.
+        timed: Measures the latency of networks; None measures none.
 
     Raises:
         SurgeryError: The changed network does not run.
     """
     trial, touched = copy.deepcopy(model), [n for n in plan.groups if _part(plan, [n])]
-    sizes, living, waiting = [_size(trial, run)], dict(groups), []
+    sizes, living, waiting = [_size(trial, count)], dict(groups), []
     for name in touched:
         waiting.append(name)
         try:
-            living, size = _step(trial, run, living, _part(plan, waiting))
+            living, size = _step(trial, count, living, _part(plan, waiting))
         except SurgeryError:
             if name == touched[-1]:
                 raise
@@ -138,19 +172,32 @@ def explain(
             (groups[name].width, living[name].width),
             tuple(sorted(plan.removed.get(name, ()))),
             plan.added.get(name, 0),
-            after[0] - before[0],
-            after[1] - before[1],
+            after.parameters - before.parameters,
+            _difference(before.flops.total, after.flops.total),
             predicted_errors(plan).get(name),
         )
         for name, (before, after) in zip(touched, pairwise(sizes), strict=True)
     )
-    parameters, flops = zip(sizes[0], sizes[-1], strict=True)
-    return Explanation(effects, parameters, flops, plan.reason)
+    first, last = sizes[0], sizes[-1]
+    latency, hint = None, ""
+    if timed is not None:
+        before_after = timed([model, trial])
+        latency = before_after[0], before_after[1]
+        hint = rounding_hint({name: living[name].width for name in touched}, living)
+    return Explanation(
+        effects,
+        (first.parameters, last.parameters),
+        (first.flops.total, last.flops.total),
+        plan.reason,
+        first.flops.uncounted or last.flops.uncounted,
+        latency,
+        hint,
+    )
 
 
 def cost_after(
     model: nn.Module,
-    run: Callable[[nn.Module], Any],
+    count: Callable[[nn.Module], FlopCount],
     groups: Mapping[str, UnitGroup],
     plan: Plan,
 ) -> Cost:
@@ -158,7 +205,7 @@ def cost_after(
 
     Args:
         model: The network; it is not changed.
-        run: Runs one forward pass.
+        count: Counts the FLOPs of one sample.
         groups: Its groups.
         plan: A plan that fits.
 
@@ -168,10 +215,11 @@ def cost_after(
     living = dict(groups)
     if plan:
         simple = _part(plan, list(plan.groups))
-        living, size = _step(copy.deepcopy(model), run, living, simple)
+        living, size = _step(copy.deepcopy(model), count, living, simple)
     else:
-        size = _size(model, run)
-    return Cost(*size, sum(group.width for group in living.values()))
+        size = _size(model, count)
+    units = sum(group.width for group in living.values())
+    return Cost(size.parameters, size.flops.total, units, size.flops.uncounted)
 
 
 def predicted_errors(plan: Plan) -> dict[str, float]:
@@ -188,20 +236,21 @@ def predicted_errors(plan: Plan) -> dict[str, float]:
 
 def _step(
     trial: nn.Module,
-    run: Callable[[nn.Module], Any],
+    count: Callable[[nn.Module], FlopCount],
     groups: Mapping[str, UnitGroup],
     plan: Plan,
-) -> tuple[dict[str, UnitGroup], tuple[int, int]]:
-    """Carry out a part of the plan; return the groups after it, and `_size`."""
+) -> tuple[dict[str, UnitGroup], _Size]:
+    """Carry out a part of the plan; return the groups and the size after it."""
     inventory = Inventory(trial)
     new = reordering(inventory, groups, plan, 0)
     swap = swap_tensors(inventory, groups.values(), new.sources, torch.Generator())
     try:
-        return new.groups, _size(trial, run)
+        return new.groups, _size(trial, count)
     except Exception as error:
         swap.undo()
         raise SurgeryError(
-            f"after changing {', '.join(plan.groups)} the forward pass fails ({error}); layers "
+            f"after changing {', '.join(plan.groups)} the forward pass fails "
+            f"({failure(error)}); layers "
             "that are tied must change together"
         ) from error
 
@@ -214,9 +263,12 @@ def _part(plan: Plan, names: list[str]) -> Plan:
     )
 
 
-def _size(model: nn.Module, run: Callable[[nn.Module], Any]) -> tuple[int, int]:
-    """Return the number of parameters, and the FLOPs of one forward pass."""
-    return sum(p.numel() for p in model.parameters()), layer_flops(model, run)[""]
+def _size(model: nn.Module, count: Callable[[nn.Module], FlopCount]) -> _Size:
+    return _Size(sum(p.numel() for p in model.parameters()), count(model))
+
+
+def _difference(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else after - before
 
 
 @dataclass(frozen=True)
@@ -245,7 +297,8 @@ def _table(explanation: Explanation, symbols: _Symbols) -> Table:
     table.add_column("width", justify="right")
     before_after = f"{p0:,} {symbols.arrow} {p1:,}"
     table.add_column("parameters", before_after, justify="right")
-    table.add_column("FLOPs", f"{f0:,} {symbols.arrow} {f1:,}", justify="right")
+    flops = "not counted" if f0 is None or f1 is None else f"{f0:,} {symbols.arrow} {f1:,}"
+    table.add_column("FLOPs a sample", flops, justify="right")
     table.add_column("dropped", overflow="fold")
     table.add_column("fresh", justify="right")
     predicted = any(effect.predicted_error is not None for effect in explanation.groups)
@@ -262,10 +315,26 @@ def _table(explanation: Explanation, symbols: _Symbols) -> Table:
             f"{effect.added:,}" if effect.added else symbols.nothing,
             *([_share(effect.predicted_error, symbols)] * predicted),
         )
+    table.caption, table.caption_justify = "\n".join(_notes(explanation, symbols)) or None, "left"
     return table
 
 
-def _change(number: int, symbols: _Symbols) -> str:
+def _notes(explanation: Explanation, symbols: _Symbols) -> Iterator[str]:
+    if explanation.uncounted:
+        yield f"FLOPs are not counted: {explanation.uncounted}"
+    if explanation.latency is not None:
+        before, after = explanation.latency
+        yield (
+            f"latency on the example inputs {before:.3g} {symbols.arrow} {after:.3g} ms "
+            f"({after / before - 1:+.0%})".replace("-", symbols.minus)
+        )
+    if explanation.hint:
+        yield explanation.hint
+
+
+def _change(number: int | None, symbols: _Symbols) -> str:
+    if number is None:
+        return symbols.nothing
     return f"{number:+,}".replace("-", symbols.minus) if number else "0"
 
 

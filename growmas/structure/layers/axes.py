@@ -35,11 +35,15 @@ units are chosen so that the same places go in every group.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
-from weakref import WeakKeyDictionary
+from typing import Any, Literal, get_args
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor, nn
+
+from growmas.errors import SurgeryError
+from growmas.failures import failure
+from growmas.structure.layers.fit import misfit
 
 Side = str
 """A side of a layer: "out", the channels it gives, "in", those it reads, or the name of a parameter
@@ -69,6 +73,16 @@ class TensorAxis:
     fresh: float = 0.0
     blocks: int = 1
     shared: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse values that no axis has."""
+        numbers = (self.dim, self.blocks, self.shared)
+        whole = all(type(number) is int for number in numbers)
+        if self.role not in get_args(Role) or not whole or self.blocks < 1 or self.shared < 1:
+            raise SurgeryError(
+                f"{self}: expected a role of {', '.join(map(repr, get_args(Role)))}, a whole "
+                "number dim, and whole numbers blocks and shared of 1 or more"
+            )
 
     def source(self, source: Tensor, length: int) -> Tensor:
         """Translate a new order of the channels into the new order of this axis.
@@ -211,12 +225,20 @@ _PROBED: WeakKeyDictionary[nn.Module, LayerAxes | None] = WeakKeyDictionary()
 """What was found, so that every module is run only once."""
 
 
+_FITTING: WeakSet[nn.Module] = WeakSet()
+"""Modules whose axes were found to fit, so that every module is compared only once."""
+
+
 def register_layer(layer: type[nn.Module] | str, axes: Axes) -> None:
     """Let layers of that type, and of its subclasses without an entry of their own, be resized.
 
     Args:
         layer: The class, or "module.ClassName" for a package that need not be installed.
-        axes: Its axes, or a function from the layer to its axes.
+        axes: Its axes, or a function from the layer to its axes. Axes that do not fit the tensors
+            of a layer are the reason why that layer is in `Structure.fixed`.
+
+    Raises:
+        SurgeryError: The axes are something else.
 
     Example:
         >>> from growmas.structure import LayerAxes, Size, TensorAxis, register_layer
@@ -230,7 +252,13 @@ def register_layer(layer: type[nn.Module] | str, axes: Axes) -> None:
         >>> register_layer(Scale, LayerAxes(
         ...     out=(TensorAxis("gain", 0, "norm", 1.0),), out_size=(Size("channels"),)))
     """
+    if not (isinstance(axes, LayerAxes | str) or callable(axes)):
+        raise SurgeryError(
+            f"register_layer({layer!r:.80}, {axes!r:.80}): expected LayerAxes(...), a function "
+            "from the layer to them, or a text that says why it cannot be resized"
+        )
     LAYERS[layer] = axes
+    _FITTING.clear()
 
 
 def is_registered(layer: type[nn.Module]) -> bool:
@@ -286,10 +314,20 @@ def _registered(module: nn.Module) -> LayerAxes | str | None:
     axes = LAYERS.get(kind, LAYERS.get(qualified_name(kind)))
     try:
         found = axes(module) if callable(axes) else axes
-    except AttributeError as error:
-        if kind is type(module):
-            raise
-        return f"{class_name(module)} is unlike it: {error}"
+    except Exception as error:
+        if kind is not type(module) and isinstance(error, AttributeError):
+            return f"{class_name(module)} is unlike it: {error}"
+        return f"the function registered for a {class_name(module)} fails ({failure(error)})"
+    if not isinstance(found, LayerAxes | str):
+        return (
+            f"the function registered for a {class_name(module)} returned {found!r:.80}: expected "
+            "LayerAxes"
+        )
+    if isinstance(found, LayerAxes) and module not in _FITTING:
+        problem = misfit(module, found)
+        if problem:
+            return f"the axes registered for a {class_name(module)} do not fit it: {problem}"
+        _FITTING.add(module)
     if kind is type(module) or not isinstance(found, LayerAxes) or found.into or found.produces:
         return found
     # a subclass of a norm may norm along another axis: it is that along which the channels come

@@ -95,6 +95,7 @@ class Selection:
         target.check(groups, lambda name: self._unknown(name, skipped))
         allowed = {name: self._allowed(group, options) for name, group in groups.items()}
         counts = self._counts(target, groups, allowed, options)
+        skipped |= _too_coarse(groups, counts, options.round_to)
         chosen = [Group(groups[name], readers[name]) for name, count in counts.items() if count]
         removed, errors = {}, {}
         for group, found in readings(self._model, chosen, source, options.forward, self._run):
@@ -167,12 +168,17 @@ class Selection:
             return counts(target.ratio)
         name = "flops" if target.flops is not None else "parameters"
         wanted = getattr(target, name)
-        before = getattr(self._cost(Plan()), name)
+
+        def cost(plan: Plan) -> int:
+            found = self._cost(plan)
+            return found.counted_flops() if name == "flops" else found.parameters
+
+        before = cost(Plan())
         limit = wanted * before if isinstance(wanted, float) else wanted
 
         def left(numbers: Mapping[str, int]) -> int:
             prune = {n: groups[n].unit_ids[:count] for n, count in numbers.items() if count}
-            return int(getattr(self._cost(Plan(prune=prune)), name))
+            return cost(Plan(prune=prune))
 
         found = fewest(ratio_steps(groups), counts, lambda numbers: left(numbers) <= limit)
         if found is None:
@@ -183,6 +189,23 @@ class Selection:
                 "more groups"
             )
         return found
+
+
+def _too_coarse(
+    groups: Mapping[str, UnitGroup],
+    counts: Mapping[str, int],
+    round_to: int | Mapping[str, int],
+) -> dict[str, str]:
+    """Return the groups that lose nothing because no smaller width is a multiple."""
+    found = {}
+    for name, group in groups.items():
+        multiple = round_to.get(name, 1) if isinstance(round_to, Mapping) else round_to
+        channels = group.members[0].positions.shape[1]
+        if counts.get(name) == 0 and group.width * channels <= multiple > 1:
+            found[name] = (
+                f"no multiple of round_to={multiple} is below its {group.width} {group.kind}"
+            )
+    return found
 
 
 def _elimination(group: Group, found: Mapping[str, Any]) -> Elimination:

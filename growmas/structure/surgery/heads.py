@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from growmas.errors import PlanError, SurgeryError
+from growmas.failures import failure
 from growmas.structure.layers.axes import LayerAxes, axes_of, why_fixed
 from growmas.structure.surgery.tensor_swap import TensorSwap
 from growmas.structure.surgery.transaction import Site, carry_out
@@ -157,8 +158,8 @@ def check_head(
         found = run()
     except Exception as error:
         raise SurgeryError(
-            f"{more} the forward pass fails ({error}); {undone}. The model fixes the number of "
-            "classes outside the head, for instance in view() or reshape()"
+            f"{more} the forward pass fails ({failure(error)}); {undone}. The model fixes the "
+            "number of classes outside the head, for instance in view() or reshape()"
         ) from error
     pairs = [_as_before(old, new, classes) for old, new in zip(expected, found, strict=False)]
     if len(found) != len(expected) or not any(wider for _, wider in pairs):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from growmas.errors import PlanError
 from growmas.structure.units.groups import UnitGroup
+from growmas.structure.units.inventory import module_at
 from growmas.structure.units.plan import Plan
 
 UNIT = 200
@@ -52,7 +53,7 @@ def _grown_bytes(
         group = groups[name]
         growth = 1 + (count - len(plan.removed.get(name, ()))) / group.width
         for member in group.members:
-            module = model.get_submodule(member.layer)
+            module = module_at(model, member.layer)
             for axis in member.axes.side(member.side):
                 tensor = getattr(module, axis.tensor, None)
                 if tensor is not None:

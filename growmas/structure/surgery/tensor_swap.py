@@ -46,8 +46,7 @@ def reordering(
 ) -> Reindexing:
     """Return the order of units and channels after a plan that fits, see `reindexing`."""
     lengths = side_lengths(inventory, [groups[name] for name in plan.groups])
-    simple = Plan(prune=plan.removed, grow=plan.added)
-    return reindexing(groups, simple, lengths, task)
+    return reindexing(groups, plan, lengths, task)
 
 
 def tensor_changes(
@@ -59,16 +58,17 @@ def tensor_changes(
         SurgeryError: Tied layers would need different orders of the same axis.
     """
     found: dict[str, dict[int, AxisChange]] = {}
+    alike: dict[Any, AxisChange] = {}  # rows, their biases and norms move alike
     for (layer, side), source in sources.items():
         module = inventory.modules[layer]
         length = axes[layer, side].channels(module, side)
-        alike: dict[Any, AxisChange] = {}  # a weight's rows and its bias move alike
         for axis in axes[layer, side].side(side):
             tensor = getattr(module, axis.tensor, None)
             if tensor is None:
                 continue
             name = inventory.names[id(tensor)]
-            kind = (axis.dim, axis.role, axis.fresh, axis.blocks, axis.shared)
+            how = (axis.dim, axis.role, axis.fresh, axis.blocks, axis.shared)
+            kind = (id(source), length, *how)
             change = alike.get(kind)
             if change is None:
                 order = axis.source(source, length)
@@ -136,7 +136,10 @@ def swap_tensors(
         SurgeryError: A parameter has hooks, which a new object would lose.
     """
     axes = {
-        (member.layer, member.side): member.axes for group in groups for member in group.members
+        (member.layer, member.side): member.axes
+        for group in groups
+        if not group.sides.isdisjoint(sources)
+        for member in group.members
     }
     changes = tensor_changes(inventory, sources, axes)
     _check_no_hooks({name: inventory.tensors[name] for name in changes})

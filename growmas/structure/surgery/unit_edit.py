@@ -11,6 +11,7 @@ from torch import Tensor
 
 from growmas.batches import Forward
 from growmas.errors import SurgeryError
+from growmas.failures import failure
 from growmas.structure.initialisation.initialisation import Init, initialisation
 from growmas.structure.initialisation.newborns import Initialisation, Newborns
 from growmas.structure.reconstruction.reconstruction import Reconstruction
@@ -116,9 +117,9 @@ def _expected(site: Site, plan: Plan, outputs: Callable[[], list[Tensor]]) -> li
     with masked(site.model, site.groups.values(), removed):
         try:
             return outputs()
-        except (RuntimeError, ValueError, TypeError) as error:
+        except Exception as error:
             raise SurgeryError(
-                f"the network does not run on the structure's example inputs any more ({error}); "
-                "nothing was changed. Give the network the dtype and device it had, or make a "
-                "new Structure"
+                "the network does not run on the structure's example inputs any more "
+                f"({failure(error)}); nothing was changed. Give the network the dtype "
+                "and device it had, or make a new Structure"
             ) from error

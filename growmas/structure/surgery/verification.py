@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from growmas.errors import SurgeryError
+from growmas.failures import failure
 from growmas.structure.units.plan import Plan
 
 TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4}
@@ -45,8 +46,8 @@ def check_outputs(
         found = run()
     except Exception as error:
         raise RefusedError(
-            f"after changing {changed} the forward pass fails ({error}); {undone}. The model "
-            "fixes a width outside its layers, for instance in view() or reshape()"
+            f"after changing {changed} the forward pass fails ({failure(error)}); {undone}. The "
+            "model fixes a width outside its layers, for instance in view() or reshape()"
         ) from error
     if not any(t.numel() for t in expected):
         raise RefusedError(

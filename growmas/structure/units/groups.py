@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
@@ -106,6 +107,11 @@ class UnitGroup:
         can += ["shrinks approximately"] * (self.approximate and not self.can_shrink)
         return " and ".join(can) or "cannot change"
 
+    @cached_property
+    def sides(self) -> frozenset[tuple[str, Side]]:
+        """The layer sides that the units occupy."""
+        return frozenset((member.layer, member.side) for member in self.members)
+
     @property
     def layers(self) -> tuple[str, ...]:
         """Names of the layers whose tensors change with the group, each once."""
@@ -121,6 +127,19 @@ class UnitGroup:
         if not ids:
             return torch.zeros(self.width, dtype=torch.bool)
         return torch.tensor([unit in ids for unit in self.unit_ids])
+
+
+def with_shared_positions(group: UnitGroup) -> UnitGroup:
+    """Return the group with equal positions of its members as one object, so that edits are fast.
+
+    Positions are never written to.
+    """
+    known: dict[tuple[Any, ...], Tensor] = {}
+    members = []
+    for member in group.members:
+        key = tuple(member.positions.shape), member.positions.numpy().tobytes()
+        members.append(replace(member, positions=known.setdefault(key, member.positions)))
+    return replace(group, members=tuple(members))
 
 
 def task_index(tasks: Sequence[str], task: int | str) -> int:
@@ -198,7 +217,7 @@ def restored_groups(
         raise SurgeryError(
             f"the state is of another architecture: groups {', '.join(map(repr, differing))} differ"
         )
-    return {
+    found = {
         name: replace(
             groups[name],
             unit_ids=tuple(state["unit_ids"]),
@@ -211,3 +230,4 @@ def restored_groups(
         )
         for name, state in states.items()
     }
+    return {name: with_shared_positions(group) for name, group in found.items()}

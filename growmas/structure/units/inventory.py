@@ -1,6 +1,7 @@
 """Inventory of a model: its modules and tensors, found in one walk over them."""
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
@@ -26,28 +27,81 @@ def put(slot: Slot, tensor: Tensor | None) -> None:
         module._flat_weights = [getattr(module, name, None) for name in module._flat_weights_names]
 
 
+def module_at(model: nn.Module, name: str) -> nn.Module:
+    """Return a submodule by its qualified name, in a fifth of the time of `get_submodule`."""
+    module = model
+    for part in name.split(".") if name else ():
+        module = module._modules[part]  # type: ignore[assignment]
+    return module
+
+
 class Inventory:
     """The modules and tensors of a model, as they are now.
 
     The walk costs as much as the rest of a small edit of a large network. So it is made once for
-    each edit, and over the modules' own dictionaries instead of torch's generators. Order and
-    names are those of `named_modules`, `named_parameters` and `named_buffers`.
+    each edit, and over the modules' own dictionaries instead of torch's generators. Where only some
+    layers matter, it names nothing else, and only looks whether a tensor of theirs is tied. Order
+    and names are those of `named_modules`, `named_parameters` and `named_buffers`.
 
     Attributes:
-        modules: Qualified name -> module; a module with several names under its first.
+        modules: Qualified name -> module; a module with several names under its first. The model
+            is "".
         tensors: Qualified name -> parameter or buffer, tied ones once, as in `named_parameters`.
         names: The id of a tensor -> its name.
         slots: The name of a tensor -> every slot that holds it, ties included.
         compiled: True if `module.compile()` was called on any module.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        """Walk over `model`."""
+    def __init__(self, model: nn.Module, layers: Collection[str] | None = None) -> None:
+        """Walk over `model`.
+
+        Args:
+            model: The model.
+            layers: Qualified names of the layers that matter; None for all.
+        """
+        self._clear()
+        if layers is None or not self._hold_all(model, layers):
+            self._clear()
+            self._walk(model)
+
+    def _clear(self) -> None:
         self.modules: dict[str, nn.Module] = {}
         self.tensors: dict[str, Tensor] = {}
         self.names: dict[int, str] = {}
         self.slots: dict[str, list[Slot]] = {}
         self.compiled = False
+
+    def _hold_all(self, model: nn.Module, layers: Collection[str]) -> bool:
+        """Note some layers; return False if another module, or a second slot, has their tensors."""
+        self.modules[""] = model
+        for layer in layers:
+            module = self.modules[layer] = module_at(model, layer)
+            prefix = f"{layer}." if layer else ""
+            self._note(prefix, module, module._parameters)
+            self._note(prefix, module, module._buffers)
+        if any(len(slots) > 1 for slots in self.slots.values()):
+            return False
+        holders, may_be_compiled = 0, "torch._dynamo" in sys.modules
+        is_apart = self.names.keys().isdisjoint
+        stack, seen = [model], {id(model)}
+        while stack:
+            module = stack.pop()
+            if may_be_compiled and module._compiled_call_impl is not None:
+                self.compiled = True
+            parameters, buffers, below = module._parameters, module._buffers, module._modules
+            if parameters:
+                holders += not is_apart(map(id, parameters.values()))
+            if buffers:
+                holders += not is_apart(map(id, buffers.values()))
+            if below:
+                for child in below.values():
+                    if child is not None and id(child) not in seen:
+                        seen.add(id(child))
+                        stack.append(child)
+        own = {(id(module), name in module._buffers) for ((module, name),) in self.slots.values()}
+        return holders == len(own)
+
+    def _walk(self, model: nn.Module) -> None:
         seen: set[int] = set()
         stack = [("", model)]
         while stack:

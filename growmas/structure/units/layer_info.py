@@ -20,7 +20,7 @@ class LayerInfo:
         in_width: Input channels; None if the type of the layer is not registered.
         out_width: Output channels; None if the type of the layer is not registered.
         parameters: Number of parameters of its own, without those of submodules.
-        flops: FLOPs of one forward pass of the structure's example inputs; None if not counted.
+        flops: FLOPs of one sample, submodules included; None if not counted.
     """
 
     name: str

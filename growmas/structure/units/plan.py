@@ -78,6 +78,8 @@ class Plan:
         grow = {group: _plain(count) for group, count in self.grow.items()}
         object.__setattr__(self, "grow", grow)
         object.__setattr__(self, "cause", _plain_json(self.cause))
+        if not isinstance(self.approximate, bool):
+            raise PlanError(f"approximate={self.approximate!r:.80}: expected True or False")
         check_round_to(self.round_to)
 
     def __bool__(self) -> bool:
@@ -126,6 +128,12 @@ class Plan:
                 else [unknown_group(name, groups, fixed)]
             )
         ]
+        if isinstance(self.round_to, Mapping):
+            problems += [
+                f"round_to: {unknown_group(name, groups, fixed)}"
+                for name in self.round_to
+                if name not in groups
+            ]
         if problems:
             raise PlanError("the plan does not fit the network: " + "; ".join(problems))
 

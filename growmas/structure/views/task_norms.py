@@ -95,6 +95,8 @@ class TaskNorms:
 
     def follow(self, edit: Edit) -> None:
         """Re-index the values as `edit` re-indexed the norms."""
+        if not any(self.tasks.values()):
+            return  # spares the walk over the model, which costs as much as a small edit
         now = {**dict(self._model.named_parameters()), **dict(self._model.named_buffers())}
         self.tasks = {
             task: {

@@ -122,9 +122,10 @@ def test_heads_that_did_not_run_are_refused_by_name() -> None:
 def test_a_parameter_of_the_model_itself_that_is_not_used_is_named() -> None:
     net = MLP.model()
     net.register_parameter("temperature", nn.Parameter(torch.ones(())))
-    with pytest.raises(SurgeryError, match="'temperature' take no part"):
-        Structure(net, MLP.inputs(2))
-    assert Structure(net, MLP.inputs(2), ignore=["temperature"]).groups
+    structure = Structure(net, MLP.inputs(2))
+    assert structure.groups
+    assert "takes no part" in structure.fixed["temperature"]
+    assert "" not in structure.fixed
 
 
 def test_a_network_without_outputs_is_refused() -> None:

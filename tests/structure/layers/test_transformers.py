@@ -18,7 +18,6 @@ from surgery_laws import (
 from torch import nn
 
 from growmas import Plan, Structure
-from growmas.errors import SurgeryError
 from growmas.structure.layers import layouts
 from growmas.structure.layers.axes import LAYERS
 
@@ -183,7 +182,7 @@ def test_without_a_layout_heads_are_found_in_the_graph(monkeypatch: pytest.Monke
         assert set(map(frozenset, units(found)[heads[0].name])) == set(map(frozenset, expected))
 
 
-def test_unused_layers_are_named_with_the_remedy() -> None:
+def test_unused_layers_are_noted() -> None:
     import transformers
 
     config = transformers.BertConfig(**transformer_models.BERT)
@@ -193,10 +192,11 @@ def test_unused_layers_are_named_with_the_remedy() -> None:
     forward = {"forward": lambda m, x: m(**x).logits}
     model.bert.pooler.dense.requires_grad_(True)
     model.unused = nn.Linear(2, 2)
-    with pytest.raises(SurgeryError, match=r"'unused' take no part .* name them in ignore="):
-        Structure(model, inputs, **forward)
-    ignore = ["unused", "bert.pooler.dense"]
-    assert Structure(model, inputs, ignore=ignore, **forward).groups
+    structure = Structure(model, inputs, **forward)
+    assert structure.groups
+    for layer in ("unused", "bert.pooler.dense"):
+        assert "takes no part" in structure.fixed[layer]
+    assert "2 layers: it takes no part" in repr(structure)
 
 
 def test_every_registered_name_exists() -> None:

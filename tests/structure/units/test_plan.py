@@ -171,7 +171,11 @@ def test_explaining_says_what_applying_does_and_touches_nothing(case: Case):
     assert explanation.parameters[1] == structure.parameters
     with FlopCounterMode(display=False) as counter:
         structure.model(structure.example_inputs)
-    assert explanation.flops[1] == counter.get_total_flops()
+    flops = counter.get_total_flops()
+    if case.name == "two-heads":  # of which a task runs one
+        small = structure.model.get_submodule("heads.0").weight
+        flops -= 2 * small.numel() * len(structure.example_inputs)
+    assert explanation.flops[1] == flops // len(structure.example_inputs)
     for effect in explanation.groups:
         assert effect.width[1] == structure.groups[effect.name].width
 
