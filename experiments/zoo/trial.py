@@ -1,5 +1,6 @@
 """One network: which share of it can change, and whether what changes is right."""
 
+import copy
 import re
 import time
 from typing import Any
@@ -75,17 +76,15 @@ def quoted(text: str) -> list[str]:
 
 def taking_part(model: nn.Module, inputs: Any) -> set[int]:
     """Return the identities of the parameters that the output depends on."""
-    flags = {p: p.requires_grad for p in model.parameters()}
-    trained = [p.requires_grad_() for p in flags if p.is_floating_point()]
-    try:
-        with torch.enable_grad():
-            found = [t for t in float_tensors(example_forward(model, inputs)) if t.requires_grad]
-            total = torch.stack([t.float().sum() for t in found]).sum()
-        grads = torch.autograd.grad(total, trained, allow_unused=True)
-    finally:
-        for parameter, flag in flags.items():
-            parameter.requires_grad_(flag)
-    return {id(p) for p, grad in zip(trained, grads, strict=True) if grad is not None}
+    twin = copy.deepcopy(model)  # some models keep what they have computed
+    trained = [p.requires_grad_() for p in twin.parameters() if p.is_floating_point()]
+    with torch.enable_grad():
+        found = [t for t in float_tensors(example_forward(twin, inputs)) if t.requires_grad]
+        total = torch.stack([t.float().sum() for t in found]).sum()
+    grads = torch.autograd.grad(total, trained, allow_unused=True)
+    used = {id(p) for p, grad in zip(trained, grads, strict=True) if grad is not None}
+    pairs = zip(twin.parameters(), model.parameters(), strict=True)
+    return {id(own) for other, own in pairs if id(other) in used}
 
 
 def share(structure: Structure, chosen: Any, used: set[int]) -> float:
@@ -130,11 +129,10 @@ def wrong(structure: Structure, group: Any, others: Any) -> list[str]:
             largest = float(old.abs().max())
             if largest and float((new - old).abs().max()) > TOLERANCE * max(largest, 1e-3):
                 found.append(f"grown, the output moves by {float((new - old).abs().max()):.2g}")
-        model.zero_grad()
+        twin = copy.deepcopy(model)
         with torch.enable_grad():
-            found_there = float_tensors(example_forward(model, others))
+            found_there = float_tensors(example_forward(twin, others))
             torch.stack([t.float().square().mean() for t in found_there]).sum().backward()
-        model.zero_grad()
         if group.can_shrink:
             structure.apply(Plan(prune=edit.born))
             after = model.state_dict()

@@ -97,11 +97,14 @@ def _together(groups: list[UnitGroup]) -> UnitGroup | None:
         no_grow=next((group.no_grow for group in groups if group.no_grow), ""),
         approximate=all(group.can_shrink or group.approximate for group in groups),
         span=span,
+        scales={layer: scale for group in groups for layer, scale in group.scales.items()},
     )
 
 
 def _of_slices(member: Member, count: int, path: int) -> Member:
     """Return a side with equal numbers of old units to a new one."""
-    positions = member.positions.reshape(count, -1).sort(dim=1).values
+    positions = member.positions.reshape(count, -1)
+    if path < 0:
+        positions = positions.sort(dim=1).values
     runs = runs_of(positions, member.axes, member.side)
     return replace(member, positions=positions, runs=runs, path=path)

@@ -166,10 +166,15 @@ def _scales(model: nn.Module, group: UnitGroup, place: Placement, rows: Tensor) 
     layer, _, own = name.rpartition(".")
     (member,) = (m for m in group.members if (m.layer, m.side) == (layer, own))
     scale = model.get_parameter(name).detach().movedim(member.axes.out[0].dim, 0)
-    of_row = {row: unit for unit, held in enumerate(place.positions.tolist()) for row in held}
-    units = torch.tensor([of_row[row] for row in rows.flatten().tolist()])
+    held = place.positions.shape[1] // group.span
+    of_row = {
+        row: (unit, slot // held)
+        for unit, own in enumerate(place.positions.tolist())
+        for slot, row in enumerate(own)
+    }
+    at = torch.tensor([of_row[row] for row in rows.flatten().tolist()])
     values = scale.flatten(1).mean(1) if scale.dim() > 1 else scale
-    return values[member.positions[units, 0]].view(rows.shape)
+    return values[member.positions[at[:, 0], at[:, 1]]].view(rows.shape)
 
 
 def _scaled(
