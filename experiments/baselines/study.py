@@ -1,6 +1,6 @@
 """Every published method on split MNIST-5k, each in the scenarios it is for.
 
-    python experiments/baselines/study.py            # about 11 CPU minutes of learning; may be stopped
+    python experiments/baselines/study.py            # 11 CPU minutes of learning; may be stopped
     python experiments/baselines/study.py --report   # writes the tables of README.md
 
 Settings are compared on a fifth of the training samples of seed 0 that is held out; the best is
