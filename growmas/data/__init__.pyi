@@ -11,6 +11,7 @@ from growmas.data.heads import own_heads as own_heads
 from growmas.data.names import Scenario as Scenario
 from growmas.data.preparation import Scaling as Scaling
 from growmas.data.sampling import Limit as Limit, Sampling as Sampling
+from growmas.data.source_streams import sources_stream as sources_stream
 from growmas.data.sources import (
     Dataset as Dataset,
     hold_out as hold_out,
@@ -24,7 +25,6 @@ from growmas.data.streams import (
     permuted_stream as permuted_stream,
     repeated_stream as repeated_stream,
     rotated_stream as rotated_stream,
-    sources_stream as sources_stream,
     split_stream as split_stream,
 )
 from growmas.data.task_free import (

@@ -9,13 +9,13 @@ A scenario defines what is known about a test sample (van de Ven & Tolias, 2019)
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import get_args
 
 import torch
 
-from growmas.data.changes import Permutation, Resizing, Rotation
+from growmas.data.changes import Permutation, Rotation
 from growmas.data.classes import class_groups
-from growmas.data.names import Scenario, did_you_mean
+from growmas.data.names import Scenario
+from growmas.data.samples import check_stream, filled, samples
 from growmas.data.sampling import PLAIN, Limit, Sampling
 from growmas.data.sources import Dataset
 from growmas.data.splits import Change, Split
@@ -55,7 +55,7 @@ def split_stream(
         DataError: if the classes cannot be divided so, a class is unknown or in two tasks,
             ``scenario`` is unknown, ``limit`` is not positive, or a task would have no samples.
     """
-    _check(source, 1 if not isinstance(tasks, int) else tasks, scenario, limit)
+    check_stream(source, 1 if not isinstance(tasks, int) else tasks, scenario, limit)
     groups = class_groups(
         source.name,
         source.classes,
@@ -74,7 +74,7 @@ def split_stream(
             key=("scenario",),
         )
     total = len(source.classes)
-    train, validation, test = _parts(source, limit, sampling, generator)
+    train, validation, test = samples(source, limit, sampling, generator)
     made = []
     for index, classes in enumerate(groups):
         targets = range(total) if scenario == "class" else classes
@@ -87,7 +87,7 @@ def split_stream(
             head=index if scenario == "task" else 0,
             validation=_only(validation, classes, targets) if validation else None,
         )
-        made.append(_filled(task))
+        made.append(filled(task))
     heads = {
         "task": tuple(len(group) for group in groups),
         "domain": (len(groups[0]),),
@@ -124,7 +124,7 @@ def permuted_stream(
         DataError: if ``tasks`` or ``limit`` is not positive, ``scenario`` is ``"class"`` or
             unknown, or there would be no samples.
     """
-    _check(source, tasks, scenario, limit)
+    check_stream(source, tasks, scenario, limit)
     pixels = source.train_inputs[0].numel()
     if source.train_inputs.ndim > 2:
         pixels = source.train_inputs[0, 0].numel()
@@ -133,7 +133,7 @@ def permuted_stream(
         plain = first_identity and not index
         order = None if plain else torch.randperm(pixels, generator=generator)
         changes.append((f"permutation {index + 1}", None if order is None else Permutation(order)))
-    parts = _parts(source, limit, sampling, generator)
+    parts = samples(source, limit, sampling, generator)
     return _changed_stream(source, "permuted", scenario, changes, [parts] * tasks)
 
 
@@ -161,7 +161,7 @@ def rotated_stream(
     Raises:
         DataError: the source has no images, or a number is out of range.
     """
-    _check(source, tasks, scenario, limit)
+    check_stream(source, tasks, scenario, limit)
     if source.train_inputs.ndim != 4:
         raise DataError(
             f"a rotated stream needs images, but one input of {source.name!r} has shape "
@@ -172,7 +172,7 @@ def rotated_stream(
     changes: list[tuple[str, Change | None]] = [
         (f"{angle:g}°", Rotation(angle) if angle else None) for angle in angles
     ]
-    parts = _parts(source, limit, sampling, generator)
+    parts = samples(source, limit, sampling, generator)
     return _changed_stream(source, "rotated", scenario, changes, [parts] * tasks)
 
 
@@ -199,8 +199,8 @@ def ordered_stream(
         DataError: ``tasks`` or ``limit`` is not positive, ``scenario`` is ``"class"`` or unknown,
             or a task would have no samples.
     """
-    _check(source, tasks, scenario, limit)
-    parts = _parts(source, limit, sampling, generator)
+    check_stream(source, tasks, scenario, limit)
+    parts = samples(source, limit, sampling, generator)
     pieces = [_periods(part, tasks) if part else [None] * tasks for part in parts]
     changes: list[tuple[str, Change | None]] = [
         (f"period {index + 1}", None) for index in range(tasks)
@@ -231,97 +231,6 @@ def repeated_stream(stream: Stream, visits: int) -> Stream:
         for task in stream.tasks
     ]
     return replace(stream, tasks=tuple(made))
-
-
-def sources_stream(
-    sources: Sequence[Dataset],
-    *,
-    scenario: Scenario,
-    generator: torch.Generator | None = None,
-    limit: Limit = None,
-    sampling: Sampling = PLAIN,
-) -> Stream:
-    """Make one task of each source, with all of its classes.
-
-    Images are resized (bilinearly) to the largest height and width among the sources.
-
-    Args:
-        sources: at least one, with equally many channels.
-        scenario: ``"domain"`` needs equally many classes in all sources; in ``"class"`` all
-            classes of all sources are distinguished.
-        generator: on the CPU, for `sampling`.
-        limit: keep the first ``limit`` training samples of each class, for quick trials.
-        sampling: noise, imbalance and validation of training data.
-
-    Raises:
-        DataError: the sources do not fit together, or two have the same name.
-    """
-    for source in sources:
-        _check(source, 1, scenario, limit)
-    _check_together(sources, scenario)
-    generator = generator or torch.Generator()
-    shapes = [tuple(source.train_inputs.shape[1:]) for source in sources]
-    counts = [len(source.classes) for source in sources]
-    images = all(len(shape) == 3 for shape in shapes)
-    size = (max(s[1] for s in shapes), max(s[2] for s in shapes)) if images else None
-    made = []
-    for index, source in enumerate(sources):
-        start = sum(counts[:index])
-        offset = start if scenario == "class" else 0
-        train, validation, test = (
-            _sized(part, size, offset) if part else None
-            for part in _parts(source, limit, sampling, generator)
-        )
-        if train is None or test is None:
-            continue
-        task = Task(
-            name=source.name,
-            index=index,
-            train=train,
-            test=test,
-            classes=tuple(range(start, start + counts[index])),
-            head=index if scenario == "task" else 0,
-            validation=validation,
-        )
-        made.append(_filled(task))
-    heads = {"task": tuple(counts), "domain": (counts[0],), "class": (sum(counts),)}
-    return Stream(
-        name=" → ".join(source.name for source in sources),
-        scenario=scenario,
-        tasks=tuple(made),
-        head_sizes=heads[scenario],
-        input_shape=shapes[0] if size is None else (shapes[0][0], *size),
-        classes=tuple(name for source in sources for name in source.classes),
-    )
-
-
-def _check_together(sources: Sequence[Dataset], scenario: Scenario) -> None:
-    """Refuse sources that do not make one stream."""
-    named = ", ".join(repr(source.name) for source in sources)
-    if not sources or len({source.name for source in sources}) < len(sources):
-        raise DataError(f"a stream over sources takes each source once, got {named or 'none'}")
-    shapes = [tuple(source.train_inputs.shape[1:]) for source in sources]
-    counts = [len(source.classes) for source in sources]
-    images = all(len(shape) == 3 for shape in shapes)
-    if not images and len({*shapes}) > 1:
-        raise DataError(f"{named} differ in the shape of their inputs: {shapes}", key=("sources",))
-    if images and len({shape[0] for shape in shapes}) > 1:
-        raise DataError(
-            f"{named} differ in channels: {[shape[0] for shape in shapes]}; set channels of each",
-            key=("sources",),
-        )
-    if scenario == "domain" and len(set(counts)) > 1:
-        raise DataError(
-            f"{named} have {counts} classes: scenario 'domain' has one head and needs equally "
-            "many; use 'task' or 'class'"
-        )
-
-
-def _sized(split: Split, size: tuple[int, int] | None, offset: int) -> Split:
-    split = split.relabelled(split.labels + offset)
-    if size is None or split.stored.shape[2:] == size:
-        return split
-    return split.changed(Resizing(*size))
 
 
 def _changed(split: Split, change: Change | None) -> Split:
@@ -367,32 +276,9 @@ def _changed_stream(
             head=index if scenario == "task" else 0,
             validation=validation,
         )
-        made.append(_filled(task))
+        made.append(filled(task))
     heads = (total,) * (len(changes) if scenario == "task" else 1)
     return _stream(source, kind, scenario, made, heads)
-
-
-def _check(source: Dataset, tasks: int, scenario: str, limit: Limit) -> None:
-    scenarios = get_args(Scenario)
-    if scenario not in scenarios:
-        raise DataError(f"unknown scenario {scenario!r}; {did_you_mean(scenario, scenarios)}")
-    if tasks < 1:
-        raise DataError(f"a stream over {source.name!r} needs at least 1 task, got {tasks}")
-    if isinstance(limit, int) and limit < 1:
-        raise DataError(
-            f"limit must be at least 1 training sample of each class, got {limit}; "
-            "None keeps them all"
-        )
-
-
-def _parts(
-    source: Dataset, limit: Limit, sampling: Sampling, generator: torch.Generator
-) -> tuple[Split, Split | None, Split]:
-    """Return training, validation and test samples."""
-    train = Split(source.train_inputs, source.train_labels, scaling=source.scaling, shared=True)
-    train, validation = sampling.drawn(train, source.classes, limit, generator)
-    test = Split(source.test_inputs, source.test_labels, scaling=source.scaling, shared=True)
-    return train, validation, test
 
 
 def _only(split: Split, classes: Sequence[int], targets: Sequence[int]) -> Split:
@@ -400,13 +286,6 @@ def _only(split: Split, classes: Sequence[int], targets: Sequence[int]) -> Split
     rows = torch.isin(split.labels, torch.tensor(classes)).nonzero().squeeze(1)
     matches = split.labels[rows].unsqueeze(1) == torch.tensor(targets)
     return split.subset(rows, matches.long().argmax(1))
-
-
-def _filled(task: Task) -> Task:
-    for part, split in (("training", task.train), ("test", task.test)):
-        if not len(split):
-            raise DataError(f"task {task.name!r} has no {part} samples: add some, or merge tasks")
-    return task
 
 
 def _stream(

@@ -11,15 +11,14 @@ from typing import TYPE_CHECKING, Any
 from growmas.closeable import Closeable
 from growmas.errors import HistoryError
 from growmas.history import differences, lives, values
+from growmas.history.architecture import ArchitectureReading
 from growmas.history.records import (
     Cohort,
     EventRecord,
     GroupImportance,
     GroupRecord,
-    LayerRecord,
     Lifeline,
     NetworkState,
-    OperationRecord,
     SizeRecord,
     TaskRecord,
     TopologyDiff,
@@ -40,7 +39,7 @@ CHANGES = ("edit", "external")
 _ALIVE = "birth_task <= ?1 AND IFNULL(death_task > ?1, 1)"  # at the end of task ?1
 
 
-class TopologyHistory(ScalarReading, Closeable):
+class TopologyHistory(ArchitectureReading, ScalarReading, Closeable):
     """The read side of a topology history; needs no torch and never writes.
 
     A running tracker may still write the file: every method sees the state after a whole
@@ -323,45 +322,7 @@ class TopologyHistory(ScalarReading, Closeable):
             if kinds is None or kind in kinds
         )
 
-    # Layers and graphs
-
-    def layers(self, task: str | int | None = None) -> tuple[LayerRecord, ...]:
-        """Return the layers at the end of a task (default: the last), in the structure's order."""
-        rows = self._rows(
-            "SELECT name, kind, group_name, in_width, out_width, parameters, flops FROM layers "
-            "WHERE task = ? ORDER BY position",
-            self._task(task).index,
-        )
-        return tuple(LayerRecord(*row) for row in rows)
-
-    def operations(self, task: str | int | None = None) -> tuple[OperationRecord, ...]:
-        """Return the operations between the layers at the end of a task (default: the last)."""
-        rows = self._rows(
-            "SELECT name, kind, width FROM operations WHERE task = ? ORDER BY position",
-            self._task(task).index,
-        )
-        return tuple(OperationRecord(*row) for row in rows)
-
-    def edges(self, task: str | int | None = None) -> tuple[tuple[str, str], ...]:
-        """Return the data flow between layers and operations after a task (default: the last)."""
-        index = self._task(task).index
-        return tuple(self._rows("SELECT source, target FROM edges WHERE task = ?", index))
-
-    def graph(self, task: str | int | None = None, *, operations: bool = True) -> "nx.DiGraph[str]":
-        """Return a graph of layers, operations and data flow after a task (default: the last).
-
-        `growmas.history.graphs.layer_graph` documents the attributes of nodes.
-
-        Args:
-            task: Name or index of the task.
-            operations: False leaves operations out, so that edges lead from layer to layer.
-        """
-        from growmas.history.graphs import layer_graph  # networkx is loaded when first needed
-
-        with self.frozen():
-            index = self._task(task).index
-            parts = self.layers(index), self.operations(index), self.edges(index)
-        return layer_graph(*parts, with_operations=operations)
+    # Graphs of units
 
     def lineage(self, group: str | None = None) -> "nx.DiGraph[tuple[str, int]]":
         """Return a graph of all units, with edges to units split from them or put in their place.

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from growmas.batches import Forward, example_forward
-from growmas.errors import PlanError
 from growmas.structure.analysis.leaf_modules import StructureForward
 from growmas.structure.analysis.wrappers import recompile_after_edit, unwrap_model
 from growmas.structure.followers.followers import as_followers, check_followers
@@ -30,7 +29,6 @@ from growmas.structure.units.edit import Edit
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
-from growmas.suggestion import suggestion
 
 
 class Structure(StructureTasks):
@@ -252,27 +250,6 @@ class Structure(StructureTasks):
             }
         )
         return {**found.approximating, **found.shrinking, **found.growing}
-
-    def keep_width(self, groups: Iterable[str], reason: str) -> None:
-        """Let groups neither grow nor shrink from now on.
-
-        Args:
-            groups: Names of the groups.
-            reason: Quoted wherever a plan for one of them is refused.
-
-        Raises:
-            PlanError: There is no such group.
-        """
-        names = list(groups)
-        unknown = [name for name in names if name not in self._groups]
-        if unknown:
-            hint = suggestion(unknown[0], self._groups, "group")
-            raise PlanError(f"there is no group {unknown[0]!r}; {hint}")
-        changed = {
-            name: dataclasses.replace(self._groups[name], no_grow=reason, no_shrink=reason)
-            for name in names
-        }
-        self._groups = {**self._groups, **changed}
 
     def _note_refusal(self, plan: Plan, error: RefusedError) -> None:
         """Let a group that alone was refused say so."""

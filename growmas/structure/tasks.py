@@ -1,7 +1,8 @@
 """The tasks of a structure, and the network as of each of them."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -22,6 +23,7 @@ from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
 from growmas.structure.views.held import Views
 from growmas.structure.views.overrides import overridden, unit_masks
+from growmas.suggestion import suggestion
 
 
 class StructureTasks(StructureQueries):
@@ -223,6 +225,27 @@ class StructureTasks(StructureQueries):
         swap = swap_tensors(inventory, everything.values(), new.sources, None)
         self._norms.write(index, model, swap.changes)
         return model
+
+    def keep_width(self, groups: Iterable[str], reason: str) -> None:
+        """Let groups neither grow nor shrink from now on.
+
+        Args:
+            groups: Names of the groups.
+            reason: Quoted wherever a plan for one of them is refused.
+
+        Raises:
+            PlanError: There is no such group.
+        """
+        names = list(groups)
+        unknown = [name for name in names if name not in self._groups]
+        if unknown:
+            hint = suggestion(unknown[0], self._groups, "group")
+            raise PlanError(f"there is no group {unknown[0]!r}; {hint}")
+        changed = {
+            name: dataclasses.replace(self._groups[name], no_grow=reason, no_shrink=reason)
+            for name in names
+        }
+        self._groups = {**self._groups, **changed}
 
     def state_dict(self) -> dict[str, Any]:
         """Return tasks, groups, heads, ids, sizes and stored norms, as tensors and JSON values."""
