@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scenes import NETWORKS, OPTIMIZERS, Scene, everything, first, flat, random_plan, scene
+from edit_scenes import NETWORKS, OPTIMIZERS, Scene, everything, first, flat, random_plan, scene
 from torch import nn
 
 import growmas as gm

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from scenes import NETWORKS, OPTIMIZERS, Scene, everything, random_plan, scene
+from edit_scenes import NETWORKS, OPTIMIZERS, Scene, everything, random_plan, scene
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from growmas.errors import GrowmasError

@@ -10,6 +10,8 @@ from growmas.cli.app import app
 from growmas.errors import GrowmasError
 from growmas.visible import visible
 
+_NO_MEMORY = "memory ran out: use smaller widths or batches, or a machine with more memory"
+_ALLOCATION = ("can't allocate memory", "out of memory", "DefaultCPUAllocator")
 _INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 
 
@@ -32,6 +34,12 @@ def main() -> None:
     except BrokenPipeError:  # the reader of a pipe, such as head, has closed it
         sys.stderr.close()
         raise SystemExit(0) from None
+    except MemoryError:
+        _fail(_NO_MEMORY)
+    except RuntimeError as error:
+        if not any(words in str(error) for words in _ALLOCATION):
+            raise
+        _fail(f"{_NO_MEMORY} ({str(error).splitlines()[0]})")
     except OSError as error:
         _fail(f"{error.strerror or error}: {error.filename or 'the output is not complete'}")
 

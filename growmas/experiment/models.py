@@ -23,6 +23,8 @@ from growmas.experiment.randomness import derived_seed, random_generator
 from growmas.models import MLP, ConvNet, MultiHead, ResNet, SeparateNetworks, ViT
 from growmas.structure import Structure
 
+_BuiltIn = MLPConfig | ConvNetConfig | ResNetConfig | ViTConfig
+
 EXAMPLES = 8
 """Real samples on which every edit is verified."""
 
@@ -98,11 +100,11 @@ def build_structure(
         RunError: The model does not fit into memory.
     """
     sizes = stream.head_sizes if heads is None else (stream.head_sizes[0],) * heads
-    if isinstance(experiment.model, MLPConfig | ConvNetConfig):
-        _check_size(experiment, stream.input_shape, sizes)
     build = build_separate if experiment.method.kind == "separate" else build_model
     examples = stream.tasks[0].train.take(slice(EXAMPLES))
     with blame(experiment, "model"):
+        if isinstance(experiment.model, _BuiltIn):
+            _check_size(experiment.model, stream.input_shape, sizes, experiment)
         model = build(
             experiment.model,
             stream.input_shape,
@@ -122,19 +124,14 @@ def build_structure(
     return structure
 
 
-def _check_size(experiment: Experiment, input_shape: Sequence[int], sizes: Sequence[int]) -> None:
-    """Refuse a perceptron or a convolutional network that does not fit into memory."""
-    config = experiment.model
-    separate = experiment.method.kind == "separate"
+def _check_size(
+    config: _BuiltIn, input_shape: Sequence[int], sizes: Sequence[int], experiment: Experiment
+) -> None:
+    """Refuse a network that does not fit into memory."""
+    networks = [[size] for size in sizes] if experiment.method.kind == "separate" else [sizes]
 
     def sketch() -> nn.Module:
-        shape = (input_shape[0], *input_shape[1:])
-        if isinstance(config, ConvNetConfig) and len(shape) == 3:
-            return ConvNet((shape[0], shape[1], shape[2]), config.channels, config.hidden, sizes)
-        if isinstance(config, MLPConfig):
-            parts = [MLP(shape, config.hidden, [size]) for size in sizes] if separate else []
-            return nn.ModuleList(parts) if parts else MLP(shape, config.hidden, sizes)
-        return nn.Identity()
+        return nn.ModuleList(_built_in(config, input_shape, heads) for heads in networks)
 
     check_memory(sketch, experiment.device)
 
@@ -158,7 +155,7 @@ def _build(
     imports: Sequence[str],
     on_features: bool,
 ) -> MultiHead:
-    if not isinstance(config, MLPConfig | ConvNetConfig | ResNetConfig | ViTConfig):
+    if not isinstance(config, _BuiltIn):
         if on_features:
             return MLP(input_shape, config.adapter or (), head_sizes)
         return build_given(config, head_sizes, examples, imports)
@@ -168,6 +165,10 @@ def _build(
             "inputs: vectors in the source if they are features",
             key=("kind",),
         )
+    return _built_in(config, input_shape, head_sizes)
+
+
+def _built_in(config: _BuiltIn, input_shape: Sequence[int], head_sizes: Sequence[int]) -> MultiHead:
     if isinstance(config, MLPConfig):
         return MLP(input_shape, config.hidden, head_sizes)
     if len(input_shape) != 3:

@@ -1,6 +1,7 @@
 """Streams of tasks and task-free streams, built from a config."""
 
 from collections.abc import Callable
+from typing import Any
 
 from growmas.config import (
     Experiment,
@@ -67,57 +68,31 @@ def _tasks(
     config: SplitConfig | PermutedConfig | RotatedConfig | OrderedConfig | SourcesConfig,
     sources: list[Dataset],
 ) -> Stream:
-    generator = random_generator(experiment.seed, "stream")
-    sampling = Sampling(config.label_noise, config.imbalance, config.validation)
+    shared: dict[str, Any] = {
+        "scenario": config.scenario,
+        "generator": random_generator(experiment.seed, "stream"),
+        "limit": config.limit,
+        "sampling": Sampling(config.label_noise, config.imbalance, config.validation),
+    }
     if isinstance(config, SourcesConfig):
-        return sources_stream(
-            sources,
-            scenario=config.scenario,
-            generator=generator,
-            limit=config.limit,
-            sampling=sampling,
-        )
+        return sources_stream(sources, **shared)
+    (source,) = sources
     if isinstance(config, PermutedConfig):
-        stream = permuted_stream(
-            sources[0],
-            tasks=config.tasks,
-            scenario=config.scenario,
-            generator=generator,
-            first_identity=config.first_identity,
-            limit=config.limit,
-            sampling=sampling,
-        )
+        first = config.first_identity
+        stream = permuted_stream(source, tasks=config.tasks, first_identity=first, **shared)
     elif isinstance(config, OrderedConfig):
-        stream = ordered_stream(
-            sources[0],
-            tasks=config.tasks,
-            scenario=config.scenario,
-            generator=generator,
-            limit=config.limit,
-            sampling=sampling,
-        )
+        stream = ordered_stream(source, tasks=config.tasks, **shared)
     elif isinstance(config, RotatedConfig):
-        stream = rotated_stream(
-            sources[0],
-            tasks=config.tasks,
-            scenario=config.scenario,
-            generator=generator,
-            degrees=config.degrees,
-            limit=config.limit,
-            sampling=sampling,
-        )
+        stream = rotated_stream(source, tasks=config.tasks, degrees=config.degrees, **shared)
     else:
         stream = split_stream(
-            sources[0],
+            source,
             tasks=config.tasks,
-            scenario=config.scenario,
-            generator=generator,
             shuffle_classes=config.shuffle_classes,
             sizes=config.sizes,
             first=config.first,
             class_order=config.class_order,
-            limit=config.limit,
-            sampling=sampling,
+            **shared,
         )
     return repeated_stream(stream, config.visits)
 

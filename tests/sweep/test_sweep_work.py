@@ -193,12 +193,13 @@ def test_a_real_run_is_what_it_is_alone(tmp_path, monkeypatch):
 def test_a_server_that_was_killed_is_replaced_and_its_run_ends(tmp_path, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr("growmas.sweep.work._CHILD", "fake_child")
+    others_before = set(children_of(os.getpid()))
     killed = []
 
     class Killing(Watcher):
         def begun(self, name):
             if name == f"seed={fake_child.SLOW}":
-                (server,) = children_of(os.getpid())
+                (server,) = set(children_of(os.getpid())) - others_before
                 until(lambda: children_of(server))
                 (run,) = children_of(server)
                 os.kill(server, signal.SIGKILL)

@@ -53,7 +53,7 @@ class Mapped(nn.Module):
 
 
 X = torch.rand(4, 8)
-HERE = r"\S*test_wrong_inputs\.py, line \d+, in "
+HERE = r"\S*test_failing_forwards\.py, line \d+, in "
 WRONG: dict[str, tuple[Any, Any, dict[str, Any], str]] = {
     "an exception without words": (
         Asserting, X, {}, rf"the forward pass fails \(AssertionError.*{HERE}forward\)",
