@@ -92,6 +92,7 @@ def distil(
 
     Example:
         >>> import copy, torch, growmas
+        >>> _ = torch.manual_seed(0)
         >>> net = torch.nn.Sequential(
         ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 3))
         >>> teacher, batches = copy.deepcopy(net), [torch.rand(16, 4), torch.rand(16, 4)]
