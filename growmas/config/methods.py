@@ -5,29 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from growmas.config.baselines import (
-    TASK_FREE_BASELINES,
-    DERppConfig,
-    ERConfig,
-    EWCConfig,
-    HATConfig,
-    ICaRLConfig,
-    L2InitConfig,
-    LwFConfig,
-    OnlineEWCConfig,
-    PackNetConfig,
-    RanPACConfig,
-    SIConfig,
-    SLDAConfig,
-)
+from growmas.config.baselines import TASK_FREE_BASELINES, BaselineConfig
 from growmas.config.contexts import ContextKind
 from growmas.config.record import Record
 from growmas.config.replacement import (
-    CBPConfig,
-    ReDoConfig,
     ReplaceConfig,
-    ShrinkPerturbConfig,
-    UPGDConfig,
 )
 
 _NORMALIZE = "mean, max, or null"
@@ -294,22 +276,7 @@ MethodConfig = (
     | SeparateConfig
     | JointConfig
     | GaussianConfig
-    | EWCConfig
-    | OnlineEWCConfig
-    | SIConfig
-    | LwFConfig
-    | ERConfig
-    | DERppConfig
-    | PackNetConfig
-    | HATConfig
-    | ICaRLConfig
-    | SLDAConfig
-    | RanPACConfig
-    | L2InitConfig
-    | CBPConfig
-    | ReDoConfig
-    | ShrinkPerturbConfig
-    | UPGDConfig
+    | BaselineConfig
     | PythonMethodConfig
 )
 

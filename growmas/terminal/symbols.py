@@ -19,7 +19,7 @@ class Symbols:
         spread: Sign between a mean and its standard deviation.
         nothing: Text of a cell without a value.
         ellipsis: Sign in place of what is left out.
-        best: Mark of the best value of a column.
+        best: Mark of a difference that a test confirms.
         bar: Last characters of a bar, from the smallest part to a full one.
         spark: Heights in a row of values, from the lowest to the highest.
         shade: Fills of a cell, from empty to full.
