@@ -119,6 +119,7 @@ class PruneRedundantConfig(Record):
     guard: float = Field(
         0.0, ge=0, lt=1, description="the share of importance whose units stay, 0 or more, under 1"
     )
+    round_to: int = Field(1, ge=1, description="the multiple of channels that stays, at least 1")
     grace: int = Field(1, ge=0, description=_GRACE)
     reconstruct: bool = Field(True, description=_RECONSTRUCT)
 

@@ -61,6 +61,7 @@ def prune_policy(config: PruneKind | None) -> Policy | None:
             config.ratio,
             weight=config.weight,
             guard=config.guard,
+            round_to=config.round_to,
             grace=config.grace,
             reconstruct=config.reconstruct,
         )

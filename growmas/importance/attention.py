@@ -1,19 +1,55 @@
 """nn.MultiheadAttention as separate operations, so that its weights can be followed."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
-def unfused_attention(module: Any) -> Callable[..., Any]:
+def can_separate(module: nn.Module) -> bool:
+    """Return True for a plain nn.MultiheadAttention whose calls all run as separate operations."""
+    return (
+        type(module) is nn.MultiheadAttention
+        and "forward" not in vars(module)
+        and module.bias_k is None
+        and not module.add_zero_attn
+    )
+
+
+@contextmanager
+def separate_attention(model: nn.Module, *, call_output: bool = False) -> Iterator[None]:
+    """Let attention run as separate operations.
+
+    Args:
+        model: The network.
+        call_output: Call output projections as layers, so that their hooks run.
+    """
+    modules = [module for module in model.modules() if can_separate(module)]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    for module in modules:
+        module.__dict__["forward"] = unfused_attention(module, call_output=call_output)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for module in modules:
+            del module.__dict__["forward"]
+
+
+def unfused_attention(module: Any, *, call_output: bool = False) -> Callable[..., Any]:
     """Return a forward that computes the same as the module's own, in separate operations.
 
     The module's own forward hides its projections inside a single function. Calls with extra
     biases for keys and values, with an extra zero position, or without a batch dimension still go
     to the module's own.
+
+    Args:
+        module: The attention.
+        call_output: Call the output projection as a layer, so that its hooks run.
     """
     original = module.forward
 
@@ -45,7 +81,8 @@ def unfused_attention(module: Any) -> Callable[..., Any]:
             scores = scores + mask
         weights = F.dropout(scores.softmax(-1), module.dropout, module.training)
         mixed = (weights @ heads[2]).transpose(1, 2).flatten(2)
-        output = F.linear(mixed, module.out_proj.weight, module.out_proj.bias)
+        last = module.out_proj
+        output = last(mixed) if call_output else F.linear(mixed, last.weight, last.bias)
         if not module.batch_first:
             output = output.transpose(0, 1)
         if not need_weights:

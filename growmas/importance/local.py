@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from growmas.errors import ImportanceError
-from growmas.importance.attention import unfused_attention
+from growmas.importance.attention import separate_attention
 from growmas.importance.gradients import Gradient
 from growmas.importance.operations import RULES, Bound, Rule
 
@@ -155,16 +155,8 @@ class LocalWatcher(TorchFunctionMode):
 @contextmanager
 def local_uses(model: nn.Module, names: Mapping[int, str]) -> Iterator[LocalWatcher]:
     """Watch `model` while the context lasts; attention runs as separate operations."""
-    modules = [m for m in model.modules() if type(m) is nn.MultiheadAttention]
-    replaced = [m for m in modules if "forward" not in vars(m)]
-    for module in replaced:
-        module.__dict__["forward"] = unfused_attention(module)
-    try:
-        with LocalWatcher(names) as watcher:
-            yield watcher
-    finally:
-        for module in replaced:
-            del module.__dict__["forward"]
+    with separate_attention(model), LocalWatcher(names) as watcher:
+        yield watcher
 
 
 def _leaf(output: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 A row is one sample at one position. There are G blocks (the groups of a grouped convolution, else
 1), R rows, F features per row and block, and O outputs per block. The features of a convolution are
 its channels times the taps of its kernel, as a sliding window gives them, so that borders, strides
-and padding count as in the layer itself.
+and padding count as in the layer itself. A transposed convolution is the convolution of its input
+with zeros in between, by the kernel turned round.
 
     >>> conv = nn.Conv2d(3, 5, 2, bias=False)
     >>> consumer, images = Consumer("conv", conv, "conv.weight", 1), torch.rand(4, 3, 6, 6)
@@ -16,7 +17,7 @@ and padding count as in the layer itself.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -25,17 +26,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from growmas.importance.attention import can_separate
 from growmas.structure.layers.axes import qualified_name
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.placement import placements
 
-MAX_FEATURES = 8192
-"""More features than that (0.5 GB of float64 for one covariance) are refused."""
+WIDE = 8192
+"""Of more features than that, no covariance is formed (0.5 GB of float64)."""
 
 _LINEAR = ("torch.nn.modules.linear.Linear", "transformers.pytorch_utils.Conv1D")
-_NEVER_CALLED = ("torch.nn.modules.linear.NonDynamicallyQuantizableLinear",)
-"""The output layer of `nn.MultiheadAttention`, of which only the weights are used."""
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +61,16 @@ class Consumer:
     def blocks(self) -> int:
         """Number of blocks, G."""
         return int(getattr(self.module, "groups", 1))
+
+    @property
+    def wide(self) -> bool:
+        """True if there are too many features for a covariance."""
+        return self.features > WIDE
+
+    @property
+    def transposed(self) -> bool:
+        """True for a transposed convolution."""
+        return isinstance(self.module, _TRANSPOSED)
 
     @property
     def taps(self) -> int:
@@ -98,18 +109,20 @@ class Consumer:
         spatial = self.module.weight.dim() - 2 if isinstance(self.module, _CONVOLUTIONS) else 0
         return output.numel() // max(1, output.shape[output.dim() - 1 - spatial])
 
-    def sampled(self, seen: Tensor, sites: Tensor | None) -> Tensor:
+    def sampled(self, seen: Tensor, output: Tensor, sites: Tensor | None) -> Tensor:
         """Return some rows of an input of the layer, [G, R, F], without forming the others.
 
         Args:
             seen: The input.
+            output: What the layer gives for it.
             sites: [R], numbers of the rows, in the order of `rows`; None for all.
         """
         if not isinstance(self.module, _CONVOLUTIONS):
             rows = seen.reshape(-1, self.features)
             return (rows.clone() if sites is None else rows[sites])[None]
         seen = seen if seen.dim() == self.module.weight.dim() else seen[None]
-        maps, spatial = self._windows(seen), seen.dim() - 2
+        spatial = seen.dim() - 2
+        maps = self._windows(seen, output.shape[-spatial:])
         n, places = len(seen), maps.shape[2 : 2 + spatial]
         if sites is None:
             sites = torch.arange(n * prod(places), device=seen.device)
@@ -137,6 +150,9 @@ class Consumer:
 
     def matrix(self, weight: Tensor) -> Tensor:
         """Return a weight of the layer as [G, O, F]."""
+        if self.transposed:
+            turned = weight.flip(*range(2, weight.dim())).transpose(0, 1)
+            return turned.reshape(1, turned.shape[0], -1)
         if self.dim == 0:
             return weight.T[None]
         return weight.reshape(self.blocks, weight.shape[0] // self.blocks, -1)
@@ -144,6 +160,9 @@ class Consumer:
     def weight_of(self, matrix: Tensor) -> Tensor:
         """Return [G, O, F] as a weight of the layer: the inverse of `matrix`."""
         weight: Tensor = self.module.weight
+        if self.transposed:
+            turned = matrix.reshape(weight.shape[1], weight.shape[0], *weight.shape[2:])
+            return turned.transpose(0, 1).flip(*range(2, weight.dim()))
         return matrix[0].T if self.dim == 0 else matrix.reshape(weight.shape)
 
     def _patches(self, seen: Tensor) -> Tensor:
@@ -154,14 +173,24 @@ class Consumer:
         patches: Tensor = split.permute(1, 0, 3, 2, 4).reshape(g, n * split.shape[3], -1)
         return patches
 
-    def _windows(self, seen: Tensor) -> Tensor:
-        """Return [N, C, places ..., taps ...], a view of a padded input."""
+    def _windows(self, seen: Tensor, places: Sequence[int] | None = None) -> Tensor:
+        """Return [N, C, places ..., taps ...], a view of a padded input.
+
+        Args:
+            seen: The input.
+            places: Positions along each axis of the output; None for those that the layer gives
+                by default. Only a transposed convolution has a choice.
+        """
         conv, spatial = self.module, seen.dim() - 2
-        mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
-        maps = F.pad(seen, conv._reversed_padding_repeated_twice, mode=mode)
+        if self.transposed:
+            maps, strides = _spaced(conv, seen, places), (1,) * spatial
+        else:
+            mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
+            maps = F.pad(seen, conv._reversed_padding_repeated_twice, mode=mode)
+            strides = conv.stride
         for axis in range(spatial):
             reach = conv.dilation[axis] * (conv.kernel_size[axis] - 1) + 1
-            windows = maps.unfold(axis + 2, reach, conv.stride[axis])
+            windows = maps.unfold(axis + 2, reach, strides[axis])
             maps = windows[..., :: conv.dilation[axis]]
         return maps
 
@@ -174,14 +203,46 @@ def consumers_of(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str,
     names = {id(parameter): name for name, parameter in reversed(slots)}
     places = Counter(id(parameter) for _, parameter in slots)
     tied = {name for name, parameter in slots if places[id(parameter)] > 1}
+    hidden = _hidden_outputs(model)
     found: dict[str, list[Consumer]] = {}
     for group in groups.values():
         by_layer: dict[str, Consumer] = {}
         for place in placements(model, group, ["in"]):
             consumer = Consumer(place.layer, place.module, names[id(place.tensor)], place.axis.dim)
-            by_layer[place.layer] = replace(consumer, problem=_problem(consumer, tied))
+            by_layer[place.layer] = replace(
+                consumer, problem=hidden.get(place.module) or _problem(consumer, tied)
+            )
         found[group.name] = list(by_layer.values())
     return found
+
+
+def _spaced(conv: Any, seen: Tensor, places: Sequence[int] | None) -> Tensor:
+    """Return what a transposed convolution slides its turned kernel over, with stride 1."""
+    padding: list[int] = []
+    for axis, size in enumerate(seen.shape[2:]):
+        stride, reach = conv.stride[axis], conv.dilation[axis] * (conv.kernel_size[axis] - 1)
+        before = reach - conv.padding[axis]
+        held = (size - 1) * stride + 1
+        wanted = (
+            held + 2 * before - reach + conv.output_padding[axis]
+            if places is None
+            else places[axis]
+        )
+        padding = [before, wanted + reach - held - before, *padding]
+        if stride > 1:
+            apart = seen.new_zeros(*seen.shape[: axis + 3], stride, *seen.shape[axis + 3 :])
+            apart.select(axis + 3, 0).copy_(seen)
+            seen = apart.flatten(axis + 2, axis + 3).narrow(axis + 2, 0, held)
+    return F.pad(seen, padding)
+
+
+def _hidden_outputs(model: nn.Module) -> dict[nn.Module, str]:
+    """Return the output layers of attention that cannot be seen at work, with the reason."""
+    return {
+        module.out_proj: f"{type(module).__name__} {name!r} does not call it"
+        for name, module in model.named_modules()
+        if isinstance(module, nn.MultiheadAttention) and not can_separate(module)
+    }
 
 
 def _rows_at_once(size: int) -> int:
@@ -195,7 +256,6 @@ def _is_plain(kind: type[nn.Module], *bases: type[nn.Module]) -> bool:
         issubclass(kind, base)
         and kind.forward is base.forward
         and getattr(kind, "_conv_forward", None) is getattr(base, "_conv_forward", None)
-        and qualified_name(kind) not in _NEVER_CALLED
         for base in bases
     )
 
@@ -209,9 +269,9 @@ def _problem(consumer: Consumer, tied: set[str]) -> str:
     kind = type(consumer.module)
     if not (_is_plain(kind, *_CONVOLUTIONS) or _is_plain(kind, nn.Linear) or _is_known(kind)):
         return f"a {kind.__name__} is not a matrix product per position"
+    if consumer.transposed and consumer.blocks > 1:
+        return "a transposed convolution in groups is not refitted"
     shared = sorted({f"{consumer.layer}.{name}" for name in ("weight", "bias")} & tied)
     if shared:
         return f"{shared[0]!r} is tied to another layer"
-    if consumer.features > MAX_FEATURES:
-        return f"it reads {consumer.features} features, more than {MAX_FEATURES}"
     return ""

@@ -10,7 +10,9 @@ times the target is set to min(prediction, 0) and the fit repeated (upper bounds
 alike).
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -34,13 +36,13 @@ class Fit:
         weight: [G, F, O], what is added to Aᵀ.
         intercept: [G, O], what is added to c; zeros without intercept.
         mean: [G, F], the mean of x.
-        gram: [G, F, F], Σ_rows (x − x̄)(x − x̄)ᵀ / R.
+        variance: Returns [G, O], the variance of M x over the rows, for M [G, O, F].
     """
 
     weight: Tensor
     intercept: Tensor
     mean: Tensor
-    gram: Tensor
+    variance: Callable[[Tensor], Tensor]
 
 
 def fitted(seen: Tensor, now: Tensor, wanted: Tensor, bounds: Bounds, *, intercept: bool) -> Fit:
@@ -56,18 +58,15 @@ def fitted(seen: Tensor, now: Tensor, wanted: Tensor, bounds: Bounds, *, interce
     rows = seen if seen.dtype == torch.float64 else seen.float()
     mean = rows.mean(1, keepdim=True)
     centred, mean = rows - mean, mean[:, 0].double()
-    scatter = (centred.mT @ centred).double()
-    design = centred if intercept else rows
-    normal = scatter if intercept else (rows.mT @ rows).double()
-    factor = torch.linalg.lu_factor(ridged(normal, rows.shape[1]))
+    solver = _Solver(centred if intercept else rows)
     now, wanted = now.to(rows.dtype), wanted.to(rows.dtype)
     target = wanted
     for _ in range(REFITS if any(bound is not None for bound in bounds) else 0):
-        weight, shift = _solved(design, target - now, factor, mean, intercept=intercept)
+        weight, shift = _solved(solver, target - now, mean, intercept=intercept)
         predicted = now + rows @ weight.to(rows.dtype) + shift[:, None].to(rows.dtype)
         target = free_beyond(wanted, predicted, bounds)
-    weight, shift = _solved(design, target - now, factor, mean, intercept=intercept)
-    return Fit(weight, shift, mean, scatter / rows.shape[1])
+    weight, shift = _solved(solver, target - now, mean, intercept=intercept)
+    return Fit(weight, shift, mean, partial(_variance_of_products, centred))
 
 
 def free_beyond(wanted: Tensor, predicted: Tensor, bounds: Bounds) -> Tensor:
@@ -83,21 +82,54 @@ def free_beyond(wanted: Tensor, predicted: Tensor, bounds: Bounds) -> Tensor:
 
 def ridged(normal: Tensor, rows: int) -> Tensor:
     """Return normal equations [G, F, F] of so many rows with the ridge on the diagonal."""
-    features = normal.shape[-1]
-    ridge = RIDGE[0] + RIDGE[1] * (features / rows) ** 2
-    level = ridge * normal.diagonal(dim1=1, dim2=2).mean(1)
-    level = torch.where(level > 0, level, 1.0)  # features that are constant
-    identity = torch.eye(features, dtype=normal.dtype, device=normal.device)
+    level = _ridge(normal.diagonal(dim1=1, dim2=2), rows)
+    identity = torch.eye(normal.shape[-1], dtype=normal.dtype, device=normal.device)
     return normal + level[:, None, None] * identity
 
 
+def _ridge(squares: Tensor, rows: int) -> Tensor:
+    """Return the ridge [G] for features with these sums of squares [G, F] over so many rows."""
+    ridge = RIDGE[0] + RIDGE[1] * (squares.shape[1] / rows) ** 2
+    level = ridge * squares.mean(1)
+    return torch.where(level > 0, level, 1.0)  # features that are constant
+
+
+class _Solver:
+    """Ridge regression on rows X: (XᵀX + λ)⁻¹ Xᵀ T, or Xᵀ (XXᵀ + λ)⁻¹ T where rows are fewer.
+
+    Args:
+        design: [G, R, F], X.
+    """
+
+    def __init__(self, design: Tensor) -> None:
+        _, rows, features = design.shape
+        self._design, self._by_rows = design, rows < features
+        products = (design @ design.mT if self._by_rows else design.mT @ design).double()
+        level = _ridge(design.square().sum(1, dtype=torch.float64), rows)
+        products.diagonal(dim1=1, dim2=2).add_(level[:, None])
+        self._factor = torch.linalg.lu_factor(products)
+
+    def __call__(self, targets: Tensor) -> Tensor:
+        """Return the weights [G, F, O] for targets [G, R, O]."""
+        if self._by_rows:
+            solution: Tensor = torch.linalg.lu_solve(*self._factor, targets.double())
+            return (self._design.mT @ solution.to(self._design.dtype)).double()
+        products = (self._design.mT @ targets).double()
+        found: Tensor = torch.linalg.lu_solve(*self._factor, products)
+        return found
+
+
+def _variance_of_products(centred: Tensor, matrix: Tensor) -> Tensor:
+    """Return [G, O], the variance of M x for centred rows [G, R, F] and M [G, O, F]."""
+    return (centred @ matrix.mT.to(centred.dtype)).square().mean(1, dtype=torch.float64)
+
+
 def _solved(
-    design: Tensor, missing: Tensor, factor: tuple[Tensor, Tensor], mean: Tensor, *, intercept: bool
+    solver: _Solver, missing: Tensor, mean: Tensor, *, intercept: bool
 ) -> tuple[Tensor, Tensor]:
     """Return the weights [G, F, O] and the intercept [G, O] that predict what is missing."""
     average = missing.mean(1, dtype=torch.float64)
-    products = (design.mT @ missing).double()
-    weight: Tensor = torch.linalg.lu_solve(*factor, products)
+    weight = solver(missing)
     shift = average - (mean[:, None] @ weight).squeeze(1)
     return weight, shift if intercept else torch.zeros_like(shift)
 
@@ -150,7 +182,7 @@ def folded_into_norm(
         var, mean, scale = norm.var.double(), norm.mean.double(), norm.weight.detach().double()
         shift = constant - gain * (own - mean)
     else:
-        spread = ((new @ fit.gram) * new).sum(-1).flatten().clamp(min=0)
+        spread = fit.variance(new).flatten()
         mean, var = (new @ fit.mean[..., None]).flatten() + own, spread
         scale, shift = safe * (var + norm.eps).sqrt(), constant + centre
     return Folded(new.reshape(channels, -1), scale, shift, mean, var)

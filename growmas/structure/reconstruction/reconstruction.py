@@ -45,6 +45,7 @@ from growmas.moments import Moments
 from growmas.structure.reconstruction.consumers import Consumer, consumers_of
 from growmas.structure.reconstruction.endings import Ending, Norm, endings
 from growmas.structure.reconstruction.fitting import RIDGE as RIDGE, Fit, ridged
+from growmas.structure.reconstruction.passes import measured
 from growmas.structure.reconstruction.sequential import (
     Changes,
     Corrections,
@@ -96,12 +97,12 @@ class Reconstruction:
         self._shrinking = {name: structure.groups[name] for name in plan.removed}
         self._groups = consumers_of(self._model, self._shrinking if source is not None else {})
         self._consumers = {each.layer: each for group in self._groups.values() for each in group}
-        _check_refittable(self._consumers.values())
+        self._known = source if isinstance(source, ActivationStatistics) else None
+        unseen = {} if self._known is None else self._known.skipped
+        _check_refittable(self._consumers.values(), unseen)
         self._weights = {n: each.module.weight.detach() for n, each in self._consumers.items()}
-        self._known: ActivationStatistics | None = None
         if isinstance(source, ActivationStatistics):
             source.check_current()
-            self._known = source
         elif source is not None and self._consumers:
             self._in_turn = SequentialRepair(
                 self._model,
@@ -149,7 +150,10 @@ class Reconstruction:
         moments = known.moments
         seen = {name for name in self._consumers if name in moments and moments[name].count}
         layers = {name: self._consumers[name].module for name in seen}
-        after = endings(layers, self._run) if self._run is not None else {}
+        after = {}
+        if self._run is not None:
+            with measured(self._model):
+                after = endings(layers, self._run)
         names, errors = tensor_names(self._model), {}
         for name in sorted(seen):
             consumer, norm = self._consumers[name], after.get(name, Ending()).norm
@@ -182,13 +186,18 @@ class Reconstruction:
         weight[:, source >= 0] = delta
         mean = held.mean.new_zeros(len(delta), len(source))
         mean[:, source >= 0] = held.mean[:, kept]
-        gram = mean.new_zeros(len(delta), len(source), len(source))
-        where = (source >= 0).nonzero().squeeze(1)
-        gram[:, where[:, None], where] = held.scatter[:, kept[:, None], kept] / held.count
+        gram = held.scatter[:, kept[:, None], kept] / held.count
+
+        def variance(matrix: Tensor) -> Tensor:
+            old = matrix[..., source >= 0]
+            return ((old @ gram) * old).sum(-1).clamp(min=0)
+
         if norm is not None:
             gain = norm.gain.view(len(delta), 1, -1)
             weight, shift = weight * gain, shift * gain[:, 0]
-        return Fit(weight, shift if intercept else shift * 0, mean, gram), missed / (given or 1.0)
+        return Fit(weight, shift if intercept else shift * 0, mean, variance), missed / (
+            given or 1.0
+        )
 
     def _check_streams(self, errors: Mapping[str, float], tolerance: float) -> None:
         """Refuse a fit at once where errors would add up along a residual stream.
@@ -241,9 +250,10 @@ def _source(consumer: Consumer, changes: Changes) -> Tensor:
     return consumer.of_channels(along).to(consumer.module.weight.device)
 
 
-def _check_refittable(found: Iterable[Consumer]) -> None:
-    """Refuse consumers that cannot be refitted, with the reason of each."""
-    problems = [f"{r.layer!r} ({r.problem})" for r in found if r.problem]
+def _check_refittable(found: Iterable[Consumer], skipped: Mapping[str, str]) -> None:
+    """Refuse consumers that cannot be refitted, or have no statistics, with the reason of each."""
+    reasons = ((each.layer, each.problem or skipped.get(each.layer)) for each in found)
+    problems = [f"{layer!r} ({reason})" for layer, reason in reasons if reason]
     if problems:
         raise SurgeryError(
             f"reconstruct= cannot refit {', '.join(problems)}: prune the units they read in a "

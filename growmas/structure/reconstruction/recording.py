@@ -68,8 +68,8 @@ class _Call:
 
 def row_limit(consumer: Consumer) -> int:
     """Return how many rows of a consumer are kept at most."""
-    numbers = consumer.features * consumer.blocks
-    return min(ROWS, max(_NUMBERS // numbers, 2 * consumer.features))
+    fit = _NUMBERS // (consumer.features * consumer.blocks)
+    return min(ROWS, fit if consumer.wide else max(fit, 2 * consumer.features))
 
 
 class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -130,7 +130,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             with _disabled(self):
                 seen = args[0] if args else next(iter(kwargs.values()))
                 sites = self._sites(consumer, output)
-                rows = consumer.sampled(seen.detach(), sites) if self._features else None
+                rows = consumer.sampled(seen.detach(), output, sites) if self._features else None
                 call = _Call(name, sites, rows, output)
                 if ending.norm is None and not ending.summed:
                     self._finish(call, output.detach(), None)

@@ -8,7 +8,7 @@ and a branch makes up for what the skip lost.
 
 import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,12 +18,11 @@ from torch import Tensor, nn
 
 from growmas.batches import Forward, batch_size, cut, data_that_fits, reusable
 from growmas.errors import DataError
-from growmas.preserving import preserving
 from growmas.structure.reconstruction.consumers import Consumer
 from growmas.structure.reconstruction.endings import Norm, endings
 from growmas.structure.reconstruction.fitting import Fit, fitted, folded_into_norm
+from growmas.structure.reconstruction.passes import measured, usable
 from growmas.structure.reconstruction.recording import Recorder, Rows, row_limit
-from growmas.structure.reconstruction.statistics import usable
 from growmas.structure.units.edit import AxisChange
 
 Changes = Mapping[str, tuple[AxisChange, ...]]
@@ -103,7 +102,7 @@ class SequentialRepair:
         if not self._shares:
             return set()
         layers = {name: consumer.module for name, consumer in self._consumers.items()}
-        with preserving(self._model), data_that_fits():
+        with measured(self._model), data_that_fits():
             self._endings = endings(layers, lambda: self._forward(self._model, first))
         names = tensor_names(self._model)
         reached = set()
@@ -165,7 +164,8 @@ class SequentialRepair:
     def _old(self, stages: Collection[list[str]]) -> dict[str, Rows]:
         """Return the results of layers of the network before the edit."""
         recorder = self._recorder([name for stage in stages for name in stage], features=False)
-        with recorder.listening(self._layers(self._before, recorder)), torch.no_grad():
+        listening = recorder.listening(self._layers(self._before, recorder))
+        with measured(self._before), listening:
             for batch in usable(self._batches, self._before):
                 with data_that_fits():
                     recorder.run(partial(self._forward, self._before, batch))
@@ -178,7 +178,7 @@ class SequentialRepair:
         expected = None if old is None else {name: old[name].calls for name in stage}
         now = self._recorder(stage, expected=expected)
         before = self._recorder(stage, features=False)
-        with preserving(self._model), torch.no_grad():
+        with measured(self._model), measured(self._before):
             for batch in usable(self._batches, self._model):
                 if old is None:
                     with data_that_fits(), before.listening(self._layers(self._before, before)):
@@ -306,15 +306,13 @@ def _spread(fit: Fit, kept: Tensor, features: int) -> Fit:
     weight[:, kept] = fit.weight
     mean = fit.mean.new_zeros(blocks, features)
     mean[:, kept] = fit.mean
-    gram = fit.gram.new_zeros(blocks, features, features)
-    gram[:, kept[:, None], kept] = fit.gram
-    return Fit(weight, fit.intercept, mean, gram)
+    return Fit(weight, fit.intercept, mean, lambda matrix: fit.variance(matrix[..., kept]))
 
 
 def _without_fresh(fit: Fit, source: Tensor) -> Fit:
     """Return a fit without what it would add to fresh outputs; source is [G, 1, O]."""
     old = (source >= 0).to(fit.weight)
-    return Fit(fit.weight * old, fit.intercept * old[:, 0], fit.mean, fit.gram)
+    return replace(fit, weight=fit.weight * old, intercept=fit.intercept * old[:, 0])
 
 
 def _not_finite(name: str) -> str:

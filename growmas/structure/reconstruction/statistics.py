@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from growmas.batches import Forward, batch_size, default_forward, to_device
+from growmas.batches import Forward, default_forward
 from growmas.errors import DataError, PlanError
 from growmas.moments import Moments
-from growmas.preserving import preserving
-from growmas.structure.reconstruction.consumers import consumers_of
+from growmas.structure.reconstruction.consumers import WIDE, Consumer, consumers_of
+from growmas.structure.reconstruction.passes import measured, usable
 from growmas.structure.units.edit import AxisChange, Edit, reindexed
 from growmas.structure.units.structure_like import StructureLike
 from growmas.suggestion import suggestion
@@ -44,12 +44,6 @@ def recorded(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Calls]]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def usable(batches: Iterable[Any], model: nn.Module) -> Iterator[Any]:
-    """Yield the batches that are not empty, on the device of the model."""
-    device = next(model.parameters()).device
-    return (to_device(batch, device) for batch in batches if batch_size(batch) != 0)
 
 
 class ActivationStatistics:
@@ -115,8 +109,10 @@ class ActivationStatistics:
             raise PlanError(f"groups={list(chosen)}: no group {unknown[0]!r}; {hint}")
         found = consumers_of(structure.model, {name: structure.groups[name] for name in chosen})
         everyone = {consumer.layer: consumer for group in found.values() for consumer in group}
-        self.skipped = {name: each.problem for name, each in everyone.items() if each.problem}
-        self._consumers = {name: each for name, each in everyone.items() if not each.problem}
+        self.skipped = {
+            name: reason for name, each in everyone.items() if (reason := _problem(each))
+        }
+        self._consumers = {n: each for n, each in everyone.items() if n not in self.skipped}
         self._model = structure.model
         self.moments = self._no_moments()
 
@@ -133,7 +129,7 @@ class ActivationStatistics:
         """
         found = self._no_moments()
         layers = {name: consumer.module for name, consumer in self._consumers.items()}
-        with preserving(self._model), torch.no_grad(), recorded(layers) as calls:
+        with measured(self._model), recorded(layers) as calls:
             for batch in usable(batches, self._model):
                 (forward or default_forward)(self._model, batch)
                 for name, consumer in self._consumers.items():
@@ -217,6 +213,13 @@ class ActivationStatistics:
         if wrong:
             differing = ", ".join(map(repr, wrong))
             raise DataError(f"{what} are of another network: layers {differing} differ")
+
+
+def _problem(consumer: Consumer) -> str:
+    """Return the reason why a consumer has no statistics; empty if it has."""
+    if consumer.wide and not consumer.problem:
+        return f"it reads {consumer.features} features, more than the {WIDE} of statistics"
+    return consumer.problem
 
 
 def _reindexed(moments: Moments, source: Tensor) -> Moments:

@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from growmas.batches import Forward, batch_size, check_batches, data_that_fits, default_forward
 from growmas.errors import DataError
 from growmas.moments import Moments
-from growmas.preserving import preserving
 from growmas.structure.reconstruction.consumers import Consumer
 from growmas.structure.reconstruction.endings import Ending, endings
+from growmas.structure.reconstruction.passes import measured, usable
 from growmas.structure.reconstruction.recording import Recorder, row_limit
-from growmas.structure.reconstruction.statistics import ActivationStatistics, usable
+from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.selection.elimination import Reading
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.placement import placements
@@ -62,7 +62,7 @@ def readings(
     layers = {c.layer: c.module for group in groups for c in group.consumers}
     if isinstance(source, ActivationStatistics):
         source.check_current()
-        with preserving(model):
+        with measured(model):
             after = endings(layers, run)
         for group in groups:
             moments = {c.layer: source.moments.get(c.layer) for c in group.consumers}
@@ -76,7 +76,7 @@ def readings(
     check_batches(source)
     batches = source if isinstance(source, list | tuple) else list(source)
     shares = _shares(batches, model)
-    with preserving(model), data_that_fits():
+    with measured(model), data_that_fits():
         after = endings(layers, run)
     for portion in _portions(groups):
         covariances = _covariances(model, portion, batches, shares, forward, after)
@@ -92,12 +92,15 @@ def _covariances(
     forward: Forward | None,
     after: Mapping[str, Ending],
 ) -> dict[str, Tensor]:
-    """Return the covariance [G, F, F] of what each layer that data reaches reads."""
+    """Return the covariance [G, F, F] of what each layer that data reaches reads.
+
+    Of a wide layer, whose covariance would be too large, return the rows [G, R, F] themselves.
+    """
     consumers = {c.layer: c for group in groups for c in group.consumers}
     half = [share / 2 for share in shares]  # the choice needs fewer rows than the repair
     recorder = Recorder(consumers, {name: Ending() for name in consumers}, half)
     layers = {name: consumer.module for name, consumer in consumers.items()}
-    with preserving(model), torch.no_grad(), recorder.listening(layers):
+    with measured(model), recorder.listening(layers):
         for batch in usable(batches, model):
             with data_that_fits():
                 recorder.run(partial(forward or default_forward, model, batch))
@@ -105,7 +108,8 @@ def _covariances(
     for name, rows in recorder.rows.items():
         if rows.count:
             seen = torch.cat(rows.seen, 1)
-            found[name] = _covariance(seen, _has_intercept(consumers[name], after[name]))
+            centred = _has_intercept(consumers[name], after[name])
+            found[name] = seen if consumers[name].wide else _covariance(seen, centred)
             if not found[name].isfinite().all():
                 raise DataError(
                     f"the input of {name!r} is NaN or infinite on these batches; look for NaN in "
@@ -151,14 +155,37 @@ def _readings(
     for consumer in group.consumers:
         if consumer.layer not in covariances:
             continue
-        held = torch.cat(positions[consumer.layer], -1)
-        features = torch.stack([consumer.of_channels(channels) for channels in held])
+        units = torch.cat(positions[consumer.layer], -1)
+        features = torch.stack([consumer.of_channels(channels) for channels in units])
         weight = consumer.matrix(consumer.module.weight.detach()).double()
         norm = after[consumer.layer].norm
         if norm is not None:
             weight = weight * norm.gain.view(*weight.shape[:2], 1)
-        found[consumer.layer] = Reading(weight, covariances[consumer.layer], features)
+        held = covariances[consumer.layer]
+        if consumer.wide:
+            centred = _has_intercept(consumer, after[consumer.layer])
+            found[consumer.layer] = _tap_by_tap(weight, held, features, centred)
+        else:
+            found[consumer.layer] = Reading(weight, held, features)
     return found
+
+
+def _tap_by_tap(weight: Tensor, seen: Tensor, features: Tensor, centred: bool) -> Reading:
+    """Return a reading in which units are predicted from others at the same tap or pixel only.
+
+    It takes t covariances of U units instead of one of U · t features.
+
+    Args:
+        weight: [G, O, F].
+        seen: [G, R, F], rows.
+        features: [U, t].
+        centred: Whether the layer has an intercept.
+    """
+    taps = features.T
+    parts = [_covariance(seen[..., features], centred) for features in taps]
+    weights = [weight[..., features] for features in taps]
+    units = torch.arange(taps.shape[1])[:, None]
+    return Reading(torch.cat(weights), torch.cat(parts), units)
 
 
 def _has_intercept(consumer: Consumer, ending: Ending) -> bool:

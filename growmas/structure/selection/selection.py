@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from growmas.batches import Forward
 from growmas.errors import DataError, PlanError
 from growmas.structure.inspection.explain import Cost
-from growmas.structure.reconstruction.consumers import Consumer, consumers_of
+from growmas.structure.reconstruction.consumers import WIDE, Consumer, consumers_of
 from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.selection.budget import (
     Share,
@@ -90,7 +90,7 @@ class Selection:
                 "units by structure.saliency(omega)"
             )
         _check_options(options)
-        readers, skipped = self._readers(target, options)
+        readers, skipped = self._readers(source, target, options)
         groups = {name: self._groups[name] for name in readers}
         target.check(groups, lambda name: self._unknown(name, skipped))
         allowed = {name: self._allowed(group, options) for name, group in groups.items()}
@@ -117,7 +117,7 @@ class Selection:
         )
 
     def _readers(
-        self, target: Target, options: Options
+        self, source: Iterable[Any] | ActivationStatistics, target: Target, options: Options
     ) -> tuple[dict[str, Sequence[Consumer]], dict[str, str]]:
         """Return the groups to choose from with the layers that read them, and why not others."""
         wanted = list(self._groups if options.groups is None else options.groups)
@@ -129,8 +129,12 @@ class Selection:
         skipped = {n: self._groups[n].no_shrink for n in wanted if self._groups[n].no_shrink}
         wanted = [n for n in wanted if n not in skipped and n not in {*options.protected}]
         found = consumers_of(self._model, {name: self._groups[name] for name in wanted})
+        unseen = source.skipped if isinstance(source, ActivationStatistics) else {}
         for name in wanted:
-            problems = [f"{c.layer!r} reads it: {c.problem}" for c in found[name] if c.problem]
+            reasons = (
+                (c.layer, _reason_against(c, self._groups[name], unseen)) for c in found[name]
+            )
+            problems = [f"{layer!r} reads it: {reason}" for layer, reason in reasons if reason]
             if problems or not found[name]:
                 skipped[name] = "; ".join(problems) or "no layer reads its units as a product"
         return {name: found[name] for name in wanted if name not in skipped}, skipped
@@ -189,6 +193,13 @@ class Selection:
                 "more groups"
             )
         return found
+
+
+def _reason_against(consumer: Consumer, group: UnitGroup, unseen: Mapping[str, str]) -> str:
+    """Return why a consumer tells nothing about the units of a group; empty if it does."""
+    if consumer.wide and group.width > WIDE:
+        return f"it reads {group.width} units, more than {WIDE}; rank them by structure.saliency"
+    return consumer.problem or unseen.get(consumer.layer, "")
 
 
 def _too_coarse(

@@ -292,11 +292,13 @@ def test_bad_data_is_refused_and_nothing_changes():
 
 
 def test_layers_that_cannot_be_refitted_are_named():
-    net = seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 1), nn.ConvTranspose2d(4, 2, 2)))
+    net = seeded(lambda: nn.Sequential(nn.Conv2d(1, 4, 1), nn.ConvTranspose2d(4, 2, 2, groups=2)))
     structure = gm.Structure(net, data(2, 1, 4, 4))
-    with pytest.raises(SurgeryError, match=r"cannot refit '1' \(a ConvTranspose2d is not"):
+    with pytest.raises(
+        SurgeryError, match=r"cannot refit '1' \(a transposed convolution in groups"
+    ):
         structure.apply(gm.Plan(prune={"0": [1]}), reconstruct=[data(9, 1, 4, 4)])
-    assert "ConvTranspose2d" in gm.ActivationStatistics(structure).skipped["1"]
+    assert "transposed" in gm.ActivationStatistics(structure).skipped["1"]
 
 
 def test_a_generator_of_batches_is_read_once():
