@@ -221,7 +221,7 @@ def test_of_overgrown_units_the_best_stay_after_some_epochs():
     [
         (PruneConfig(kind="ratio", ratio=0.25), 12),
         (PruneBelowConfig(kind="below", threshold=1.0), 15),
-        (PruneRedundantConfig(kind="redundancy", ratio=0.2, guard=0.1, round_to=4), 12),
+        (PruneRedundantConfig(kind="redundancy", ratio=0.25, guard=0.1, round_to=4), 12),
         (PruneWithinConfig(kind="within", bound=10.0, most=0.4), 10),
     ],
     ids=lambda value: getattr(value, "kind", ""),
