@@ -1,117 +1,47 @@
 """Accuracy after units are removed, without labels and without retraining.
 
-    python experiments/prune_quality/study.py [--network mlp|convnet|resnet|fashion] [--workers 2]
-        [--seed 1 ...] [--choice greedy ...]
+    python experiments/prune_quality/study.py [--network resnet ...] [--seed 1 ...]
+        [--choice greedy ...] [--how reconstructed ...]
+    python experiments/prune_quality/study.py --table
 
-Every hidden group loses the same share of its units, chosen by saliencies of Torch-Pruning 1.6.1,
-by growmas's Σ Ω θ², and by the greedy `Structure.select`. Each is shown as a plain cut, with its
-norms recalibrated, with growmas's reconstruction, and with 400 steps of distillation after that;
-all take the same unlabelled training inputs. Taylor and Hessian take labels of the training data.
+Every group loses as many units with every choice: saliencies of Torch-Pruning 1.6.1, growmas's
+Σ Ω θ², or the greedy `Structure.select`. Each is shown as a plain cut, with norms recalibrated,
+reconstructed from batches and from statistics, and after 400 steps of distillation; all take the
+same unlabelled training inputs. Taylor and Hessian take labels of 256. Results go to
+`results.jsonl`, one line each; a line that is there is not made again.
 """
 
 import argparse
 import copy
-import gzip
-import os
+import json
 import statistics
-import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
+import time
 from pathlib import Path
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 import torch_pruning as tp
+from networks import SUBJECTS, train, trained
 from torch import nn
 
 import growmas as gm
-from growmas.data import Dataset, load_source
-from growmas.models.convnet import ConvNet
-from growmas.models.mlp import MLP
 
-RATIOS = (0.5, 0.7, 0.8, 0.9)
+RESULTS = Path(__file__).with_name("results.jsonl")
 SEEDS = (1, 2, 3, 4, 5)
-SAMPLES = 1000  # unlabelled inputs for importance and reconstruction
+SAMPLES = 1000  # unlabelled inputs for importance, choice and repair
 STEPS = 400  # of distillation
 POLISHED = 4000  # unlabelled inputs for it
-GREEDY = "greedy (growmas)"
-CHOICES = (GREEDY, "Σ Ω θ² (growmas)", "magnitude", "LAMP", "Taylor", "Hessian", "random")
 LABELLED = 256  # samples whose gradients Taylor and Hessian take
-
-
-class Block(nn.Module):
-    def __init__(self, width_in, width, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(width_in, width, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.short = nn.Identity() if stride == 1 else nn.Conv2d(width_in, width, 1, stride)
-
-    def forward(self, x):
-        inner = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
-        return (inner + self.short(x)).relu()
-
-
-def resnet():
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
-        Block(16, 16, 1), Block(16, 32, 2), Block(32, 32, 1),
-        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10),
-    )  # fmt: skip
-
-
-def fashion_resnet():
-    """Return the network of 175 thousand parameters, 5.5 million multiply-adds."""
-    blocks = [Block(16, 16, 1), Block(16, 16, 1)]
-    for width in (32, 64):
-        blocks += [Block(width // 2, width, 2), Block(width, width, 1)]
-    return nn.Sequential(
-        nn.Conv2d(1, 16, 3, 2, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU(),
-        *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
-    )  # fmt: skip
-
-
-def idx(name):
-    """Return an array of Fashion-MNIST's files, in the folder that FASHION_MNIST names."""
-    with gzip.open(Path(os.environ["FASHION_MNIST"]) / f"{name}-ubyte.gz") as file:
-        raw = np.frombuffer(file.read(), np.uint8)
-    return torch.tensor(raw[16:].reshape(-1, 1, 28, 28) if "idx3" in name else raw[8:])
-
-
-def fashion():
-    parts = [idx(f"{part}-{kind}") for part in ("train", "t10k") for kind in KINDS]
-    x, y, test_x, test_y = parts
-    return Dataset(
-        "fashion", x.float() / 255, y.long(), test_x.float() / 255, test_y.long(),
-        tuple(map(str, range(10))),
-    )  # fmt: skip
-
-
-KINDS = ("images-idx3", "labels-idx1")
-NETWORKS = {
-    "mlp": ("mnist5k", 15, lambda: MLP((1, 28, 28), [256, 256], [10])),
-    "convnet": ("mnist5k", 8, lambda: ConvNet((1, 28, 28), [16, 32], 128, [10])),
-    "resnet": ("digits", 15, resnet),
-    "fashion": ("fashion", 3, fashion_resnet),
-}
-
-
-def train(net, data, epochs):
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
-    net.train()
-    for _ in range(epochs):
-        for rows in torch.randperm(len(data.train_inputs)).split(128):
-            optimizer.zero_grad()
-            F.cross_entropy(net(data.train_inputs[rows]), data.train_labels[rows]).backward()
-            optimizer.step()
-    return net.eval()
+GREEDY, OMEGA = "greedy (growmas)", "Σ Ω θ² (growmas)"
+CHOICES = (GREEDY, OMEGA, "magnitude", "LAMP", "Taylor", "Hessian", "random")
+HOW = ("cut", "recalibrated", "reconstructed", "statistics", "polished", "labels", "no labels")
+EPOCH = {"labels": "one epoch with labels", "no labels": "one epoch without"}
 
 
 @torch.no_grad()
 def accuracy(net, data):
-    return 100 * (net(data.test_inputs).argmax(1) == data.test_labels).float().mean().item()
+    parts = zip(data.test_inputs.split(1000), data.test_labels.split(1000), strict=True)
+    right = sum((net(x).argmax(1) == y).sum().item() for x, y in parts)
+    return 100 * right / len(data.test_labels)
 
 
 def torch_pruning_saliency(name, net, structure, data):
@@ -125,14 +55,14 @@ def torch_pruning_saliency(name, net, structure, data):
     }[name]()
     rows = torch.randperm(len(data.train_inputs))[:LABELLED]
     net = copy.deepcopy(net)
-    losses = F.cross_entropy(
+    losses = nn.functional.cross_entropy(
         net(data.train_inputs[rows]), data.train_labels[rows], reduction="none"
     )
     if name == "Taylor":
         losses.mean().backward()
     if name == "Hessian":  # its own accumulate_grad (1.6.1) keeps the last sample alone
         losses.mean().backward(retain_graph=True)  # it overwrites gradients, so there must be some
-        squares = {p: torch.zeros_like(p) for p in net.parameters()}
+        squares = {p: torch.zeros_like(p) for p in net.parameters() if p.grad is not None}
         for loss in losses:
             gradients = torch.autograd.grad(loss, list(squares), retain_graph=True)
             for parameter, gradient in zip(squares, gradients, strict=True):
@@ -142,7 +72,10 @@ def torch_pruning_saliency(name, net, structure, data):
     graph = tp.DependencyGraph().build_dependency(net, structure.example_inputs)
     found = {}
     for group in structure.groups.values():
-        root = net.get_submodule(group.name)
+        try:
+            root = net.get_submodule(group.name)
+        except AttributeError:
+            continue  # heads: Torch-Pruning has no group of its own for them
         fn = graph.get_pruner_of_module(root).prune_out_channels
         everyone = list(range(root.weight.shape[0]))
         found[group.name] = importance(graph.get_pruning_group(root, fn, everyone))
@@ -162,89 +95,155 @@ def recalibrated(net, batches):
     return net.eval()
 
 
-def choices(names, net, structure, data, unlabelled):
-    """Return functions of a ratio that give the units to remove, by the name of the choice."""
-    omega = gm.mas_importance(net, unlabelled)
+class Case:
+    """One trained network, with what can be done to it."""
 
-    def ranked(saliency):
-        return lambda ratio: {
-            group.name: saliency[group.name].argsort()[: int(ratio * group.width)].tolist()
-            for group in structure.groups.values()
+    def __init__(self, name, seed):
+        self.subject = SUBJECTS[name]
+        self.net, self.data = trained(name, seed)
+        order = torch.randperm(len(self.data.train_inputs))
+        self.unlabelled = list(self.data.train_inputs[order[:SAMPLES]].split(250))
+        self.polish = list(self.data.train_inputs[order[:POLISHED]].split(100))
+        self.examples = self.data.test_inputs[:8]
+        self.structure = gm.Structure(self.net, self.examples)
+        self._greedy, self._saliency = {}, {}
+
+    def greedy(self, left):
+        """Return the greedy plan, which also says how many units each group loses."""
+        if left not in self._greedy:
+            wanted = {"ratio": 1 - left} if self.subject.units else {"flops": left}
+            self._greedy[left] = self.structure.select(self.unlabelled, **wanted)
+        return self._greedy[left]
+
+    def prune(self, choice, left):
+        """Return the units to remove, or None if the choice does not know the groups."""
+        plan = self.greedy(left)
+        if choice == GREEDY:
+            return dict(plan.prune)
+        if choice not in self._saliency:
+            self._saliency[choice] = (
+                self.structure.saliency(gm.mas_importance(self.net, self.unlabelled))
+                if choice == OMEGA
+                else torch_pruning_saliency(choice, self.net, self.structure, self.data)
+            )
+        saliency = self._saliency[choice]
+        if not plan.prune.keys() <= saliency.keys():
+            return None
+        return {
+            name: [
+                self.structure.groups[name].unit_ids[index]
+                for index in saliency[name].argsort()[: len(units)].tolist()
+            ]
+            for name, units in plan.prune.items()
         }
 
-    found = {}
-    for name in names:
-        if name == GREEDY:
-            found[name] = lambda ratio: dict(structure.select(unlabelled, ratio=ratio).prune)
-        elif name == "Σ Ω θ² (growmas)":
-            found[name] = ranked(structure.saliency(omega))
-        else:
-            found[name] = ranked(torch_pruning_saliency(name, net, structure, data))
-    return found
+    def pruned(self, prune, how):
+        """Return the network after a cut and what follows it."""
+        net = copy.deepcopy(self.net)
+        structure = gm.Structure(net, self.examples)
+        source = self.unlabelled if how not in ("cut", "recalibrated") else None
+        if how == "statistics":
+            source = gm.ActivationStatistics(structure, tolerance=float("inf"))
+            source.update(self.unlabelled)
+        structure.apply(gm.Plan(prune=prune), reconstruct=source)
+        if how == "recalibrated":
+            return recalibrated(net, self.unlabelled)
+        if how in ("polished", "labels", "no labels"):
+            gm.distil(structure, self.net, self.polish, steps=STEPS)
+        if how == "labels":
+            train(net, self.data, 1, lr=self.subject.lr / 2)
+        if how == "no labels":
+            batches = list(self.data.train_inputs.split(128))
+            gm.distil(structure, self.net, batches, steps=len(batches), lr=self.subject.lr / 2)
+        return net
 
 
-def measure(job):
-    network, seed, names = job
-    torch.set_num_threads(1)
-    torch.manual_seed(seed)
-    source, epochs, build = NETWORKS[network]
-    data = fashion() if source == "fashion" else load_source(source)
-    net = train(build(), data, epochs)
-    chosen = torch.randperm(len(data.train_inputs))
-    unlabelled = list(data.train_inputs[chosen[:SAMPLES]].split(250))
-    polish = list(data.train_inputs[chosen[:POLISHED]].split(100))
-    examples = data.test_inputs[:8]
-    structure = gm.Structure(net, examples)
-    found = {"whole": accuracy(net, data)}
-    for name, choose in choices(names, net, structure, data, unlabelled).items():
-        for ratio in RATIOS:
-            prune = choose(ratio)
-            for how, batches in (("cut", None), ("reconstructed", unlabelled)):
-                pruned = gm.Structure(copy.deepcopy(net), examples)
-                pruned.apply(gm.Plan(prune=prune), reconstruct=batches)
-                found[name, how, ratio] = accuracy(pruned.model, data)
-                if batches is None:
-                    again = recalibrated(pruned.model, unlabelled)
-                    found[name, "recalibrated", ratio] = accuracy(again, data)
-                elif name == GREEDY:
-                    gm.distil(pruned, net, polish, steps=STEPS)
-                    found[name, "polished", ratio] = accuracy(pruned.model, data)
-    print(f"{network} seed {seed}: {found}", file=sys.stderr, flush=True)
-    return found
+def measure(name, seed, choices, how):
+    """Measure what is not measured yet of one network and seed."""
+    known = {(r["choice"], r["how"], r["left"]) for r in lines() if of(r, name, seed)}
+    wanted = [
+        (choice, step, left)
+        for left in SUBJECTS[name].left
+        for choice in choices
+        for step in how
+        if choice == GREEDY or step not in EPOCH
+    ]
+    if all(each in known for each in wanted):
+        return
+    case = Case(name, seed)
+    if ("whole", "", 1.0) not in known:
+        write(network=name, seed=seed, choice="whole", how="", left=1.0,
+              accuracy=accuracy(case.net, case.data))  # fmt: skip
+    for choice, step, left in wanted:
+        if (choice, step, left) in known:
+            continue
+        torch.manual_seed(seed)
+        start = time.process_time()
+        prune = case.prune(choice, left)
+        found = None if prune is None else accuracy(case.pruned(prune, step), case.data)
+        write(network=name, seed=seed, choice=choice, how=step, left=left, accuracy=found,
+              seconds=round(time.process_time() - start, 1))  # fmt: skip
+
+
+def of(row, name, seed):
+    return row["network"] == name and row["seed"] == seed
+
+
+def lines():
+    return [json.loads(line) for line in RESULTS.open()] if RESULTS.exists() else []
+
+
+def write(**row):
+    with RESULTS.open("a") as file:
+        print(json.dumps(row, ensure_ascii=False), file=file)
 
 
 def spread(values):
+    if not values or None in values:
+        return ""
     around = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.1f}{around}"
 
 
-def table(network, rows):
-    names = dict.fromkeys(key[0] for key in rows[0] if key != "whole")
-    print(f"\n**{network}**, {spread([row['whole'] for row in rows])} before\n")
-    print("| saliency | |", " | ".join(f"{ratio:.0%} removed" for ratio in RATIOS), "|")
-    print("|---|---|" + "---|" * len(RATIOS))
-    for how in ("cut", "recalibrated", "reconstructed", "polished"):
-        for name in (name for name in names if (name, how, RATIOS[0]) in rows[0]):
-            cells = [spread([row[name, how, ratio] for row in rows]) for ratio in RATIOS]
-            print(f"| {name} | {how} |", " | ".join(cells), "|")
+def table(name, rows):
+    """Print the points lost, mean and standard deviation over seeds."""
+    whole = {row["seed"]: row["accuracy"] for row in rows if row["choice"] == "whole"}
+    subject = SUBJECTS[name]
+    kind = "units" if subject.units else "FLOPs"
+    print(f"\n**{name}**, {spread(list(whole.values()))} before, {len(whole)} seeds; points lost\n")
+    print("| choice | |", " | ".join(f"{left:.0%} of {kind} left" for left in subject.left), "|")
+    print("|---|---|" + "---|" * len(subject.left))
+    for how in HOW:
+        for choice in CHOICES:
+            lost = {left: [] for left in subject.left}
+            for row in rows:
+                if (row["choice"], row["how"]) == (choice, how) and row["left"] in lost:
+                    lost[row["left"]].append(
+                        None if row["accuracy"] is None else whole[row["seed"]] - row["accuracy"]
+                    )
+            if any(lost.values()):
+                cells = " | ".join(spread(values) for values in lost.values())
+                print(f"| {choice} | {EPOCH.get(how, how)} | {cells} |")
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", choices=tuple(NETWORKS), action="append")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--network", choices=tuple(SUBJECTS), action="append")
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--choice", action="append", help="part of the name of a choice")
+    parser.add_argument("--how", choices=HOW, action="append")
+    parser.add_argument("--table", action="store_true", help="write the tables of what is there")
     options = parser.parse_args()
-    networks = options.network or [name for name in NETWORKS if name != "fashion"]
-    seeds = options.seed or SEEDS
+    torch.set_num_threads(1)
     wanted = options.choice or [""]
-    names = tuple(name for name in CHOICES if any(part in name for part in wanted))
-    jobs = [(network, seed, names) for network in networks for seed in seeds]
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        found = dict(zip(jobs, pool.map(measure, jobs), strict=True))
-    for network in networks:
-        table(network, [found[network, seed, names] for seed in seeds])
+    choices = [name for name in CHOICES if any(part in name for part in wanted)]
+    for name in options.network or SUBJECTS:
+        for seed in options.seed or SEEDS:
+            if not options.table:
+                measure(name, seed, choices, options.how or HOW)
+        rows = [row for row in lines() if row["network"] == name]
+        if rows:
+            table(name, rows)
 
 
 if __name__ == "__main__":
