@@ -1,5 +1,6 @@
 """Loggers built from a config, and everything that could keep them from beginning, checked."""
 
+import netrc
 import os
 import socket
 from collections.abc import Sequence
@@ -28,6 +29,7 @@ from growmas.runs.observer import Observer
 _PATIENCE = 5.0  # seconds until a server counts as unreachable
 _PORTS = {"http": 80, "https": 443}
 _WANDB = "https://api.wandb.ai"
+_WANDB_KEYS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")
 
 
 def build_loggers(
@@ -122,16 +124,23 @@ def _check_wandb(config: WandbLogConfig) -> None:
     mode = config.mode or os.environ.get("WANDB_MODE") or "online"
     if mode != "online":
         return
-    import wandb
-
-    if not wandb.api.api_key:
+    server = os.environ.get("WANDB_BASE_URL") or _WANDB
+    host = urlsplit(server).hostname or ""
+    if not any(os.environ.get(name) for name in _WANDB_KEYS) and not _in_netrc(host):
         raise ConfigError(
-            "wandb has no key for its server: run wandb login, or set WANDB_API_KEY, or give mode: "
+            f"wandb has no key for {host}: run wandb login, or set WANDB_API_KEY, or give mode: "
             "offline and upload later with wandb sync",
             key=("mode",),
         )
-    server = os.environ.get("WANDB_BASE_URL") or wandb.api.settings("base_url") or _WANDB
     _check_reachable(server, "mode", "give mode: offline and upload later with wandb sync")
+
+
+def _in_netrc(host: str) -> bool:
+    """Return True if the file in which wandb login keeps keys has one for a server."""
+    try:
+        return netrc.netrc(os.environ.get("NETRC")).authenticators(host) is not None
+    except (OSError, netrc.NetrcParseError):
+        return False
 
 
 def _check_mlflow(config: MlflowLogConfig) -> None:

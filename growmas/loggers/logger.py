@@ -76,7 +76,8 @@ class RunLogger(Observer):
     def scalars_written(self, written: ScalarsWritten) -> None:
         """Write the numbers."""
         at: Place = {"task": written.task, "epoch": written.epoch}
-        self._attempt(lambda: self.write(written.values, written.step, **at))
+        numbers = dict(sorted(written.values.items()))
+        self._attempt(lambda: self.write(numbers, written.step, **at))
 
     def task_done(self, done: TaskDone) -> None:
         """Write accuracies, widths, births and deaths, and draw the topology."""
