@@ -35,6 +35,7 @@ from growmas.errors import (
     SurgeryError as SurgeryError,
 )
 from growmas.experiment.loading import LoadedRun as LoadedRun, load_run as load_run
+from growmas.experiment.run import run_experiment as run_experiment
 from growmas.history import TopologyHistory as TopologyHistory, TopologyTracker as TopologyTracker
 from growmas.importance import (
     ImportanceSum as ImportanceSum,
@@ -74,6 +75,14 @@ from growmas.penalty import MAS as MAS, HardProtection as HardProtection
 from growmas.plasticity import (
     Plasticity as Plasticity,
     plasticity_signals as plasticity_signals,
+)
+from growmas.runs.observer import (
+    EpochDone as EpochDone,
+    Observer as Observer,
+    RunBegun as RunBegun,
+    RunEnded as RunEnded,
+    ScalarsWritten as ScalarsWritten,
+    TaskDone as TaskDone,
 )
 from growmas.shift import (
     Cusum as Cusum,

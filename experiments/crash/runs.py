@@ -14,16 +14,15 @@ from growmas.checkpoint import read_state
 from growmas.config import Experiment
 from growmas.data import load_source
 from growmas.experiment import run_experiment
-from growmas.experiment.observer import TaskDone
 from growmas.runs import read_trace
+from growmas.runs.observer import Observer, TaskDone
 from growmas.sweep import plan_sweep, run_sweep
 from growmas.sweep.summary import SweepRun
-from growmas.training.learner import EpochDone
 
 TIMES = ("seconds", "cpu_seconds", "started", "run_id", "id", "result", "saved")
 
 
-class Reports:
+class Reports(Observer):
     """Observer of a run or a sweep that writes down, elsewhere, what it is told.
 
     Args:
@@ -32,9 +31,6 @@ class Reports:
 
     def __init__(self, folder: Path) -> None:
         self._file = reports(folder)
-
-    def epoch_done(self, done: EpochDone) -> None:
-        """Write nothing."""
 
     def task_done(self, done: TaskDone) -> None:
         """Write the accuracies of a task."""

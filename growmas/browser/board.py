@@ -8,7 +8,7 @@ from operator import add
 
 from growmas.history import TopologyHistory
 from growmas.history.records import GroupImportance, Turnover
-from growmas.terminal.rounding import short
+from growmas.rounding import short
 
 
 @dataclass(frozen=True)

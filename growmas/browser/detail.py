@@ -8,9 +8,9 @@ from rich.text import Text
 from growmas.browser.board import Board
 from growmas.history import TopologyHistory
 from growmas.history.records import EventRecord, UnitRecord
+from growmas.rounding import short
 from growmas.terminal import task_diff, unit
 from growmas.terminal.naming import some_units
-from growmas.terminal.rounding import short
 
 _MOST_UNITS = 8  # named in a line
 _BAR = 12

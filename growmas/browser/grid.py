@@ -9,8 +9,8 @@ from textual.widget import Widget
 
 from growmas.browser.board import MEASURES, Board
 from growmas.browser.watched_run import EMPTY
+from growmas.rounding import short
 from growmas.terminal.folding import shared_words
-from growmas.terminal.rounding import short
 
 CELL = 8  # characters per task, one of them a gap
 _MOST_NAME = 22

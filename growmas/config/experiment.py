@@ -11,6 +11,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from growmas.config.baselines import SCENARIOS
 from growmas.config.checkpoints import CheckpointConfig
 from growmas.config.formatting import KeyPath, dotted, listed, show
+from growmas.config.loggers import Log
 from growmas.config.methods import (
     ANSWER_BY_TASK,
     TASK_FREE,
@@ -52,6 +53,12 @@ class Experiment(Record):
     checkpoint: CheckpointConfig = Field(
         default_factory=lambda: CheckpointConfig.model_validate({}),
         description="a mapping such as {every: 5 minutes}",
+    )
+    log: tuple[Log, ...] = Field(
+        (),
+        strict=False,
+        description="a list of loggers, such as [tensorboard, {kind: wandb, project: mine}]; of "
+        "csv, tensorboard, wandb, mlflow and python",
     )
     device: str = Field(
         "cpu", pattern=r"^(cpu|mps|cuda(:\d+)?)$", description="cpu, mps, cuda or cuda:0"
@@ -117,10 +124,25 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
     if isinstance(frozen, list | tuple) and "*" in frozen and _at(values, "training", "transforms"):
         text = 'expected [], as model.freeze is ["*"]: features are computed once'
         found.append((("training", "transforms"), text))
+    found += _log_conflicts(values)
     if momentum and optimizer != "sgd":
         expected = "0, as only optimizer sgd takes a momentum"
         found.append((("training", "momentum"), f"expected {expected}; got {show(momentum)}"))
     return found
+
+
+def _log_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
+    """Return loggers that are given twice, which would write to the same place."""
+    given = _at(values, "log")
+    kinds = [
+        each if isinstance(each, str) else _at(each, "kind")
+        for each in (given if isinstance(given, list | tuple) else ())
+    ]
+    return [
+        (("log", position), f"leave it out, as {kind} is given before")
+        for position, kind in enumerate(kinds)
+        if kind != "python" and kind in kinds[:position]
+    ]
 
 
 def _stream_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:

@@ -18,7 +18,7 @@ from growmas.config.paths import resolve
 from growmas.config.yaml_loader import Dumper
 from growmas.errors import ConfigError
 
-_MACHINE = {"device", "threads", "checkpoint", "imports"}  # they do not change the numbers
+_MACHINE = {"device", "threads", "checkpoint", "imports", "log"}  # they do not change the numbers
 
 
 def load_config(

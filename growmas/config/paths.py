@@ -27,6 +27,10 @@ def resolve(
     model = values.get("model")
     if isinstance(model, dict):
         _make_absolute(model, "weights", folder)
+    log = values.get("log")
+    for each in log if isinstance(log, list) else ():
+        if isinstance(each, dict):
+            _make_absolute(each, "folder", folder)
     given = values.get("imports")
     if isinstance(given, list) and all(isinstance(each, str) for each in given):
         given = [_absolute(each, folder) for each in given]
@@ -64,5 +68,7 @@ def _has_target(values: dict[str, Any]) -> bool:
     training = values.get("training")
     transforms = training.get("transforms") if isinstance(training, dict) else None
     parts = [values.get("model"), values.get("method"), *_sources(values.get("stream"))]
-    parts += transforms if isinstance(transforms, list) else []
+    log = values.get("log")
+    for each in (transforms, log):
+        parts += each if isinstance(each, list) else []
     return any(isinstance(part, dict) and part.get("kind") == "python" for part in parts)

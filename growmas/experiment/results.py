@@ -11,8 +11,9 @@ from growmas.config import Experiment, SourcesConfig
 from growmas.data import Stream, Task, TaskFreeStream
 from growmas.data.targets import target_hash
 from growmas.runs import RunResult
+from growmas.runs.observer import EpochDone
 from growmas.structure import Structure
-from growmas.training.learner import EpochDone, TaskAwareLearner
+from growmas.training.learner import TaskAwareLearner
 
 _SHOWN = 256  # training samples on which the accuracy of an epoch is measured
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,12 +12,12 @@ from growmas.checkpoint import read_state, write_state
 from growmas.checkpoint.files import exists
 from growmas.config import Experiment
 from growmas.errors import GrowmasError, RunError
-from growmas.experiment.observer import Observer, tell
 from growmas.experiment.randomness import derived_seed
 from growmas.experiment.stopping import RunStopped, StopRequest, stop_requests
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunDirectory, RunResult
 from growmas.runs.directory import new_run_id, read_run_id
+from growmas.runs.observer import Ending, Observer, RunBegun, RunEnded, TaskDone
 from growmas.runs.status import StatusWriter
 from growmas.structure import Structure
 
@@ -30,7 +30,7 @@ class Session:
     Attributes:
         experiment: That is run.
         folder: Its directory, held for the life of the session.
-        observer: Is told of every epoch and every task.
+        observer: Is told of every event.
         result: Everything known by now.
     """
 
@@ -39,7 +39,7 @@ class Session:
         experiment: Experiment,
         folder: RunDirectory,
         request: StopRequest,
-        observer: Observer | None,
+        observer: Observer,
     ) -> None:
         self.experiment = experiment
         self.folder = folder
@@ -73,7 +73,7 @@ class Session:
         if not exists(self.folder.checkpoint) or not self.folder.history.exists():
             if self.folder.config.exists():
                 text = f"{self.folder.path} was stopped before its first checkpoint: it begins anew"
-                tell(self.observer, text)
+                self.observer.note(text)
             return None
         state = read_state(self.folder.checkpoint)
         if not isinstance(state.get("run"), dict):
@@ -101,6 +101,19 @@ class Session:
         if random is not None:
             torch.random.set_rng_state(random)
         self.update(result)
+
+    def tell_begun(self, step: int, *, resumed: bool, ended: bool) -> None:
+        """Tell the observer that the run begins, or goes on.
+
+        Args:
+            step: Training steps done so far.
+            resumed: The run goes on.
+            ended: A task ended at this step.
+        """
+        result = self.result
+        last = TaskDone(len(result.accuracy) - 1, result, step) if ended else None
+        config = self.experiment.model_dump(mode="json")
+        self.observer.run_begun(RunBegun(self.folder.path, result, config, step, resumed, last))
 
     def open_history(self, structure: Structure, state: State | None) -> TopologyTracker:
         """Begin the history of a run, or continue it where the checkpoint was written."""
@@ -150,20 +163,24 @@ class Session:
 
     def ended(self, error: BaseException | None) -> None:
         """Report how the run ended, unless its directory is gone or is another's by now."""
-        try:
+        status, reason = _ending(error)
+        with suppress(RunError):
             self.folder.check_held()
-        except RunError:
-            return
-        if error is None:
-            self._status.report("finished")
-        elif isinstance(error, RunStopped):
-            self._status.report("stopped", error.reason)
-        elif isinstance(error, KeyboardInterrupt):
-            self._status.report("stopped", "interrupted")
-        else:
-            first = (str(error) or type(error).__name__).splitlines()[0]
-            kind = "" if isinstance(error, GrowmasError) else f"{type(error).__name__}: "
-            self._status.report("failed", f"{kind}{first}")
+            self._status.report(status, reason)
+        self.observer.run_ended(RunEnded(status, reason))
+
+
+def _ending(error: BaseException | None) -> tuple[Ending, str]:
+    """Return how a run ended, and why."""
+    if error is None:
+        return "finished", ""
+    if isinstance(error, RunStopped):
+        return "stopped", error.reason
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped", "interrupted"
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    kind = "" if isinstance(error, GrowmasError) else f"{type(error).__name__}: "
+    return "failed", f"{kind}{first}"
 
 
 class _Due:
@@ -197,7 +214,7 @@ def _blame_directory(folder: RunDirectory, error: Exception) -> None:
 
 @contextmanager
 def session(
-    experiment: Experiment, folder: RunDirectory, *, resume: bool, observer: Observer | None
+    experiment: Experiment, folder: RunDirectory, *, resume: bool, observer: Observer
 ) -> Iterator[Session]:
     """Hold the directory of a run, note signals, and report how the run ends."""
     folder.run_id = read_run_id(folder.path) if resume else ""

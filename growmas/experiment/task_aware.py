@@ -5,7 +5,6 @@ from dataclasses import asdict, replace
 from growmas.config import ANSWER_BY_TASK
 from growmas.data import own_heads
 from growmas.experiment.learners import build_task_aware, task_aware_state
-from growmas.experiment.observer import TaskDone
 from growmas.experiment.results import (
     accuracy_metrics,
     epoch_scalars,
@@ -19,6 +18,7 @@ from growmas.experiment.session import Session
 from growmas.experiment.streams import build_stream
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunResult
+from growmas.runs.observer import ScalarsWritten, TaskDone
 from growmas.training.learner import TaskAwareLearner
 
 
@@ -36,13 +36,16 @@ def run_task_aware(run: Session, *, resume: bool) -> RunResult:
     else:
         run.resume(state)
     with run.open_history(method.structure, state) as tracker:
+        ended = learner.between_tasks and bool(run.result.accuracy)
+        run.tell_begun(learner.steps, resumed=state is not None, ended=ended)
         learner.after_step = lambda: _step_done(run, learner, tracker)
         for task in lessons.tasks[len(run.result.accuracy) :]:
             for epoch in learner.learn(task):
                 numbers = epoch_scalars(learner, task, epoch)
-                tracker.scalars(numbers, step=learner.steps, task=epoch.task, epoch=epoch.epoch)
-                if observer:
-                    observer.epoch_done(epoch)
+                step = learner.steps
+                tracker.scalars(numbers, step=step, task=epoch.task, epoch=epoch.epoch)
+                observer.scalars_written(ScalarsWritten(step, epoch.task, epoch.epoch, numbers))
+                observer.epoch_done(epoch)
             row = [learner.accuracy(known) for known in stream.tasks[: task.index + 1]]
             held = validation_accuracy(learner, stream.tasks[: task.index + 1])
             result = with_validation(_updated(run.result, learner, row), held)
@@ -51,8 +54,7 @@ def run_task_aware(run: Session, *, resume: bool) -> RunResult:
             tracker.snapshot(metrics=accuracy_metrics(stream, row, held), omega=omega)
             _save(run, learner, tracker, result)
             run.update(result)
-            if observer:
-                observer.task_done(TaskDone(task.index, result))
+            observer.task_done(TaskDone(task.index, result, learner.steps))
             if not result.finished:
                 run.check_stop()
     return run.result

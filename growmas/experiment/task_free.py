@@ -12,7 +12,6 @@ from growmas.data.task_free import StreamBatch
 from growmas.errors import RunError
 from growmas.experiment.learners import build_task_free, head_count
 from growmas.experiment.models import build_structure
-from growmas.experiment.observer import TaskDone
 from growmas.experiment.optimizers import build_optimizer
 from growmas.experiment.randomness import derived_seed
 from growmas.experiment.results import (
@@ -25,9 +24,10 @@ from growmas.experiment.session import Session
 from growmas.experiment.streams import build_task_free_stream
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunResult, TraceWriter
+from growmas.runs.observer import EpochDone, ScalarsWritten, TaskDone
 from growmas.runs.trace import TRACE
 from growmas.structure import Structure
-from growmas.training.learner import EVALUATION_BATCH, EpochDone
+from growmas.training.learner import EVALUATION_BATCH
 from growmas.training.methods.own_state import numbers_in
 from growmas.training.task_free import StepDone, TaskFreeLearner, TaskFreeMAS, TaskFreeMethod
 
@@ -52,13 +52,14 @@ def run_task_free(run: Session, *, resume: bool) -> RunResult:
         run.resume(state)
         stream_run.load_state_dict(state)
     with run.open_history(structure, state) as tracker:
+        ended = learner.step in stream_run.evaluations
+        run.tell_begun(learner.step, resumed=state is not None, ended=ended)
         for done in stream_run.go(tracker):
             result = _updated(run.result, stream_run, done)
             run.update(result)
-            if observer:
-                name = stream.tasks[done.index].name
-                observer.epoch_done(EpochDone(done.index, name, 1, done.loss, 0.0))
-                observer.task_done(TaskDone(done.index, result))
+            name = stream.tasks[done.index].name
+            observer.epoch_done(EpochDone(done.index, name, 1, done.loss, 0.0))
+            observer.task_done(TaskDone(done.index, result, learner.step))
     return run.result
 
 
@@ -150,7 +151,7 @@ class StreamRun:
         """Learn the stream from where the learner is; yields at every evaluation."""
         if isinstance(self.learner, TaskFreeLearner):
             self.learner.tracker = tracker
-        moments = {step: index for index, step in enumerate(self._evaluations())}
+        moments = {step: index for index, step in enumerate(self.evaluations)}
         header, start = _header(self._stream), self.learner.step
         with TraceWriter(self._run.folder.path, header, start=start) as trace:
             for batch in self._stream.batches(start):
@@ -180,6 +181,7 @@ class StreamRun:
         }
         name = self._stream.tasks[batch.task].name
         tracker.scalars(numbers, step=batch.step + 1, task=name)
+        self._run.observer.scalars_written(ScalarsWritten(batch.step + 1, name, None, numbers))
 
     def _learn(self, batch: StreamBatch) -> StepDone:
         device = self._run.experiment.device
@@ -205,8 +207,9 @@ class StreamRun:
             right += int((logits.argmax(1).cpu() == labels).sum())
         return right / len(task.test)
 
-    def _evaluations(self) -> list[int]:
-        """Return the numbers of steps after which tasks are tested, one for each task."""
+    @property
+    def evaluations(self) -> list[int]:
+        """Numbers of steps after which tasks are tested, one for each task."""
         tasks = len(self._stream.tasks)
         drifts = self._stream.steps_per_task == self._steps
         first = self._steps // tasks if drifts else self._stream.steps_per_task

@@ -18,7 +18,7 @@ from growmas.report.palette import SERIES
 from growmas.report.run_summary import RunSummary
 from growmas.report.scale import common_start, fitted, percent
 from growmas.report.svg import Drawing
-from growmas.terminal.rounding import short
+from growmas.rounding import short
 
 Values = Sequence[float | None]
 _NAMES = 190  # pixels for the names of runs at the ends of their lines

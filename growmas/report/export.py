@@ -48,16 +48,41 @@ def write_figures(
     """
     pictures: dict[Path, bytes] = {}
     for name, figure in _named(runs):
-        svg = figure.drawing.render(
-            title=figure.title, description=figure.caption, name=figure.key, style=file_styles()
-        )
+        svg = as_svg(figure)
         pictures[Path(folder) / f"{name}.svg"] = visible(svg).encode()
         if png:
-            pictures[Path(folder) / f"{name}.png"] = _as_png(svg)
+            pictures[Path(folder) / f"{name}.png"] = as_png(svg)
     _check_free(list(pictures), overwrite=overwrite)
     for path, content in pictures.items():
         _write(path, content)
     return tuple(pictures)
+
+
+def as_svg(figure: Figure) -> str:
+    """Return a figure as an SVG file, in the light theme."""
+    return figure.drawing.render(
+        title=figure.title, description=figure.caption, name=figure.key, style=file_styles()
+    )
+
+
+def as_png(svg: str, *, scale: int = _SCALE) -> bytes:
+    """Return an SVG file as PNG.
+
+    Args:
+        svg: The file.
+        scale: Pixels per pixel of the figure.
+
+    Raises:
+        RunError: resvg-py is not installed.
+    """
+    try:
+        from resvg_py import svg_to_bytes
+    except ImportError as error:
+        raise RunError(
+            "PNG figures need resvg-py: pip install 'growmas[report]', or leave out --png and "
+            "convert the SVG files"
+        ) from error
+    return bytes(svg_to_bytes(svg_string=svg, zoom=scale))
 
 
 def _named(runs: Sequence[RunSummary]) -> list[tuple[str, Figure]]:
@@ -70,17 +95,6 @@ def _named(runs: Sequence[RunSummary]) -> list[tuple[str, Figure]]:
 
 def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "run"
-
-
-def _as_png(svg: str) -> bytes:
-    try:
-        from resvg_py import svg_to_bytes
-    except ImportError as error:
-        raise RunError(
-            "PNG figures need resvg-py: pip install 'growmas[report]', or leave out --png and "
-            "convert the SVG files"
-        ) from error
-    return bytes(svg_to_bytes(svg_string=svg, zoom=_SCALE))
 
 
 def _check_free(paths: Sequence[Path], *, overwrite: bool) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from growmas.report.palette import LEVELS
 from growmas.report.scale import Scale, task_labels
 from growmas.report.svg import Drawing
-from growmas.terminal.rounding import short
+from growmas.rounding import short
 
 WIDTH = 960
 LEFT = 46  # pixels for the numbers of an axis

@@ -18,7 +18,7 @@ from growmas.report.run_summary import GroupSummary, RunSummary
 from growmas.report.scale import fitted
 from growmas.report.svg import Drawing
 from growmas.report.unit_map import UnitMap
-from growmas.terminal.rounding import short
+from growmas.rounding import short
 
 _LEFT = 150
 _LEFT_OF_UNITS = 46

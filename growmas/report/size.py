@@ -13,7 +13,7 @@ from growmas.report.figure import (
 from growmas.report.run_summary import RunSummary
 from growmas.report.scale import percent
 from growmas.report.svg import Drawing
-from growmas.terminal.rounding import short
+from growmas.rounding import short
 
 _GAP = 40
 

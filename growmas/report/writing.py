@@ -5,10 +5,10 @@ from html import escape
 from itertools import zip_longest
 
 from growmas.history.records import EventRecord, LayerRecord
+from growmas.history.unit_ids import id_runs
 from growmas.report.figure import Cell, Numbers
 from growmas.report.run_summary import RunSummary
 from growmas.report.scale import percent
-from growmas.terminal.naming import id_runs
 
 MOST_CELLS = 6_000
 """A table of numbers with more cells is left out of the page; `growmas export` has them."""

@@ -19,12 +19,13 @@ from growmas.runs.trace import TRACE
 
 CONFIG = "config.yaml"
 CHECKPOINT = "checkpoint"
+LOG = "log"
 
 _ID = "# run "
 _NEW = f".{METRICS}.new"
 OWN_FILES = frozenset({
     CONFIG, METRICS, HISTORY, f"{HISTORY}-wal", f"{HISTORY}-shm", f"{HISTORY}-journal", CHECKPOINT,
-    TRACE, CURVES, LOCK, STATUS, _NEW, f".{CONFIG}.new", f".{STATUS}.new",
+    LOG, TRACE, CURVES, LOCK, STATUS, _NEW, f".{CONFIG}.new", f".{STATUS}.new",
 })  # fmt: skip
 """Everything that a run writes; nothing else in its directory is ever touched."""
 

@@ -12,14 +12,10 @@ import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from growmas.config import Experiment
 from growmas.errors import GrowmasError
-
-if TYPE_CHECKING:
-    from growmas.experiment.observer import TaskDone
-    from growmas.training.learner import EpochDone
+from growmas.runs.observer import Observer, TaskDone
 
 REFUSED = 2
 """The exit code of a run that ended in an error of growmas, printed after `MARK`."""
@@ -31,17 +27,14 @@ MARK = "error: "
 _GRACE = 5.0  # seconds to finish a step and save
 
 
-class LineProgress:
+class LineProgress(Observer):
     """Observer of a run that prints a line per task."""
-
-    def epoch_done(self, done: "EpochDone") -> None:
-        """Print nothing."""
 
     def note(self, text: str) -> None:
         """Print a remark."""
         _say(text)
 
-    def task_done(self, done: "TaskDone") -> None:
+    def task_done(self, done: TaskDone) -> None:
         """Print the result of a task."""
         results = done.results
         row = results.accuracy[-1]

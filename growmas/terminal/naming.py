@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from growmas.errors import HistoryError
+from growmas.history.unit_ids import id_runs
 
 
 def unit_ranges(ids: Iterable[int]) -> list[str]:
@@ -14,21 +15,6 @@ def unit_ranges(ids: Iterable[int]) -> list[str]:
     ['#3-5', '#9']
     """
     return [f"#{first}" if first == last else f"#{first}-{last}" for first, last in id_runs(ids)]
-
-
-def id_runs(ids: Iterable[int]) -> list[tuple[int, int]]:
-    """Return the first and the last id of every run of consecutive ids.
-
-    >>> id_runs([3, 4, 5, 9])
-    [(3, 5), (9, 9)]
-    """
-    runs: list[tuple[int, int]] = []
-    for unit in sorted(ids):
-        if runs and unit == runs[-1][1] + 1:
-            runs[-1] = runs[-1][0], unit
-        else:
-            runs.append((unit, unit))
-    return runs
 
 
 def some_units(ids: Iterable[int], *, most: int, ellipsis: str) -> str:

@@ -1,17 +1,12 @@
 """Progress of a run: a live bar in a terminal, a line per task elsewhere."""
 
-from typing import TYPE_CHECKING
-
 from rich.console import Console
 
+from growmas.runs.observer import EpochDone, Observer, TaskDone
 from growmas.terminal.live_bar import LiveBar
 
-if TYPE_CHECKING:
-    from growmas.experiment.observer import TaskDone
-    from growmas.training.learner import EpochDone
 
-
-class RunProgress(LiveBar):
+class RunProgress(LiveBar, Observer):
     """A printer of a run's progress; use it as a context manager.
 
     Args:
@@ -25,7 +20,7 @@ class RunProgress(LiveBar):
         self._tasks = tasks
         self._epochs = epochs
 
-    def epoch_done(self, done: "EpochDone") -> None:
+    def epoch_done(self, done: EpochDone) -> None:
         """Move the bar."""
         text = f"task {done.index + 1}/{self._tasks}  {done.task}  loss {done.loss:.3f}"
         self.move(text, done.index * self._epochs + done.epoch)
@@ -34,7 +29,7 @@ class RunProgress(LiveBar):
         """Print a remark."""
         self.say(text)
 
-    def task_done(self, done: "TaskDone") -> None:
+    def task_done(self, done: TaskDone) -> None:
         """Print the results of the task."""
         results = done.results
         row = results.accuracy[-1]

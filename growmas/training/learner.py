@@ -15,30 +15,12 @@ from growmas.config import TrainingConfig
 from growmas.data import Split, Task, batches
 from growmas.data.transforms import Transform
 from growmas.errors import RunError
+from growmas.runs.observer import EpochDone
 from growmas.training.compiled import CompiledModel
 from growmas.training.methods import Method
 from growmas.training.precision import Precision
 
 EVALUATION_BATCH = 1024
-
-
-@dataclass(frozen=True)
-class EpochDone:
-    """Report of one pass over a task's training data.
-
-    Attributes:
-        index: Of the task.
-        task: Its name.
-        epoch: Number of the pass, from 1.
-        loss: Mean task loss per sample over the epoch, penalty left out.
-        penalty: Mean penalty per step over the epoch.
-    """
-
-    index: int
-    task: str
-    epoch: int
-    loss: float
-    penalty: float
 
 
 @dataclass
@@ -169,6 +151,11 @@ class TaskAwareLearner:
                 right += int((logits.argmax(1).cpu() == labels).sum())
         model.train(mode)
         return right / len(split)
+
+    @property
+    def between_tasks(self) -> bool:
+        """True before the first step of a task, and after its last."""
+        return self._progress is None
 
     def state_dict(self) -> dict[str, Any]:
         """Return position, schedule, generator and times; the method has its own state."""
