@@ -1,6 +1,6 @@
-"""The Textual app: runs on the left, the board in the middle, details on the right."""
+"""The Textual app: runs on the left, the board in the middle, details next to it or below."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from rich.console import RenderableType
@@ -9,20 +9,26 @@ from textual import on
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Footer, Input, OptionList, Static
 
 from growmas.browser import detail
 from growmas.browser.board import MEASURES
 from growmas.browser.export import as_csv, as_json, without_network, write_free
+from growmas.browser.following import NOTHING, FollowedRuns
+from growmas.browser.found_runs import Place
 from growmas.browser.grid import Grid
+from growmas.browser.progress_line import progress_line, title
+from growmas.browser.run_list import RunList, fitted
 from growmas.browser.screens import Export, Help
+from growmas.browser.side import Side
 from growmas.browser.watched_run import WatchedRun
 from growmas.errors import GrowmasError, HistoryError
 from growmas.terminal.naming import read_unit
 
 POLL = 1.0
-"""Seconds between two readings of the file."""
+"""Seconds between two looks at the files."""
 PACE = 0.6
 """Seconds per task while tasks are played."""
 
@@ -32,13 +38,15 @@ class Browser(App[None]):
 
     Args:
         runs: Runs to show, the first one at the start.
-        poll: Seconds between two readings of the file.
+        poll: Seconds between two looks at the files.
+        find: Returns the places of all runs that there are now; None to show `runs` alone.
+        where: What `find` searches, in words.
     """
 
     CSS_PATH = "browser.tcss"
     TITLE = "growmas watch"
     ENABLE_COMMAND_PALETTE = False
-    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (90, "-normal"), (130, "-wide")]  # noqa: RUF012
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (120, "-wide")]  # noqa: RUF012
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("left,h", "step(-1)", "Task", show=False),
         Binding("right,l", "step(1)", "Task", show=False),
@@ -49,127 +57,163 @@ class Browser(App[None]):
         Binding("question_mark", "help", "Help"),
         Binding("m", "measure(1)", "Measure"),
         Binding("M", "measure(-1)", "Measure", show=False),
-        Binding("space", "play", "Play"),
+        Binding("t", "training", "Training"),
+        Binding("space", "play", "Play", show=False),
         Binding("comma", "unit(-1)", "Unit", show=False),
-        Binding("full_stop", "unit(1)", "Unit"),
+        Binding("full_stop", "unit(1)", "Unit", show=False),
         Binding("d", "mark", "Diff"),
         Binding("slash", "filter", "Filter"),
-        Binding("e", "export", "Export"),
+        Binding("s", "sort", "Sort"),
         Binding("r", "run", "Run"),
+        Binding("e", "export", "Export"),
         Binding("escape", "leave", "Back", show=False),
         Binding("q", "quit", "Quit"),
     ]
 
-    def __init__(self, runs: Sequence[WatchedRun], *, poll: float = POLL) -> None:
+    def __init__(
+        self,
+        runs: Sequence[WatchedRun] = (),
+        *,
+        poll: float = POLL,
+        find: Callable[[], Sequence[Place]] | None = None,
+        where: str = "",
+    ) -> None:
         super().__init__()
-        self._runs = list(runs)
+        self._followed = FollowedRuns(runs, find)
+        self._where = where
         self._poll = poll
-        self._chosen = 0
-        self._unit: int | None = None
         self._playing: Timer | None = None
+        self._filters_runs = False
+        self.watched = NOTHING
 
     @property
-    def watched(self) -> WatchedRun:
-        """The run shown now."""
-        return self._runs[self._chosen]
+    def _main(self) -> Screen[object]:
+        """The screen of the browser, which may lie below that of the help."""
+        return self.screen_stack[0]
 
     @property
     def grid(self) -> Grid:
         """The widget that shows the board."""
-        return self.query_one(Grid)
+        return self._main.query_one(Grid)
+
+    @property
+    def side(self) -> Side:
+        """The widget that shows details."""
+        return self._main.query_one(Side)
+
+    @property
+    def run_list(self) -> RunList:
+        """The widget that lists the runs."""
+        return self._main.query_one(RunList)
+
+    @property
+    def _first(self) -> WatchedRun:
+        """The run shown at first: the topmost of the list, or the first that was named."""
+        shown = self.run_list.shown if self._followed.searching else []
+        return shown[0] if shown else self._followed.first
 
     def compose(self) -> ComposeResult:
-        """Yield three columns, an input line, and the keys."""
+        """Yield the list, the board, the details, an input line, and the keys."""
         with Horizontal(id="columns"):
-            runs = OptionList(*(self._entry(watched) for watched in self._runs), id="runs")
-            runs.border_title = "runs"
-            yield runs
-            with Vertical(id="middle"):
-                yield Static(id="reading")
-                yield Grid(id="grid")
-                with VerticalScroll(id="during", can_focus=False):
-                    yield Static(id="events")
-                yield Input(placeholder="part of a group's name, or a unit: fc1#17", id="filter")
-            with VerticalScroll(id="side", can_focus=False):
-                yield Static(id="detail")
-        yield Footer()
+            yield RunList(self._followed.runs)
+            with Vertical(id="both"):
+                with Vertical(id="middle"):
+                    yield Static(id="progress")
+                    yield Static(id="reading")
+                    yield Grid(id="grid")
+                    with VerticalScroll(id="during", can_focus=False):
+                        yield Static(id="events")
+                    yield Input(id="filter")
+                yield Side()
+        yield Footer(compact=True)
+        yield Static("? keys  q quit", id="few-keys")
 
     def on_mount(self) -> None:
-        """Show the first run and start to follow it."""
-        self.query_one("#runs").display = len(self._runs) > 1
-        self.query_one("#filter").display = False
-        self.show_run(0)
+        """Show the first run and start to follow all."""
+        self._main.query_one("#filter").display = False
+        self._list_anew()
+        self.show_run(self._first)
         self.grid.focus()
         self.set_interval(self._poll, self.follow)
 
     def on_unmount(self) -> None:
         """Close all files."""
-        for watched in self._runs:
-            watched.close()
+        self._followed.close()
 
-    def show_run(self, index: int) -> None:
+    def show_run(self, run: WatchedRun) -> None:
         """Show another run, at its last task."""
-        self._chosen, self._unit = index, None
-        self.watched.refresh()
+        self._stop()
+        self.watched = run
+        run.refresh()
+        run.study()
         grid = self.grid
         grid.marks, grid.wanted, grid.row = (), "", 0
-        grid.board = self.watched.board
+        grid.board = run.board
         grid.column = max(0, len(grid.board.tasks) - 1)
-        self.query_one("#runs", OptionList).highlighted = index
+        self.side.reset()
+        self.run_list.mark(run)
         self.show_all()
 
     def follow(self) -> None:
         """Read what is new; a cursor on the last task moves on to a new one."""
-        if not self.watched.refresh():
+        if not self._main.query("#progress"):  # the browser is closing
             return
+        before = self._followed.runs
+        changed = self._followed.look()
+        if changed or self._followed.runs != before:
+            self._list_anew()
+        if self.watched not in (self._followed.runs or [NOTHING]):
+            self.show_run(self._first)
+            return
+        if self.watched.refresh():
+            self._take_board()
+        elif self.watched not in changed:
+            self._show_progress()
+            return
+        self.watched.study()
+        self.show_all()
+
+    def _list_anew(self) -> None:
+        self.run_list.runs = list(self._followed.runs)
+        self.run_list.display = self._followed.searching or len(self._followed.runs) > 1
+        self.run_list.update_rows()
+
+    def _take_board(self) -> None:
         grid, board = self.grid, self.watched.board
         at_end = grid.column >= len(grid.board.tasks) - 1
         grid.board = board
         last = max(0, len(board.tasks) - 1)
         grid.column = last if at_end and self._playing is None else min(grid.column, last)
         grid.marks = tuple(mark for mark in grid.marks if mark <= last)
-        entry = self._entry(self.watched)
-        self.query_one("#runs", OptionList).replace_option_prompt_at_index(self._chosen, entry)
-        self.show_all()
 
     def show_all(self) -> None:
-        """Update the line above the board, its border and the details."""
+        """Update the lines above the board, its border and the details."""
         measure, board, grid = MEASURES[self.grid.measure], self.watched.board, self.grid
-        state = "live" if board.live else "recorded"
-        middle = self.query_one("#middle")
-        middle.border_title = f"{self.watched.name} · {state}"
+        middle = self._main.query_one("#middle")
+        room = max(8, middle.size.width - 4)
+        middle.border_title = title(self.watched, room)
         at = (
             f"{board.tasks[grid.column]} ({grid.column + 1}/{len(board.tasks)})"
             if board.tasks
             else ""
         )
-        middle.border_subtitle = at + (" · playing" if self._playing else "")
-        reading = Text(measure.name, "bold").append(f"  {measure.reading}", "not bold dim")
-        self.query_one("#reading", Static).update(reading)
-        self.query_one("#detail", Static).update(self._detail())
-        self.query_one("#events", Static).update(self._events())
+        middle.border_subtitle = fitted(at, room - 10) + (" · playing" if self._playing else "")
+        reading = Text(measure.name, "bold", no_wrap=True, overflow="ellipsis")
+        self._main.query_one("#reading", Static).update(
+            reading.append(f"  {measure.reading}", "not bold dim")
+        )
+        self._show_progress()
+        if self.watched is NOTHING:
+            words = f"waiting for a run below {self._where}: growmas run CONFIG begins one"
+            self.side.border_title = "detail"
+            self._main.query_one("#detail", Static).update(Text(words, "dim"))
+        else:
+            self.side.show(self.watched, grid)
+        self._main.query_one("#events", Static).update(self._events())
         grid.styles.height = max(1, len(grid.groups)) + 6
 
-    def _detail(self) -> RenderableType:
-        watched, grid = self.watched, self.grid
-        side, history, group = self.query_one("#side"), watched.history, grid.group
-        side.border_title = "detail"
-        if watched.trouble is not None:
-            return Text(watched.trouble, "bold red")
-        if history is None or not watched.board.tasks or group is None:
-            return Text("nothing to show yet", "dim")
-        try:
-            if len(grid.marks) == 2:
-                side.border_title = "difference"
-                return detail.two_tasks(history, watched.board, *sorted(grid.marks))
-            if self._unit is not None:
-                side.border_title = "unit"
-                return detail.unit_life(history, group, self._unit)
-            side.border_title = "group"
-            events = watched.events(grid.column)
-            return detail.group_at(history, watched.board, events, group, grid.column)
-        except HistoryError as error:
-            return Text(str(error), "bold red")
+    def _show_progress(self) -> None:
+        self._main.query_one("#progress", Static).update(progress_line(self.watched))
 
     def _events(self) -> RenderableType:
         history, board = self.watched.history, self.watched.board
@@ -181,28 +225,38 @@ class Browser(App[None]):
         except HistoryError as error:
             return Text(str(error), "bold red")
 
-    @staticmethod
-    def _entry(watched: WatchedRun) -> Text:
-        return Text(watched.name, "bold").append(f"\n{watched.remark}", "not bold dim")
-
     @on(Grid.Moved)
     def _moved(self) -> None:
         self.show_all()
 
+    @on(OptionList.OptionHighlighted)
+    def _run_reached(self, event: OptionList.OptionHighlighted) -> None:
+        run = self.run_list.run_at(event.option_index)
+        if self.run_list.has_focus and run is not None and run is not self.watched:
+            self.show_run(run)
+
     @on(OptionList.OptionSelected)
     def _run_chosen(self, event: OptionList.OptionSelected) -> None:
-        self.show_run(event.option_index)
+        run = self.run_list.run_at(event.option_index)
+        if run is None:
+            self.run_list.fold(event.option_index)
+            return
+        self.show_run(run)
         self.grid.focus()
 
     @on(Input.Submitted)
     def _filtered(self, event: Input.Submitted) -> None:
         text = event.value.strip()
         event.input.display = False
+        if self._filters_runs:
+            self.run_list.keep(text)
+            self.run_list.focus()
+            return
         self.grid.focus()
         if "#" in text:
             self._open_unit(text)
         else:
-            self.grid.wanted, self.grid.row, self._unit = text, 0, None
+            self.grid.wanted, self.grid.row, self.side.unit = text, 0, None
         self.show_all()
 
     def _open_unit(self, text: str) -> None:
@@ -216,15 +270,16 @@ class Browser(App[None]):
             return
         if group not in grid.groups:
             grid.wanted = ""
-        grid.row, self._unit, grid.marks = grid.groups.index(group), number, ()
+        grid.row, self.side.unit, grid.marks = grid.groups.index(group), number, ()
 
     def action_step(self, tasks: int) -> None:
-        """Move to another task."""
+        """Move to another task, and show its group."""
+        self.side.training = False
         self.grid.move(tasks=tasks)
 
     def action_row(self, rows: int) -> None:
-        """Move to another group."""
-        self._unit = None
+        """Move to another group, and show it."""
+        self.side.unit, self.side.training = None, False
         self.grid.move(rows=rows)
 
     def action_ends(self, last: int) -> None:
@@ -257,14 +312,15 @@ class Browser(App[None]):
         if self._playing is not None:
             self._playing.stop()
             self._playing = None
-        self.show_all()
+            self.show_all()
 
     def action_unit(self, step: int) -> None:
         """Show the next unit alive at the task."""
         history, group = self.watched.history, self.grid.group
         if history is not None and group is not None and self.watched.board.tasks:
             self.grid.marks = ()
-            self._unit = detail.neighbour(history, group, self.grid.column, self._unit, step)
+            side = self.side
+            side.unit = detail.neighbour(history, group, self.grid.column, side.unit, step)
             self.show_all()
 
     def action_mark(self) -> None:
@@ -281,25 +337,49 @@ class Browser(App[None]):
         self.show_all()
 
     def action_filter(self) -> None:
-        """Open the input line for the filter."""
-        line = self.query_one("#filter", Input)
-        line.value, line.display = self.grid.wanted, True
+        """Open the input line for the filter of the list, if that has the focus, or of groups."""
+        line = self._main.query_one("#filter", Input)
+        self._filters_runs = self.run_list.has_focus
+        line.value = self.run_list.words if self._filters_runs else self.grid.wanted
+        line.placeholder = (
+            "words in a run's name, method, stream or status"
+            if self._filters_runs
+            else "part of a group's name, or a unit: fc1#17"
+        )
+        line.display = True
         line.focus()
 
+    def action_sort(self) -> None:
+        """Sort the list of runs in the next order."""
+        self.run_list.sort()
+
+    def action_training(self) -> None:
+        """Show how training goes, or the group again."""
+        side = self.side
+        side.training = not side.shows_training(self.watched)
+        side.unit, self.grid.marks = None, ()
+        self.show_all()
+
     def action_leave(self) -> None:
-        """Close the unit, the difference and the filter."""
-        line = self.query_one("#filter", Input)
+        """Close the unit, the difference and the filters."""
+        line = self._main.query_one("#filter", Input)
         if line.display:
             line.display = False
+        elif self.run_list.has_focus:
+            self.run_list.keep("")
+            return
         else:
-            self._unit, self.grid.marks, self.grid.wanted = None, (), ""
+            self.side.reset()
+            self.grid.marks, self.grid.wanted = (), ""
         self.grid.focus()
         self.show_all()
 
     def action_run(self) -> None:
-        """Show the next run."""
-        self._stop()
-        self.show_run((self._chosen + 1) % len(self._runs))
+        """Show the next run of the list."""
+        shown = self.run_list.shown
+        if shown:
+            at = shown.index(self.watched) if self.watched in shown else -1
+            self.show_run(shown[(at + 1) % len(shown)])
 
     def action_help(self) -> None:
         """Show all keys."""

@@ -75,6 +75,10 @@ class Grid(Widget, can_focus=True):
         lines += self._totals()
         return Text("\n", no_wrap=True, overflow="crop").join(lines)
 
+    def on_resize(self) -> None:
+        """Report that other cells may be shown."""
+        self.post_message(self.Moved())
+
     def on_click(self, event: events.Click) -> None:
         """Move the cursor to the cell under the pointer."""
         task = self.first_task + (event.x - self._name_width) // CELL

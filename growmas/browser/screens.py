@@ -12,17 +12,18 @@ HELP = """\
 
 [b]←  →[/b]      step through tasks      [b]home  end[/b]  first, last
 [b]↑  ↓[/b]      step through groups     [b]click[/b]      on a cell
+[b]tab[/b]       to the list of runs and back; [b]enter[/b] folds a sweep
+[b]r[/b]         next run                [b]s[/b]  sort the list
+[b]t[/b]         how training goes, or the group again
 [b]m  M[/b]      next measure, previous: width, born − pruned,
           importance, unused
 [b]space[/b]     play the tasks, or stop
 [b],  .[/b]      previous unit, next unit of the group at the task
 [b]d[/b]         mark a task; mark another to see what is different;
           once more to clear
-[b]/[/b]         filter groups; or a unit: fc1#17, #17
+[b]/[/b]         filter groups, or a unit: fc1#17; in the list: runs
 [b]e[/b]         export what is shown: SVG, JSON or CSV
-[b]r[/b]         next run;  [b]tab[/b]  to the list of runs and back
-[b]esc[/b]       back to the group
-[b]q[/b]         quit
+[b]esc[/b]       back;  [b]q[/b]  quit
 
 On the last task the cursor follows a run that goes on.
 """

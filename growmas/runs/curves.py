@@ -2,13 +2,14 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from growmas.errors import RunError
 from growmas.history import TopologyHistory
 from growmas.runs.finding import HISTORY
+from growmas.runs.result import METRICS, read_result
 
 CURVES = "curves.jsonl"
 """File of runs of version 0.1; later ones have their curves in the history."""
@@ -36,6 +37,10 @@ class CurvePoint:
         learning_rate: At the end.
         validation: Accuracy of the task's own head on its validation samples; None without any.
         training: The same on some of its training samples, where there are no validation samples.
+        mean_accuracy: Mean test accuracy over the tasks so far, measured after the task; at its
+            last point, else None.
+        signals: Other numbers by name, such as "dormant": those written at this step, and at the
+            last point of a task those measured after the task.
     """
 
     task: int
@@ -47,6 +52,13 @@ class CurvePoint:
     learning_rate: float | None = None
     validation: float | None = None
     training: float | None = None
+    mean_accuracy: float | None = None
+    signals: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Accuracy on validation samples, or on training samples where there are none."""
+        return self.training if self.validation is None else self.validation
 
 
 def read_curves(path: Path) -> tuple[CurvePoint, ...]:
@@ -61,27 +73,57 @@ def read_curves(path: Path) -> tuple[CurvePoint, ...]:
     """
     history = path / HISTORY if path.is_dir() else path
     if history.is_file():
-        with TopologyHistory(history) as read:
-            found = read.scalars()
+        with TopologyHistory(history) as read, read.frozen():
+            found = _points(read, _mean_accuracies(path))
         if found:
-            tasks = {each.task: None for each in found}
-            order = {name: index for index, name in enumerate(tasks)}
-            return tuple(
-                CurvePoint(
-                    order[each.task],
-                    each.task,
-                    each.epoch,
-                    each.step,
-                    **{field: each.values.get(name) for name, field in _NAMES.items()},
-                )
-                for each in found
-            )
+            return found
     if (path / CURVES).is_file():
         return _read_lines(path / CURVES)
     raise RunError(
         f"{path} has no curves: it has learnt nothing yet, or was written by an earlier version; "
         "growmas shifts shows the losses of a task-free run"
     )
+
+
+def _mean_accuracies(path: Path) -> dict[str, float]:
+    """Return task -> mean accuracy over the tasks so far, as the result of a run has it."""
+    if not (path / METRICS).is_file():
+        return {}
+    try:
+        result = read_result(path)
+    except RunError:
+        return {}
+    means = [sum(row) / len(row) for row in result.accuracy if row]
+    return dict(zip(result.tasks, means, strict=False))
+
+
+def _points(history: TopologyHistory, means: Mapping[str, float]) -> tuple[CurvePoint, ...]:
+    found, metrics = history.scalars(), history.all_metrics()
+    order = {name: index for index, name in enumerate(dict.fromkeys(each.task for each in found))}
+    last = {each.task: index for index, each in enumerate(found)}
+    points = []
+    for index, each in enumerate(found):
+        named = {to: each.values.get(name) for name, to in _NAMES.items()}
+        signals = {name: value for name, value in each.values.items() if name not in _NAMES}
+        point = CurvePoint(
+            order[each.task], each.task, each.epoch, each.step, **named, signals=signals
+        )
+        if index == last[each.task]:
+            point = _measured(point, metrics.get(each.task, {}), means.get(each.task))
+        points.append(point)
+    return tuple(points)
+
+
+def _measured(point: CurvePoint, metrics: Mapping[str, float], mean: float | None) -> CurvePoint:
+    """Add what was measured after the task of a point."""
+    if mean is None:
+        mean = metrics.get("accuracy")
+    others = {
+        name: metrics[name]
+        for name in metrics
+        if name.partition("/")[0] not in ("accuracy", "validation")
+    }
+    return replace(point, mean_accuracy=mean, signals={**point.signals, **others})
 
 
 def _read_lines(path: Path) -> tuple[CurvePoint, ...]:

@@ -77,7 +77,7 @@ def list_runs(folder: Path) -> tuple[RunEntry, ...]:
     """
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}; growmas run CONFIG makes runs/NAME")
-    return in_order(_entry(path.parent) for path in folder.rglob(METRICS))
+    return in_order(read_entry(path.parent) for path in folder.rglob(METRICS))
 
 
 def select(
@@ -112,7 +112,8 @@ def in_order(entries: Iterable[RunEntry]) -> tuple[RunEntry, ...]:
     return tuple(sorted(entries, key=lambda entry: (entry.started, entry.directory)))
 
 
-def _entry(folder: Path) -> RunEntry:
+def read_entry(folder: Path) -> RunEntry:
+    """Read a run; one that cannot be read says why."""
     try:
         result = read_result(folder)
         if result.started is None:

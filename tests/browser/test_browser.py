@@ -4,8 +4,11 @@ import asyncio
 import csv
 import json
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +23,15 @@ from fake_structure import FakeStructure
 from rich.console import Console
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
+from textual.widgets._footer import FooterKey
 
 from growmas.browser.app import Browser
 from growmas.browser.board import MEASURES, read_board
+from growmas.browser.found_runs import FoundRuns
 from growmas.browser.screens import Export, Help
 from growmas.browser.watched_run import WatchedRun
 from growmas.history import TopologyHistory, TopologyTracker
+from growmas.runs.lock import RunLock
 
 NAMES = ["digits 0/1", "digits 2/3", "digits 4/5"]
 
@@ -34,6 +40,8 @@ class Recording:
     """A structure and its tracker, which write while a browser is open."""
 
     def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
         self.structure = FakeStructure({"fc1": 12, "[b]fc2": 8}, outputs=4)
         self.tracker = TopologyTracker(self.structure, path)
         self.names: list[str] = []
@@ -60,14 +68,15 @@ def recording(tmp_path: Path) -> Iterator[Recording]:
 
 
 def drive(
-    runs: list[WatchedRun],
+    runs: list[WatchedRun] | FoundRuns,
     act: Callable[[Browser, Pilot[None]], Awaitable[None]],
     *,
     size: tuple[int, int] = (140, 40),
     poll: float = 60.0,
 ) -> None:
     async def run() -> None:
-        app = Browser(runs, poll=poll)
+        searched = isinstance(runs, FoundRuns)
+        app = Browser(find=runs.look, poll=poll) if searched else Browser(runs, poll=poll)
         async with app.run_test(size=size) as pilot:
             await pilot.pause()
             await act(app, pilot)
@@ -308,19 +317,41 @@ def test_runs_side_by_side(recording: Recording, tmp_path: Path) -> None:
     other.tracker.close()
 
 
-@pytest.mark.parametrize("size", [(20, 6), (40, 12), (80, 24), (250, 70)])
-def test_every_size_of_terminal_will_do(
-    recording: Recording, tmp_path: Path, size: tuple[int, int]
-) -> None:
+def test_every_size_of_terminal_will_do(recording: Recording, tmp_path: Path) -> None:
+    other = Recording(tmp_path / "a-run-with-a-rather-long-name,seed=1.db")
+    other.learn("solo")
+
     async def act(app: Browser, pilot: Pilot[None]) -> None:
         await pilot.press("left", "m", "d", "right", "d", "full_stop", "question_mark")
         assert isinstance(app.screen, Help)
         await pilot.press("escape", "home")
-        width = app.grid.size.width
-        assert all(len(line) <= max(width, 18) for line in grid(app))
-        assert "[" in "".join(grid(app))
+        for size in ((20, 6), (40, 24), (80, 24), (100, 30), (140, 40), (250, 70)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+            width = app.grid.size.width
+            assert all(len(line) <= max(width, 18) for line in grid(app))
+            assert "[" in "".join(grid(app))
+            if size[0] >= 40:
+                _check_nothing_is_cut(app)
 
-    drive([watched(tmp_path)], act, size=size)
+    drive([watched(tmp_path), watched(tmp_path, other.path.stem)], act)
+    other.tracker.close()
+
+
+def _check_nothing_is_cut(app: Browser) -> None:
+    """Check that list, board and detail are there, with whole titles, and that all keys fit."""
+    for name in ("#runs", "#middle", "#side"):
+        widget = app.query_one(name)
+        assert widget.size.height >= 3
+        for words in (widget.border_title, widget.border_subtitle):
+            assert len(str(words or "")) <= widget.size.width
+    keys = app.query(FooterKey)
+    if app.size.width >= 60:
+        assert keys
+        assert all(key.region.right <= app.size.width for key in keys)
+    else:
+        assert app.query_one("#few-keys").region.height == 1
+    assert "recorded" in str(app.query_one("#middle").border_title)
 
 
 def test_many_tasks_and_groups_scroll_with_the_cursor(tmp_path: Path) -> None:
@@ -370,6 +401,118 @@ def test_not_a_history_is_said_in_the_browser(tmp_path: Path) -> None:
         assert "is not a topology history" in shown(app, "#detail")
 
     drive([watched(tmp_path)], act)
+
+
+def result(name: str, **changes: object) -> str:
+    """Return a metrics.json."""
+    values = {
+        "name": name, "method": "mas", "stream": "digits split", "scenario": "task", "seed": 1,
+        "tasks": NAMES, "accuracy": [[0.9]], "parameters": 7, "units": {}, "seconds": 1.0,
+        "status": "unfinished", "started": time.time() - 10, **changes,
+    }  # fmt: skip
+    return json.dumps(values)
+
+
+def listed(app: Browser) -> list[str]:
+    """Return the lines of the list of runs."""
+    return [line for each in app.run_list.options for line in str(each.prompt).splitlines()]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Return a sweep whose first run goes on, the second is finished, and the third waits."""
+    folder = tmp_path / "runs" / "s"
+    for name in ("strength=1,seed=1", "strength=1,seed=2"):
+        recording = Recording(folder / name / "history.db")
+        recording.learn(NAMES[0])
+        for epoch in (1, 2):
+            loss = {"loss": 1 / epoch, "penalty": 0.1}
+            recording.tracker.scalars(loss, step=epoch, task=NAMES[0], epoch=epoch)
+        recording.tracker.close()
+        (folder / name / "config.yaml").write_text("training: {epochs: 2}\n")
+        (folder / name / "metrics.json").write_text(result(name))
+    rows = [[0.9], [0.9, 0.8], [0.8, 0.8, 0.8]]
+    finished = result("b", status="finished", accuracy=rows, started=time.time() - 99)
+    (folder / "strength=1,seed=2" / "metrics.json").write_text(finished)
+    runs = [*(path.name for path in folder.iterdir()), "strength=1,seed=3"]
+    (folder / "sweep.json").write_text(json.dumps({"runs": [{"name": name} for name in runs]}))
+    return folder
+
+
+def test_runs_that_begin_later_appear_and_deleted_ones_go(sweep: Path) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        names = [line.split()[-1] for line in listed(app)[::2]]
+        assert names[0] == "s"
+        assert set(names[1:]) == {"seed=1", "seed=2", "seed=3"}
+        assert listed(app)[1] == "  ● 1  ✓ 1  ○ 1"
+        assert app.watched.status == "running"
+        own = Recording(sweep.parent / "own" / "history.db")
+        own.learn("a")
+        own.tracker.close()
+        app.follow()
+        assert "○ own" in listed(app)
+        shutil.rmtree(sweep)
+        app.follow()
+        assert app.watched.name == "own"
+        assert listed(app) == ["○ own", "  history"]
+        shutil.rmtree(own.path.parent)
+        app.follow()
+        assert listed(app) == []
+        assert "waiting for a run" in shown(app, "#detail")
+        await pilot.press("left", "d", "m", "t", "s", "r", "full_stop", "e", "c")
+
+    with RunLock(sweep / "strength=1,seed=1", "id"):
+        drive(FoundRuns(folders=[sweep.parent], root=sweep.parent), act, size=(80, 24))
+
+
+def test_training_is_shown_while_it_goes_on(sweep: Path) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        assert app.query_one("#side").border_title == "training"
+        assert re.search(r"loss 0.5 0.5 to 1 .*penalty 0.1", shown(app, "#detail"))
+        progress = r"● running task 2/3, epoch 0/2 2\d s left"  # a third is done in 10 s
+        assert re.search(progress, shown(app, "#progress"))
+        await pilot.press("down")
+        assert app.query_one("#side").border_title == "group"
+        await pilot.press("t")
+        assert app.query_one("#side").border_title == "training"
+        await pilot.press("question_mark")
+        with sqlite3.connect(app.watched.path) as history:  # it is read while the help is open
+            history.execute("INSERT INTO scalars VALUES (3, 'loss', 0.25, 'digits 2/3', 1)")
+        app.follow()
+        await pilot.press("escape")
+        assert "epoch 1/2" in shown(app, "#progress")
+
+    with RunLock(sweep / "strength=1,seed=1", "id"):
+        drive(FoundRuns(folders=[sweep], root=sweep.parent), act, size=(100, 30))
+
+
+def test_the_list_is_sorted_filtered_and_folded(sweep: Path) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        await pilot.press("shift+tab")
+        assert app.run_list.has_focus
+        orders = []
+        for _ in range(4):
+            await pilot.press("s")
+            seeds = [line[-1] for line in listed(app) if "seed=" in line]
+            orders.append((app.run_list.order, "".join(seeds)))
+        assert orders == [
+            ("name", "123"),
+            ("accuracy", "123"),
+            ("status", "213"),
+            ("newest", "123"),
+        ]
+        await pilot.press("slash", *"seed=2 finished", "enter")
+        assert [run.name for run in app.run_list.shown] == ["s/strength=1,seed=2"]
+        assert app.run_list.border_title == "1 of 3 runs"
+        await pilot.press("escape")
+        assert len(app.run_list.shown) == 3
+        await pilot.press("home", "enter")
+        assert app.run_list.shown == []
+        await pilot.press("enter", "down", "down", "enter")
+        assert app.focused is app.grid
+        assert app.watched is app.run_list.shown[1]
+
+    drive(FoundRuns(folders=[sweep], root=sweep.parent), act, size=(140, 40))
 
 
 def test_other_commands_do_not_load_textual() -> None:
