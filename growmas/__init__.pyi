@@ -53,6 +53,7 @@ from growmas.importance import (
 )
 from growmas.integrations.torch_pruning import MASPruningImportance as MASPruningImportance
 from growmas.manager import (
+    BirthProtection as BirthProtection,
     Budget as Budget,
     GrowByGain as GrowByGain,
     GrowByNeed as GrowByNeed,
@@ -112,6 +113,8 @@ from growmas.structure import (
     TensorAxis as TensorAxis,
     UnitGroup as UnitGroup,
     Warmup as Warmup,
+    add_gains as add_gains,
+    fold_gains as fold_gains,
     register_attention as register_attention,
     register_layer as register_layer,
     register_layout as register_layout,

@@ -54,6 +54,7 @@ ROOMS = (
     {"queries"},
     {"tasks"},
     {"structure"},
+    {"gains"},
 )
 """The rooms of growmas.structure, lowest first, and the modules above them."""
 

@@ -306,6 +306,7 @@ def _task_free_method(values: Mapping[str, object]) -> Iterator[_Check]:
         value = _at(context, key)
         yield ("method", "context", key), value is None or value in fitting, words
     yield ("method", "protect"), _at(method, "protect") is None, f"null, {_BECAUSE}"
+    yield ("method", "per_task"), not _at(method, "per_task"), f"[], {_BECAUSE}"
     grow = _at(method, "grow", "kind")
     yield ("method", "grow", "kind"), grow != "overgrow", f"any but overgrow, {_BECAUSE}"
 

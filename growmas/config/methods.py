@@ -225,12 +225,17 @@ class GrowmasConfig(Record):
     budget: BudgetConfig | None = Field(
         None, description="a mapping such as {parameters: 300000}, or null"
     )
-    protect: float | None = Field(
-        None, gt=0, le=1, description="the share of old parameters to freeze, above 0, or null"
+    protect: Annotated[float, Field(gt=0, le=1)] | Literal["old"] | None = Field(
+        None,
+        description="the share of old parameters to freeze, above 0, up to 1; old, to freeze all "
+        "units of earlier tasks, without importance; or null",
     )
     norms: Literal["statistics", "affine"] | None = Field(
         "statistics",
         description="statistics or affine (also the weights) of norms, kept for each view, or null",
+    )
+    per_task: tuple[Literal["gains", "biases"], ...] = Field(
+        (), description="gains, biases or both: those of all units, which each task has for itself"
     )
     context: ContextKind | None = Field(None, discriminator="kind", description=_CONTEXT)
     task_free: TaskFreeGrowthConfig | None = Field(None, description=_TASK_FREE)

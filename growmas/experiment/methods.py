@@ -99,6 +99,7 @@ def build_method(
         budget=build_budget(config.budget),
         protect=build_protection(config, structure),
         norms=config.norms,
+        per_task=config.per_task,
     )
     return Growmas(
         manager,

@@ -21,7 +21,7 @@ from growmas.experiment.limits import check_memory
 from growmas.experiment.networks import build_given, caches_features
 from growmas.experiment.randomness import derived_seed, random_generator
 from growmas.models import MLP, ConvNet, MultiHead, ResNet, SeparateNetworks, ViT
-from growmas.structure import Structure
+from growmas.structure import Structure, add_gains
 
 _BuiltIn = MLPConfig | ConvNetConfig | ResNetConfig | ViTConfig
 
@@ -117,7 +117,10 @@ def build_structure(
         generator = random_generator(experiment.seed, "growth")
         examples = examples.to(experiment.device)
         try:
-            structure = Structure(model.to(experiment.device), examples, generator=generator)
+            model = model.to(experiment.device)
+            if "gains" in getattr(experiment.method, "per_task", ()):
+                add_gains(model, examples)
+            structure = Structure(model, examples, generator=generator)
         except SurgeryError as error:
             raise SurgeryError(f"the units of the network cannot be found: {error}") from error
     keep_frozen(structure)

@@ -16,6 +16,7 @@ from growmas.config import (
     ReplaceConfig,
 )
 from growmas.manager import (
+    BirthProtection,
     Budget,
     GrowByGain,
     GrowByNeed,
@@ -77,10 +78,14 @@ def build_budget(config: BudgetConfig | None) -> Budget | None:
     return Budget(parameters=config.parameters, flops=config.flops, units=config.units)
 
 
-def build_protection(config: GrowmasConfig, structure: Structure) -> HardProtection | None:
-    """Build what freezes the most important parameters; None where the config freezes none."""
+def build_protection(
+    config: GrowmasConfig, structure: Structure
+) -> HardProtection | BirthProtection | None:
+    """Build what freezes parameters of earlier tasks; None where the config freezes none."""
     if config.protect is None:
         return None
+    if config.protect == "old":
+        return BirthProtection(structure)
     return HardProtection(structure.model, fraction=config.protect)
 
 

@@ -7,6 +7,7 @@ subclass of `Policy` that reads a `Situation`.
 """
 
 from growmas.manager.allocation import allocate
+from growmas.manager.birth import BirthProtection
 from growmas.manager.bounded_pruning import PruneWithin
 from growmas.manager.budget import Budget
 from growmas.manager.capacity import GrowBySaturation, saturation
@@ -23,6 +24,7 @@ from growmas.manager.situation import Situation
 from growmas.manager.trial import trial_loss
 
 __all__ = [
+    "BirthProtection",
     "Budget",
     "Gains",
     "GrowByGain",

@@ -35,6 +35,7 @@ class GrowPolicy(Policy):
     protected: tuple[str, ...] = ()
 
     moments: ClassVar[tuple[Moment, ...]] = ("begin", "step")
+    reads_importance: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Refuse settings out of range."""

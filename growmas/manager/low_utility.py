@@ -11,6 +11,7 @@ from growmas.manager.policy import Policy
 from growmas.manager.situation import Moment, Situation
 from growmas.penalty import MAS
 from growmas.plasticity import Plasticity, ReplacementSettings
+from growmas.plasticity.guard import Frozen
 from growmas.structure import Plan, Structure
 
 
@@ -42,6 +43,7 @@ class ReplaceLowUtility(ReplacementSettings, Policy):
     """
 
     moments: ClassVar[tuple[Moment, ...]] = ("step",)
+    reads_importance: ClassVar[bool] = False  # protection by birth takes the place of its guard
 
     def propose(self, situation: Situation) -> Plan:
         """Return an empty plan: a manager replaces the units in place, see `Plasticity`."""
@@ -54,6 +56,8 @@ def plasticity_of(
     optimizer: object,
     mas: MAS,
     followers: Iterable[object],
+    *,
+    frozen: Frozen | None = None,
 ) -> Plasticity | None:
     """Return what carries out the `ReplaceLowUtility` of a manager; None without one.
 
@@ -63,6 +67,7 @@ def plasticity_of(
         optimizer: The optimizer of its parameters.
         mas: Guards the units of old tasks.
         followers: Everything that follows an edit.
+        frozen: Returns the units that stay.
 
     Raises:
         PlanError: There are several, or no torch optimizer.
@@ -78,4 +83,4 @@ def plasticity_of(
             f"ReplaceLowUtility renews the state of a torch optimizer, got optimizer={given}: "
             "give StructuralManager(..., optimizer=...)"
         )
-    return Plasticity(structure, optimizer, found[0], mas=mas, followers=followers)
+    return Plasticity(structure, optimizer, found[0], mas=mas, followers=followers, frozen=frozen)

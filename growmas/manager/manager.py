@@ -1,6 +1,6 @@
 """The structural manager, which carries out the plans that policies propose."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, get_args
 
 from torch import Tensor
@@ -9,10 +9,18 @@ from torch.optim import Optimizer
 from growmas.batches import Forward, check_batches, data_that_fits, reusable
 from growmas.errors import PlanError, SurgeryError
 from growmas.history.tracker import TopologyTracker
+from growmas.manager.birth import BirthProtection
 from growmas.manager.budget import Budget
 from growmas.manager.checks import check_word
 from growmas.manager.low_utility import ReplaceLowUtility, plasticity_of
-from growmas.manager.parts import Checkpointed, check_manager_parts, trackers_of
+from growmas.manager.parts import (
+    Checkpointed,
+    Protection,
+    check_manager_parts,
+    left_to_tasks,
+    protection_of,
+    trackers_of,
+)
 from growmas.manager.policy import Policy
 from growmas.manager.policy_sequence import Decide, Policies, PolicySequence, as_policies
 from growmas.manager.progress import Progress
@@ -20,11 +28,12 @@ from growmas.manager.rollback import rolled_back
 from growmas.manager.situation import Loss, Moment, Situation, Trial
 from growmas.manager.transaction import transactional
 from growmas.manager.trial import trial_loss
-from growmas.penalty import MAS, HardProtection
+from growmas.penalty import MAS
 from growmas.structure import ActivationStatistics, Edit, Initialisation, Plan, Structure
 from growmas.structure.followers.followers import as_followers, check_followers
 from growmas.structure.initialisation.initialisation import Init, initialisation
 from growmas.structure.inspection.dry_run import Metrics
+from growmas.structure.views.unit_constants import UnitConstant
 
 Norms = Literal["statistics", "affine"] | None
 """The part of norms that is stored for the view of each task."""
@@ -62,7 +71,7 @@ class StructuralManager(Checkpointed):
         mas: Importance and anchors over tasks.
         statistics: Statistics from which removed units are reconstructed, or None.
         budget: The limits of growth.
-        protect: Freezes the most important entries, or None.
+        protect: Freezes the most important entries or the units of earlier tasks, or None.
         plasticity: Replaces units of low utility; None without `ReplaceLowUtility`.
         followers: Everything that follows an edit; pass it to edits of your own.
     """
@@ -79,8 +88,9 @@ class StructuralManager(Checkpointed):
         followers: Iterable[object] = (),
         budget: Budget | None = None,
         decide: Decide | None = None,
-        protect: HardProtection | None = None,
+        protect: Protection | Literal["old"] | None = None,
         norms: Norms = "statistics",
+        per_task: UnitConstant | Collection[UnitConstant] = (),
     ) -> None:
         """Put the parts together.
 
@@ -94,15 +104,20 @@ class StructuralManager(Checkpointed):
             followers: Everything else that must follow each edit.
             budget: The limits of growth; None sets no limit.
             decide: Called with every plan; returns it, another one, or None for a veto.
-            protect: Freezes more entries at the end of each task, which `optimizer` leaves alone.
+            protect: Freezes more entries at the end of each task, which `optimizer` leaves alone: a
+                `HardProtection`, or a `BirthProtection`, also by the word "old". With the latter
+                no importance is measured unless a policy reads it.
             norms: The part of norms that is stored at the end of each task for its view:
                 "statistics"; "affine", weight and bias as well; or None.
+            per_task: "gains", "biases" or both: every task has those of all units for itself, as
+                part of its view. Penalty and protection leave them alone.
 
         Raises:
             PlanError: A policy names a group that does not exist, the budget is smaller than the
                 network, or a part is of another network or has the wrong type.
             SurgeryError: `optimizer` or one of `followers` cannot follow.
         """
+        protect = protection_of(protect, structure)
         check_manager_parts(structure, mas, budget, protect, tracker, decide, norms)
         self.structure = structure
         self.mas = mas
@@ -114,13 +129,17 @@ class StructuralManager(Checkpointed):
         self._progress = Progress(open=bool(structure.tasks))
         self.protect = protect
         self._norms = norms
+        self._per_task = left_to_tasks(structure, per_task, mas, protect)
         parts = (optimizer, mas, self.statistics, self._progress, protect)
         self.followers = (*(part for part in parts if part is not None), *as_followers(followers))
         check_followers(self.followers, structure.model)
         if protect is not None and isinstance(optimizer, Optimizer):
             protect.guard(optimizer)
         self._tracker = tracker
-        self.plasticity = plasticity_of(policies, structure, optimizer, mas, self.followers)
+        frozen = protect.frozen_units if isinstance(protect, BirthProtection) else None
+        self.plasticity = plasticity_of(
+            policies, structure, optimizer, mas, self.followers, frozen=frozen
+        )
         self.followers += () if self.plasticity is None else self.plasticity.new_warmups
 
     def __repr__(self) -> str:
@@ -206,10 +225,11 @@ class StructuralManager(Checkpointed):
             plans = self._policies.plans(situation, self._decide)
         self._progress.open = False
         edits = self._carry_out(plans)
-        if self.protect is not None:
+        if isinstance(self.protect, BirthProtection):
+            self.protect.freeze(batches, forward=forward)
+        elif self.protect is not None:
             self.protect.freeze(self.mas.omega)
-        if self._norms is not None:
-            self.structure.remember_norms(affine=self._norms == "affine")
+        self._remember()
         if self._tracker is not None:
             self._tracker.snapshot(omega=self.mas.omega)
         self._progress.steps += 1
@@ -319,6 +339,15 @@ class StructuralManager(Checkpointed):
         """The histories that a step writes to."""
         return trackers_of(self._tracker, self.structure)
 
+    def _remember(self) -> None:
+        """Store the norms, gains and biases of the task for its view."""
+        if self._norms is not None or self._per_task:
+            self.structure.remember_norms(
+                statistics=self._norms is not None,
+                affine=self._norms == "affine",
+                per_task=self._per_task,
+            )
+
     def _check_may_edit(self, what: str) -> None:
         """Refuse to change the network inside a view."""
         if self.structure.viewed:
@@ -368,7 +397,8 @@ class StructuralManager(Checkpointed):
         """Learn from the data of a task at its end, and of a step without tasks."""
         if batches is None or moment == "begin" or (moment == "step" and self.structure.tasks):
             return
-        if moment == "end":
+        frozen = isinstance(self.protect, BirthProtection)
+        if moment == "end" and not (frozen and not self._policies.read_importance):
             self.mas.consolidate(batches, forward=forward)
         if self.statistics is not None:
             self.statistics.update(batches, forward=forward)

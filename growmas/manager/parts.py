@@ -1,11 +1,12 @@
 """The parts that a manager is made of: checks, and their state for a checkpoint."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import NoneType
-from typing import Any
+from typing import Any, Literal
 
 from growmas.errors import DataError, PlanError
 from growmas.history.tracker import TopologyTracker
+from growmas.manager.birth import BirthProtection
 from growmas.manager.budget import Budget
 from growmas.manager.checks import check_parts
 from growmas.manager.policy_sequence import Decide
@@ -13,13 +14,35 @@ from growmas.manager.progress import Progress
 from growmas.penalty import MAS, HardProtection
 from growmas.plasticity import Plasticity
 from growmas.structure import ActivationStatistics, Edit, Structure
+from growmas.structure.views.unit_constants import UnitConstant, check_constants
+
+Protection = HardProtection | BirthProtection
+"""What freezes parameters of earlier tasks."""
+
+
+def protection_of(
+    protect: Protection | Literal["old"] | None, structure: Structure
+) -> Protection | None:
+    """Return the protection that a manager was given; "old" is that by birth.
+
+    Raises:
+        PlanError: Another word, or a number.
+    """
+    if isinstance(protect, str | int | float):
+        if protect != "old":
+            raise PlanError(
+                f"protect={protect!r}: expected 'old', a HardProtection(model, fraction=...), a "
+                "BirthProtection(structure), or None"
+            )
+        return BirthProtection(structure)
+    return protect
 
 
 def check_manager_parts(
     structure: Structure,
     mas: MAS,
     budget: Budget | None,
-    protect: HardProtection | None,
+    protect: Protection | None,
     tracker: TopologyTracker | None,
     decide: Decide | None,
     norms: object,
@@ -34,7 +57,7 @@ def check_manager_parts(
             "structure": (structure, Structure),
             "mas": (mas, MAS),
             "budget": (budget, (Budget, NoneType)),
-            "protect": (protect, (HardProtection, NoneType)),
+            "protect": (protect, (HardProtection, BirthProtection, NoneType)),
             "tracker": (tracker, (TopologyTracker, NoneType)),
         }
     )
@@ -49,17 +72,47 @@ def check_manager_parts(
             )
 
 
+def left_to_tasks(
+    structure: Structure,
+    per_task: UnitConstant | Collection[UnitConstant],
+    mas: MAS,
+    protect: Protection | None,
+) -> tuple[UnitConstant, ...]:
+    """Let penalty and protection leave alone the gains and biases that each task has for itself.
+
+    Returns:
+        The kinds, each once.
+
+    Raises:
+        PlanError: An unknown word, or the network has none of a kind.
+    """
+    kinds = check_constants(per_task)
+    for kind in kinds:
+        if not structure.unit_constants([kind]):
+            remedy = (
+                "call growmas.add_gains(model, inputs) before Structure(model, inputs)"
+                if kind == "gains"
+                else "make its layers with bias=True"
+            )
+            raise PlanError(f"per_task={kind!r}: the units of the network have no {kind}; {remedy}")
+    names = structure.unit_constants(kinds)
+    for part in (mas, protect) if kinds else ():
+        if part is not None:
+            part.exclude = (*part.exclude, *(n for n in names if n not in part.exclude))
+    return kinds
+
+
 class Checkpointed:
     """The parts of a manager whose state a checkpoint holds; `mas` has a state of its own.
 
     Attributes:
         statistics: Activation statistics; None without reconstruction.
-        protect: Hard protection, or None.
+        protect: Hard protection, protection by birth, or None.
         plasticity: Replacement of units of low utility, or None.
     """
 
     statistics: ActivationStatistics | None
-    protect: HardProtection | None
+    protect: Protection | None
     plasticity: Plasticity | None
     _progress: Progress
 
@@ -95,8 +148,15 @@ class Checkpointed:
         if (self.protect is None) != (state.get("protect") is None):
             ours, theirs = ("without", "with") if self.protect is None else ("with", "without")
             raise DataError(
-                f"the manager was made {ours} hard protection and its state {theirs}: make it "
-                "with the protect= with which it was saved"
+                f"the manager was made {ours} protection (protect=) and its state {theirs}: make "
+                "it with the protect= with which it was saved"
+            )
+        by_birth = isinstance(self.protect, BirthProtection)
+        if self.protect is not None and by_birth != ("through" in state["protect"]):
+            ours, theirs = ("by birth", "hard") if by_birth else ("hard", "by birth")
+            raise DataError(
+                f"the manager's protection is {ours} and that of its state {theirs}: make it with "
+                "the protect= with which it was saved"
             )
         if self.plasticity is not None and state.get("plasticity") is None:
             raise DataError(

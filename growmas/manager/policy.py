@@ -39,8 +39,11 @@ class Policy:
         reconstruct: True if what the policy removes is reconstructed from the manager's
             statistics.
         protected: Names of the groups that it leaves alone.
+        reads_importance: False if it never reads `situation.mas`; with `protect="old"` importance
+            is measured only for policies that do.
     """
 
+    reads_importance: ClassVar[bool] = True
     moments: ClassVar[tuple[Moment, ...]] = ()
     reconstruct: bool = False
     protected: tuple[str, ...] = ()

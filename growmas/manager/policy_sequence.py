@@ -50,6 +50,11 @@ class PolicySequence:
         """True if any policy reconstructs what it removes."""
         return any(policy.reconstruct for policy in self.policies)
 
+    @property
+    def read_importance(self) -> bool:
+        """True if any policy reads the importance over tasks."""
+        return any(policy.reads_importance for policy in self.policies)
+
     def plans(
         self, situation: Situation, decide: Decide | None, only: Policies = None
     ) -> list[tuple[Policy, Plan]]:

@@ -1,5 +1,7 @@
 """Guard of the units that old tasks need."""
 
+from collections.abc import Callable, Collection, Mapping
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -8,6 +10,9 @@ from torch import Tensor
 from growmas.penalty import MAS
 from growmas.structure import UnitGroup
 from growmas.structure.surgery.renewal import Entries
+
+Frozen = Callable[[], Mapping[str, Collection[int]]]
+"""Function that returns the units that are never replaced: group name -> ids."""
 
 
 def need(mas: MAS, entries: tuple[Entries, ...]) -> Tensor | None:

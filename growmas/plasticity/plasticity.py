@@ -16,7 +16,7 @@ from growmas.importance import mas_importance
 from growmas.penalty import MAS
 from growmas.plasticity.checks import check_optimizers, groups_skipped
 from growmas.plasticity.choice import cause_of, chosen, reason_of
-from growmas.plasticity.guard import guarded
+from growmas.plasticity.guard import Frozen, guarded
 from growmas.plasticity.population import Population
 from growmas.plasticity.recorder import Reader, Readers, Recorder, readers_of
 from growmas.plasticity.settings import ReplacementSettings
@@ -70,6 +70,7 @@ class Plasticity:
         mas: MAS | None = None,
         followers: Iterable[object] = (),
         warm_up: bool = True,
+        frozen: Frozen | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -82,6 +83,8 @@ class Plasticity:
                 the optimizer among them is used; without one it is made.
             warm_up: False leaves Adam's correction to the step of the whole tensor, which makes
                 the first updates of fresh units several times too large.
+            frozen: Returns units that stay in any case, such as
+                `BirthProtection(structure).frozen_units`.
 
         Raises:
             PlanError: A group does not exist, nothing can be replaced, or an optimizer does not
@@ -103,6 +106,7 @@ class Plasticity:
         self._warmups |= {warmup.optimizer: warmup for warmup in self._new_warmups}
         others = [f for f in given if not isinstance(f, Warmup)]
         self._mas = mas
+        self._frozen = frozen
         self._followers = (*optimizers, *self._warmups.values(), *others)
         self._followers += () if mas is None else (mas,)
         self._recorder = Recorder()
@@ -272,7 +276,10 @@ class Plasticity:
     def _needed(self, name: str) -> NDArray[np.bool_]:
         """Return [U], true for the units of a group that old tasks need."""
         group, entries = self.structure.groups[name], self.structure.entries(name)
-        return guarded(self._mas, group, entries, self.settings.guard)
+        held = guarded(self._mas, group, entries, self.settings.guard)
+        if self._frozen is not None:
+            held |= group.mask(self._frozen().get(name, ())).numpy()
+        return held
 
     def _renew(self, units: Mapping[str, Sequence[int]]) -> Edit:
         groups = self.structure.groups

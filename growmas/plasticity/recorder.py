@@ -93,7 +93,9 @@ class Recorder:
         found = {}
         for name, several in seen.items():
             for reader, held in zip(readers[name], several, strict=True):
-                if held:
+                width = held[-1].shape[reader.dim] if held else 0
+                held = [each for each in held if each.shape[reader.dim] == width]
+                if held:  # those after the last edit
                     parts = [reader.activations(each) for each in held]
                     found[name] = parts[0] if len(parts) == 1 else torch.cat(parts)
                     break

@@ -1,10 +1,12 @@
 """The units of a network, and growing and pruning them."""
 
 import growmas.structure.layers.channelwise
+import growmas.structure.layers.gains
 import growmas.structure.layers.huggingface
 import growmas.structure.layers.probes
-import growmas.structure.layers.torch_layers  # noqa: F401 (both register layer types)
+import growmas.structure.layers.torch_layers  # noqa: F401 (all register layer types)
 from growmas.structure.followers.warmup import Warmup
+from growmas.structure.gains import add_gains
 from growmas.structure.initialisation.gradmax import GradMax
 from growmas.structure.initialisation.newborns import Initialisation, Lineage, Newborns
 from growmas.structure.initialisation.paired import Paired
@@ -13,6 +15,7 @@ from growmas.structure.inspection.dry_run import DryRun, Outcome
 from growmas.structure.inspection.explain import Cost, Explanation, GroupEffect
 from growmas.structure.layers.attention import register_attention
 from growmas.structure.layers.axes import LayerAxes, Size, TensorAxis, register_layer
+from growmas.structure.layers.gains import fold_gains
 from growmas.structure.layers.layouts import Layout, Span, register_layout
 from growmas.structure.layers.norms import register_norm
 from growmas.structure.reconstruction.statistics import ActivationStatistics
@@ -51,6 +54,8 @@ __all__ = [
     "TensorAxis",
     "UnitGroup",
     "Warmup",
+    "add_gains",
+    "fold_gains",
     "register_attention",
     "register_layer",
     "register_layout",

@@ -94,9 +94,14 @@ class StructureQueries:
 
     @property
     def norms(self) -> Mapping[str, tuple[str, ...]]:
-        """Name of a task -> names of the norms' tensors that are stored for its view."""
+        """Name of a task -> names of the tensors that are stored for its view."""
         names = self._tasks or ["0"]
         return {names[task]: tuple(kept) for task, kept in self._norms.tasks.items()}
+
+    @property
+    def kept_for_views(self) -> int:
+        """Number of entries of the tensors that are stored for views."""
+        return sum(t.numel() for kept in self._norms.tasks.values() for t in kept.values())
 
     @property
     def parameters(self) -> int:

@@ -2,7 +2,7 @@
 
 import copy
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from growmas.errors import PlanError
 from growmas.rollback import restored_on_error
+from growmas.structure.layers.gains import fold_gains
 from growmas.structure.queries import StructureQueries
 from growmas.structure.surgery.heads import head_of, narrowed
 from growmas.structure.surgery.renewal import Entries, renewal_obstacle
@@ -23,6 +24,7 @@ from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
 from growmas.structure.views.held import Views
 from growmas.structure.views.overrides import overridden, unit_masks
+from growmas.structure.views.unit_constants import UnitConstant, check_constants, constants_of
 from growmas.suggestion import suggestion
 
 
@@ -139,7 +141,14 @@ class StructureTasks(StructureQueries):
             self._renewals.untold.insert(0, edit)
             raise
 
-    def remember_norms(self, task: int | str | None = None, *, affine: bool = False) -> None:
+    def remember_norms(
+        self,
+        task: int | str | None = None,
+        *,
+        statistics: bool = True,
+        affine: bool = False,
+        per_task: UnitConstant | Collection[UnitConstant] = (),
+    ) -> None:
         """Store the running statistics that the norms have now, for the view of a task.
 
         Call it when a task has been learnt; `StructuralManager.end_task` does. Without it, the
@@ -149,14 +158,31 @@ class StructureTasks(StructureQueries):
 
         Args:
             task: Index or name of a task; None takes the current one.
+            statistics: False leaves the running statistics out.
             affine: Store the norms' weight and bias as well. They are then constants in the view:
                 no gradient and no importance reaches those of the model.
+            per_task: "gains", "biases" or both: store those of all units of the groups as well,
+                as constants of the view; see `unit_constants`.
 
         Raises:
-            PlanError: The task does not exist.
+            PlanError: The task does not exist, or an unknown word.
         """
         index = self.task if task is None else task_index(self._tasks, task)
-        self._norms.remember(index, affine=affine)
+        also = self.unit_constants(per_task) if per_task else ()
+        self._norms.remember(index, statistics=statistics, affine=affine, also=also)
+
+    def unit_constants(
+        self, kinds: UnitConstant | Collection[UnitConstant] = ("gains", "biases")
+    ) -> tuple[str, ...]:
+        """Return the names of the parameters with one gain, or one bias, for each unit.
+
+        Gains are those of layers that have them (`add_gains`) and the weights of norms; biases are
+        those of layers and of norms. Heads and other layers that give no units have none.
+
+        Raises:
+            PlanError: An unknown word.
+        """
+        return constants_of(self.model, self._groups.values(), check_constants(kinds))
 
     def forget_norms(self, task: int | str) -> None:
         """Drop the statistics stored for a task, whose view then uses those of today.
@@ -172,8 +198,9 @@ class StructureTasks(StructureQueries):
 
         Weights are as they are now, and pruned units stay gone. Norms use the running statistics
         stored for the task (`remember_norms`), or those of today if none were stored; in train
-        mode they normalise by the batch and update their own statistics, as without a view. A
-        head that grew returns only the logits of the classes it had then.
+        mode they normalise by the batch and update their own statistics, as without a view. Gains
+        and biases that were stored for the task take the place of those of today. A head that
+        grew returns only the logits of the classes it had then.
 
         While the model runs, masked copies replace the weights that read younger units; gradients
         reach the parameters through them. Between calls the parameters are in place. Without
@@ -207,7 +234,8 @@ class StructureTasks(StructureQueries):
     def extract(self, task: int | str) -> nn.Module:
         """Return the network as of a task as a plain, smaller copy of the model.
 
-        The copy computes what `view(task)` computes; the model is not changed.
+        The copy computes what `view(task)` computes; the model is not changed. Gains of layers
+        (`add_gains`) are folded into their weights and biases.
 
         Raises:
             PlanError: The task does not exist, a whole group was born after it, or younger units
@@ -224,7 +252,7 @@ class StructureTasks(StructureQueries):
         new = reordering(inventory, everything, later, self.task)
         swap = swap_tensors(inventory, everything.values(), new.sources, None)
         self._norms.write(index, model, swap.changes)
-        return model
+        return fold_gains(model)
 
     def keep_width(self, groups: Iterable[str], reason: str) -> None:
         """Let groups neither grow nor shrink from now on.

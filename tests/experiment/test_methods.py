@@ -255,3 +255,32 @@ def test_finetuning_has_one_answer_for_all_tasks():
     with torch.no_grad():
         wanted = learner.method.structure.model(inputs, 0).argmax(1)
     assert torch.equal(learner.method.predict(inputs, None), wanted)
+
+
+def test_protection_by_birth_forgets_nothing_and_keeps_nothing_but_the_network():
+    learner, asked, lessons = learner_of(growmas(protect="old"), "task", training=SHORT)
+    first, *others = lessons
+    list(learner.learn(first))
+    before = learner.accuracy(asked[0])
+    for lesson in others:
+        list(learner.learn(lesson))
+    method = learner.method
+    assert learner.accuracy(asked[0]) == before > 0.8
+    assert method.numbers_kept == method.parameters
+    assert growmas_numbers("task") > 2 * method.parameters
+
+
+def test_gains_and_biases_of_each_task_are_counted_and_part_of_its_answer():
+    config = growmas(protect="old", per_task=("biases",))
+    learner, asked, lessons = learner_of(config, "task", training=SHORT)
+    found = []
+    for lesson, task in zip(lessons, asked, strict=True):
+        list(learner.learn(lesson))
+        found.append(learner.accuracy(task))
+    assert [learner.accuracy(task) for task in asked] == found
+    method = learner.method
+    assert method.numbers_kept == method.parameters + 3 * 2 * (16 + 2 * 4)
+
+
+def growmas_numbers(scenario):
+    return taught(growmas(), scenario, training=SHORT)[0].method.numbers_kept

@@ -13,7 +13,7 @@ from growmas.errors import DataError, GrowmasError, PlanError, SurgeryError
     [
         ({"mas": None}, "mas: expected MAS, got NoneType"),
         ({"budget": 5000}, "budget: expected Budget or None, got int"),
-        ({"protect": 0.5}, "protect: expected HardProtection or None, got float"),
+        ({"protect": 0.5}, "protect=0.5: expected .old., a HardProtection"),
         ({"tracker": "h.db"}, "tracker: expected TopologyTracker or None, got str"),
         ({"decide": True}, "decide=True: expected a function of a plan, or None"),
         ({"optimizer": "adam"}, "str cannot follow: expected a torch optimizer"),

@@ -6,6 +6,7 @@
 - `attention`: `register_attention`, for the heads of attention modules
 - `probes`: norms and linear layers known by what they compute
 - `channelwise`: frozen norms and other layers of buffers that keep channels apart
+- `gains`: linear layers and convolutions with a gain for each unit; `fold_gains`
 - `multihead`: attention of torch with any number of heads
 - `torch_layers`, `huggingface`: register the layers of torch and transformers; import to have them
 """

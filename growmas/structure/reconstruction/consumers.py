@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from growmas.importance.attention import can_separate
 from growmas.structure.layers.axes import qualified_name
+from growmas.structure.layers.gains import GAINED
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.placement import placements
 
@@ -133,12 +134,19 @@ class Consumer:
         return moved.reshape(len(sites), g, -1).transpose(0, 1)
 
     def given(self, output: Tensor, sites: Tensor | None) -> Tensor:
-        """Return the rows of an output of the layer, [R, C], or of a tensor of its shape."""
+        """Return the rows of an output of the layer, [R, C], or of a tensor of its shape.
+
+        Gains of the layer are divided out: what is left is W x + b.
+        """
         if isinstance(self.module, _CONVOLUTIONS):
             output = output if output.dim() == self.module.weight.dim() else output[None]
             output = output.movedim(1, -1)
         rows = output.reshape(-1, output.shape[-1])
-        return rows.clone() if sites is None else rows[sites]
+        rows = rows.clone() if sites is None else rows[sites]
+        if type(self.module) not in GAINED.values():
+            return rows
+        gain = self.module.gain.detach()
+        return rows / torch.where(gain == 0, 1, gain)
 
     def outputs(self, given: Tensor) -> Tensor:
         """Return an output of the layer as [G, R, O]."""
@@ -267,6 +275,7 @@ def _is_known(kind: type) -> bool:
 def _problem(consumer: Consumer, tied: set[str]) -> str:
     """Return the reason why a consumer cannot be refitted; empty if it can."""
     kind = type(consumer.module)
+    kind = next((plain for plain, gained in GAINED.items() if gained is kind), kind)
     if not (_is_plain(kind, *_CONVOLUTIONS) or _is_plain(kind, nn.Linear) or _is_known(kind)):
         return f"a {kind.__name__} is not a matrix product per position"
     if consumer.transposed and consumer.blocks > 1:

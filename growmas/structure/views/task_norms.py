@@ -1,6 +1,6 @@
-"""Norms of tasks: their values at the end of each task, by which its view normalises."""
+"""Tensors of tasks: norms, gains and biases at the end of each task, which its view reads."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,15 @@ AFFINE = ("weight", "bias")
 
 
 class TaskNorms:
-    """Running statistics of norms at the end of each task, and their weight and bias if asked.
+    """Running statistics of norms at the end of each task, and other tensors if asked.
 
-    Norms are modules with buffers `running_mean` and `running_var`, such as BatchNorm. The values
-    follow every edit of the structure: they are re-indexed as the norms are. The entries of units
-    that were born later take the current values of the norm; no view of an earlier task shows
-    them.
+    Norms are modules with buffers `running_mean` and `running_var`, such as BatchNorm; others are
+    their weight and bias, and gains and biases of units. The values follow every edit of the
+    structure: they are re-indexed as the tensors are. The entries of units that were born later
+    take the current values; no view of an earlier task shows them.
 
     Attributes:
-        tasks: Index of a task -> {qualified name of a norm's tensor: its values then}.
+        tasks: Index of a task -> {qualified name of a tensor: its values then}.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -31,22 +31,27 @@ class TaskNorms:
         self._model = model
         self.tasks: dict[int, dict[str, Tensor]] = {}
 
-    def remember(self, task: int, *, affine: bool = False) -> None:
+    def remember(
+        self, task: int, *, statistics: bool = True, affine: bool = False, also: Iterable[str] = ()
+    ) -> None:
         """Keep the current values of the norms for a task, instead of earlier ones for that task.
 
         Args:
             task: Its index.
+            statistics: Keep the running statistics.
             affine: Keep weight and bias as well.
+            also: Qualified names of other parameters to keep.
         """
-        wanted = STATISTICS + AFFINE * affine
-        names = Inventory(self._model).names
+        wanted = STATISTICS * statistics + AFFINE * affine
+        inventory = Inventory(self._model)
         with torch.inference_mode(False):  # gradients may be taken through the view later
             kept = {
-                names[id(tensor)]: tensor.detach().clone()
+                inventory.names[id(tensor)]: tensor.detach().clone()
                 for _, norm in _norms(self._model)
                 for attribute in wanted
                 if (tensor := getattr(norm, attribute, None)) is not None
             }
+            kept |= {name: inventory.tensors[name].detach().clone() for name in also}
         self.tasks = {**self.tasks, task: kept} if kept else self.tasks
 
     def forget(self, task: int) -> None:
@@ -54,10 +59,11 @@ class TaskNorms:
         self.tasks = {index: kept for index, kept in self.tasks.items() if index != task}
 
     def overrides(self, task: int, holds: Callable[[], bool]) -> dict[Place, Override]:
-        """Return the tensors that the norms read in the view of a task, as overrides.
+        """Return the tensors that are read in the view of a task, as overrides.
 
         A norm in train mode reads its own: it normalises by the batch and updates its own running
-        statistics, as without a view.
+        statistics, as without a view. Gains and biases of other layers are those of the task in
+        either mode.
 
         Args:
             task: Its index.
@@ -66,23 +72,34 @@ class TaskNorms:
         kept = self.tasks.get(task)
         if not kept:
             return {}
-        names = Inventory(self._model).names
+        inventory = Inventory(self._model)
+        layers = {module: layer for layer, module in inventory.modules.items()}
+        norms = {norm for _, norm in _norms(self._model)}
 
-        def reading(norm: nn.Module, then: Tensor) -> Override:
-            return lambda now: now if norm.training or not holds() else then.to(now)
+        def reading(module: nn.Module, then: Tensor) -> Override:
+            norm = module in norms
+            return lambda now: now if (norm and module.training) or not holds() else then.to(now)
 
         return {
-            (layer, attribute): reading(norm, kept[names[id(tensor)]])
-            for layer, norm in _norms(self._model)
-            for attribute in STATISTICS + AFFINE
-            if (tensor := getattr(norm, attribute, None)) is not None and names[id(tensor)] in kept
+            (layers[module], attribute): reading(module, then)
+            for name, then in kept.items()
+            for module, attribute in inventory.slots[name]
         }
+
+    @torch.no_grad()
+    def recall(self, task: int) -> bool:
+        """Give the model the values kept for a task; return False if there are none."""
+        tensors = Inventory(self._model).tensors
+        kept = self.tasks.get(task, {})
+        for name, then in kept.items():
+            tensors[name].copy_(then)
+        return bool(kept)
 
     @torch.no_grad()
     def write(
         self, task: int, model: nn.Module, changes: Mapping[str, tuple[AxisChange, ...]]
     ) -> None:
-        """Write the norms of a task into a copy of the model.
+        """Write what is kept for a task into a copy of the model.
 
         Args:
             task: Its index.
@@ -127,8 +144,8 @@ class TaskNorms:
         )
         if wrong:
             raise SurgeryError(
-                f"the state has norms of another model: {', '.join(map(repr, wrong))} "
-                "differ in name or shape"
+                f"the state has norms, gains or biases of another model: "
+                f"{', '.join(map(repr, wrong))} differ in name or shape"
             )
         self.tasks = {int(task): dict(kept) for task, kept in state.items()}
 

@@ -79,16 +79,19 @@ class Method:
     def numbers_kept(self) -> int:
         """Numbers kept between tasks, to answer and to learn on.
 
-        They are the entries of the network's parameters and buffers, of Ω and anchors, of the
-        statistics of the context, and of everything else that a checkpoint of the method holds,
-        such as stored samples. Masks (bool and uint8) count by their bits, of which 32 are one
+        They are the entries of the network's parameters and buffers, of what views keep of their
+        own, of Ω and anchors, of the statistics of the context, and of everything else that a
+        checkpoint of the method holds, such as stored samples, statistics of activations and masks
+        of frozen entries. Masks (bool and uint8) count by their bits, of which 32 are one
         number. The state of the optimizer is not among them.
         """
         model = self.structure.model
         network = numbers_in([*model.parameters(), *model.buffers()]) if self.parameters else 0
         penalty = 0 if self.mas is None else numbers_in([self.mas.omega, self.mas.anchor])
         context: int = getattr(self.context, "size", 0)
-        return network + penalty + context + numbers_in(own_state(self))
+        manager = {} if self.manager is None else self.manager.state_dict()
+        views = self.structure.kept_for_views
+        return network + views + penalty + context + numbers_in([manager, own_state(self)])
 
     def begin_task(self, task: Task) -> None:
         """Prepare for a task, before it is learnt."""
