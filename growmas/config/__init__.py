@@ -29,6 +29,7 @@ from growmas.config.contexts import (
 )
 from growmas.config.experiment import Experiment
 from growmas.config.load import (
+    config_digest,
     config_leaves,
     differences,
     differing_keys,
@@ -101,6 +102,13 @@ from growmas.config.streams import (
     StreamConfig,
     TaskFreeConfig,
 )
+from growmas.config.sweeps import (
+    EngineConfig,
+    LocalEngineConfig,
+    RayEngineConfig,
+    SlurmEngineConfig,
+    SweepConfig,
+)
 from growmas.config.training import (
     CropConfig,
     EraseConfig,
@@ -125,6 +133,7 @@ __all__ = [
     "ERConfig",
     "EWCConfig",
     "EnergyContextConfig",
+    "EngineConfig",
     "EntropyContextConfig",
     "EraseConfig",
     "Experiment",
@@ -147,6 +156,7 @@ __all__ = [
     "IdxConfig",
     "JointConfig",
     "L2InitConfig",
+    "LocalEngineConfig",
     "LwFConfig",
     "MASConfig",
     "MLPConfig",
@@ -171,6 +181,7 @@ __all__ = [
     "PythonSourceConfig",
     "PythonTransformConfig",
     "RanPACConfig",
+    "RayEngineConfig",
     "ReDoConfig",
     "ReplaceConfig",
     "ResNetConfig",
@@ -181,11 +192,13 @@ __all__ = [
     "SeparateConfig",
     "SharedContextConfig",
     "ShrinkPerturbConfig",
+    "SlurmEngineConfig",
     "SourceConfig",
     "SourceKind",
     "SourcesConfig",
     "SplitConfig",
     "StreamConfig",
+    "SweepConfig",
     "TaskFreeConfig",
     "TaskFreeGrowthConfig",
     "TaskFreePenaltyConfig",
@@ -198,6 +211,7 @@ __all__ = [
     "ViTConfig",
     "bundled_config",
     "bundled_configs",
+    "config_digest",
     "config_leaves",
     "differences",
     "differing_keys",

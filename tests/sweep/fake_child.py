@@ -35,10 +35,11 @@ def write(experiment, folder, status="finished"):
     (folder / "config.yaml").write_text(dump_config(experiment))
     accuracy = [[0.9], [0.8 - 0.01 * experiment.seed, 0.7]]
     results = Results(accuracy, experiment.seed, status)
-    (folder / "metrics.json").write_text(json.dumps(dataclasses.asdict(results)))
+    (folder / ".metrics").write_text(json.dumps(dataclasses.asdict(results)))
+    (folder / ".metrics").replace(folder / "metrics.json")
 
 
-def _run(experiment, folder, state):
+def run(experiment, folder, state):
     if experiment.seed == REFUSED:
         raise RunError("there is no such luck\nand no other")
     if experiment.seed == KILLED:
@@ -56,5 +57,5 @@ def preload():
     """Import nothing."""
 
 
-child._run = _run
+child.run = run
 main, execute = child.main, child.execute
