@@ -74,7 +74,7 @@ EngineConfig = LocalEngineConfig | RayEngineConfig | SlurmEngineConfig
 
 
 class SweepConfig(Record):
-    """Where and how the runs of `growmas sweep` are run."""
+    """Place of the runs of `growmas sweep`, and what they need there."""
 
     engine: EngineConfig = Field(
         default_factory=LocalEngineConfig,

@@ -4,7 +4,9 @@ An engine takes orders and gives a handle for each. `growmas.sweep.work` hands o
 the handles how the runs ended, and reads the results from the run directories.
 """
 
+import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -89,6 +91,18 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free what the engine holds; runs that go on by themselves are left alone."""
+
+
+TOKEN = ".sweep-token"
+"""File in the folder of a sweep by which other machines recognise it."""
+
+
+def folder_token(folder: Path) -> str:
+    """Return the token in the folder of a sweep, written now if it has none."""
+    path = folder / TOKEN
+    with suppress(FileExistsError), path.open("x", encoding="utf-8") as file:
+        file.write(secrets.token_hex(8))
+    return path.read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ def _planned(
     for own, setting, experiment in zip(names, grid.combinations(), experiments, strict=True):
         name = known.name(own, experiment)
         try:
-            state = _state(folder / name, experiment)
+            state = run_state(folder / name, experiment)
         except RunError as error:
             refused.append(str(error))
         else:
@@ -265,7 +265,7 @@ def _check_folder(folder: Path) -> None:
         raise RunError(f"{folder} is a run: name another folder for the sweep with --out")
 
 
-def _state(folder: Path, experiment: Experiment) -> State:
+def run_state(folder: Path, experiment: Experiment) -> State:
     """Return the state of a run.
 
     Raises:

@@ -10,9 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from growmas.atomic_write import atomic_write
 from growmas.config.document import read_document
 from growmas.config.formatting import show
+from growmas.config.yaml_loader import Loader
 from growmas.errors import ConfigError, RunError
 from growmas.runs.directory import CONFIG
 from growmas.runs.finding import SWEEP
@@ -58,18 +61,26 @@ class SweepRecord:
 
     def _completed(self, runs: Sequence[SweepRun]) -> list[SweepRun]:
         """Return the runs, all with the same keys where their configs have them."""
-        keys = list(dict.fromkeys(key for run in runs for key in run.setting))
+        texts: dict[str, dict[str, None]] = {}  # key -> how its values were written
+        for run in runs:
+            for key, text in run.setting.items():
+                texts.setdefault(key, {})[text] = None
         return [
-            replace(run, setting=self._setting(run, keys)) if len(run.setting) < len(keys) else run
+            replace(run, setting=self._setting(run, texts))
+            if len(run.setting) < len(texts)
+            else run
             for run in runs
         ]
 
-    def _setting(self, run: SweepRun, keys: Sequence[str]) -> dict[str, str]:
-        found = {key: run.setting.get(key, self._value(run.name, key)) for key in keys}
+    def _setting(self, run: SweepRun, texts: Mapping[str, Iterable[str]]) -> dict[str, str]:
+        found = {
+            key: run.setting.get(key) or self._value(run.name, key, known)
+            for key, known in texts.items()
+        }
         return {key: value for key, value in found.items() if value is not None}
 
-    def _value(self, name: str, key: str) -> str | None:
-        """Return a value of a run's config as overrides write it; None where it has none."""
+    def _value(self, name: str, key: str, texts: Iterable[str]) -> str | None:
+        """Return a value of a run's config, written as other runs have it; None if it has none."""
         if name not in self._values:
             try:
                 self._values[name] = read_document(self._folder / name / CONFIG).values
@@ -80,7 +91,15 @@ class SweepRecord:
             if not isinstance(value, Mapping) or part not in value:
                 return None
             value = value[part]
-        return value if isinstance(value, str) else show(value)
+        alike = (text for text in texts if _read(text) == value)
+        return next(alike, value if isinstance(value, str) else show(value))
+
+
+def _read(text: str) -> object:
+    try:
+        return yaml.load(text, Loader)
+    except yaml.YAMLError:
+        return text
 
 
 def recorded_runs(folder: Path) -> dict[str, SweepRun]:

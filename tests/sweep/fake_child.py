@@ -10,7 +10,7 @@ from growmas.config import dump_config
 from growmas.errors import RunError
 from growmas.sweep import child
 
-REFUSED, KILLED, BROKEN, SLOW = 7, 8, 9, 10
+REFUSED, KILLED, BROKEN, SLOW, WARNED = 7, 8, 9, 10, 11
 
 
 @dataclasses.dataclass
@@ -46,6 +46,11 @@ def run(experiment, folder, state):
         os.kill(os.getpid(), signal.SIGKILL)
     if experiment.seed == BROKEN:
         raise ZeroDivisionError("by nought")
+    if experiment.seed == WARNED and state == "new":
+        write(experiment, folder, "unfinished")
+        (folder / "checkpoint").mkdir()
+        os.kill(os.getpid(), signal.SIGUSR2)  # as Slurm does
+        time.sleep(60)
     if experiment.seed == SLOW:
         write(experiment, folder, "unfinished")
         time.sleep(60)

@@ -88,7 +88,7 @@ def test_runs_of_earlier_sweeps_stay_in_the_record_with_all_keys(tmp_path, quick
     assert dict(runs[1].setting) == {"seed": "2", "method.strength": "1"}
     recorded = {run.name: dict(run.setting) for run in read_runs(tmp_path)}
     assert len(recorded) == 5
-    assert recorded["seed=1"] == {"seed": "1", "method.strength": "1.0"}
+    assert recorded["seed=1"] == {"seed": "1", "method.strength": "1"}
     assert all(run.status == "finished" for run in read_runs(tmp_path))
 
 
