@@ -35,6 +35,25 @@ def take(handle: int) -> bool:
     return True
 
 
+def share(handle: int) -> bool:
+    """Lock a file together with others that share it; return False if a process has it alone.
+
+    A lock of this process becomes a shared one. Windows has no shared locks: there it is freed.
+
+    Args:
+        handle: Descriptor of the open file.
+    """
+    if sys.platform == "win32":
+        return True
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:  # some network file systems have no locks
+        return True
+    return True
+
+
 def take_byte(handle: int, windows: Any) -> bool:
     """Lock a file as Windows does, by one of its bytes; return False if another process has it.
 

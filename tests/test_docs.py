@@ -64,7 +64,9 @@ def test_the_values_in_the_guide_to_surgery_are_right() -> None:
 
 
 def test_the_commands_of_the_guide_to_sweeps_are_accepted(tmp_path: Path) -> None:
-    blocks = re.findall(r"```sh\n(.*?)```", (DOCS / "sweep.md").read_text("utf-8"), flags=re.DOTALL)
+    blocks = re.findall(
+        r"```sh\n(.*?)```", (DOCS / "sweeps.md").read_text("utf-8"), flags=re.DOTALL
+    )
     lines = [line.partition(" #")[0] for block in blocks for line in block.splitlines()]
     script = [f"{line} --dry-run" if " sweep " in line else line for line in lines]
     here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

@@ -61,9 +61,26 @@ def sweep(
         list[str] | None,
         typer.Argument(help="Values for keys of it, such as seed=1..5 method.strength=0.1,1."),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", "-j", min=1, help="How many runs at once.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option("--jobs", "-j", min=1, help="How many runs at once; 1 on this machine."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder of the runs; runs/NAME-sweep by default.")
+    ] = None,
+    shard: Annotated[
+        str | None,
+        typer.Option(metavar="I/N", help="Run one of N parts, such as 1/4 for the first of four."),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Where to run: local, ray or slurm; sweep.engine of the config."),
+    ] = None,
+    engine_options: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--engine-option", "-E", metavar="KEY=VALUE", help="One of growmas keys sweep.engine."
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check everything, and list what would run.")
@@ -71,10 +88,28 @@ def sweep(
     *,
     output: "Output",
 ) -> None:
-    """Run every combination of values, or those that are left."""
+    """Run every combination of values, or those that are left.
+
+    \b
+    growmas sweep mine.yaml seed=1..5 method.strength=0.1,1 --jobs 4
+    growmas sweep mine.yaml seed=1..5 --shard 1/4
+    growmas sweep mine.yaml seed=1..5 --engine ray -E address=auto -E gpus=0.5
+    growmas sweep mine.yaml seed=1..5 --engine slurm -E partition=gpu -E timeout_min=240
+    """  # noqa: D301 (the lines below \b stay lines)
     from growmas.cli.sweeping import sweep_config
 
-    code = sweep_config(config, overrides or [], RUNS, output, jobs=jobs, out=out, dry_run=dry_run)
+    code = sweep_config(
+        config,
+        overrides or [],
+        RUNS,
+        output,
+        jobs=jobs,
+        out=out,
+        shard=shard,
+        engine=engine,
+        engine_options=engine_options or [],
+        dry_run=dry_run,
+    )
     raise typer.Exit(code)
 
 

@@ -7,7 +7,9 @@ from rich.console import Console
 
 from growmas.cli.output import Output
 from growmas.sweep import Sweep, plan_sweep, run_sweep
-from growmas.sweep.summary import as_data, summarise
+from growmas.sweep.engines.opening import check_engine
+from growmas.sweep.record import other_code
+from growmas.sweep.summary import SweepRun, as_data, summarise
 from growmas.terminal.sweep import render_plan, render_sweep
 from growmas.terminal.sweep_progress import SweepProgress
 
@@ -18,34 +20,45 @@ def sweep_config(
     root: Path,
     output: Output,
     *,
-    jobs: int,
+    jobs: int | None,
     out: Path | None,
+    shard: str | None,
+    engine: str | None,
+    engine_options: Sequence[str],
     dry_run: bool,
 ) -> int:
     """Run a sweep, show its progress and print a table; return 1 if a run failed, else 0."""
-    sweep = plan_sweep(config, overrides, directory=out, root=root)
+    sweep = plan_sweep(
+        config,
+        overrides,
+        directory=out,
+        root=root,
+        shard=shard,
+        engine=engine,
+        engine_options=engine_options,
+    )
+    check_engine(sweep.engine)
     if dry_run:
         _show_plan(sweep, output)
         return 0
     console = Console(stderr=True, highlight=False, soft_wrap=True)
-    finished = len(sweep.runs) - len(sweep.waiting)
-    try:
-        with SweepProgress(console, runs=len(sweep.runs), finished=finished) as progress:
-            runs = run_sweep(sweep, jobs=jobs, observer=progress)
-    except KeyboardInterrupt:
-        console.print("the same command continues where this one stopped")
-        raise
+    runs = _run(sweep, jobs, console)
     summary = summarise(runs)
     output.show(
         lambda ascii: render_sweep(summary, ascii=ascii),
         lambda: as_data(summary),
         title=f"growmas compare {sweep.folder}",
     )
-    failed = [run for run in runs if run.message]
+    mine = {run.name for run in sweep.mine}
+    failed = [run for run in runs if run.message and run.name in mine]
     for run in failed:
         console.print(f"failed: {run.name}: {run.message}", markup=False)
     if failed:
         console.print("the same command tries these again", markup=False)
+    if sweep.shard:
+        console.print(f"shard {sweep.shard}: {len(mine)} of {len(runs)} runs", markup=False)
+    for line in other_code(runs):
+        console.print(f"warning: {line}", markup=False)
     console.print(
         f"written to {sweep.folder}; see the table again with: growmas compare {sweep.folder}",
         markup=False,
@@ -53,8 +66,18 @@ def sweep_config(
     return int(bool(failed))
 
 
+def _run(sweep: Sweep, jobs: int | None, console: Console) -> tuple[SweepRun, ...]:
+    finished = len(sweep.mine) - len(sweep.waiting)
+    try:
+        with SweepProgress(console, runs=len(sweep.mine), finished=finished) as progress:
+            return run_sweep(sweep, jobs=jobs, observer=progress)
+    except KeyboardInterrupt:
+        console.print("the same command continues where this one stopped")
+        raise
+
+
 def _show_plan(sweep: Sweep, output: Output) -> None:
-    runs = [(run.name, run.state) for run in sweep.runs]
+    runs = [(run.name, run.state) for run in sweep.mine]
     output.show(
         lambda ascii: render_plan(sweep.folder, runs, ascii=ascii),
         lambda: [
@@ -64,7 +87,7 @@ def _show_plan(sweep: Sweep, output: Output) -> None:
                 "setting": dict(run.setting),
                 "state": run.state,
             }
-            for run in sweep.runs
+            for run in sweep.mine
         ],
         title="growmas sweep --dry-run",
     )

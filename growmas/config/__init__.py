@@ -29,6 +29,7 @@ from growmas.config.contexts import (
 )
 from growmas.config.experiment import Experiment
 from growmas.config.load import (
+    config_digest,
     config_leaves,
     differences,
     differing_keys,
@@ -109,6 +110,13 @@ from growmas.config.streams import (
     StreamConfig,
     TaskFreeConfig,
 )
+from growmas.config.sweeps import (
+    EngineConfig,
+    LocalEngineConfig,
+    RayEngineConfig,
+    SlurmEngineConfig,
+    SweepConfig,
+)
 from growmas.config.training import (
     CropConfig,
     EraseConfig,
@@ -134,6 +142,7 @@ __all__ = [
     "ERConfig",
     "EWCConfig",
     "EnergyContextConfig",
+    "EngineConfig",
     "EntropyContextConfig",
     "EraseConfig",
     "Experiment",
@@ -156,6 +165,7 @@ __all__ = [
     "IdxConfig",
     "JointConfig",
     "L2InitConfig",
+    "LocalEngineConfig",
     "LogConfig",
     "LwFConfig",
     "MASConfig",
@@ -183,6 +193,7 @@ __all__ = [
     "PythonSourceConfig",
     "PythonTransformConfig",
     "RanPACConfig",
+    "RayEngineConfig",
     "ReDoConfig",
     "ReplaceConfig",
     "ResNetConfig",
@@ -193,11 +204,13 @@ __all__ = [
     "SeparateConfig",
     "SharedContextConfig",
     "ShrinkPerturbConfig",
+    "SlurmEngineConfig",
     "SourceConfig",
     "SourceKind",
     "SourcesConfig",
     "SplitConfig",
     "StreamConfig",
+    "SweepConfig",
     "TaskFreeConfig",
     "TaskFreeGrowthConfig",
     "TaskFreePenaltyConfig",
@@ -212,6 +225,7 @@ __all__ = [
     "WandbLogConfig",
     "bundled_config",
     "bundled_configs",
+    "config_digest",
     "config_leaves",
     "differences",
     "differing_keys",

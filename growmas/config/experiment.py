@@ -23,6 +23,7 @@ from growmas.config.models import ModelConfig
 from growmas.config.origins import Origins
 from growmas.config.record import Record
 from growmas.config.streams import SplitConfig, StreamConfig, TaskFreeConfig
+from growmas.config.sweeps import SweepConfig
 from growmas.config.training import TrainingConfig
 
 _BECAUSE = "as stream.kind is task_free"
@@ -69,6 +70,9 @@ class Experiment(Record):
         strict=False,
         description="a list of folders in which modules of targets are found; that of this config "
         "is always one of them",
+    )
+    sweep: SweepConfig | None = Field(
+        None, description="a mapping with engine, for growmas sweep, or null"
     )
     _origins: Origins = PrivateAttr(default_factory=Origins)
 

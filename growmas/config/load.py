@@ -1,5 +1,7 @@
 """Experiments read from a config file, and written to one."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
@@ -18,7 +20,9 @@ from growmas.config.paths import resolve
 from growmas.config.yaml_loader import Dumper
 from growmas.errors import ConfigError
 
-_MACHINE = {"device", "threads", "checkpoint", "imports", "log"}  # they do not change the numbers
+_MACHINE = {"device", "threads", "checkpoint", "imports", "log", "sweep"}  # not the numbers
+_OF_SWEEPS = ("sweep",)  # not written where they are not given
+_DIGITS = 16  # of a digest: 64 bits
 
 
 def load_config(
@@ -56,7 +60,8 @@ def load_config(
 
 def dump_config(experiment: Experiment) -> str:
     """Return the experiment as YAML, defaults included; it loads as an equal experiment."""
-    values = _kind_first(experiment.model_dump(mode="json"))
+    absent = {key for key in _OF_SWEEPS if getattr(experiment, key) is None}
+    values = _kind_first(experiment.model_dump(mode="json", exclude=absent))
     return yaml.dump(values, Dumper=Dumper, sort_keys=False, default_flow_style=None, width=100)
 
 
@@ -88,6 +93,16 @@ def differences(there: Experiment, here: Experiment) -> list[str]:
         for key in keys
         if first[key] != second[key]
     ]
+
+
+def config_digest(experiment: Experiment) -> str:
+    """Return the identity of an experiment: a hash of all values that its numbers depend on.
+
+    Defaults count as values that are written; device and threads are left out.
+    """
+    values = experiment.model_dump(mode="json", exclude=_MACHINE)
+    text = json.dumps(values, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
 def config_leaves(path: Path) -> dict[str, object]:

@@ -63,14 +63,15 @@ def execute(order: Mapping[str, str]) -> int:
     threading.Thread(target=_end_with_the_sweep, daemon=True).start()
     experiment = Experiment.model_validate_json(order["experiment"])
     try:
-        _run(experiment, Path(order["folder"]), order["state"])
+        run(experiment, Path(order["folder"]), order["state"])
     except GrowmasError as error:
         sys.stderr.write(f"{MARK}{error}\n")
         return REFUSED
     return 0
 
 
-def _run(experiment: Experiment, folder: Path, state: str) -> None:
+def run(experiment: Experiment, folder: Path, state: str) -> None:
+    """Run an experiment from its beginning, or from where it was stopped."""
     from growmas.experiment import run_experiment  # torch, when it is known that there is work
 
     progress = LineProgress()

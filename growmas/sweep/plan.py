@@ -4,15 +4,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
-from typing import Literal
 
-from growmas.config import Experiment, differences, load_config
+from growmas.config import (
+    EngineConfig,
+    Experiment,
+    LocalEngineConfig,
+    config_digest,
+    differences,
+    load_config,
+)
 from growmas.errors import ConfigError, RunError
 from growmas.runs import RunDirectory, read_result
-from growmas.runs.directory import OWN_FILES
+from growmas.runs.directory import CONFIG, OWN_FILES
+from growmas.sweep.engine import State
 from growmas.sweep.grid import Axis, Grid, directory_names, read_grid
-
-State = Literal["new", "again", "resumed", "finished"]
+from growmas.sweep.settings import SweepSettings, without_sweep
+from growmas.sweep.shard import Shard
 
 _TOLD = 5  # directories that are in the way
 
@@ -20,6 +27,9 @@ _TOLD = 5  # directories that are in the way
 @dataclass(frozen=True)
 class PlannedRun:
     """Run of one combination of values.
+
+    Its identity is its experiment with all defaults: a run of the same experiment that the folder
+    holds already, under whatever name, is this run.
 
     Attributes:
         name: Of its directory, such as `strength=0.1,seed=1`.
@@ -43,15 +53,24 @@ class Sweep:
     Attributes:
         folder: With a directory for each run.
         runs: In the order in which they begin.
+        shard: The part of them to run; None for all.
+        engine: Where they are run.
     """
 
     folder: Path
     runs: tuple[PlannedRun, ...]
+    shard: Shard | None = None
+    engine: EngineConfig = field(default_factory=LocalEngineConfig)
+
+    @property
+    def mine(self) -> tuple[PlannedRun, ...]:
+        """The runs of this shard."""
+        return self.runs if self.shard is None else self.shard.of(self.runs)
 
     @property
     def waiting(self) -> tuple[PlannedRun, ...]:
-        """The runs that are not finished."""
-        return tuple(run for run in self.runs if run.state != "finished")
+        """The runs of this shard that are not finished."""
+        return tuple(run for run in self.mine if run.state != "finished")
 
 
 def plan_sweep(
@@ -60,28 +79,44 @@ def plan_sweep(
     *,
     directory: str | PathLike[str] | None = None,
     root: str | PathLike[str] = "runs",
+    shard: str | None = None,
+    engine: str | None = None,
+    engine_options: Sequence[str] = (),
 ) -> Sweep:
     """Check every combination of values, and the runs that exist already.
 
     Args:
         config: A YAML file, or the name of a bundled config.
         overrides: Each `key=value,value`: the values in YAML, with commas between them, or
-            `1..5` for whole numbers one after the other.
+            `1..5` for whole numbers one after the other. One that begins with `sweep.` is a
+            setting of the sweep, with one value.
         directory: The folder of the sweep; `root`/NAME-sweep by default.
         root: Of runs.
+        shard: The part to run, such as "1/4" for the first of four; None for all.
+        engine: "local", "ray" or "slurm"; None for `sweep.engine` of the config.
+        engine_options: Each `key=value` of `sweep.engine`, such as "cpus=2".
 
     Raises:
         ConfigError: With every mistake in the file and in any combination, a line each.
         RunError: The folder cannot be used, or finished runs in it had another config.
     """
+    settings = SweepSettings.read(config, overrides, engine, engine_options)
+    overrides = settings.axes
     if not overrides:
         raise ConfigError("a sweep needs at least one key with its values, such as seed=1..5")
+    part = None if shard is None else Shard.read(shard)
     grid = read_grid(overrides)
     names = directory_names(grid)
-    experiments = _checked(config, grid, names)
+    experiments = _checked(config, grid, names, settings)
     folder = Path(root) / f"{experiments[0].name}-sweep" if directory is None else Path(directory)
     _check_folder(folder)
-    return Sweep(folder, tuple(_planned(folder, grid, names, experiments)))
+    chosen = experiments[0].sweep
+    return Sweep(
+        folder,
+        tuple(_planned(folder, grid, names, [without_sweep(each) for each in experiments])),
+        part,
+        LocalEngineConfig() if chosen is None else chosen.engine,
+    )
 
 
 def _planned(
@@ -94,9 +129,11 @@ def _planned(
     """
     runs: list[PlannedRun] = []
     refused: list[str] = []
-    for name, setting, experiment in zip(names, grid.combinations(), experiments, strict=True):
+    known = _KnownRuns(folder, names)
+    for own, setting, experiment in zip(names, grid.combinations(), experiments, strict=True):
+        name = known.name(own, experiment)
         try:
-            state = _state(folder / name, experiment)
+            state = run_state(folder / name, experiment)
         except RunError as error:
             refused.append(str(error))
         else:
@@ -107,7 +144,57 @@ def _planned(
     return runs
 
 
-def _checked(config: str | PathLike[str], grid: Grid, names: Sequence[str]) -> list[Experiment]:
+class _KnownRuns:
+    """Runs that a folder holds, by their identity.
+
+    Args:
+        folder: Of the sweep.
+        names: Of the runs that are planned.
+    """
+
+    def __init__(self, folder: Path, names: Sequence[str]) -> None:
+        self._folder = folder
+        self._names = set(names)
+        self._others: dict[str, str] | None = None
+
+    def name(self, own: str, experiment: Experiment) -> str:
+        """Return the name of the directory that holds a run, else the one it will have."""
+        if self._digest(own) == (digest := config_digest(experiment)):
+            return own
+        if self._others is None:
+            self._others = self._read_others()
+        return self._others.get(digest, own)
+
+    def _read_others(self) -> dict[str, str]:
+        """Return identity -> name of each run whose name is not planned; finished ones win."""
+        if not self._folder.is_dir():
+            return {}
+        others = sorted({path.parent.name for path in self._folder.glob(f"*/{CONFIG}")})
+        found = {name: self._digest(name) for name in others if name not in self._names}
+        return {
+            digest: name
+            for name, digest in sorted(found.items(), key=lambda each: self._finished(each[0]))
+            if digest
+        }
+
+    def _finished(self, name: str) -> bool:
+        try:
+            return read_result(self._folder / name).finished
+        except RunError:
+            return False
+
+    def _digest(self, name: str) -> str:
+        """Return the identity of a run; "" if its config cannot be read."""
+        path = self._folder / name / CONFIG
+        try:
+            return config_digest(load_config(path)) if path.is_file() else ""
+        except ConfigError:
+            return ""
+
+
+def _checked(
+    config: str | PathLike[str], grid: Grid, names: Sequence[str], settings: SweepSettings
+) -> list[Experiment]:
     """Return the experiment of every combination.
 
     Raises:
@@ -118,9 +205,9 @@ def _checked(config: str | PathLike[str], grid: Grid, names: Sequence[str]) -> l
     for name, setting in zip(names, grid.combinations(), strict=True):
         try:
             given = [f"{key}={value}" for key, value in setting.items()]
-            experiments.append(load_config(config, given))
+            experiments.append(load_config(config, [*settings.own, *given]))
         except ConfigError as error:
-            for line in str(error).splitlines():
+            for line in settings.as_given(str(error)).splitlines():
                 mistake = _of_which_axis(line, grid, setting)
                 found.setdefault(mistake.text, mistake).met(name, mistake)
     mistakes = [*grid.mistakes, *(mistake.told(len(names)) for mistake in found.values())]
@@ -178,7 +265,7 @@ def _check_folder(folder: Path) -> None:
         raise RunError(f"{folder} is a run: name another folder for the sweep with --out")
 
 
-def _state(folder: Path, experiment: Experiment) -> State:
+def run_state(folder: Path, experiment: Experiment) -> State:
     """Return the state of a run.
 
     Raises:

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -24,12 +24,14 @@ class SweepRun:
         setting: Key -> value, as given on the command line.
         message: Why it failed; empty if it did not.
         result: What the run reports; None before it has begun.
+        code: Module -> hash of the code that it was run with; empty if it is not known.
     """
 
     name: str
     setting: Mapping[str, str]
     message: str = ""
     result: RunResult | None = None
+    code: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
@@ -112,33 +114,39 @@ def read_runs(folder: Path) -> tuple[SweepRun, ...]:
     path = folder / SWEEP
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))["runs"]
-        runs = [(str(run["name"]), dict(run["setting"]), str(run["message"])) for run in listed]
+        runs = [
+            SweepRun(
+                str(run["name"]), dict(run["setting"]), str(run["message"]),
+                code=dict(run.get("code", {})),
+            )
+            for run in listed
+        ]  # fmt: skip
     except FileNotFoundError as error:
         raise RunError(f"{folder} is not a sweep: it has no {SWEEP}") from error
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(f"{path} is damaged: repeat the command that made it") from error
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
-    return tuple(_readable(folder, name, setting, message) for name, setting, message in runs)
+    return tuple(_readable(folder, run) for run in runs)
 
 
-def _readable(folder: Path, name: str, setting: Mapping[str, str], message: str) -> SweepRun:
+def _readable(folder: Path, run: SweepRun) -> SweepRun:
     """Read a run; one that cannot be read is a failed one, with the reason."""
     try:
-        return read_run(folder, name, setting, message)
+        return with_result(folder, run)
     except RunError as error:
-        return SweepRun(name, setting, str(error))
+        return replace(run, message=str(error))
 
 
-def read_run(folder: Path, name: str, setting: Mapping[str, str], message: str = "") -> SweepRun:
-    """Read one run of a sweep as it is now.
+def with_result(folder: Path, run: SweepRun) -> SweepRun:
+    """Return a run of a sweep with its result as it is now.
 
     Raises:
         RunError: Its metrics are damaged.
     """
-    if not (folder / name / METRICS).is_file():
-        return SweepRun(name, setting, message)
-    return SweepRun(name, setting, message, read_result(folder / name))
+    if not (folder / run.name / METRICS).is_file():
+        return run
+    return replace(run, result=read_result(folder / run.name))
 
 
 def summarise(runs: Iterable[SweepRun]) -> SweepSummary:
@@ -189,6 +197,7 @@ def as_data(summary: SweepSummary) -> dict[str, Any]:
                 "setting": dict(run.setting),
                 "status": run.status,
                 "message": run.message,
+                "code": dict(run.code),
                 "seed": run.result.seed if run.result else None,
                 "average_accuracy": run.result.average_accuracy if run.result else None,
                 "forgetting": run.result.forgetting if run.result else None,

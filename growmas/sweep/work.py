@@ -1,29 +1,27 @@
-"""Execution of a sweep: each run in a process of its own."""
+"""Execution of a sweep: its runs handed to an engine, their ends recorded."""
 
-import json
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from growmas.atomic_write import atomic_write
 from growmas.errors import RunError
 from growmas.runs import RunDirectory
-from growmas.runs.finding import SWEEP
 from growmas.runs.result import METRICS
-from growmas.sweep.child import MARK, REFUSED, STOPPED
+from growmas.sweep.child import STOPPED
+from growmas.sweep.code import code_hashes
+from growmas.sweep.engine import Ended, Engine, Handle, Order, Surroundings
+from growmas.sweep.engines.opening import check_engine, open_engine
 from growmas.sweep.lock import only_one
 from growmas.sweep.plan import PlannedRun, Sweep
-from growmas.sweep.summary import SweepRun, as_data, read_run, summarise
-from growmas.sweep.workers import LOST, RunProcess, workers_for
+from growmas.sweep.record import SweepRecord, recorded_runs
+from growmas.sweep.summary import SweepRun, with_result
 
 LOGS = "logs"
 _CHILD = "growmas.sweep.child"
-_PAUSE = 0.05  # seconds between two looks at the processes
 
 
 class Observer(Protocol):
@@ -41,38 +39,55 @@ class _Working:
     """Run in progress."""
 
     run: PlannedRun
-    process: RunProcess
-    log: Path
+    handle: Handle
+    code: Mapping[str, str]
 
 
 def run_sweep(
-    sweep: Sweep, *, jobs: int = 1, observer: Observer | None = None, warm: bool | None = None
+    sweep: Sweep,
+    *,
+    jobs: int | None = None,
+    observer: Observer | None = None,
+    warm: bool | None = None,
 ) -> tuple[SweepRun, ...]:
-    """Run what is left of a sweep, and write `sweep.json`.
+    """Run what is left of a sweep, or of its shard, and write `sweep.json`.
 
     A run that fails, or whose process dies, does not stop the others: its message is in the
-    result. If this process ends, for any reason, so do the runs in progress.
+    result. If this process ends, for any reason, so do the runs in progress; those of a Slurm
+    cluster go on unless Ctrl-C ended it.
 
     Args:
-        sweep: Of `plan_sweep`.
-        jobs: Number of runs at once.
+        sweep: Of `plan_sweep`, which also says the engine.
+        jobs: Number of runs at once; by default one on this machine, and as many as there is room
+            for elsewhere.
         observer: Is told of every run.
-        warm: True to fork runs from a process that has imported torch, False for a new Python for
-            each; None does the first where there are several and the system can. The numbers are
-            the same.
+        warm: On this machine: True to fork runs from a process that has imported torch, False for
+            a new Python for each; None does the first where there are several and the system can.
+            The numbers are the same.
 
     Returns:
-        All runs in their order, those that were finished before included.
+        All runs in their order, those that were finished before and those of other shards included.
 
     Raises:
-        RunError: The folder cannot be written, or another sweep uses it.
+        RunError: The folder cannot be written, another sweep uses it, the engine cannot be
+            reached, its machines do not see the folder, or have other code.
     """
-    if jobs < 1:
+    if jobs is not None and jobs < 1:
         raise RunError(f"jobs must be at least 1, got {jobs}")
+    check_engine(sweep.engine)
     try:
         (sweep.folder / LOGS).mkdir(parents=True, exist_ok=True)
-        with only_one(sweep.folder) as held, _ends_on_signals():
-            return _Work(sweep, observer, held, warm).go(jobs)
+        with only_one(sweep.folder, sweep.shard) as held, _ends_on_signals():
+            around = Surroundings(
+                folder=sweep.folder.absolute(),
+                module=_CHILD,
+                held=held,
+                jobs=jobs,
+                runs=len(sweep.waiting),
+                warm=warm,
+            )
+            work = _Work(sweep, observer)
+            return work.go(open_engine(sweep.engine, around) if sweep.waiting else None)
     except OSError as error:
         raise RunError(
             f"the sweep {sweep.folder} could not be written: {error.strerror or error}; make room "
@@ -104,82 +119,95 @@ def _ends_on_signals() -> Iterator[None]:
 class _Work:
     """State of a sweep in progress."""
 
-    def __init__(
-        self, sweep: Sweep, observer: Observer | None, held: Sequence[int], warm: bool | None
-    ) -> None:
+    def __init__(self, sweep: Sweep, observer: Observer | None) -> None:
         self._sweep = sweep
         self._observer = observer
-        self._workers = workers_for(_CHILD, held, runs=len(sweep.waiting), warm=warm)
-        self._runs = {run.name: read_run(sweep.folder, run.name, run.setting) for run in sweep.runs}
+        self._record = SweepRecord(sweep.folder, [run.name for run in sweep.mine])
+        before = recorded_runs(sweep.folder)
+        self._runs = {}
+        for run in sweep.runs:
+            known = before.get(run.name)
+            code = known.code if known and run.state == "finished" else {}
+            fresh = SweepRun(run.name, run.setting, code=code)
+            self._runs[run.name] = with_result(sweep.folder, fresh)
 
-    def go(self, jobs: int) -> tuple[SweepRun, ...]:
-        waiting = list(self._sweep.waiting)
-        working: list[_Working] = []
+    def go(self, engine: Engine | None) -> tuple[SweepRun, ...]:
+        """Run what is left; without an engine, nothing is left."""
         self._write()
-        try:
-            while waiting or working:
-                while waiting and len(working) < jobs:
-                    working.append(self._begin(waiting.pop(0)))
-                time.sleep(_PAUSE)
-                for each in list(working):
-                    code = each.process.poll()
-                    if code is not None:
-                        working.remove(each)
-                        self._end(each, code)
-        finally:
-            _stop(working)
-            self._workers.close()
+        if engine is not None:
+            self._run(engine)
+        others = {run.name for run in self._sweep.runs} - {run.name for run in self._sweep.mine}
+        for name in others:  # their shards have gone on meanwhile
+            self._runs[name] = with_result(self._sweep.folder, self._runs[name])
         return tuple(self._runs.values())
 
-    def _begin(self, run: PlannedRun) -> _Working:
-        if run.state == "again" and not (run.folder / METRICS).exists():
-            RunDirectory(run.folder).clear()  # it was stopped before its first result
-        log = self._sweep.folder / LOGS / f"{run.name}.log"
-        order = {
-            "experiment": run.experiment.model_dump_json(),
-            "folder": str(run.folder),
-            "state": run.state,
-        }
-        process = self._workers.begin(order, log, append=run.state == "resumed")
-        if self._observer:
-            self._observer.begun(run.name)
-        return _Working(run, process, log)
+    def _run(self, engine: Engine) -> None:
+        waiting = list(self._sweep.waiting)
+        working: list[_Working] = []
+        leave = False
+        try:
+            while waiting or working:
+                room = len(waiting) if engine.slots is None else engine.slots - len(working)
+                if waiting and room > 0:
+                    working += self._begin(engine, waiting[:room])
+                    del waiting[:room]
+                time.sleep(engine.pause)
+                for each in list(working):
+                    ended = each.handle.poll()
+                    if ended is not None:
+                        working.remove(each)
+                        self._end(each, ended)
+        except SystemExit:  # by a signal, as at the end of a session
+            leave = engine.survives
+            raise
+        finally:
+            if not leave:
+                _stop(working)
+            engine.close()
 
-    def _end(self, ended: _Working, code: int) -> None:
-        run = ended.run
-        message = _why(code, ended.log) if code else ""
-        done = read_run(self._sweep.folder, run.name, run.setting, message)
+    def _begin(self, engine: Engine, runs: Sequence[PlannedRun]) -> list[_Working]:
+        orders = []
+        for run in runs:
+            begun_anew = run.state == "again" and not (run.folder / METRICS).exists()
+            if begun_anew and not engine.survives:
+                RunDirectory(run.folder).clear()  # it was stopped before its first result
+            log = self._sweep.folder / LOGS / f"{run.name}.log"
+            code = code_hashes(run.experiment)
+            orders.append(Order(run.name, run.experiment, run.folder, run.state, log, code))
+        working = [
+            _Working(run, handle, order.code)
+            for run, order, handle in zip(runs, orders, engine.submit(orders), strict=True)
+        ]
+        if self._observer:
+            for run in runs:
+                self._observer.begun(run.name)
+        return working
+
+    def _end(self, each: _Working, ended: Ended) -> None:
+        """Record the end of a run.
+
+        Raises:
+            RunError: Every other run would fail for the same reason.
+        """
+        run = SweepRun(each.run.name, each.run.setting, ended.message, code=each.code)
+        done = with_result(self._sweep.folder, run)
+        if not done.message and (done.result is None or not done.result.finished):
+            done = replace(done, message="it ended without a result: run the sweep again")
         self._runs[run.name] = done
         self._write()
+        if ended.hopeless:
+            raise RunError(f"{ended.message}; runs that are finished are kept")
         if self._observer:
             self._observer.ended(done)
 
     def _write(self) -> None:
-        data = as_data(summarise(self._runs.values()))
-        with atomic_write(self._sweep.folder / SWEEP) as fresh:
-            fresh.write_text(json.dumps(data, indent=1), encoding="utf-8")
+        merged = self._record.write(tuple(self._runs.values()))
+        self._runs = {run.name: run for run in merged}
 
 
 def _stop(working: Sequence[_Working]) -> None:
     """End all runs in progress, and wait for them."""
     for each in working:
-        each.process.terminate()
+        each.handle.terminate()
     for each in working:
-        each.process.stop()
-
-
-def _why(code: int, log: Path) -> str:
-    """Return the reason why a run failed."""
-    if code == LOST:
-        return "the process that began it was ended, as when memory runs out: run the sweep again"
-    if code < 0:
-        name = signal.Signals(-code).name if -code in set(signal.Signals) else str(-code)
-        hint = ", as it does when memory runs out" if name == "SIGKILL" else ""
-        return f"its process was ended by {name}{hint}; {log} has its output"
-    text = log.read_text(encoding="utf-8", errors="replace").strip()
-    if code == STOPPED:
-        return "its process was asked to end, and has saved its state"
-    if code == REFUSED and f"\n{MARK}" in f"\n{text}":
-        return f"\n{text}".rpartition(f"\n{MARK}")[2]
-    last = text.splitlines()[-1] if text else "it printed nothing"
-    return f"{last} (exit code {code}; {log} has the rest)"
+        each.handle.stop()

@@ -10,7 +10,7 @@ from growmas.config import dump_config
 from growmas.errors import RunError
 from growmas.sweep import child
 
-REFUSED, KILLED, BROKEN, SLOW = 7, 8, 9, 10
+REFUSED, KILLED, BROKEN, SLOW, WARNED = 7, 8, 9, 10, 11
 
 
 @dataclasses.dataclass
@@ -35,16 +35,22 @@ def write(experiment, folder, status="finished"):
     (folder / "config.yaml").write_text(dump_config(experiment))
     accuracy = [[0.9], [0.8 - 0.01 * experiment.seed, 0.7]]
     results = Results(accuracy, experiment.seed, status)
-    (folder / "metrics.json").write_text(json.dumps(dataclasses.asdict(results)))
+    (folder / ".metrics").write_text(json.dumps(dataclasses.asdict(results)))
+    (folder / ".metrics").replace(folder / "metrics.json")
 
 
-def _run(experiment, folder, state):
+def run(experiment, folder, state):
     if experiment.seed == REFUSED:
         raise RunError("there is no such luck\nand no other")
     if experiment.seed == KILLED:
         os.kill(os.getpid(), signal.SIGKILL)
     if experiment.seed == BROKEN:
         raise ZeroDivisionError("by nought")
+    if experiment.seed == WARNED and state == "new":
+        write(experiment, folder, "unfinished")
+        (folder / "checkpoint").mkdir()
+        os.kill(os.getpid(), signal.SIGUSR2)  # as Slurm does
+        time.sleep(60)
     if experiment.seed == SLOW:
         write(experiment, folder, "unfinished")
         time.sleep(60)
@@ -56,5 +62,5 @@ def preload():
     """Import nothing."""
 
 
-child._run = _run
+child.run = run
 main, execute = child.main, child.execute

@@ -90,7 +90,53 @@ def states(folder, *overrides, config=CONFIG):
 
 def test_what_is_finished_is_left_and_what_was_stopped_is_done_again(begun):
     assert states(begun.folder, "seed=1..3") == ["finished", "again", "new"]
-    assert states(begun.folder, "seed=1..3", "device=cpu") == ["new"] * 3  # of other names
+    assert states(begun.folder, "seed=2..3", "device=cpu") == ["again", "new"]
+
+
+def test_a_key_that_is_added_keeps_the_runs_that_are_there(begun):
+    """A run is its resolved config, whatever its directory is called."""
+    rate = begun.runs[0].experiment.training.learning_rate
+    sweep = plan_sweep(
+        CONFIG, ["seed=1..2", f"training.learning_rate={rate},0.5"], directory=begun.folder
+    )
+    assert [(run.name, run.state) for run in sweep.runs] == [
+        ("seed=1", "finished"),
+        ("seed=1,learning_rate=0.5", "new"),
+        ("seed=2", "again"),
+        ("seed=2,learning_rate=0.5", "new"),
+    ]
+    assert dict(sweep.runs[0].setting) == {"seed": "1", "training.learning_rate": str(rate)}
+    assert states(begun.folder, "seed=1", "threads=2") == ["finished"]
+
+
+def test_shards_are_disjoint_and_together_everything(tmp_path):
+    overrides = ["seed=1..3", "method.strength=0.1,1,10"]
+    whole = {run.name for run in plan_sweep(CONFIG, overrides, directory=tmp_path).runs}
+    for parts in (1, 2, 4, 12):
+        found = [
+            run.name
+            for i in range(1, parts + 1)
+            for run in plan_sweep(
+                CONFIG, overrides, directory=tmp_path, shard=f"{i}/{parts}"
+            ).waiting
+        ]
+        assert len(found) == len(whole)
+        assert set(found) == whole
+
+
+@pytest.mark.parametrize(
+    ("shard", "message"),
+    [
+        ("0/4", "shard 0/4: shards count from 1: expected 1/4 to 4/4"),
+        ("5/4", "shard 5/4: shards count from 1: expected 1/4 to 4/4"),
+        ("1", "shard 1: expected i/n, such as 1/4 for the first of four"),
+        ("1/0", "expected i/n"),
+        ("a/b", "expected i/n"),
+        ("-1/4", "expected i/n"),
+    ],
+)
+def test_shards_that_are_none_are_refused(shard, message):
+    assert message in refused(ConfigError, "seed=1..9", shard=shard)
 
 
 def test_a_run_killed_at_its_very_beginning_is_done_again(begun):

@@ -1,0 +1,1 @@
+"""Engines of sweeps: this machine, Ray, or a Slurm cluster."""

@@ -1,0 +1,80 @@
+"""Settings of a sweep itself, which its config, overrides and options give."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+from growmas.config import Experiment
+from growmas.config.bundled import find_config
+from growmas.config.document import read_document
+
+_OWN = ("sweep",)
+"""Top-level keys that concern a sweep and not its runs."""
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """Overrides of a sweep, those of its runs apart from its own.
+
+    Attributes:
+        axes: Overrides of the runs, as given.
+        own: Overrides of the sweep's own keys.
+        names: Own override -> the option that gave it, for messages.
+    """
+
+    axes: tuple[str, ...]
+    own: tuple[str, ...]
+    names: Mapping[str, str]
+
+    @classmethod
+    def read(
+        cls,
+        config: str | PathLike[str],
+        overrides: Sequence[str],
+        engine: str | None = None,
+        options: Sequence[str] = (),
+    ) -> "SweepSettings":
+        """Return the settings; `engine` replaces an engine of another kind in the config.
+
+        Raises:
+            ConfigError: The config cannot be read.
+        """
+        axes = [each for each in overrides if not _is_own(each)]
+        own = [each for each in overrides if _is_own(each)]
+        names = {}
+        if engine is not None and engine != _kind(config):
+            given = f"sweep.engine={{kind: {engine}}}"
+            own.append(given)
+            names[given] = f"--engine {engine}"
+        elif engine is None and options and _kind(config) is None:
+            given = "sweep.engine={kind: local}"
+            own.append(given)
+            names[given] = "--engine"
+        for option in options:
+            own.append(f"sweep.engine.{option}")
+            names[own[-1]] = f"--engine-option {option}"
+        return cls(tuple(axes), tuple(own), names)
+
+    def as_given(self, mistakes: str) -> str:
+        """Return the mistakes of a config, with options as they were given."""
+        for override, option in self.names.items():
+            mistakes = mistakes.replace(f"override {override}:", f"{option}:")
+        return mistakes
+
+
+def without_sweep(experiment: Experiment) -> Experiment:
+    """Return the experiment of one run, which knows nothing of the sweep."""
+    return experiment.model_copy(update=dict.fromkeys(_OWN))
+
+
+def _is_own(override: str) -> bool:
+    return override.strip().partition("=")[0].partition(".")[0].strip() in _OWN
+
+
+def _kind(config: str | PathLike[str]) -> str | None:
+    """Return the kind of engine that a config asks for; None if it asks for none."""
+    value: object = read_document(find_config(Path(config))).values
+    for key in ("sweep", "engine", "kind"):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, str) else None
