@@ -11,16 +11,15 @@ from rich.text import Text
 
 from growmas.cli.output import Output
 from growmas.errors import RunError
-from growmas.runs import RunResult, compare, find_run, read_result
-from growmas.runs.finding import HISTORY, find_sweep
-from growmas.runs.own_history import read_own_result
+from growmas.runs import compare
+from growmas.runs.finding import find_sweep
 from growmas.runs.study import Study, compare_settings, group_by_seed
+from growmas.sweep.collecting import Collection, collect_runs
 from growmas.sweep.summary import as_data, read_runs, summarise
 from growmas.terminal.comparison import render_comparison
 from growmas.terminal.study import comma_separated, latex, markdown, render_study
 from growmas.terminal.sweep import render_sweep
 
-_Found = tuple[str, Path, RunResult]
 _FORMATS = {"markdown": markdown, "latex": latex, "csv": comma_separated}
 _TESTS_AT_HAND = importlib.util.find_spec("scipy") is not None
 FORMATS = ("table", *_FORMATS, "json")
@@ -44,10 +43,13 @@ def compare_runs(
         raise RunError(f"unknown format {format!r}: expected {', '.join(FORMATS)}")
     if format == "json":
         output = replace(output, as_json=True)
-    found, problems = _find(names, root)
-    settings = group_by_seed(found)
-    asked = metric is not None or baseline is not None or format != "table"
     sweep = find_sweep(names[0], root) if len(names) == 1 else None
+    asked = metric is not None or baseline is not None or format != "table"
+    if sweep is not None and not asked and not any(run.result for run in read_runs(sweep)):
+        _show_sweep(sweep, output)  # nothing has begun
+        return
+    found = collect_runs(names, root)
+    settings = group_by_seed(found.triples)
     several = _TESTS_AT_HAND and any(len(each.runs) > 1 for each in settings)
     study = None
     if asked or (several and not (sweep and output.as_json)):
@@ -57,17 +59,16 @@ def compare_runs(
     elif study is None and sweep is not None:
         _show_sweep(sweep, output)
     else:
-        _show(names, found, study, problems, output)
+        _show(names, found, study, output)
 
 
 def _show(
     names: Sequence[str],
-    found: Sequence[_Found],
+    found: Collection,
     study: Study | None,
-    problems: Sequence[str],
     output: Output,
 ) -> None:
-    comparison = compare(result for _, _, result in found)
+    comparison, problems = compare(run.result for run in found.runs), found.problems
     data = comparison.as_data()
     if study is not None:
         data["settings"] = study.as_data()
@@ -83,54 +84,6 @@ def _show(
         lambda: data,
         title=f"growmas compare {' '.join(names)}",
     )
-
-
-def _find(names: Sequence[str], root: Path) -> tuple[list[_Found], list[str]]:
-    """Return each run once, sweeps taken apart, and why some cannot be read.
-
-    Raises:
-        RunError: A run does not exist, or none of them can be read.
-    """
-    found: list[_Found] = []
-    problems: list[str] = []
-    seen: set[Path] = set()
-    for name in names:
-        sweep = find_sweep(name, root)
-        if sweep is None:
-            folders = [(name, _run_or_history(name, root))]
-        else:
-            folders = [(run.name, sweep / run.name) for run in read_runs(sweep) if run.result]
-        for run, folder in folders:
-            if folder.resolve() in seen:
-                continue
-            seen.add(folder.resolve())
-            try:
-                read = read_result if folder.is_dir() else read_own_result
-                found.append((run, folder, read(folder)))
-            except RunError as error:
-                problems.append(f"{folder}: unreadable: {error}")
-    if not found and problems:
-        raise RunError("\n".join(problems))
-    if len({result.name for _, _, result in found}) < len(found):
-        found = [(name, folder, replace(result, name=name)) for name, folder, result in found]
-    return found, problems
-
-
-def _run_or_history(name: str, root: Path) -> Path:
-    """Return the directory of a run, or the history that a loop of one's own wrote.
-
-    Raises:
-        RunError: There is neither.
-    """
-    try:
-        return find_run(name, root)
-    except RunError:
-        for path in (Path(name), root / name):
-            if path.is_file():
-                return path
-            if (path / HISTORY).is_file():
-                return path / HISTORY
-        raise
 
 
 def _show_sweep(folder: Path, output: Output) -> None:

@@ -9,10 +9,18 @@ from rich.console import Console
 
 from growmas.cli.reading import open_history
 from growmas.errors import GrowmasError, GrowmasWarning, RunError
-from growmas.report import RunSummary, read_summary, write_figures, write_report
+from growmas.report import (
+    RunSummary,
+    StudySummary,
+    read_study,
+    read_summary,
+    write_figures,
+    write_report,
+)
 from growmas.runs import read_result
-from growmas.runs.finding import HISTORY
+from growmas.runs.finding import HISTORY, find_sweep
 from growmas.runs.result import METRICS
+from growmas.sweep.collecting import collect_runs
 
 
 def report(
@@ -27,8 +35,8 @@ def report(
     """Write the page, or the figures, or both, and print their paths."""
     if png and figures is None:
         raise RunError("--png needs --figures FOLDER, the place for the figures")
-    names, found = _readable(names, root)
-    runs = _told_apart(found, names)
+    study = any(find_sweep(name, root) for name in names)
+    runs = _study(names, root) if study else _runs(names, root)
     console = Console(highlight=False, soft_wrap=True)
     if out is not None or figures is None:
         page = out or Path(f"{_stem(runs)}.html")
@@ -37,6 +45,17 @@ def report(
     if figures is not None:
         paths = write_figures(runs, figures, png=png, overwrite=overwrite)
         console.print(f"{len(paths)} figures written to {figures}", markup=False)
+
+
+def _study(names: Sequence[str], root: Path) -> StudySummary:
+    """Read the settings of sweeps, and of runs that are named with them."""
+    title = " and ".join(Path(name).name for name in names)
+    return read_study(collect_runs(names, root), title)
+
+
+def _runs(names: Sequence[str], root: Path) -> list[RunSummary]:
+    names, found = _readable(names, root)
+    return _told_apart(found, names)
 
 
 def _readable(names: Sequence[str], root: Path) -> tuple[list[str], list[RunSummary]]:
@@ -71,8 +90,9 @@ def _told_apart(runs: Sequence[RunSummary], names: Sequence[str]) -> list[RunSum
     return [replace(run, name=name) for run, name in zip(runs, names, strict=True)]
 
 
-def _stem(runs: Sequence[RunSummary]) -> str:
+def _stem(runs: Sequence[RunSummary] | StudySummary) -> str:
     """Return the name of the page where none is given."""
-    if len(runs) > 1:
+    if not isinstance(runs, StudySummary) and len(runs) > 1:
         return "report"
-    return "".join(c if c.isalnum() or c in "-_." else "-" for c in runs[0].name) + "-report"
+    name = runs.name if isinstance(runs, StudySummary) else runs[0].name
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name) + "-report"

@@ -57,21 +57,25 @@ def draw_comparison(runs: Sequence[RunSummary]) -> Figure:
     """Draw accuracy, units and parameters of all runs over their tasks."""
     drawing = Drawing(WIDTH)
     top = 28.0
-    names = _distinct([run.name for run in runs])
-    longest = max(runs, key=lambda run: len(run.tasks)).tasks
+    names = distinct([run.name for run in runs])
+    longest = shared_tasks([run.tasks for run in runs])
+    counted = [f"task {i + 1}" for i in range(max(len(run.tasks) for run in runs))]
     for quantity in _QUANTITIES:
         lines = [quantity.values(run) for run in runs]
         if not any(value is not None for line in lines for value in line):
             continue
         height = 190.0 if not quantity.from_zero else 130.0
         frame = Frame(LEFT, top, WIDTH - LEFT - _NAMES, height)
-        _panel(drawing, frame, quantity, lines, names, longest)
+        _panel(drawing, frame, quantity, lines, names, longest or counted)
         top = frame.bottom + 62
     drawing.height = top - 18
     return Figure(
         key="comparison",
         title="Side by side",
-        caption="Each line is a run; its name stands at its end. Point at one to bring it forward.",
+        caption=(
+            "Each line is a run; its name stands at its end. Point at one to bring it forward."
+            + ("" if longest is not None else " The runs learnt different tasks, counted here.")
+        ),
         drawing=drawing,
         numbers=_numbers(runs),
     )
@@ -103,7 +107,7 @@ def _panel(
         if points:
             drawing.polyline(points, f"l{i % SERIES} run-{i}")
             ends.append((points[-1][1], points[-1][0], i))
-    places = _apart([y for y, _, _ in sorted(ends)], 13.0)
+    places = apart([y for y, _, _ in sorted(ends)], 13.0)
     for (y, x, i), place in zip(sorted(ends), places, strict=True):
         last = next(value for value in reversed(lines[i]) if value is not None)
         drawing.path(f"M{x + 3:.1f} {y:.1f}L{frame.right + 8} {place:.1f}", f"link run-{i}")
@@ -124,14 +128,20 @@ def _panel(
     draw_targets(drawing, frame, tips)
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def shared_tasks(lists: Sequence[Sequence[str]]) -> tuple[str, ...] | None:
+    """Return the names of the tasks of all runs; None if the runs learnt different tasks."""
+    longest = max(map(tuple, lists), key=len)
+    return longest if all(longest[: len(each)] == tuple(each) for each in lists) else None
+
+
+def distinct(names: Sequence[str]) -> list[str]:
     """Return names without the words that all of them begin with."""
     start = re.match(r".*[-_/ .]|", common_start(names))
     length = start.end() if start else 0
     return [name[length:] or name for name in names]
 
 
-def _apart(places: Sequence[float], least: float) -> list[float]:
+def apart(places: Sequence[float], least: float) -> list[float]:
     """Return places in rising order, moved so that they are at least `least` apart."""
     moved: list[float] = []
     for place in places:

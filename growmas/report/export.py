@@ -11,27 +11,34 @@ from growmas.report.figure import Figure
 from growmas.report.page import build_page, comparison_figures, run_figures
 from growmas.report.palette import file_styles
 from growmas.report.run_summary import RunSummary
+from growmas.report.study_figures import study_figures
+from growmas.report.study_page import build_study_page
+from growmas.report.study_summary import StudySummary
 from growmas.visible import visible
 
 _SCALE = 3  # pixels of a PNG per pixel of a figure, for sharp print
 
 
 def write_report(
-    runs: Sequence[RunSummary], path: str | os.PathLike[str], *, overwrite: bool = False
+    runs: Sequence[RunSummary] | StudySummary,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
 ) -> None:
-    """Write one HTML file that needs nothing else.
+    """Write one HTML file that needs nothing else, about runs or about settings over seeds.
 
     Raises:
-        RunError: If the file exists and `overwrite` is False, or if it cannot be written; an
-            existing file is then unchanged.
+        RunError: If the file exists and `overwrite` is False, or if it cannot be written, as
+            where its folder does not exist; an existing file is then unchanged.
     """
     target = Path(path)
     _check_free([target], overwrite=overwrite)
-    _write(target, visible(build_page(runs)).encode())
+    page = build_study_page(runs) if isinstance(runs, StudySummary) else build_page(runs)
+    _write(target, visible(page).encode())
 
 
 def write_figures(
-    runs: Sequence[RunSummary],
+    runs: Sequence[RunSummary] | StudySummary,
     folder: str | os.PathLike[str],
     *,
     png: bool = False,
@@ -53,6 +60,8 @@ def write_figures(
         if png:
             pictures[Path(folder) / f"{name}.png"] = as_png(svg)
     _check_free(list(pictures), overwrite=overwrite)
+    with suppress(OSError):  # `atomic_write` reports it with the path
+        Path(folder).mkdir(parents=True, exist_ok=True)
     for path, content in pictures.items():
         _write(path, content)
     return tuple(pictures)
@@ -85,7 +94,9 @@ def as_png(svg: str, *, scale: int = _SCALE) -> bytes:
     return bytes(svg_to_bytes(svg_string=svg, zoom=scale))
 
 
-def _named(runs: Sequence[RunSummary]) -> list[tuple[str, Figure]]:
+def _named(runs: Sequence[RunSummary] | StudySummary) -> list[tuple[str, Figure]]:
+    if isinstance(runs, StudySummary):
+        return [(figure.key, figure) for figure in study_figures(runs)]
     named = [(figure.key, figure) for figure in comparison_figures(runs)]
     for i, run in enumerate(runs):
         before = "" if len(runs) == 1 else f"{i + 1}-{_file_name(run.name)}-"
@@ -105,7 +116,5 @@ def _check_free(paths: Sequence[Path], *, overwrite: bool) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
-    with suppress(OSError):  # `atomic_write` reports it with the path
-        path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as fresh:
         fresh.write_bytes(content)

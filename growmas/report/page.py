@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from html import escape
 from importlib.resources import files
 
@@ -15,6 +14,7 @@ from growmas.report.lineage import draw_lineage
 from growmas.report.palette import FONT, file_styles, page_patterns, page_styles
 from growmas.report.run_summary import RunSummary
 from growmas.report.size import draw_size
+from growmas.report.training import draw_training
 from growmas.report.widths import draw_widths
 from growmas.report.writing import (
     MOST_CELLS,
@@ -32,22 +32,13 @@ from growmas.report.writing import (
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Position of a figure: the number of its run, or None for the comparison."""
-
-    run: int | None
-
-    def name(self, figure: Figure) -> str:
-        return figure.key if self.run is None else f"{figure.key}-{self.run}"
-
-
 def run_figures(run: RunSummary) -> tuple[Figure, ...]:
     """Return all figures for which the run has numbers."""
     drawn = (
         draw_widths(run),
         draw_size(run),
         draw_accuracy(run),
+        draw_training(run),
         draw_lineage(run),
         draw_importance(run),
         draw_units(run),
@@ -63,7 +54,21 @@ def comparison_figures(runs: Sequence[RunSummary]) -> tuple[Figure, ...]:
 def build_page(runs: Sequence[RunSummary]) -> str:
     """Return the whole report as HTML."""
     title = runs[0].name if len(runs) == 1 else f"{len(runs)} runs side by side"
+    body = _comparison(runs, title) if len(runs) > 1 else ""
+    body += "".join(_run(run, i, alone=len(runs) == 1) for i, run in enumerate(runs))
+    return document(title, _contents(runs), body)
+
+
+def document(title: str, contents: Sequence[tuple[str, str]], body: str) -> str:
+    """Return a page with its styles, its script and the bar at its top.
+
+    Args:
+        title: Of the page.
+        contents: Id and name of each place that the bar links to.
+        body: HTML of the page's content.
+    """
     style = (_asset("page.css").replace("FONT", FONT)) + page_styles()
+    links = "".join(f'<a href="#{target}">{escape(name)}</a>' for target, name in contents)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -77,11 +82,10 @@ def build_page(runs: Sequence[RunSummary]) -> str:
 </style>
 </head>
 <body>
-<div class="bar"><b>growmas</b><nav aria-label="Contents">{_contents(runs)}</nav>
+<div class="bar"><b>growmas</b><nav aria-label="Contents">{links}</nav>
 <button id="theme" type="button">Theme: auto</button></div>
 <main>
-{_comparison(runs, title) if len(runs) > 1 else ""}
-{"".join(_run(run, i, alone=len(runs) == 1) for i, run in enumerate(runs))}
+{body}
 <footer>Written by growmas {__version__}. This page holds everything it shows.</footer>
 </main>
 <div id="tip" role="status"></div>
@@ -96,7 +100,7 @@ def build_page(runs: Sequence[RunSummary]) -> str:
 
 
 def _comparison(runs: Sequence[RunSummary], title: str) -> str:
-    figures = "".join(_figure(figure, _Place(None)) for figure in comparison_figures(runs))
+    figures = "".join(figure_block(figure, figure.key) for figure in comparison_figures(runs))
     longest = max(runs, key=lambda run: len(run.tasks))
     return (
         f'<section id="comparison-of-runs" {_tasks(longest)}>'
@@ -115,7 +119,7 @@ def _run(run: RunSummary, index: int, *, alone: bool) -> str:
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd>{escape(remark)}</dd></div>"
         for name, value, remark in tiles(run)
     )
-    figures = "".join(_figure(figure, _Place(index)) for figure in run_figures(run))
+    figures = "".join(figure_block(figure, f"{figure.key}-{index}") for figure in run_figures(run))
     return (
         f'<section id="run-{index}" {_tasks(run)}><header>'
         f"<{heading}>{escape(run.name)}</{heading}>"
@@ -125,8 +129,8 @@ def _run(run: RunSummary, index: int, *, alone: bool) -> str:
     )
 
 
-def _figure(figure: Figure, place: _Place) -> str:
-    name = place.name(figure)
+def figure_block(figure: Figure, name: str) -> str:
+    """Return a figure with its caption and its numbers; `name` is its id on the page."""
     picture = figure.drawing.render(
         title=figure.title, description=figure.caption, name=f"{name}-picture"
     )
@@ -173,20 +177,19 @@ def _layers(run: RunSummary, index: int) -> str:
     )
 
 
-def _contents(runs: Sequence[RunSummary]) -> str:
+def _contents(runs: Sequence[RunSummary]) -> list[tuple[str, str]]:
     if len(runs) > 1:
         links = [("comparison-of-runs", "side by side")]
-        links += [(f"run-{i}", run.name) for i, run in enumerate(runs)]
-    else:
-        links = [(f"{figure.key}-0", _SHORT[figure.key]) for figure in run_figures(runs[0])]
-        links.append(("events-0", "events"))
-    return "".join(f'<a href="#{target}">{escape(name)}</a>' for target, name in links)
+        return links + [(f"run-{i}", run.name) for i, run in enumerate(runs)]
+    links = [(f"{figure.key}-0", _SHORT[figure.key]) for figure in run_figures(runs[0])]
+    return [*links, ("events-0", "events")]
 
 
 _SHORT = {
     "widths": "units",
     "size": "size",
     "accuracy": "accuracy",
+    "training": "training",
     "lineage": "survival",
     "importance": "importance",
     "units": "lives",

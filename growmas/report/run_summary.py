@@ -18,6 +18,7 @@ from growmas.history.records import (
 from growmas.metrics import average_accuracy, backward_transfer, forgetting
 from growmas.report.unit_map import UnitMap, map_units
 from growmas.runs import RunResult
+from growmas.runs.curves import CurvePoint, points_of
 
 MAPPED = 6
 """Number of groups whose units are drawn: those that changed most."""
@@ -72,6 +73,7 @@ class RunSummary:
         events: Changes of the structure and notes, in order.
         layers: Layers at the end of the last task.
         maps: Group name -> map of its units, for the groups that changed most.
+        curves: Numbers of training by epoch, or by step; empty if none were written.
     """
 
     name: str
@@ -86,6 +88,7 @@ class RunSummary:
     events: tuple[EventRecord, ...]
     layers: tuple[LayerRecord, ...]
     maps: Mapping[str, UnitMap]
+    curves: tuple[CurvePoint, ...] = ()
 
     @property
     def matrix(self) -> tuple[tuple[float, ...], ...]:
@@ -163,6 +166,7 @@ def read_summary(
             events=tuple(e for e in history.log() if e.kind not in ("begin", "snapshot")),
             layers=history.layers(),
             maps={group.name: map_units(history, group.name, names) for group in changed},
+            curves=points_of(history, results),
         )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from growmas.errors import RunError
 from growmas.history import TopologyHistory
 from growmas.runs.finding import HISTORY
-from growmas.runs.result import METRICS, read_result
+from growmas.runs.result import METRICS, RunResult, read_result
 
 CURVES = "curves.jsonl"
 """File of runs of version 0.1; later ones have their curves in the history."""
@@ -74,7 +74,7 @@ def read_curves(path: Path) -> tuple[CurvePoint, ...]:
     history = path / HISTORY if path.is_dir() else path
     if history.is_file():
         with TopologyHistory(history) as read, read.frozen():
-            found = _points(read, _mean_accuracies(path))
+            found = points_of(read, _result(path))
         if found:
             return found
     if (path / CURVES).is_file():
@@ -85,19 +85,26 @@ def read_curves(path: Path) -> tuple[CurvePoint, ...]:
     )
 
 
-def _mean_accuracies(path: Path) -> dict[str, float]:
-    """Return task -> mean accuracy over the tasks so far, as the result of a run has it."""
+def _result(path: Path) -> RunResult | None:
+    """Return the result of a run; None without one that can be read."""
     if not (path / METRICS).is_file():
-        return {}
+        return None
     try:
-        result = read_result(path)
+        return read_result(path)
     except RunError:
-        return {}
-    means = [sum(row) / len(row) for row in result.accuracy if row]
-    return dict(zip(result.tasks, means, strict=False))
+        return None
 
 
-def _points(history: TopologyHistory, means: Mapping[str, float]) -> tuple[CurvePoint, ...]:
+def points_of(history: TopologyHistory, result: RunResult | None = None) -> tuple[CurvePoint, ...]:
+    """Return the points of a history; none if it has no scalars.
+
+    Args:
+        history: An open history, best `frozen`.
+        result: Of the run; without it the mean accuracies are those of the history's snapshots.
+    """
+    rows = [row for row in result.accuracy if row] if result else []
+    means = [sum(row) / len(row) for row in rows]
+    mean_of = dict(zip(result.tasks, means, strict=False)) if result else {}
     found, metrics = history.scalars(), history.all_metrics()
     order = {name: index for index, name in enumerate(dict.fromkeys(each.task for each in found))}
     last = {each.task: index for index, each in enumerate(found)}
@@ -109,7 +116,7 @@ def _points(history: TopologyHistory, means: Mapping[str, float]) -> tuple[Curve
             order[each.task], each.task, each.epoch, each.step, **named, signals=signals
         )
         if index == last[each.task]:
-            point = _measured(point, metrics.get(each.task, {}), means.get(each.task))
+            point = _measured(point, metrics.get(each.task, {}), mean_of.get(each.task))
         points.append(point)
     return tuple(points)
 

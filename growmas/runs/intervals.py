@@ -1,13 +1,12 @@
 """Intervals and paired tests over seeds, by scipy."""
 
 import importlib
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from types import ModuleType
-
-import numpy as np
 
 from growmas.errors import RunError
 
@@ -104,19 +103,16 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
 def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
     if len(set(values)) == 1:
         return values[0], values[0]
+    stats, numpy = _stats(), importlib.import_module("numpy")  # not before a report needs it
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of values that are nearly equal
-        found = (
-            _stats()
-            .bootstrap(
-                (np.asarray(values),),
-                np.mean,
-                confidence_level=CONFIDENCE,
-                rng=np.random.default_rng(0),
-            )
-            .confidence_interval
-        )
-    if np.isfinite([found.low, found.high]).all():
+        found = stats.bootstrap(
+            (numpy.asarray(values),),
+            numpy.mean,
+            confidence_level=CONFIDENCE,
+            rng=numpy.random.default_rng(0),
+        ).confidence_interval
+    if math.isfinite(found.low) and math.isfinite(found.high):
         return float(found.low), float(found.high)
     return min(values), max(values)
 
@@ -125,7 +121,7 @@ def _p_value(ours: Mapping[int, float], theirs: Mapping[int, float], seeds: Sequ
     differences = [ours[seed] - theirs[seed] for seed in seeds]
     if not any(differences):
         return 1.0
-    if np.ptp(differences) == 0.0:
+    if min(differences) == max(differences):
         return 0.0
     return float(_stats().ttest_1samp(differences, 0.0).pvalue)
 

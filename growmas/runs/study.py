@@ -105,6 +105,13 @@ class Study:
     differences: tuple[Difference | None, ...]
     reasons: tuple[str, ...]
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of each setting: the values in which settings differ, or that of its first run."""
+        labels = [",".join(_label(each, self.varied)) or each.name for each in self.settings]
+        alike = len(set(labels)) < len(labels)
+        return tuple(each.name for each in self.settings) if alike else tuple(labels)
+
     def as_data(self) -> list[dict[str, Any]]:
         """Return a JSON-ready dict for each setting."""
         rows: list[dict[str, Any]] = []

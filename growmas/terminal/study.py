@@ -32,13 +32,13 @@ def render_study(study: Study, *, ascii: bool = False) -> RenderableType:
     """
     signs = symbols(ascii=ascii)
     return with_notes(
-        Fitting(_table(study, signs), _table(study, signs, narrow=True)), _notes(study, signs)
+        Fitting(_table(study, signs), _table(study, signs, narrow=True)), notes(study, signs)
     )
 
 
 def _table(study: Study, signs: Symbols, *, narrow: bool = False) -> Table:
     """Return the table; a narrow one has intervals on lines of their own."""
-    names, numbers, rows = _cells(study, signs)
+    names, numbers, rows = cells(study, signs)
     table = plain_table(signs, gap=0 if narrow else 1)
     for heading in names:
         table.add_column(heading, overflow="fold")
@@ -53,20 +53,20 @@ def _table(study: Study, signs: Symbols, *, narrow: bool = False) -> Table:
 
 def markdown(study: Study) -> str:
     """Return the table in Markdown, with its notes below."""
-    names, numbers, rows = _cells(study, UNICODE)
+    names, numbers, rows = cells(study, UNICODE)
     lines = [
         _markdown_row([*names, *numbers]),
         _markdown_row([*("---" for _ in names), *("---:" for _ in numbers)], escape=False),
         *map(_markdown_row, rows),
     ]
-    return "\n".join([*lines, "", *(f"{note}  " for note in _notes(study, UNICODE))]) + "\n"
+    return "\n".join([*lines, "", *(f"{note}  " for note in notes(study, UNICODE))]) + "\n"
 
 
 def latex(study: Study) -> str:
     """Return the table for the LaTeX package booktabs, with its notes as comments."""
-    names, numbers, rows = _cells(study, UNICODE)
+    names, numbers, rows = cells(study, UNICODE)
     lines = [
-        *(f"% {note}" for note in _notes(study, ASCII)),
+        *(f"% {note}" for note in notes(study, ASCII)),
         rf"\begin{{tabular}}{{{'l' * len(names)}{'r' * len(numbers)}}}",
         r"\toprule",
         _latex_row([*names, *numbers]),
@@ -103,7 +103,7 @@ def comma_separated(study: Study) -> str:
     return text.getvalue()
 
 
-def _cells(study: Study, signs: Symbols) -> tuple[list[str], list[str], list[list[str]]]:
+def cells(study: Study, signs: Symbols) -> tuple[list[str], list[str], list[list[str]]]:
     """Return the headings of names, the headings of numbers, and the rows."""
     headings = short_keys(study.varied)
     names = [headings[key] for key in study.varied] or ["setting"]
@@ -172,7 +172,8 @@ def _mean(setting: Setting, metric: Metric, signs: Symbols) -> str:
     return signs.nothing if mean is None else _number(mean, metric, signs)
 
 
-def _notes(study: Study, signs: Symbols) -> list[str]:
+def notes(study: Study, signs: Symbols) -> list[str]:
+    """Return the lines that explain the table."""
     lines = []
     counts = {each.n for each in study.intervals if each}
     if study.reasons:

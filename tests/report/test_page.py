@@ -2,6 +2,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -18,8 +19,9 @@ from growmas.report import (
     write_figures,
     write_report,
 )
-from growmas.report.page import build_page, run_figures
+from growmas.report.page import build_page, comparison_figures, run_figures
 from growmas.report.unit_map import map_units
+from growmas.runs.curves import CurvePoint
 
 FIGURES = ("widths", "size", "accuracy", "lineage", "importance", "units")
 
@@ -143,6 +145,31 @@ def test_several_runs_are_compared_and_told_apart(facts: RunSummary) -> None:
     ids = [e.attributes["id"] for e in page.walk() if "id" in e.attributes]
     assert len(ids) == len(set(ids))
     assert "comparison" in ids
+
+
+def test_runs_of_different_tasks_have_no_common_task_names(facts: RunSummary) -> None:
+    (figure,) = comparison_figures([facts, replace(facts, tasks=tuple("wxyz"))])
+    drawing = figure.drawing.render(title="", description="", name="x")
+    assert "different tasks" in figure.caption
+    assert "digits" not in drawing
+    (figure,) = comparison_figures([facts, facts])
+    assert "different tasks" not in figure.caption
+
+
+def test_curves_have_a_figure_with_all_numbers(facts: RunSummary) -> None:
+    points = tuple(
+        CurvePoint(i // 3, "ab"[i // 3], i % 3 + 1, i + 1, loss=10.0**-i, signals={"dormant": 0.1})
+        for i in range(6)
+    )
+    figures = {each.key: each for each in run_figures(replace(facts, curves=points))}
+    drawing = figures["training"].drawing.render(title="", description="", name="x")
+    assert "task loss (log scale)" in drawing
+    assert "dormant" in drawing
+    assert "penalty" not in drawing
+    rows = figures["training"].numbers.rows
+    assert [row[3] for row in rows] == [10.0**-i for i in range(6)]
+    assert rows[0][-1] == 0.1
+    assert 'href="#training-0"' in build_page([replace(facts, curves=points)])
 
 
 def test_units_map_counts_the_living(history_file: Path) -> None:

@@ -1,0 +1,98 @@
+"""The runs behind names on the command line: runs, histories, and sweeps taken apart."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from growmas.errors import RunError
+from growmas.runs import RunResult, find_run, read_result
+from growmas.runs.finding import HISTORY, find_sweep
+from growmas.runs.own_history import read_own_result
+from growmas.sweep.summary import read_runs
+
+
+@dataclass(frozen=True)
+class CollectedRun:
+    """A run that was named, or that is part of a sweep that was named.
+
+    Attributes:
+        name: As given, or that of its directory in the sweep.
+        folder: Its directory, or the file of a bare history.
+        result: What it reports.
+    """
+
+    name: str
+    folder: Path
+    result: RunResult
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Runs, each once.
+
+    Attributes:
+        runs: Those that can be read, with different names in their results.
+        problems: Says why others cannot be read.
+    """
+
+    runs: tuple[CollectedRun, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def triples(self) -> list[tuple[str, Path, RunResult]]:
+        """Name, folder and result of each run, as `growmas.runs.study.group_by_seed` takes them."""
+        return [(run.name, run.folder, run.result) for run in self.runs]
+
+
+def collect_runs(names: Sequence[str], root: Path) -> Collection:
+    """Return each run once, sweeps taken apart, and why some cannot be read.
+
+    Args:
+        names: Run directories, histories, sweeps, or their names below `root`.
+        root: Folder of all runs.
+
+    Raises:
+        RunError: A run does not exist, none of them can be read, or a sweep has no run with a
+            result yet.
+    """
+    found: list[CollectedRun] = []
+    problems: list[str] = []
+    seen: set[Path] = set()
+    for name in names:
+        sweep = find_sweep(name, root)
+        if sweep is None:
+            folders = [(name, _run_or_history(name, root))]
+        else:
+            folders = [(run.name, sweep / run.name) for run in read_runs(sweep) if run.result]
+        for run, folder in folders:
+            if folder.resolve() in seen:
+                continue
+            seen.add(folder.resolve())
+            try:
+                read = read_result if folder.is_dir() else read_own_result
+                found.append(CollectedRun(run, folder, read(folder)))
+            except RunError as error:
+                problems.append(f"{folder}: unreadable: {error}")
+    if not found:
+        none = f"{' and '.join(names)} has no run with a result yet"
+        raise RunError("\n".join(problems) or none)
+    if len({run.result.name for run in found}) < len(found):
+        found = [replace(run, result=replace(run.result, name=run.name)) for run in found]
+    return Collection(tuple(found), tuple(problems))
+
+
+def _run_or_history(name: str, root: Path) -> Path:
+    """Return the directory of a run, or the history that a loop of one's own wrote.
+
+    Raises:
+        RunError: There is neither.
+    """
+    try:
+        return find_run(name, root)
+    except RunError:
+        for path in (Path(name), root / name):
+            if path.is_file():
+                return path
+            if (path / HISTORY).is_file():
+                return path / HISTORY
+        raise
