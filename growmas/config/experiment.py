@@ -24,7 +24,7 @@ from growmas.config.origins import Origins
 from growmas.config.record import Record
 from growmas.config.streams import SplitConfig, StreamConfig, TaskFreeConfig
 from growmas.config.sweeps import SweepConfig
-from growmas.config.training import TrainingConfig
+from growmas.config.training import SignalsConfig, TrainingConfig
 
 _BECAUSE = "as stream.kind is task_free"
 
@@ -51,6 +51,9 @@ class Experiment(Record):
         "online_ewc, si, lwf, er, derpp, packnet, hat, icarl, slda, ranpac, l2_init or python",
     )
     training: TrainingConfig = Field(description="a mapping with epochs and learning_rate")
+    signals: SignalsConfig | None = Field(
+        None, description="a mapping such as {every: 200}, or null to measure none"
+    )
     checkpoint: CheckpointConfig = Field(
         default_factory=lambda: CheckpointConfig.model_validate({}),
         description="a mapping such as {every: 5 minutes}",

@@ -235,7 +235,10 @@ class GrowmasConfig(Record):
         description="statistics or affine (also the weights) of norms, kept for each view, or null",
     )
     per_task: tuple[Literal["gains", "biases"], ...] = Field(
-        (), description="gains, biases or both: those of all units, which each task has for itself"
+        (),
+        strict=False,
+        description="a list of gains, biases or both: those of all units, which each task has for "
+        "itself",
     )
     context: ContextKind | None = Field(None, discriminator="kind", description=_CONTEXT)
     task_free: TaskFreeGrowthConfig | None = Field(None, description=_TASK_FREE)

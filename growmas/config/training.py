@@ -91,3 +91,10 @@ class TrainingConfig(Record):
     compile: bool = Field(
         False, description="true to run training steps through torch.compile, or false"
     )
+
+
+class SignalsConfig(Record):
+    """Signals of plasticity, measured while the network learns and written to the history."""
+
+    every: int = Field(200, ge=1, description="a number of steps between measurements, at least 1")
+    samples: int = Field(256, ge=2, description="a number of training samples, at least 2")

@@ -1,9 +1,10 @@
 """Task-aware runs: a stream of tasks learnt into a run directory."""
 
 from dataclasses import asdict, replace
+from functools import partial
 
 from growmas.config import ANSWER_BY_TASK
-from growmas.data import own_heads
+from growmas.data import Task, own_heads
 from growmas.experiment.learners import build_task_aware, task_aware_state
 from growmas.experiment.results import (
     accuracy_metrics,
@@ -15,11 +16,13 @@ from growmas.experiment.results import (
     with_validation,
 )
 from growmas.experiment.session import Session
+from growmas.experiment.signals import Signals
 from growmas.experiment.streams import build_stream
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunResult
 from growmas.runs.observer import ScalarsWritten, TaskDone
 from growmas.training.learner import TaskAwareLearner
+from growmas.training.methods.method import through
 
 
 def run_task_aware(run: Session, *, resume: bool) -> RunResult:
@@ -35,11 +38,12 @@ def run_task_aware(run: Session, *, resume: bool) -> RunResult:
         run.begin(first_result(experiment, stream, method.structure))
     else:
         run.resume(state)
+    signals = Signals(experiment.signals, method.structure, experiment.device)
     with run.open_history(method.structure, state) as tracker:
         ended = learner.between_tasks and bool(run.result.accuracy)
         run.tell_begun(learner.steps, resumed=state is not None, ended=ended)
-        learner.after_step = lambda: _step_done(run, learner, tracker)
         for task in lessons.tasks[len(run.result.accuracy) :]:
+            learner.after_step = partial(_step_done, run, learner, tracker, signals, task)
             for epoch in learner.learn(task):
                 numbers = epoch_scalars(learner, task, epoch)
                 step = learner.steps
@@ -60,8 +64,22 @@ def run_task_aware(run: Session, *, resume: bool) -> RunResult:
     return run.result
 
 
-def _step_done(run: Session, learner: TaskAwareLearner, tracker: TopologyTracker) -> None:
-    """Save the state if that is due, and end the run if a signal came."""
+def _step_done(
+    run: Session,
+    learner: TaskAwareLearner,
+    tracker: TopologyTracker,
+    signals: Signals,
+    task: Task,
+) -> None:
+    """Write signals and save the state if that is due, and end the run if a signal came."""
+    signals.after_step(
+        tracker,
+        lambda most: task.train.take(slice(most)),
+        step=learner.steps,
+        task=task.name,
+        epoch=learner.epoch,
+        forward=through(task.head),
+    )
     if run.step_done():
         _save(run, learner, tracker, run.result)
     run.check_stop()

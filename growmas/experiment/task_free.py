@@ -3,8 +3,10 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from growmas.data import Task, TaskFreeStream, batches
@@ -21,6 +23,7 @@ from growmas.experiment.results import (
     group_widths,
 )
 from growmas.experiment.session import Session
+from growmas.experiment.signals import Signals
 from growmas.experiment.streams import build_task_free_stream
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunResult, TraceWriter
@@ -120,6 +123,7 @@ class StreamRun:
         self._run = run
         self._losses: list[float] = []
         self._optimizer = optimizer
+        self._signals = Signals(run.experiment.signals, structure, run.experiment.device)
         self._window = max(1, min(stream.steps_per_task, stream.steps) // CURVE_POINTS)
 
     def begin(self) -> None:
@@ -158,6 +162,12 @@ class StreamRun:
                 done = self._learn(batch)
                 self._write(trace, done)
                 self._note(tracker, batch)
+                self._signals.after_step(
+                    tracker,
+                    partial(_first, batch.inputs),
+                    step=batch.step + 1,
+                    task=self._stream.tasks[batch.task].name,
+                )
                 due, index = self._run.step_done(), moments.get(batch.step + 1)
                 if index is not None:
                     evaluated = self._evaluate(index)
@@ -269,3 +279,7 @@ def _header(stream: TaskFreeStream) -> dict[str, Any]:
         "tasks": [task.name for task in stream.tasks],
         "true_shifts": [[shift.first, shift.last, shift.task] for shift in shifts],
     }
+
+
+def _first(inputs: Tensor, most: int) -> Tensor:
+    return inputs[:most]

@@ -30,10 +30,14 @@ def plasticity_signals(
     - "stable_rank/GROUP": Σσ² / max σ²;
     - "weight/GROUP": root mean square of the weights that make the units;
     - "newborn/GROUP": root mean square of the gradients of the rows of units born in the current
-      task over that of the others; only where there are gradients, and units of both kinds.
+      task over that of the others; only where there are gradients, and units of both kinds;
+    - "utility_q10/GROUP", "utility_q50/GROUP": quantiles of mean |h| over the group's mean.
 
-    "dormant" alone is the share over all groups. The values are metrics for the history:
-    `tracker.snapshot(metrics=plasticity_signals(structure, [x]))`.
+    Of the whole network: "dormant", the share over all groups; "rank_share", the mean over the
+    groups of the effective rank over U; "newborn", the mean over the groups. The values are
+    numbers for the history: `tracker.scalars(plasticity_signals(structure, [x]), step=step,
+    task=name)` while the network learns (a config: `signals: {every: 200}`), or
+    `tracker.snapshot(metrics=...)`.
 
     Args:
         structure: The units of the network.
@@ -60,17 +64,24 @@ def plasticity_signals(
     found: dict[str, float] = {}
     dormant = units = 0
     for name, activations in seen.items():
-        low = _dormant(activations)
+        means = activations.abs().mean((0, 2))
+        low = means <= DORMANT * means.mean()
         dormant, units = dormant + int(low.sum()), units + len(low)
         found[f"dormant/{name}"] = float(low.float().mean())
+        found |= _quantiles(name, means)
         found |= _ranks(name, activations)
         found |= _rows(structure, structure.groups[name])
-    return {"dormant": dormant / units, **found}
+    ranks = [found[f"effective_rank/{n}"] / structure.groups[n].width for n in seen]
+    newborn = [found[key] for key in found if key.startswith("newborn/")]
+    whole = {"dormant": dormant / units, "rank_share": sum(ranks) / len(ranks)}
+    whole |= {"newborn": sum(newborn) / len(newborn)} if newborn else {}
+    return {**whole, **found}
 
 
-def _dormant(activations: Tensor) -> Tensor:
-    means = activations.abs().mean((0, 2))
-    return means <= DORMANT * means.mean()
+def _quantiles(name: str, means: Tensor) -> dict[str, float]:
+    low, half = torch.quantile(means.double(), means.new_tensor([0.1, 0.5]).double()).tolist()
+    mean = max(float(means.mean()), 1e-300)
+    return {f"utility_q10/{name}": low / mean, f"utility_q50/{name}": half / mean}
 
 
 def _ranks(name: str, activations: Tensor) -> dict[str, float]:

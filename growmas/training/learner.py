@@ -122,6 +122,11 @@ class TaskAwareLearner:
             self.method.end_task(task)
         self._progress = self._schedule = None
 
+    @property
+    def epoch(self) -> int | None:
+        """Number of the pass over the data of the task, from 1; None between tasks."""
+        return None if self._progress is None else self._progress.epoch
+
     def accuracy(self, task: Task) -> float:
         """Return the share of the task's test samples answered right."""
         model, right = self.method.structure.model, 0

@@ -44,6 +44,39 @@ def test_a_task_free_run_replaces_units(tmp_path: Path):
     assert result.status == "finished"
 
 
+def scalars_of(path: Path) -> list[Any]:
+    with gm.TopologyHistory(path / "history.db") as history:
+        return [each for each in history.scalars() if "dormant" in each.values]
+
+
+def test_signals_are_written_every_few_steps_and_change_nothing(tmp_path: Path):
+    path = write(tmp_path, "grow: {units: 2}, context: {kind: gaussian, per: task}")
+    plain = run_experiment(load_config(path), tmp_path / "plain")
+    config = load_config(path, ["signals={every: 5, samples: 40}"])
+    result = run_experiment(config, tmp_path / "run")
+    assert result.accuracy == plain.accuracy
+    found = scalars_of(tmp_path / "run")
+    assert [each.step for each in found][:5] == [5, 10, 15, 20, 25]
+    assert {each.epoch for each in found} == {1, 2}
+    assert "newborn/fc1" in found[-1].values
+    assert {"rank_share", "effective_rank/fc1", "utility_q10/fc1"} < found[0].values.keys()
+    assert not scalars_of(tmp_path / "plain")
+
+
+def test_signals_of_a_task_free_run(tmp_path: Path):
+    path = write(tmp_path, "grow: {units: 2}")
+    stream = "stream={kind: task_free, of: split, source: digits, tasks: 2, steps_per_task: 20}"
+    more = [stream, "training.epochs=1", "signals={every: 8}"]
+    run_experiment(load_config(path, more), tmp_path / "run")
+    assert [each.step for each in scalars_of(tmp_path / "run")] == [8, 16, 24, 32, 40]
+
+
+@pytest.mark.parametrize("wrong", ["{every: 0}", "{samples: 1}", "true"])
+def test_wrong_signals_name_their_key(tmp_path: Path, wrong: str):
+    with pytest.raises(ConfigError, match="signals"):
+        load_config(write(tmp_path, "grow: {units: 2}"), [f"signals={wrong}"])
+
+
 @pytest.mark.parametrize(
     ("replace", "message"),
     [
