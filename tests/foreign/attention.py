@@ -269,7 +269,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
     ),
     "positions in a buffer (PyTorch tutorial)": (
         lambda: nn.Sequential(Linear(8, 6), Positions(6), nn.LayerNorm(6), Linear(6, 2)),
-        TOKENS, {"0": f"6 neurons, {SHRINKS}"},
+        TOKENS, {"0": f"6 neurons, grows and {SHRINKS}"},
     ),
     "a weight norm in one place": (
         lambda: nn.Sequential(

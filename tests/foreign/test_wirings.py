@@ -5,13 +5,14 @@ import copy
 import pytest
 import torch
 from attention import NETWORKS as ATTENTION
+from constants import NETWORKS as CONSTANTS
 from tied_widths import NETWORKS as TIED_WIDTHS
 from torch import nn
 from wirings import NETWORKS as WIRINGS
 
 from growmas import Plan, Structure
 
-NETWORKS = {**WIRINGS, **ATTENTION, **TIED_WIDTHS}
+NETWORKS = {**WIRINGS, **ATTENTION, **TIED_WIDTHS, **CONSTANTS}
 by_name = pytest.mark.parametrize("name", NETWORKS)
 
 

@@ -11,9 +11,8 @@ it is written down, with the operation and the axis. A group whose units change 
 takes the attribute with it (see `grouping`). A number that is written into the code has no
 attribute; then the edit is refused by the verification.
 
-Buffers that are concatenated with parameters are written down, too, since autograd does not show
-them: torch.cat((self.q_bias, self.k_bias, self.v_bias)), where the bias of the keys is a buffer of
-zeros.
+Constants that are concatenated with something else are written down, too, since autograd shows
+neither them nor how long they are: torch.cat((self.q_bias, torch.zeros(8), self.v_bias)).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -61,7 +60,7 @@ class Notes:
 
     Attributes:
         uses: Attributes in the shapes of operations.
-        constants: Function of a concatenation -> the buffers that it reads, by number.
+        constants: Function of a concatenation -> the constants that it reads, by number.
     """
 
     uses: list[AttributeUse] = field(default_factory=list)
@@ -82,7 +81,7 @@ def tracked_attributes(model: nn.Module) -> Iterator[Notes]:
                 replaced.append((vars(module), name, value, tracked))
                 vars(module)[name] = tracked
     try:
-        with _Watch(notes, {id(buffer) for buffer in model.buffers()}):
+        with _Watch(notes):
             yield notes
     finally:
         for attributes, name, value, tracked in replaced:
@@ -108,10 +107,9 @@ def _named(module: nn.Module, name: str, value: int, entry: int | None) -> Track
 class _Watch(TorchFunctionMode):
     """Looks at the arguments of operations that give a tensor another shape, or join tensors."""
 
-    def __init__(self, notes: Notes, buffers: set[int]) -> None:
+    def __init__(self, notes: Notes) -> None:
         super().__init__()
         self._notes = notes
-        self._buffers = buffers
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -123,11 +121,11 @@ class _Watch(TorchFunctionMode):
             for number, axis, start in place(args, kwargs):
                 self._note(number, axis, start, result)
         elif func in _JOINS:
-            self._note_buffers(kwargs.get("tensors", args[0] if args else ()), result)
+            self._note_constants(kwargs.get("tensors", args[0] if args else ()), result)
         return result
 
-    def _note_buffers(self, tensors: Sequence[Any], result: Any) -> None:
-        held = {i: each for i, each in enumerate(tensors) if id(each) in self._buffers}
+    def _note_constants(self, tensors: Sequence[Any], result: Any) -> None:
+        held = {i: each for i, each in enumerate(tensors) if not each.requires_grad}
         if held and result.grad_fn is not None:
             self._notes.constants[result.grad_fn] = held
 

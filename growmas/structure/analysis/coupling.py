@@ -72,7 +72,9 @@ def _together(groups: list[UnitGroup]) -> UnitGroup | None:
     count = gcd(*(group.width for group in groups))
     path = next((group for group in groups if group.residual), groups[0])
     kinds = {group.residual for group in groups} - {""}
-    plain = all(m.positions.shape[1] == 1 for g in groups if g.residual for m in g.members)
+    plain = all(
+        m.positions.shape[1] == 1 or m.side == "in" for g in groups if g.residual for m in g.members
+    )
     spans = {g.width // count for g in groups if g.residual}
     if count < 2 or not plain or len(kinds) > 1 or len(spans) > 1:
         return None
@@ -103,8 +105,9 @@ def _together(groups: list[UnitGroup]) -> UnitGroup | None:
 
 def _of_slices(member: Member, count: int, path: int) -> Member:
     """Return a side with equal numbers of old units to a new one."""
+    share = member.positions.shape[1]
     positions = member.positions.reshape(count, -1)
-    if path < 0:
+    if path < 0 or share > 1:  # the channels of a path keep their order
         positions = positions.sort(dim=1).values
     runs = runs_of(positions, member.axes, member.side)
     return replace(member, positions=positions, runs=runs, path=path)

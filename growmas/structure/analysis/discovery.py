@@ -36,9 +36,15 @@ import torch
 from torch import nn
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
+from growmas.errors import SurgeryError
 from growmas.preserving import preserving
 from growmas.structure.analysis.architecture import Operation
 from growmas.structure.analysis.coupling import Lengths, coupled
+from growmas.structure.analysis.differentiable import (
+    buffers_in_the_graph,
+    buffers_outside_layers,
+    require_gradients,
+)
 from growmas.structure.analysis.fitness import check_materialised
 from growmas.structure.analysis.functional import FunctionalLayer
 from growmas.structure.analysis.grouping import laid_out_group, unit_groups
@@ -89,9 +95,8 @@ def discover(
     """
     check_materialised(model)
     with preserving(model), torch.enable_grad():
-        for parameter in model.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
-        trace = DependencyTrace(model, example_inputs, forward)
+        require_gradients(model)
+        trace = _trace(model, example_inputs, forward)
         idle = idle_layers(model, trace.outputs, set(ignore))
     found = _Found(model, trace)
     found.take_layouts()
@@ -100,6 +105,18 @@ def discover(
     found.name_the_rest()
     groups = _in_order(coupled(found.groups, found.lengths), found.names)
     return Analysis(groups, found.fixed, trace.edges(), trace.operations(), trace.flow())
+
+
+def _trace(model: nn.Module, example_inputs: Any, forward: StructureForward) -> DependencyTrace:
+    """Trace a model with its buffers in the graph; without them if it does not run like that."""
+    buffers = buffers_outside_layers(model)
+    if buffers:
+        try:
+            with preserving(model), buffers_in_the_graph(buffers):
+                return DependencyTrace(model, example_inputs, forward)
+        except SurgeryError:
+            pass
+    return DependencyTrace(model, example_inputs, forward)
 
 
 class _Found:

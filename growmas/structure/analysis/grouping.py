@@ -1,11 +1,11 @@
 """Groups, made of what a walk has reached or of a registered layout."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from growmas.errors import SurgeryError
 from growmas.structure.analysis.functional import FunctionalLayer
@@ -18,7 +18,15 @@ from growmas.structure.analysis.unit_positions import (
     runs_of,
     units_of,
 )
-from growmas.structure.layers.axes import LayerAxes, Side, Size, TensorAxis, axes_of, why_fixed
+from growmas.structure.layers.axes import (
+    LayerAxes,
+    Role,
+    Side,
+    Size,
+    TensorAxis,
+    axes_of,
+    why_fixed,
+)
 from growmas.structure.layers.layouts import Layout
 from growmas.structure.units.groups import Member, Residual, UnitGroup
 
@@ -77,11 +85,11 @@ def unit_groups(
         if reached.heads:
             members += _numbers_of_heads(model, members, len(kind))
         residual = _residual(members, modules, reached)
-        members = _with_scales(members, residual.scales)
+        members = _with_starts(members, residual, reached.parameters)
         no_shrink, no_grow = _reasons(members, residual.start, residual.why_not, why_not)
         no_shrink, no_grow = no_shrink or reached.mixed, no_grow or reached.mixed
         norms = [m.axes for m in members if m.side == "out" and m.axes.no_shrink]
-        kind_name = _kind(own, reached, width, count)
+        kind_name = _kind(own, reached, width, count, held)
         named = _heads_name(name, members) if kind_name == HEADS else name
         groups.append(
             UnitGroup(
@@ -121,8 +129,16 @@ def _placed(
     return placed
 
 
-def _kind(own: LayerAxes, reached: Reached, width: int, count: int) -> str:
-    if reached.heads and count < width:
+def _kind(
+    own: LayerAxes,
+    reached: Reached,
+    width: int,
+    count: int,
+    held: Mapping[LayerSide, tuple[Indices, Indices]],
+) -> str:
+    """Name the units; heads where each has several channels of some layer."""
+    several = any(side == "out" and len(p) > count for (_, side), (_, p) in held.items())
+    if reached.heads and (count < width or several):
         return HEADS
     return own.unit if count == width else f"sets of {width // count} {own.unit}"
 
@@ -178,16 +194,24 @@ def _parameters(
     found: dict[LayerSide, _Channels] = {}
     for qualified, channels in reached.parameters.items():
         owner, _, name = qualified.rpartition(".")
-        parameter = model.get_parameter(qualified)
+        parameter = _tensor(model, qualified)
         entries = np.full(parameter.numel(), -1, dtype=np.int64)
         entries[: len(channels)] = channels
         axis = _single_axis(np.where(entries >= 0, units[entries], -1).reshape(parameter.shape))
         if axis is None or (owner, name) in taken:
             return {}, reached.why_parameters
         along = np.moveaxis(entries.reshape(parameter.shape), axis, 0)
-        first = along.reshape(parameter.shape[axis], -1)[:, 0]
-        found[owner, name] = _Channels(_parameter_axes(name, axis), first)
+        first = along.reshape(parameter.shape[axis], -1).max(1)
+        role: Role = "out" if isinstance(parameter, nn.Parameter) else "norm"
+        fresh = float(qualified in reached.factors)
+        found[owner, name] = _Channels(_parameter_axes(name, axis, role, fresh), first)
     return found, ""
+
+
+def _tensor(model: nn.Module, qualified: str) -> Tensor:
+    owner, _, name = qualified.rpartition(".")
+    tensor: Tensor = getattr(model.get_submodule(owner), name)
+    return tensor
 
 
 def _attributes(
@@ -265,21 +289,24 @@ def _numbers_of_heads(model: nn.Module, members: list[Member], units: int) -> li
 
 
 def _single_axis(units: Indices) -> int | None:
-    """Return the only axis along which the unit changes; None if there are several."""
+    """Return the only axis along which the unit changes; None if there are several.
+
+    Entries that were not reached, as positions behind the last token, are of any unit.
+    """
     for axis in reversed(range(units.ndim)):
         rows = np.moveaxis(units, axis, 0).reshape(units.shape[axis], -1)
-        if units.shape[axis] > 1 and (rows == rows[:, :1]).all():
+        if units.shape[axis] > 1 and ((rows < 0) | (rows == rows.max(1, keepdims=True))).all():
             return axis
     return None
 
 
-def _parameter_axes(name: str, dim: int) -> LayerAxes:
+def _parameter_axes(name: str, dim: int, role: Role, fresh: float) -> LayerAxes:
     """Return the axes of a parameter used outside its layer, whose channels lie along one axis."""
 
     def length(module: nn.Module, side: Side) -> int:
-        return module.get_parameter(name).shape[dim]
+        return int(getattr(module, name).shape[dim])
 
-    return LayerAxes(out=(TensorAxis(name, dim, "out"),), length=length, along=-1)
+    return LayerAxes(out=(TensorAxis(name, dim, role, fresh),), length=length, along=-1)
 
 
 def _residual(
@@ -298,13 +325,20 @@ def _residual(
     return residual_kind(reached.points) if norms else ResidualKind("")
 
 
-def _with_scales(members: Iterable[Member], scales: Mapping[str, str]) -> list[Member]:
-    """Let fresh entries of parameters that scale a layer of a residual path be 1."""
-    names = set(scales.values())
+def _with_starts(
+    members: Iterable[Member], residual: ResidualKind, parameters: Collection[str]
+) -> list[Member]:
+    """Set the start of fresh entries of parameters and buffers that meet a residual path.
+
+    What scales a layer is 1; buffers that are added are the mean of their others, as rows are.
+    """
+    scales = set(residual.scales.values())
     found = []
     for member in members:
-        if ".".join(filter(None, [member.layer, member.side])) in names:
-            axis = replace(member.axes.out[0], role="norm", fresh=1.0)
+        name = ".".join(filter(None, [member.layer, member.side]))
+        if name in scales or (name in parameters and residual.start == "mean"):
+            role: Role = "norm" if name in scales else "out"
+            axis = replace(member.axes.out[0], role=role, fresh=1.0)
             member = replace(member, axes=replace(member.axes, out=(axis,)))
         found.append(member)
     return found

@@ -79,20 +79,23 @@ class Operand:
         labels: Its labels, or why it has no channels to follow.
         unwrapped: Of what is made of parameters used outside their layers, and nothing else: why
             it cannot be followed where it meets no channels; else nothing.
+        constant: True for what is made of buffers alone: it follows channels that it lies along
+            one by one, and does not hold any others fast.
     """
 
     node: Node | None
     shape: Shape
     labels: Labels | str
     unwrapped: str = ""
+    constant: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class UnwrappedParameter:
-    """A parameter used outside a layer; every entry is a channel until it meets others.
+    """A parameter or buffer used outside a layer; every entry is a channel until it meets others.
 
     Attributes:
-        tensor: The parameter.
+        tensor: The parameter or buffer.
         inputs: Empty.
         outputs: The operations that read it.
         module: None, as for an operation.
@@ -201,6 +204,20 @@ def is_apart(shape: Shape, base: Labels) -> bool:
     """Return True if an input of that shape has nothing to do with the single channels."""
     lacking = base.ndim - len(shape)
     return all(axis < lacking or shape[axis - lacking] == 1 for axis in varying(base))
+
+
+def is_paired(link: Link, base: Labels) -> bool:
+    """Return True if a link pairs channels, and none of one side with several along an axis.
+
+    A table with an entry for each channel of a head, the same for all heads, is not paired with
+    heads; one with an entry for each head is not paired with the channels of a head.
+    """
+    pairs = [mapping for mapping in link.mappings if mapping is not None]
+    if not pairs or link.down or link.up:
+        return False
+    inputs = np.concatenate([mapping.inputs for mapping in pairs])
+    several = len(varying(base)) > 1
+    return not several or len(np.unique(inputs)) == len(inputs)
 
 
 def is_shared(labels: Labels | str, base: Labels) -> bool:

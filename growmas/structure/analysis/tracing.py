@@ -85,8 +85,9 @@ class Reached:
     Attributes:
         layers: (layer, side) -> for every position the channel of the root that moves with it,
             −1 for none; the root comes first. What keeps channels apart has only "out".
-        parameters: The same for the entries of parameters used outside their layers, by qualified
-            name.
+        parameters: The same for the entries of parameters and buffers used outside their layers,
+            by qualified name.
+        factors: Those of them that are not just added to something.
         together: [n, 2] channels of the root that belong together.
         splits: Channels of the root along the axes that a reshape makes of one.
         obstacle: Why they cannot move, or nothing.
@@ -103,6 +104,7 @@ class Reached:
 
     layers: Mapping[tuple[nn.Module, Side], Indices]
     parameters: Mapping[str, Indices]
+    factors: frozenset[str]
     together: Indices
     splits: tuple[Labels, ...]
     obstacle: str
@@ -132,11 +134,12 @@ class DependencyTrace:
             SurgeryError: The forward pass or the analysis fails.
         """
         self.names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
-        self._parameters = {id(p): name for name, p in model.named_parameters()}
+        held = (*model.named_parameters(), *model.named_buffers())
+        self._parameters = {id(tensor): name for name, tensor in held}
         self._owners = {
             f"{prefix}.{name}" if prefix else name: module
             for prefix, module in model.named_modules()
-            for name in module._parameters
+            for name in (*module._parameters, *module._buffers)
         }
         try:
             graph = traced(model, example_inputs, forward)
@@ -149,7 +152,13 @@ class DependencyTrace:
             self._uses = [(use, graph.calls.get(use.function)) for use in graph.notes.uses]
             self._lengths = graph.lengths
             self._calls = graph.calls
-            self._flow = Flow(self._nodes.values(), graph.calls, self._ways, self._why_leaf)
+            self._flow = Flow(
+                self._nodes.values(),
+                graph.calls,
+                self._ways,
+                self._why_leaf,
+                graph.notes.constants,
+            )
             two_sided = {node: self._is_two_sided(node) for node in self._nodes.values()}
             ends = {graph.calls.get(output.grad_fn) for output in self.outputs}
             self._ties = tied_sides(self.names)
@@ -189,16 +198,16 @@ class DependencyTrace:
             for tied in self._ties.get(at, ())
             if not self.has(tied[0]) and self.names[tied[0]] != self.names[at[0]]
         }
-        parameters = {
-            self._parameters[id(node.tensor)]: found
-            for node, found in parameters_reached(walk).items()
-        }
+        held = parameters_reached(walk)
+        parameters = {self._parameters[id(node.tensor)]: found for node, found in held.items()}
+        factors = {self._parameters[id(node.tensor)] for node in held if self._is_factor(node)}
         why = next(map(self.why_unwrapped, parameters), "")
         points = self._points(walk)
         lengths = () if walk.obstacle else tuple(enumerate(self._lengths))
         return Reached(
             layers,
             parameters,
+            frozenset(factors),
             walk.together,
             walk.splits,
             walk.obstacle,
@@ -220,6 +229,19 @@ class DependencyTrace:
                 if self._lies_along(walk, use.function, use.axis, None)
             ),
         )
+
+    def _is_factor(self, node: UnwrappedParameter) -> bool:
+        """Return True if something else than a sum or a concatenation reads a parameter."""
+        stack, seen = [*node.outputs], set()
+        while stack:
+            following = stack.pop()
+            kind = operation(following.grad_fn)
+            if kind not in PLUMBING | {"Add", "Sub", "Cat"}:
+                return True
+            if kind in PLUMBING and following not in seen:
+                seen.add(following)
+                stack.extend(following.outputs)
+        return False
 
     def _lies_along(self, walk: Walk, function: Any, axis: int, dimensions: int | None) -> bool:
         """Return True if channels that were reached lie along an axis of what a node gives."""
@@ -292,7 +314,8 @@ class DependencyTrace:
         owner = self._owners[name]
         known = is_registered(type(owner)) or next(owner.children(), None) is not None
         hint = f"; register_layer or register_norm says what a {class_name(owner)} does"
-        return f"it moves with {name!r}, a parameter used outside its layer{'' if known else hint}"
+        kind = "parameter" if name.rpartition(".")[2] in owner._parameters else "buffer"
+        return f"it moves with {name!r}, a {kind} used outside its layer{'' if known else hint}"
 
     def _labels(self) -> dict[Node, str]:
         """Name layers and, by kind and number, operations other than plumbing."""

@@ -1,8 +1,8 @@
 """Layers that work on every channel alone with numbers from buffers, by what they compute.
 
-A frozen norm keeps its gains and statistics in buffers, under any class name; a table of positions
-is added to whatever comes in. Autograd does not show what is read from a buffer, so such a module
-is taken for a layer that keeps its channels apart, if on random numbers
+A frozen norm keeps its gains and statistics in buffers, under any class name, and may give them to
+an operation that has no derivative for them, so that autograd does not show them. Such a module is
+taken for a layer that keeps its channels apart, if on random numbers
 
 - a change of one channel of the input changes that channel of the output, and no other;
 - the channels of the input and those of all tensors in another order give the output in that order.
@@ -63,12 +63,12 @@ def _axes(module: nn.Module, width: int, dims: Mapping[str, int]) -> LayerAxes |
     for shape, axis in _shapes(width):
         trial = _Trial(module, dims, shape, axis)
         if trial.keeps_channels_apart() and trial.follows_their_order():
+            factors = {name: float(trial.is_factor(name)) for name in dims}
+            if not any(factors.values()):
+                return None  # what only adds is followed as a sum, and grows along a residual path
             attributes = [n for n, v in vars(module).items() if type(v) is int and v == width]
             return LayerAxes(
-                out=tuple(
-                    TensorAxis(name, at, "norm", float(trial.is_factor(name)))
-                    for name, at in dims.items()
-                ),
+                out=tuple(TensorAxis(name, at, "norm", factors[name]) for name, at in dims.items()),
                 out_size=tuple(map(Size, attributes)),
                 length=length,
             )

@@ -60,7 +60,7 @@ class Widening:
         """Set fresh rows to the means of the others as they are now."""
         if not self.means:
             return
-        tensors = dict(model.named_parameters())
+        tensors = _tensors(model)
         for name, along in self.means.items():
             tensors[name].copy_(with_means(tensors[name], along))
 
@@ -86,7 +86,7 @@ def widen(
     """
     if not any(groups[name].residual for name in born):
         return Widening({}, {})
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {id(tensor): name for name, tensor in _tensors(model).items()}
     transfers: dict[str, tuple[AxisTransfer, ...]] = {}
     means: dict[str, dict[int, AxisMean]] = {}
     for name, group in [(each, path) for each in born for path in _paths(groups[each])]:
@@ -117,12 +117,17 @@ def widen(
         for place in consumers:
             _write_columns(place, fresh, generator)
     widening = Widening(transfers, {n: tuple(along.values()) for n, along in means.items()})
-    tensors = dict(model.named_parameters())
+    tensors = _tensors(model)
     with torch.no_grad():
         for name, scaled in transfers.items():
             tensors[name].copy_(transferred(tensors[name], scaled, "value"))
     widening.write_rows(model)
     return widening
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers by qualified name."""
+    return {**dict(model.named_buffers()), **dict(model.named_parameters())}
 
 
 def _paths(group: UnitGroup) -> Iterator[UnitGroup]:
@@ -165,7 +170,7 @@ def _scales(model: nn.Module, group: UnitGroup, place: Placement, rows: Tensor) 
         return None
     layer, _, own = name.rpartition(".")
     (member,) = (m for m in group.members if (m.layer, m.side) == (layer, own))
-    scale = model.get_parameter(name).detach().movedim(member.axes.out[0].dim, 0)
+    scale = _tensors(model)[name].detach().movedim(member.axes.out[0].dim, 0)
     held = place.positions.shape[1] // group.span
     of_row = {
         row: (unit, slot // held)
