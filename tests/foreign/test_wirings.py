@@ -6,13 +6,14 @@ import pytest
 import torch
 from attention import NETWORKS as ATTENTION
 from constants import NETWORKS as CONSTANTS
+from responses import NETWORKS as RESPONSES
 from tied_widths import NETWORKS as TIED_WIDTHS
 from torch import nn
 from wirings import NETWORKS as WIRINGS
 
 from growmas import Plan, Structure
 
-NETWORKS = {**WIRINGS, **ATTENTION, **TIED_WIDTHS, **CONSTANTS}
+NETWORKS = {**WIRINGS, **ATTENTION, **TIED_WIDTHS, **CONSTANTS, **RESPONSES}
 by_name = pytest.mark.parametrize("name", NETWORKS)
 
 

@@ -320,7 +320,7 @@ def _residual(
         if gain is None:
             why = "has no gain to take up that their variance becomes smaller"
             return ResidualKind("", f"{member.layer!r} {why}")
-        if member.positions.shape != (len(gain), 1):
+        if member.positions.shape != (member.axes.channels(module, "out"), 1):
             return ResidualKind("", f"{member.layer!r} norms other channels with them")
     return residual_kind(reached.points) if norms else ResidualKind("")
 

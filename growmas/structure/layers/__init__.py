@@ -5,6 +5,7 @@
 - `layouts`: `Layout`, `Span`, `register_layout`, for units that the graph does not show
 - `attention`: `register_attention`, for the heads of attention modules
 - `probes`: norms and linear layers known by what they compute
+- `responses`: norms by a mean or sum over the channels, known by what they compute
 - `channelwise`: frozen norms and other layers of buffers that keep channels apart
 - `multihead`: attention of torch with any number of heads
 - `torch_layers`, `huggingface`: register the layers of torch and transformers; import to have them
