@@ -2,8 +2,8 @@
 
 import growmas.structure.layers.channelwise
 import growmas.structure.layers.huggingface
-import growmas.structure.layers.responses
 import growmas.structure.layers.probes
+import growmas.structure.layers.responses
 import growmas.structure.layers.torch_layers  # noqa: F401 (both register layer types)
 from growmas.structure.followers.warmup import Warmup
 from growmas.structure.initialisation.gradmax import GradMax

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from wirings import BOTH, IMAGE, SHRINKS, TOKENS, VECTOR, Conv, Linear, Net, parameter
+from wirings import IMAGE, SHRINKS, TOKENS, VECTOR, Conv, Linear, Net, parameter
 
 
 class Response(nn.Module):

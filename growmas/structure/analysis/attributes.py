@@ -21,6 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
@@ -61,10 +62,13 @@ class Notes:
     Attributes:
         uses: Attributes in the shapes of operations.
         constants: Function of a concatenation -> the constants that it reads, by number.
+        scaled: What gives the queries and keys of fused attention whose scale is the root of the
+            number of their channels, by default.
     """
 
     uses: list[AttributeUse] = field(default_factory=list)
     constants: dict[Any, dict[int, Tensor]] = field(default_factory=dict)
+    scaled: set[Any] = field(default_factory=set)
 
 
 @contextmanager
@@ -120,6 +124,9 @@ class _Watch(TorchFunctionMode):
         if place is not None:
             for number, axis, start in place(args, kwargs):
                 self._note(number, axis, start, result)
+        elif func is F.scaled_dot_product_attention and kwargs.get("scale") is None:
+            given = (*args[:2], kwargs.get("query"), kwargs.get("key"))
+            self._notes.scaled.update({t.grad_fn for t in given if t is not None} - {None})
         elif func in _JOINS:
             self._note_constants(kwargs.get("tensors", args[0] if args else ()), result)
         return result

@@ -23,6 +23,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import gcd
 
+import torch
+
 from growmas.structure.analysis.unit_positions import runs_of
 from growmas.structure.units.groups import Member, UnitGroup
 
@@ -108,6 +110,11 @@ def _of_slices(member: Member, count: int, path: int) -> Member:
     share = member.positions.shape[1]
     positions = member.positions.reshape(count, -1)
     if path < 0 or share > 1:  # the channels of a path keep their order
-        positions = positions.sort(dim=1).values
+        order = positions.argsort(dim=1)
+        positions = positions.gather(1, order)
+        read = torch.zeros_like(member.positions)
+        read[:, list(member.reads)] = 1
+        first = read.reshape(count, -1)[0, order[0]]
+        member = replace(member, reads=tuple(first.nonzero().flatten().tolist()))
     runs = runs_of(positions, member.axes, member.side)
     return replace(member, positions=positions, runs=runs, path=path)

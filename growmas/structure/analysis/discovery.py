@@ -49,7 +49,8 @@ from growmas.structure.analysis.fitness import check_materialised
 from growmas.structure.analysis.functional import FunctionalLayer
 from growmas.structure.analysis.grouping import laid_out_group, unit_groups
 from growmas.structure.analysis.idle_layers import TAKES_NO_PART, idle_layers
-from growmas.structure.analysis.tracing import DependencyTrace, Reached, StructureForward
+from growmas.structure.analysis.reached import Reached
+from growmas.structure.analysis.tracing import DependencyTrace, StructureForward
 from growmas.structure.layers.axes import Side, axes_of, class_name, is_registered, why_fixed
 from growmas.structure.layers.layouts import layouts_of
 from growmas.structure.units.groups import UnitGroup
@@ -198,7 +199,7 @@ class _Found:
                 return f"it touches {name!r}: {reason}"
             if (name, side) in self.laid_out:
                 return f"the layout of another group holds the channels of {name!r}"
-        if not any(side == "in" for _, side in reached.layers):
+        if not reached.reads and not any(side == "in" for _, side in reached.layers):
             return "no layer reads it"
         return ""
 

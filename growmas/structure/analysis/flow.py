@@ -29,6 +29,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
+from growmas.structure.analysis.attributes import Notes
+from growmas.structure.analysis.concatenation import concatenated
 from growmas.structure.analysis.graph import inputs_first
 from growmas.structure.analysis.labels import (
     IndexMapping,
@@ -41,6 +43,7 @@ from growmas.structure.analysis.labels import (
 from growmas.structure.analysis.links import (
     LayerWays,
     Link,
+    Meeting,
     Node,
     Operand,
     UnwrappedParameter,
@@ -51,13 +54,11 @@ from growmas.structure.analysis.links import (
     lost,
     pairing,
     richest,
-    stretched,
     varies,
 )
-from growmas.structure.analysis.parameter_axes import Constants
+from growmas.structure.analysis.outcomes import PairedChannels, Propagation
 from growmas.structure.analysis.products import PRODUCTS, factors
 from growmas.structure.analysis.propagation import (
-    Propagation,
     axis_argument,
     joins_along,
     operation,
@@ -66,6 +67,11 @@ from growmas.structure.analysis.propagation import (
 )
 
 OTHER_AXIS = "a layer reads along another axis"
+_SCALED = (
+    "scaled_dot_product_attention divides by the root of the number of channels, if it gets no "
+    "scale="
+)
+_PLUMBING_BEFORE_A_PRODUCT = 5
 _MOST_ENTRIES = 2**24
 """Larger parameters are not followed where they are used outside their layers."""
 
@@ -81,6 +87,7 @@ class Flow:
             as a Linear does on every head; they hand these on, and their own cannot be followed.
         splits: Operation -> labels of an axis that it makes several axes of.
         attention: Operations in which queries meet keys, or weights values.
+        meetings: Node -> where its channels meet those of queries, or of keys, one by one.
     """
 
     def __init__(
@@ -89,7 +96,7 @@ class Flow:
         calls: Mapping[Any, Node],
         ways: Callable[[Node], LayerWays | None],
         leaf: Callable[[Tensor], tuple[str, bool]],
-        constants: Constants,
+        notes: Notes,
     ) -> None:
         """Follow the channels.
 
@@ -99,9 +106,9 @@ class Flow:
             ways: Node -> how a layer takes part; None for an operation.
             leaf: Leaf of the autograd graph -> why channels cannot be followed into it, and
                 True if they can all the same where it meets them.
-            constants: The constants that concatenations read.
+            notes: What autograd does not show.
         """
-        self._calls, self._constants = calls, constants
+        self._calls, self._notes = calls, notes
         self._leaf = leaf
         self._ways = {node: ways(node) for node in nodes}
         self._axis: dict[Node, int | str] = {
@@ -117,6 +124,7 @@ class Flow:
         self.passed: set[Node] = set()
         self.splits: dict[Node, Labels] = {}
         self.attention: set[Node] = set()
+        self.meetings: dict[Node, list[Meeting]] = {}
         functions: dict[Node, list[Any]] = {}
         for function, node in calls.items():
             functions.setdefault(node, []).append(function)
@@ -260,6 +268,8 @@ class Flow:
         else:
             steps = {i: follow(function, i, operand) for i, operand in operands}
         self._meet(node, [(operand, steps[i]) for i, operand in operands])
+        paired = [(o, s) for i, o in operands if isinstance(s := steps[i], PairedChannels)]
+        self._pair(paired, _SCALED if self._is_scaled(function) else "")
         labels = self._labels[node]
         if isinstance(labels, np.ndarray) and name in ("View", "UnsafeView", "ReshapeAlias"):
             read = [o.labels for _, o in operands if isinstance(o.labels, np.ndarray)]
@@ -295,6 +305,26 @@ class Flow:
                 link = lost(reason, "" if apart else reason)
             self._attach(operand, node, link)
 
+    def _is_scaled(self, function: Any) -> bool:
+        """Return True if the number of channels says how a product of them is scaled."""
+        given = function
+        for _ in range(_PLUMBING_BEFORE_A_PRODUCT):
+            given = next((g for g, _ in given.next_functions if g is not None), None)
+            if given is None or given in self._notes.scaled:
+                return given is not None
+        return False
+
+    def _pair(self, both: list[tuple[Operand, PairedChannels]], mixed: str) -> None:
+        """Let the channels of queries and keys meet."""
+        nodes = [operand.node for operand, _ in both]
+        if len(both) < 2 or None in nodes:
+            return
+        meeting = Meeting((nodes[0], nodes[1]), both[1][1].labels)
+        for node, (_, step) in zip(nodes, both, strict=True):
+            places = np.arange(len(step.labels), dtype=np.int64)
+            self._add(node, meeting, Link((IndexMapping(step.labels, places),), mixed=mixed))
+            self.meetings.setdefault(node, []).append(meeting)
+
     def _note_parameters(self, node: Node, operands: list[Operand]) -> None:
         """Enter an operation that reads nothing but parameters and buffers."""
         self._only_parameters[node] = operands[0].unwrapped
@@ -303,41 +333,15 @@ class Flow:
 
     def _enter_concatenation(self, node: Node, axis: int, operands: dict[int, Operand]) -> None:
         """Give the channels of all inputs new numbers, one input after the other."""
-        function = node.grad_fn
-        whole, count = output_shape(function)[axis], len(function.next_functions)
-        alone = node in self._only_parameters
-        lengths = {index: t.shape[axis] for index, t in self._constants.get(function, {}).items()}
-        lengths |= {index: operand.shape[axis] for index, operand in operands.items()}
-        known = sum(lengths.values())
-        gaps = [index for index in range(count) if index not in lengths]
-        if len(gaps) > 1 and known < whole:
-            self._meet(
-                node, [(o, "it is joined with several constants") for o in operands.values()]
-            )
+        constants = self._notes.constants.get(node.grad_fn, {})
+        found = concatenated(node.grad_fn, axis, operands, constants, node in self._only_parameters)
+        if found is None:
+            why = "it is joined with several constants"
+            self._meet(node, [(operand, why) for operand in operands.values()])
             return
-        pieces, first = [], 0
-        for index in range(count):
-            operand = operands.get(index)
-            length = lengths.get(index, whole - known)
-            followed = operand is not None and (alone or not operand.unwrapped)
-            labels: Labels | str = operand.labels if operand is not None and followed else ""
-            if operand is None or isinstance(labels, str):
-                piece = np.full([1] * len(output_shape(function)), -1, dtype=np.int64)
-                why = labels if isinstance(labels, str) else ""
-                link = Link(down=operand.unwrapped or why if operand else "")
-            else:
-                piece, numbers = labels + first, np.unique(labels[labels >= 0])
-                link = Link((IndexMapping(numbers, numbers + first),))
-                first += int(labels.max(initial=-1)) + 1
-            if operand is not None:
-                self._attach(operand, node, link)
-            pieces.append(stretched(piece, axis, length))
-        shape = np.max([piece.shape for piece in pieces], axis=0)
-        wide = [
-            np.broadcast_to(p, [p.shape[a] if a == axis else n for a, n in enumerate(shape)])
-            for p in pieces
-        ]
-        self._labels[node] = np.concatenate(wide, axis)
+        self._labels[node], links = found
+        for index, link in links.items():
+            self._attach(operands[index], node, link)
 
     def _attach(self, operand: Operand, node: Node, link: Link) -> None:
         """Enter the link from an operand, or what it means for the operation alone."""

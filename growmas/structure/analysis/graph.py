@@ -72,6 +72,7 @@ def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> 
             outputs[:] = [t for t in float_tensors(forward(model, inputs)) if t.grad_fn]
         notes.uses.extend(found.uses)
         notes.constants.update(found.constants)
+        notes.scaled.update(found.scaled)
         lengths.extend(read)
         if not outputs:
             raise SurgeryError("no output depends on a parameter")

@@ -1,7 +1,7 @@
 """Groups, made of what a walk has reached or of a registered layout."""
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from growmas.errors import SurgeryError
 from growmas.structure.analysis.functional import FunctionalLayer
 from growmas.structure.analysis.labels import Indices
+from growmas.structure.analysis.reached import Reached
 from growmas.structure.analysis.residual import ResidualKind, residual_kind
-from growmas.structure.analysis.tracing import Reached
 from growmas.structure.analysis.unit_positions import (
     kinds_of_units,
     positions_of,
@@ -41,6 +41,7 @@ class _Channels:
 
     axes: LayerAxes
     of_position: Indices
+    reads: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def unit_groups(
@@ -71,7 +72,8 @@ def unit_groups(
     sides = {(names[module], side): found for (module, side), found in reached.layers.items()}
     modules = {(names[module], side): module for module, side in reached.layers}
     units = units_of(width, reached.together, reached.splits, sides, modules)
-    placed = _placed(sides, modules)
+    reads = {(names[module], side): places for (module, side), places in reached.reads.items()}
+    placed = _placed(sides, modules, reads)
     parameters, why_not = _parameters(model, reached, units, taken)
     held = {at: positions_of(units, c.of_position) for at, c in {**placed, **parameters}.items()}
     count = int(units.max()) + 1
@@ -89,7 +91,7 @@ def unit_groups(
         no_shrink, no_grow = _reasons(members, residual.start, residual.why_not, why_not)
         no_shrink, no_grow = no_shrink or reached.mixed, no_grow or reached.mixed
         norms = [m.axes for m in members if m.side == "out" and m.axes.no_shrink]
-        kind_name = _kind(own, reached, width, count, held)
+        kind_name = _kind(own, reached, members)
         named = _heads_name(name, members) if kind_name == HEADS else name
         groups.append(
             UnitGroup(
@@ -112,35 +114,36 @@ def unit_groups(
 
 
 def _placed(
-    sides: Mapping[LayerSide, Indices], modules: Mapping[LayerSide, nn.Module]
+    sides: Mapping[LayerSide, Indices],
+    modules: Mapping[LayerSide, nn.Module],
+    reads: Mapping[LayerSide, Indices],
 ) -> dict[LayerSide, _Channels]:
     """Return the sides that were reached, with their axes; those of weights as their modules'."""
     placed: dict[LayerSide, _Channels] = {}
     for at, found in sides.items():
         module, axes = modules[at], axes_of(modules[at])
+        read = reads.get(at, found[:0])
         if isinstance(module, FunctionalLayer):
-            for held, own, channels in module.members(at[1], found):
-                known = placed.get(held)
+            marked = np.where(np.isin(np.arange(len(found)), read), found, -1)
+            marks = [channels >= 0 for _, _, channels in module.members(at[1], marked)]
+            members = zip(module.members(at[1], found), marks, strict=True)
+            for (held, own, channels), mark in members:
+                known, read = placed.get(held), mark.nonzero()[0]
                 if known is not None:  # another part of the same axis
                     channels = np.where(known.of_position >= 0, known.of_position, channels)
-                placed[held] = _Channels(own, channels)
+                    read = np.union1d(known.reads, read)
+                placed[held] = _Channels(own, channels, read)
         elif axes is not None:
-            placed[at] = _Channels(axes, found)
+            placed[at] = _Channels(axes, found, read)
     return placed
 
 
-def _kind(
-    own: LayerAxes,
-    reached: Reached,
-    width: int,
-    count: int,
-    held: Mapping[LayerSide, tuple[Indices, Indices]],
-) -> str:
+def _kind(own: LayerAxes, reached: Reached, members: Sequence[Member]) -> str:
     """Name the units; heads where each has several channels of some layer."""
-    several = any(side == "out" and len(p) > count for (_, side), (_, p) in held.items())
-    if reached.heads and (count < width or several):
+    given = [m.positions.shape[1] for m in members if m.side != "in" and m.axes.out]
+    if reached.heads and max(given) > 1:
         return HEADS
-    return own.unit if count == width else f"sets of {width // count} {own.unit}"
+    return own.unit if given[0] == 1 else f"sets of {given[0]} {own.unit}"
 
 
 def _heads_name(root: str, members: Iterable[Member]) -> str:
@@ -162,8 +165,12 @@ def _members(
         axes = channels[at].axes
         mine = positions[np.isin(units, kind)]
         if len(mine) and (axes.side(at[1]) or axes.sizes(at[1])):
-            table = torch.from_numpy(mine.reshape(len(kind), -1))
-            members.append(Member(*at, table, runs_of(table, axes, at[1]), axes))
+            rows = mine.reshape(len(kind), -1)
+            table = torch.from_numpy(rows)
+            read = np.isin(rows, channels[at].reads).all(0).nonzero()[0]
+            members.append(
+                Member(*at, table, runs_of(table, axes, at[1]), axes, reads=tuple(read.tolist()))
+            )
     return members
 
 

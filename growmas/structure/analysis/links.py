@@ -16,13 +16,14 @@ import numpy as np
 from torch import Tensor
 
 from growmas.structure.analysis.labels import IndexMapping, Indices, Labels, Shape, merged, varying
-from growmas.structure.analysis.products import PRODUCTS
-from growmas.structure.analysis.propagation import (
+from growmas.structure.analysis.outcomes import (
     OverChannels,
+    PairedChannels,
     Propagation,
     SharedChannels,
-    propagate,
 )
+from growmas.structure.analysis.products import PRODUCTS
+from growmas.structure.analysis.propagation import propagate
 
 Node = Any
 """A node of torch-pruning's graph, a layer or an operation; or an `UnwrappedParameter`."""
@@ -62,6 +63,8 @@ class Link:
 
 def lost(reason: str, up: str = "") -> Link:
     """Return the link of an input whose channels are lost: an obstacle, a mixture, or apart."""
+    if isinstance(reason, PairedChannels):
+        return Link()
     if isinstance(reason, SharedChannels):
         return Link(stuck=reason, channels=np.unique(reason.labels))
     if isinstance(reason, OverChannels):
@@ -111,6 +114,23 @@ class UnwrappedParameter:
         """The number of every entry."""
         shape = tuple(self.tensor.shape)
         return np.arange(self.tensor.numel(), dtype=np.int64).reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Meeting:
+    """The channels of queries and keys that meet one by one in a product over all of them.
+
+    Attributes:
+        inputs: The nodes that give queries and keys.
+        keys: The channel of the keys' node at every place.
+        outputs: Empty.
+        module: None, as for an operation.
+    """
+
+    inputs: tuple[Node, Node]
+    keys: Indices
+    outputs: tuple[Node, ...] = ()
+    module: None = None
 
 
 @dataclass(frozen=True)
@@ -191,13 +211,6 @@ def varies(operand: Operand, axis: int) -> bool:
     """Return True if channels of a layer lie along that axis of an input."""
     labels = operand.labels
     return isinstance(labels, np.ndarray) and not operand.unwrapped and labels.shape[axis] > 1
-
-
-def stretched(labels: Labels, axis: int, length: int) -> Labels:
-    """Write labels out along one axis."""
-    shape = list(labels.shape)
-    shape[axis] = length
-    return np.broadcast_to(labels, shape)
 
 
 def is_apart(shape: Shape, base: Labels) -> bool:

@@ -29,7 +29,7 @@ rows, and at eight columns of the linear layer, four to each.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, count
 from typing import Any
 
@@ -42,14 +42,14 @@ from growmas.structure.analysis.fitness import why_not_analysed
 from growmas.structure.analysis.flow import Flow
 from growmas.structure.analysis.functional import FunctionalLayer, functional_layers
 from growmas.structure.analysis.graph import traced
-from growmas.structure.analysis.labels import Indices, Labels
 from growmas.structure.analysis.leaf_modules import StructureForward as StructureForward
 from growmas.structure.analysis.links import LayerWays, Node, UnwrappedParameter
 from growmas.structure.analysis.propagation import operation
+from growmas.structure.analysis.reached import AttributeAlong, Reached
 from growmas.structure.analysis.residual import Point
 from growmas.structure.analysis.ties import tied_sides
 from growmas.structure.analysis.walk import NodeSide, Walk, Walker, parameters_reached
-from growmas.structure.layers.axes import Side, axes_of, class_name, is_registered, why_fixed
+from growmas.structure.layers.axes import axes_of, class_name, is_registered, why_fixed
 
 PLUMBING = frozenset({
     "Alias", "AsStrided", "Clone", "Expand", "Permute", "Reshape", "ReshapeAlias", "Select",
@@ -57,66 +57,6 @@ PLUMBING = frozenset({
     "UnsafeSplit", "UnsafeView", "Unsqueeze", "View",
 })  # fmt: skip
 """Operations that only reorder, copy or cut out entries."""
-
-
-@dataclass(frozen=True, eq=False)
-class AttributeAlong:
-    """An attribute that is the length of an axis which channels lie along.
-
-    Attributes:
-        module: The module that has it.
-        name: Its name.
-        channels: Channels of the root at every entry, length 1 along axes without any; −1: none.
-        axis: The axis.
-        entry: Which entry of the attribute it is, where that is a tuple.
-    """
-
-    module: nn.Module
-    name: str
-    channels: Labels
-    axis: int
-    entry: int | None = None
-
-
-@dataclass(frozen=True)
-class Reached:
-    """Everything that moves with the output channels of a layer.
-
-    Attributes:
-        layers: (layer, side) -> for every position the channel of the root that moves with it,
-            −1 for none; the root comes first. What keeps channels apart has only "out".
-        parameters: The same for the entries of parameters and buffers used outside their layers,
-            by qualified name.
-        factors: Those of them that are not just added to something.
-        together: [n, 2] channels of the root that belong together.
-        splits: Channels of the root along the axes that a reshape makes of one.
-        obstacle: Why they cannot move, or nothing.
-        mixed: Why a channel more or less changes the others, or nothing.
-        stuck: Channels of the root that cannot change, though others can.
-        why_stuck: Why they cannot, or nothing.
-        why_parameters: Why such a parameter holds the channels fast where it cannot be resized.
-        attributes: Channels of the root along the axes whose lengths are attributes of modules.
-        heads: True if the channels take part in attention.
-        points: All that they meet, what gives before what reads.
-        gives_lengths: Numbers of the lengths that the code reads from them.
-        takes_lengths: Numbers of the lengths of other tensors that the code gives to them.
-    """
-
-    layers: Mapping[tuple[nn.Module, Side], Indices]
-    parameters: Mapping[str, Indices]
-    factors: frozenset[str]
-    together: Indices
-    splits: tuple[Labels, ...]
-    obstacle: str
-    mixed: str
-    stuck: Indices
-    why_stuck: str
-    why_parameters: str
-    attributes: tuple[AttributeAlong, ...]
-    heads: bool
-    points: tuple[Point, ...]
-    gives_lengths: frozenset[int]
-    takes_lengths: frozenset[int]
 
 
 class DependencyTrace:
@@ -157,7 +97,7 @@ class DependencyTrace:
                 graph.calls,
                 self._ways,
                 self._why_leaf,
-                graph.notes.constants,
+                graph.notes,
             )
             two_sided = {node: self._is_two_sided(node) for node in self._nodes.values()}
             ends = {graph.calls.get(output.grad_fn) for output in self.outputs}
@@ -206,6 +146,7 @@ class DependencyTrace:
         lengths = () if walk.obstacle else tuple(enumerate(self._lengths))
         return Reached(
             layers,
+            {(node.module, side): places for (node, side), places in walk.reads.items()},
             parameters,
             frozenset(factors),
             walk.together,

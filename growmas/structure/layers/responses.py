@@ -156,7 +156,8 @@ class _Wider:
             return False
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(after.sum(), wide)
-        old, fresh = after.detach().split([before.shape[axis], _FRESH], axis)
+        old = after.detach().narrow(axis, 0, before.shape[axis])
+        fresh = after.detach().narrow(axis, before.shape[axis], _FRESH)
         reaches = gradient.narrow(axis, before.shape[axis], _FRESH)
         return (
             not bool(fresh.any())

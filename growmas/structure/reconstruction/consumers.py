@@ -178,6 +178,8 @@ def consumers_of(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str,
     for group in groups.values():
         by_layer: dict[str, Consumer] = {}
         for place in placements(model, group, ["in"]):
+            if place.rows:
+                continue
             consumer = Consumer(place.layer, place.module, names[id(place.tensor)], place.axis.dim)
             by_layer[place.layer] = replace(consumer, problem=_problem(consumer, tied))
         found[group.name] = list(by_layer.values())

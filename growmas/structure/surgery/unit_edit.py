@@ -66,7 +66,9 @@ def edit_units(structure: StructureLike, plan: Plan, options: Options, site: Sit
         widening = Widening({}, {})
         if widened:
             widening = widen(model, new.groups, new.born, swap, generator)
-        lineage = fill(Newborns(model, new.groups, new.born, generator))
+        newborns = Newborns(model, new.groups, new.born, generator)
+        newborns.silence()
+        lineage = fill(newborns)
         if widened:
             widening.write_rows(model)  # again, over the columns that were just filled
         if options.calibrate is not None:
