@@ -1,6 +1,6 @@
 """Groups, made of what a walk has reached or of a registered layout."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -91,7 +91,7 @@ def unit_groups(
         no_shrink, no_grow = _reasons(members, residual.start, residual.why_not, why_not)
         no_shrink, no_grow = no_shrink or reached.mixed, no_grow or reached.mixed
         norms = [m.axes for m in members if m.side == "out" and m.axes.no_shrink]
-        kind_name = _kind(own, reached, members)
+        kind_name = _kind(own, reached, members, np.isin(units, kind).sum() // len(kind))
         named = _heads_name(name, members) if kind_name == HEADS else name
         groups.append(
             UnitGroup(
@@ -138,12 +138,12 @@ def _placed(
     return placed
 
 
-def _kind(own: LayerAxes, reached: Reached, members: Sequence[Member]) -> str:
-    """Name the units; heads where each has several channels of some layer."""
-    given = [m.positions.shape[1] for m in members if m.side != "in" and m.axes.out]
-    if reached.heads and max(given) > 1:
+def _kind(own: LayerAxes, reached: Reached, members: Iterable[Member], share: int) -> str:
+    """Name units with `share` channels of the root; heads where each has several of some layer."""
+    given = (m.positions.shape[1] for m in members if m.side != "in" and m.axes.out)
+    if reached.heads and max(given, default=1) > 1:
         return HEADS
-    return own.unit if given[0] == 1 else f"sets of {given[0]} {own.unit}"
+    return own.unit if share == 1 else f"sets of {share} {own.unit}"
 
 
 def _heads_name(root: str, members: Iterable[Member]) -> str:
