@@ -1,6 +1,7 @@
 """The units of a network, and growing and pruning them."""
 
 import growmas.structure.layers.channelwise
+import growmas.structure.layers.derived
 import growmas.structure.layers.huggingface
 import growmas.structure.layers.probes
 import growmas.structure.layers.responses

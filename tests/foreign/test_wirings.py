@@ -8,13 +8,22 @@ from attention import NETWORKS as ATTENTION
 from constants import NETWORKS as CONSTANTS
 from responses import NETWORKS as RESPONSES
 from single_heads import NETWORKS as SINGLE_HEADS
+from subclasses import NETWORKS as SUBCLASSES
 from tied_widths import NETWORKS as TIED_WIDTHS
 from torch import nn
 from wirings import NETWORKS as WIRINGS
 
 from growmas import Plan, Structure
 
-NETWORKS = {**WIRINGS, **ATTENTION, **TIED_WIDTHS, **CONSTANTS, **RESPONSES, **SINGLE_HEADS}
+NETWORKS = {
+    **WIRINGS,
+    **ATTENTION,
+    **TIED_WIDTHS,
+    **CONSTANTS,
+    **RESPONSES,
+    **SINGLE_HEADS,
+    **SUBCLASSES,
+}
 by_name = pytest.mark.parametrize("name", NETWORKS)
 
 

@@ -91,6 +91,7 @@ def unit_groups(
         no_shrink, no_grow = _reasons(members, residual.start, residual.why_not, why_not)
         no_shrink, no_grow = no_shrink or reached.mixed, no_grow or reached.mixed
         norms = [m.axes for m in members if m.side == "out" and m.axes.no_shrink]
+        stirred = [m for m in members if m.side == "in" and m.axes.in_no_shrink]
         kind_name = _kind(own, reached, members, np.isin(units, kind).sum() // len(kind))
         named = _heads_name(name, members) if kind_name == HEADS else name
         groups.append(
@@ -106,7 +107,7 @@ def unit_groups(
                 residual=residual.start,
                 scales=residual.scales,
                 approximate=not why_not
-                and bool(norms or reached.mixed)
+                and bool(norms or stirred or reached.mixed)
                 and all(axes.approximate for axes in norms),
             )
         )
@@ -167,7 +168,7 @@ def _members(
         if len(mine) and (axes.side(at[1]) or axes.sizes(at[1])):
             rows = mine.reshape(len(kind), -1)
             table = torch.from_numpy(rows)
-            read = np.isin(rows, channels[at].reads).all(0).nonzero()[0]
+            read = np.flatnonzero(np.isin(rows, channels[at].reads).all(0))
             members.append(
                 Member(*at, table, runs_of(table, axes, at[1]), axes, reads=tuple(read.tolist()))
             )
@@ -181,6 +182,11 @@ def _reasons(
     no_shrink, no_grow = why_parameters, why_parameters
     for member in members:
         axes = member.axes
+        if member.side == "in" and axes.in_no_shrink:
+            no_shrink = no_shrink or f"{member.layer!r} reads it: {axes.in_no_shrink}"
+            no_grow = no_grow or (
+                axes.in_no_grow and f"{member.layer!r} reads it: {axes.in_no_grow}"
+            )
         if member.side == "out" and axes.no_shrink:
             no_shrink = no_shrink or f"it passes {member.layer!r}: {axes.no_shrink}"
         if member.side == "out" and axes.no_grow and not (residual and axes.norm):

@@ -35,6 +35,7 @@ units are chosen so that the same places go in every group.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Literal, get_args
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -44,6 +45,7 @@ from torch.nn.parameter import is_lazy
 
 from growmas.errors import SurgeryError
 from growmas.failures import failure
+from growmas.structure.layers.class_names import qualified_name, short_name
 
 Side = str
 """A side of a layer: "out", the channels it gives, "in", those it reads, or the name of a parameter
@@ -178,6 +180,9 @@ class LayerAxes:
             of `no_grow`, where everything that happens to its channels before and after is known.
         approximate: True if channels can be removed in spite of `no_shrink` by a plan that says so:
             the layer still works, and its function changes.
+        in_no_shrink: Reason why input channels cannot be removed without changing the function, as
+            where weights are divided by the deviation of their rows.
+        in_no_grow: Reason why none can be added.
     """
 
     out: tuple[TensorAxis, ...]
@@ -195,6 +200,8 @@ class LayerAxes:
     no_grow: str = ""
     norm: Normalisation | None = None
     approximate: bool = False
+    in_no_shrink: str = ""
+    in_no_grow: str = ""
 
     def side(self, side: Side) -> tuple[TensorAxis, ...]:
         """Return the axes of one side."""
@@ -221,6 +228,9 @@ Axes = LayerAxes | str | Callable[[Any], LayerAxes | str]
 
 LAYERS: dict[type[nn.Module] | str, Axes] = {}
 
+
+COMPLETIONS: list[Callable[[nn.Module, LayerAxes], LayerAxes]] = []
+"""Functions that complete the axes of a subclass with a forward of its own; see `derived`."""
 
 PROBES: list[Callable[[nn.Module], LayerAxes | None]] = []
 """Functions that tell the axes of a module from what it computes; see `probes`."""
@@ -296,8 +306,8 @@ def why_fixed(module: nn.Module) -> str:
 def class_name(module: nn.Module) -> str:
     """Name the class of a layer, and the registered one that it is derived from."""
     kind, known = type(module), registered_class(type(module))
-    name = _short_name(kind)
-    return name if known in (None, kind) else f"{name}, a subclass of {_short_name(known)}"
+    name = short_name(kind)
+    return name if known in (None, kind) else f"{name}, a subclass of {short_name(known)}"
 
 
 def is_layer(module: nn.Module) -> bool:
@@ -333,8 +343,10 @@ def _registered(module: nn.Module) -> LayerAxes | str | None:
         if problem:
             return f"the axes registered for a {class_name(module)} do not fit it: {problem}"
         _FITTING.add(module)
-    if kind is type(module) or not isinstance(found, LayerAxes) or found.into or found.produces:
+    if kind is type(module) or not isinstance(found, LayerAxes):
         return found
+    if found.into or found.produces:
+        return reduce(lambda axes, complete: complete(module, axes), COMPLETIONS, found)
     # a subclass of a norm may norm along another axis: it is that along which the channels come
     return replace(found, along=None)
 
@@ -377,17 +389,3 @@ def _axis_problem(axis: TensorAxis, tensor: Tensor, channels: int) -> Iterator[s
             f"axis {axis.dim} of {axis.tensor!r} has {length} entries, and {channels} channels "
             f"(blocks={axis.blocks}, shared={axis.shared}) take {expected}"
         )
-
-
-def _short_name(kind: type | None) -> str:
-    if kind is None:
-        return ""
-    module = kind.__module__
-    return (
-        f"nn.{kind.__name__}" if module.startswith("torch.nn.") else f"{module}.{kind.__qualname__}"
-    )
-
-
-def qualified_name(kind: type) -> str:
-    """Return "module.ClassName", which names a class in the registries without importing it."""
-    return f"{kind.__module__}.{kind.__qualname__}"

@@ -25,7 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from growmas.structure.layers.axes import qualified_name
+from growmas.structure.layers.class_names import qualified_name
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.placement import placements
 
