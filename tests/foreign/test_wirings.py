@@ -6,6 +6,7 @@ import pytest
 import torch
 from attention import NETWORKS as ATTENTION
 from constants import NETWORKS as CONSTANTS
+from rearranged import NETWORKS as REARRANGED
 from responses import NETWORKS as RESPONSES
 from single_heads import NETWORKS as SINGLE_HEADS
 from subclasses import NETWORKS as SUBCLASSES
@@ -23,6 +24,7 @@ NETWORKS = {
     **RESPONSES,
     **SINGLE_HEADS,
     **SUBCLASSES,
+    **REARRANGED,
 }
 by_name = pytest.mark.parametrize("name", NETWORKS)
 

@@ -11,10 +11,15 @@ it is written down, with the operation and the axis. A group whose units change 
 takes the attribute with it (see `grouping`). A number that is written into the code has no
 attribute; then the edit is refused by the verification.
 
+einops takes such numbers by name, rearrange(x, "b n (h d) -> b h n d", h=self.heads), and its
+layers keep them in pairs of a name and a number. It remembers what it worked out for equal numbers,
+which would be those of another module; that is left out meanwhile.
+
 Constants that are concatenated with something else are written down, too, since autograd shows
 neither them nor how long they are: torch.cat((self.q_bias, torch.zeros(8), self.v_bias)).
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -27,7 +32,10 @@ from torch.overrides import TorchFunctionMode
 
 
 class Tracked(int):
-    """An integer that knows which attribute of which module it is, or which entry of a tuple."""
+    """An integer that knows which attribute of which module it is, or which entry of a tuple.
+
+    An entry of a tuple of pairs is the number in one of them.
+    """
 
     module: nn.Module
     name: str
@@ -85,7 +93,7 @@ def tracked_attributes(model: nn.Module) -> Iterator[Notes]:
                 replaced.append((vars(module), name, value, tracked))
                 vars(module)[name] = tracked
     try:
-        with _Watch(notes):
+        with _Watch(notes), _einops_without_memory():
             yield notes
     finally:
         for attributes, name, value, tracked in replaced:
@@ -97,9 +105,37 @@ def _tracked(module: nn.Module, name: str, value: Any) -> Any:
     """Return an integer, or a tuple of them, that knows its name; None for anything else."""
     if type(value) is int and value > 1:
         return _named(module, name, value, None)
-    if type(value) is tuple and value and all(type(n) is int and n > 0 for n in value):
+    if type(value) is not tuple or not value:
+        return None
+    if all(type(n) is int and n > 0 for n in value):
         return tuple(_named(module, name, n, entry) for entry, n in enumerate(value))
+    if is_pairs(value):
+        return tuple((key, _named(module, name, n, entry)) for entry, (key, n) in enumerate(value))
     return None
+
+
+def is_pairs(value: Any) -> bool:
+    """Return True for a tuple of pairs of a name and a number, as layers of einops have."""
+    return type(value) is tuple and all(
+        type(pair) is tuple and len(pair) == 2 and type(pair[0]) is str and isinstance(pair[1], int)
+        for pair in value
+    )
+
+
+@contextmanager
+def _einops_without_memory() -> Iterator[None]:
+    """Let einops work its shapes out anew at every call, if it has been imported."""
+    einops: Any = sys.modules.get("einops.einops")
+    kept = getattr(einops, "_reconstruct_from_shape", None)
+    plain = getattr(einops, "_reconstruct_from_shape_uncached", None)
+    if kept is None or plain is None:
+        yield
+        return
+    try:
+        einops._reconstruct_from_shape = plain
+        yield
+    finally:
+        einops._reconstruct_from_shape = kept
 
 
 def _named(module: nn.Module, name: str, value: int, entry: int | None) -> Tracked:

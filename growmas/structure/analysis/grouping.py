@@ -2,12 +2,14 @@
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from growmas.errors import SurgeryError
+from growmas.structure.analysis.attributes import is_pairs
 from growmas.structure.analysis.functional import FunctionalLayer
 from growmas.structure.analysis.labels import Indices
 from growmas.structure.analysis.reached import Reached
@@ -32,6 +34,8 @@ from growmas.structure.units.groups import Member, Residual, UnitGroup
 
 LayerSide = tuple[str, Side]
 HEADS = "attention heads"
+_OF_EINOPS = "_axes_lengths"
+"""Numbers of a layer of einops, which it has under "axes_lengths", too."""
 _NUMBERS_OF_HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "num_key_value_heads")
 
 
@@ -263,15 +267,22 @@ def _size_of(name: str, entry: int | None) -> LayerAxes:
             out=(), out_size=(Size(name),), length=lambda module, side: int(getattr(module, name))
         )
 
-    def value(module: nn.Module, length: int) -> tuple[int, ...]:
+    def value(module: nn.Module, length: int) -> tuple[Any, ...]:
         before = getattr(module, name)
-        return (*before[:entry], length, *before[entry + 1 :])
+        pair = is_pairs(before)
+        return (
+            *before[:entry], (before[entry][0], length) if pair else length, *before[entry + 1 :]
+        )  # fmt: skip
 
-    return LayerAxes(
-        out=(),
-        out_size=(Size(name, value),),
-        length=lambda module, side: int(getattr(module, name)[entry]),
-    )
+    def now(module: nn.Module, side: Side) -> int:
+        held = getattr(module, name)
+        return int(held[entry][1] if is_pairs(held) else held[entry])
+
+    def named(module: Any, length: int) -> dict[str, int]:
+        return {**module.axes_lengths, getattr(module, name)[entry][0]: length}
+
+    sizes = (Size(name, value), *([Size("axes_lengths", named)] if name == _OF_EINOPS else []))
+    return LayerAxes(out=(), out_size=sizes, length=now)
 
 
 def _whole_transformers(model: nn.Module, members: Iterable[Member]) -> list[Member]:
