@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from wirings import BOTH, IMAGE, TOKENS, Conv, Linear, Net
 
 EINOPS = importlib.util.find_spec("einops") is not None
+einops: Any = importlib.import_module("einops") if EINOPS else None
 
 
 class Heads(nn.Module):
@@ -36,7 +37,7 @@ def stood_in(m: Any, x: Tensor) -> Tensor:
 
 def attention(m: Any, x: Tensor) -> Tensor:
     """Attend as the modules of vit-pytorch do."""
-    rearrange = importlib.import_module("einops").rearrange
+    rearrange = einops.rearrange
     x = m.stem(x)
     for block in m.blocks:
         parts = block.qkv(x).chunk(3, dim=-1)
@@ -47,7 +48,7 @@ def attention(m: Any, x: Tensor) -> Tensor:
 
 
 def fused(m: Any, x: Tensor) -> Tensor:
-    rearrange = importlib.import_module("einops").rearrange
+    rearrange = einops.rearrange
     q, k, v = rearrange(m.qkv(x), "b n (h k d) -> k b h n d", k=3, h=m.number)
     attended = F.scaled_dot_product_attention(q, k, v, scale=0.5)
     return m.out(rearrange(attended, "b h n d -> b n (h d)"))
@@ -69,7 +70,7 @@ NETWORKS: Networks = {
         lambda: Net(
             stood_in, qkv=nn.Sequential(Linear(8, 24), Heads(parts=3, h=4)), out=Linear(8, 3)
         ),
-        TOKENS, {"qkv.heads": HEADS},
+        TOKENS, {"qkv.0.heads": HEADS},
     ),
 }  # fmt: skip
 WITH_EINOPS: Networks = {
@@ -91,7 +92,7 @@ WITH_EINOPS: Networks = {
                 Linear(8, 24), layer("b n (k h d) -> k b h n d", k=3, h=4)
             ),
         ),
-        TOKENS, {"qkv.heads": HEADS},
+        TOKENS, {"qkv.0.heads": HEADS},
     ),
     "einops layers that cut patches (vit-pytorch)": (
         lambda: nn.Sequential(

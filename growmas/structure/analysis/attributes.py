@@ -130,6 +130,9 @@ def _einops_without_memory() -> Iterator[None]:
     plain = getattr(einops, "_reconstruct_from_shape_uncached", None)
     if kept is None or plain is None:
         yield
+        late: Any = sys.modules.get("einops.einops")  # imported by the model's code just now
+        if einops is None and hasattr(late, "_reconstruct_from_shape"):
+            late._reconstruct_from_shape.cache_clear()
         return
     try:
         einops._reconstruct_from_shape = plain
