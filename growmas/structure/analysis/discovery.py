@@ -221,6 +221,10 @@ class _Found:
                 self.fixed[name] = why_fixed(module)
             elif axes is None:
                 self.fixed[name] = self._why_unwrapped(module, name)
+            elif self._trace.has(module) and self._trace.passes(module):
+                self.fixed[name] = (
+                    "it works along another axis than that of the channels, on all of them alike"
+                )
             else:
                 self.fixed[name] = self._why_neighbour(name)
 

@@ -124,6 +124,10 @@ class DependencyTrace:
         """Return True if the channels of the layer's own that it gives can be followed."""
         return self._flow.gives_channels(self._nodes[module])
 
+    def passes(self, module: nn.Module) -> bool:
+        """Return True if a layer hands channels on that lie along another axis than its own."""
+        return self._nodes[module] in self._flow.passed
+
     def walk(self, root: nn.Module, width: int) -> Reached:
         """Follow the output channels of `root` to everything that moves with them."""
         walk = self._walker.walk(self._nodes[root], width)

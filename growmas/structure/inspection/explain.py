@@ -249,9 +249,9 @@ def _step(
     except Exception as error:
         swap.undo()
         raise SurgeryError(
-            f"after changing {', '.join(plan.groups)} the forward pass fails "
-            f"({failure(error)}); layers "
-            "that are tied must change together"
+            f"after changing {', '.join(plan.groups)} the forward pass fails ({failure(error)}). "
+            "The model expects a width that this part of the plan leaves as it is: name all groups "
+            "that share it in one plan, or see which groups can change with structure.check()"
         ) from error
 
 
