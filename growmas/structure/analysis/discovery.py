@@ -34,7 +34,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList
 
 from growmas.errors import SurgeryError
 from growmas.preserving import preserving
@@ -53,6 +53,7 @@ from growmas.structure.analysis.reached import Reached
 from growmas.structure.analysis.tracing import DependencyTrace, StructureForward
 from growmas.structure.layers.axes import Side, axes_of, class_name, is_registered, why_fixed
 from growmas.structure.layers.layouts import layouts_of
+from growmas.structure.layers.weight_norms import why_parametrised, with_originals
 from growmas.structure.units.groups import UnitGroup
 
 LayerSide = tuple[str, Side]
@@ -256,28 +257,20 @@ class _Found:
 
 def why_not_resized(module: nn.Module) -> str:
     """Return why a layer cannot be resized, or nothing."""
-    if is_parametrized(module) or _has_rewriting_hook(module):
-        return (
-            "it is parametrised (weight_norm, spectral_norm, a pruning mask): its weights are "
-            "computed from tensors that surgery does not see. Make them plain first, with "
-            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') or the like"
-        )
+    why = why_parametrised(module)
+    if why:
+        return why
     axes = axes_of(module)
     if axes is None:
         return why_fixed(module)
     if isinstance(module, FunctionalLayer):
         return ""
+    axes = with_originals(module, axes)[""]
     for name in dict.fromkeys(axis.tensor for axis in (*axes.out, *axes.into)):
         held = name in module._parameters or name in module._buffers
         if not held and getattr(module, name, None) is not None:
             return f"its {name} is computed, and not a parameter of its own"
     return ""
-
-
-def _has_rewriting_hook(module: nn.Module) -> bool:
-    """Return True if it has the hook of torch.nn.utils' weight_norm, spectral_norm or prune."""
-    hooks = module._forward_pre_hooks.values()
-    return any(type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)
 
 
 def _in_order(groups: dict[str, UnitGroup], names: Mapping[nn.Module, str]) -> dict[str, UnitGroup]:
