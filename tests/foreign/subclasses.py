@@ -1,4 +1,4 @@
-"""Subclasses of layers that compute their weights, or more, when they run; named after the source.
+"""Layers that compute their weights, or more, when they run; named after their source.
 
 The form is that of `wirings.NETWORKS`: how it is built, the shape of its input, and its groups.
 """
@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils import weight_norm as hooked
+from torch.nn.utils.parametrizations import weight_norm
 from wirings import BOTH, IMAGE, SHRINKS, TOKENS, VECTOR, Conv, Linear, parameter
 
 
@@ -65,6 +67,20 @@ def tokens(kind: Callable[..., nn.Module]) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(Linear(8, 6), nn.ReLU(), kind(6, 5), nn.Tanh(), Linear(5, 2))
 
 
+def normed(norm: Callable[..., nn.Module]) -> Callable[[], nn.Module]:
+    return lambda: nn.Sequential(
+        Linear(6, 8), nn.ReLU(), norm(Linear(8, 5)), nn.Tanh(), norm(Linear(5, 4, bias=False)),
+        Linear(4, 2),
+    )  # fmt: skip
+
+
+def vocoder(norm: Callable[..., nn.Module]) -> Callable[[], nn.Module]:
+    return lambda: nn.Sequential(
+        norm(Conv(3, 8, 3)), nn.LeakyReLU(), norm(Conv(8, 6, 3, groups=2)), nn.LeakyReLU(),
+        norm(nn.ConvTranspose2d(6, 4, 2), dim=1), Conv(4, 2, 1),
+    )  # fmt: skip
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, str]]] = {
     "weight standardisation (Big Transfer)": (
         images(Standardised), IMAGE, {"0": f"6 channels, {SHRINKS}", "2": f"8 channels, {BOTH}"}
@@ -78,6 +94,27 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
     ),
     "a constant before the weights (StyleGAN)": (
         tokens(Equalised), TOKENS, {"0": f"6 neurons, {BOTH}", "2": f"5 neurons, {BOTH}"}
+    ),
+    "weight norm, as a parametrisation": (
+        normed(weight_norm), VECTOR,
+        {
+            "0": f"8 neurons, grows and {SHRINKS}", "2": f"5 neurons, grows and {SHRINKS}",
+            "4": f"4 neurons, {BOTH}",
+        },
+    ),
+    "weight norm, as a hook": (
+        normed(hooked), VECTOR,
+        {
+            "0": f"8 neurons, grows and {SHRINKS}", "2": f"5 neurons, grows and {SHRINKS}",
+            "4": f"4 neurons, {BOTH}",
+        },
+    ),
+    "weight norm of convolutions (WaveNet, HiFi-GAN)": (
+        vocoder(weight_norm), IMAGE,
+        {
+            "0": f"4 sets of 2 channels, grows and {SHRINKS}",
+            "2": f"3 sets of 2 channels, grows and {SHRINKS}", "4": f"4 channels, {BOTH}",
+        },
     ),
     "a gain and an offset in a subclass": (
         lambda: nn.Sequential(Shifted(6, 8), nn.ReLU(), Shifted(8, 8), nn.ReLU(), Linear(8, 2)),

@@ -8,7 +8,7 @@
 | flow | the links between neighbours, from one end of the network to the other |
 | functional, parameter_axes, ties | weights used without a layer, and tensors that layers share |
 | walk, tracing, reached | what moves with the channels of one layer |
-| unit_positions, residual, grouping | what that makes of them: units, abilities, groups |
+| unit_positions, residual, sizes, grouping | what that makes of them: units, abilities, groups |
 | discovery | all groups of a network |
 | idle_layers, fitness | layers that did not run, inputs that do not fit |
 | architecture | layers and operations with widths and FLOPs |

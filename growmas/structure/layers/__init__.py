@@ -8,6 +8,7 @@
 - `probes`: norms and linear layers known by what they compute
 - `responses`: norms by a mean or sum over the channels, known by what they compute
 - `derived`: subclasses that compute with their weights first, and their further tensors
+- `weight_norms`: the tensors that a weight with weight norm is computed from
 - `channelwise`: frozen norms and other layers of buffers that keep channels apart
 - `multihead`: attention of torch with any number of heads
 - `torch_layers`, `huggingface`: register the layers of torch and transformers; import to have them

@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from growmas.structure.layers.axes import LayerAxes, Side, TensorAxis, axes_of
+from growmas.structure.layers.axes import LayerAxes, Side, axes_of
 
 _SHORTER = (
     "its rows are divided by their lengths (weight_norm), which become shorter with a column less"
@@ -50,7 +50,7 @@ class _WeightNorm:
 def why_parametrised(module: nn.Module) -> str:
     """Return why a layer whose weights are computed from others cannot be resized, or nothing."""
     kinds = sorted({type(each).__name__ for each in _computing(module)})
-    if not kinds or (kinds and _rows_normed(module) is not None):
+    if not kinds or _rows_normed(module) is not None:
         return ""
     named = ", ".join(kind.lstrip("_") for kind in kinds)
     if any("Spectral" in kind for kind in kinds):
@@ -65,7 +65,8 @@ def why_parametrised(module: nn.Module) -> str:
         )
     return (
         f"it is parametrised ({named}; weight_norm moves along, spectral_norm, pruning masks and "
-        f"others do not): its weights are computed from tensors that surgery does not see. {_REMEDY}"
+        "others do not): its weights are computed from tensors that surgery does not see. "
+        f"{_REMEDY}"
     )
 
 
@@ -79,13 +80,8 @@ def with_originals(module: nn.Module, axes: LayerAxes) -> dict[str, LayerAxes]:
         return {"": axes}
     rows = [axis for axis in axes.out if axis.tensor == "weight"]
     columns = [axis for axis in axes.into if axis.tensor == "weight"]
-    out = (
-        *(
-            TensorAxis(found.length, axis.dim, "norm", 1.0, axis.blocks, axis.shared)
-            for axis in rows
-        ),
-        *(replace(axis, tensor=found.direction) for axis in rows),
-    )
+    lengths = (replace(axis, tensor=found.length, role="norm", fresh=1.0) for axis in rows)
+    out = (*lengths, *(replace(axis, tensor=found.direction) for axis in rows))
     into = tuple(replace(axis, tensor=found.direction) for axis in columns)
     rest = replace(
         axes,

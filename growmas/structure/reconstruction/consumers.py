@@ -211,6 +211,8 @@ def _problem(consumer: Consumer, tied: set[str]) -> str:
     kind = type(consumer.module)
     if not (_is_plain(kind, *_CONVOLUTIONS) or _is_plain(kind, nn.Linear) or _is_known(kind)):
         return f"a {kind.__name__} is not a matrix product per position"
+    if "weight" not in consumer.module._parameters:
+        return "its weights are computed from others"
     shared = sorted({f"{consumer.layer}.{name}" for name in ("weight", "bias")} & tied)
     if shared:
         return f"{shared[0]!r} is tied to another layer"
