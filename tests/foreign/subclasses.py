@@ -98,22 +98,24 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
     "weight norm, as a parametrisation": (
         normed(weight_norm), VECTOR,
         {
-            "0": f"8 neurons, grows and {SHRINKS}", "2": f"5 neurons, grows and {SHRINKS}",
+            "0": f"8 neurons, {BOTH}",
+            "2": f"5 neurons, {BOTH}",
             "4": f"4 neurons, {BOTH}",
         },
     ),
     "weight norm, as a hook": (
         normed(hooked), VECTOR,
         {
-            "0": f"8 neurons, grows and {SHRINKS}", "2": f"5 neurons, grows and {SHRINKS}",
+            "0": f"8 neurons, {BOTH}",
+            "2": f"5 neurons, {BOTH}",
             "4": f"4 neurons, {BOTH}",
         },
     ),
     "weight norm of convolutions (WaveNet, HiFi-GAN)": (
         vocoder(weight_norm), IMAGE,
         {
-            "0": f"4 sets of 2 channels, grows and {SHRINKS}",
-            "2": f"3 sets of 2 channels, grows and {SHRINKS}", "4": f"4 channels, {BOTH}",
+            "0": f"4 sets of 2 channels, {BOTH}",
+            "2": f"3 sets of 2 channels, {BOTH}", "4": f"4 channels, {BOTH}",
         },
     ),
     "a gain and an offset in a subclass": (

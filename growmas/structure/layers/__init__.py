@@ -1,6 +1,7 @@
 """Layer types: along which axes of which tensors their channels lie.
 
-- `axes`: `LayerAxes`, `TensorAxis`, `Size`, `Normalisation`; `register_layer`, `axes_of`
+- `normalisation`: `Normalisation`, `RowLengths`, what a layer divides by
+- `axes`: `LayerAxes`, `TensorAxis`, `Size`; `register_layer`, `axes_of`
 - `class_names`: names of classes in messages and registries
 - `norms`: `register_norm`, for norms over all channels
 - `layouts`: `Layout`, `Span`, `register_layout`, for units that the graph does not show

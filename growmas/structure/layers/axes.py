@@ -46,6 +46,7 @@ from torch.nn.parameter import is_lazy
 from growmas.errors import SurgeryError
 from growmas.failures import failure
 from growmas.structure.layers.class_names import qualified_name, short_name
+from growmas.structure.layers.normalisation import Normalisation, RowLengths
 
 Side = str
 """A side of a layer: "out", the channels it gives, "in", those it reads, or the name of a parameter
@@ -133,27 +134,6 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Normalisation:
-    """A norm of every position over all its channels: γ · (x − x̄) / √(v + ε) + β.
-
-    Attributes:
-        centred: True for a LayerNorm; False for an RMSNorm, where x̄ = 0 and v is the mean square.
-        gain: The parameter γ, which multiplies.
-        eps: The attribute ε; "" if it is written into the code, and too small to matter.
-        offset: What is added to γ before: 1 where (1 + γ) multiplies.
-        power: Where channels of zero are added, so that a share s of all is left, γ is multiplied
-            by s to this power: ½ for a norm by the root of a mean of squares, 1 for one by a mean,
-            0 for one by a sum.
-    """
-
-    centred: bool
-    gain: str
-    eps: str
-    offset: float = 0.0
-    power: float = 0.5
-
-
-@dataclass(frozen=True)
 class LayerAxes:
     """The axes of one layer.
 
@@ -183,6 +163,7 @@ class LayerAxes:
         in_no_shrink: Reason why input channels cannot be removed without changing the function, as
             where weights are divided by the deviation of their rows.
         in_no_grow: Reason why none can be added.
+        row_lengths: Lengths of rows, which take up that columns come and go; or None.
     """
 
     out: tuple[TensorAxis, ...]
@@ -202,6 +183,7 @@ class LayerAxes:
     approximate: bool = False
     in_no_shrink: str = ""
     in_no_grow: str = ""
+    row_lengths: RowLengths | None = None
 
     def side(self, side: Side) -> tuple[TensorAxis, ...]:
         """Return the axes of one side."""

@@ -26,15 +26,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from growmas.structure.layers.axes import (
-    PROBES,
-    LayerAxes,
-    Normalisation,
-    Side,
-    Size,
-    TensorAxis,
-)
+from growmas.structure.layers.axes import PROBES, LayerAxes, Side, Size, TensorAxis
 from growmas.structure.layers.channelwise import MOST_ENTRIES, Trial, only_axis
+from growmas.structure.layers.normalisation import Normalisation
 from growmas.structure.layers.norms import STATISTICS
 
 _FRESH = 3

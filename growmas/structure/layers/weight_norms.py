@@ -5,8 +5,8 @@ of its weight: under `parametrizations` (torch.nn.utils.parametrizations.weight_
 `weight_g` and `weight_v` of its own (torch.nn.utils.weight_norm).
 
     unit of the layer        an entry of g, a row of V: free, since rows do not meet
-    unit that it reads       a column of V: a fresh one is zero, and leaves |V| as it is; one less
-                             changes |V|, so that only `approximate=True` removes it
+    unit that it reads       a column of V: |V| changes with it, and g by as much, so that the
+                             other columns of W stay as they are
 
 Where the lengths are those of something else than rows, as in a transposed convolution, or of the
 whole of V, and for all other parametrisations, the layer stays as it is.
@@ -20,10 +20,8 @@ from torch import nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from growmas.structure.layers.axes import LayerAxes, Side, axes_of
+from growmas.structure.layers.normalisation import RowLengths
 
-_SHORTER = (
-    "its rows are divided by their lengths (weight_norm), which become shorter with a column less"
-)
 _REMEDY = (
     "Make its weights plain first, with torch.nn.utils.parametrize.remove_parametrizations(layer, "
     "'weight') or the like"
@@ -87,17 +85,18 @@ def with_originals(module: nn.Module, axes: LayerAxes) -> dict[str, LayerAxes]:
         axes,
         out=tuple(axis for axis in axes.out if axis.tensor != "weight"),
         into=tuple(axis for axis in axes.into if axis.tensor != "weight"),
-        in_no_shrink=_SHORTER,
     )
+    kept = RowLengths(found.length, found.direction, found.dim)
     if not found.holder:
-        return {"": replace(rest, out=(*out, *rest.out), into=into)}
+        return {"": replace(rest, out=(*out, *rest.out), into=into, row_lengths=kept)}
 
     def length(holder: Any, side: Side) -> int:
         (axis,) = columns if side == "in" else rows
         entries = getattr(holder, found.direction).shape[axis.dim]
         return int(entries * axis.shared // axis.blocks)
 
-    return {"": rest, found.holder: LayerAxes(out, into, length=length, along=axes.along)}
+    moved = LayerAxes(out, into, length=length, along=axes.along, row_lengths=kept)
+    return {"": rest, found.holder: moved}
 
 
 def _rows_normed(module: nn.Module) -> _WeightNorm | None:
@@ -114,7 +113,7 @@ def _norms(module: nn.Module) -> Iterator[_WeightNorm]:
     for each in _computing(module):
         kind: Any = each
         if type(each).__name__ == "_WeightNorm":
-            held = [n for n, p in module.parametrizations.items() if each in list(p)]  # type: ignore[union-attr,operator]
+            held = [n for n, p in _parametrizations(module).items() if each in list(p)]
             if held == ["weight"]:
                 yield _WeightNorm("parametrizations.weight", "original0", "original1", kind.dim)
         elif type(each).__name__ == "WeightNorm" and kind.name == "weight":
@@ -124,8 +123,12 @@ def _norms(module: nn.Module) -> Iterator[_WeightNorm]:
 def _computing(module: nn.Module) -> Iterator[Any]:
     """Give the parametrisations of a layer, and the hooks of torch.nn.utils that do the same."""
     if is_parametrized(module):
-        for parametrizations in module.parametrizations.values():  # type: ignore[union-attr,operator]
+        for parametrizations in _parametrizations(module).values():
             yield from parametrizations
     for hook in module._forward_pre_hooks.values():
         if type(hook).__module__.startswith("torch.nn.utils."):
             yield hook
+
+
+def _parametrizations(module: Any) -> dict[str, Any]:
+    return dict(module.parametrizations.items())

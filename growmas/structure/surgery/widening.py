@@ -41,7 +41,7 @@ from torch import Tensor, nn
 
 from growmas.errors import SurgeryError
 from growmas.structure.initialisation.initialisation import uniform
-from growmas.structure.layers.axes import Normalisation
+from growmas.structure.layers.normalisation import Normalisation
 from growmas.structure.surgery.tensor_swap import TensorSwap
 from growmas.structure.units.edit import AxisMean, AxisTransfer, transferred, with_means
 from growmas.structure.units.groups import Member, UnitGroup
