@@ -3,11 +3,11 @@
 The form is that of `wirings.NETWORKS`: how it is built, the shape of its input, and its groups.
 """
 
+import warnings
 from collections.abc import Callable
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils import weight_norm as hooked
 from torch.nn.utils.parametrizations import weight_norm
 from wirings import BOTH, IMAGE, SHRINKS, TOKENS, VECTOR, Conv, Linear, parameter
 
@@ -65,6 +65,12 @@ def images(kind: Callable[..., nn.Module]) -> Callable[[], nn.Module]:
 
 def tokens(kind: Callable[..., nn.Module]) -> Callable[[], nn.Module]:
     return lambda: nn.Sequential(Linear(8, 6), nn.ReLU(), kind(6, 5), nn.Tanh(), Linear(5, 2))
+
+
+def hooked(layer: nn.Module) -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return nn.utils.weight_norm(layer)
 
 
 def normed(norm: Callable[..., nn.Module]) -> Callable[[], nn.Module]:

@@ -55,4 +55,4 @@ def keep_weights(
 
 def lengths_of(rows: Tensor, dim: int) -> Tensor:
     """Return the lengths of the rows of a tensor that lie along an axis."""
-    return rows.detach().movedim(dim, 0).flatten(1).norm(dim=1)
+    return torch.linalg.vector_norm(rows.detach().movedim(dim, 0).flatten(1), dim=1)

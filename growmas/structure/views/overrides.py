@@ -212,7 +212,8 @@ class KeptLengths:
             torch.linalg.vector_norm(each, dim=others, keepdim=True)
             for each in (self._mask(rows), rows)
         )
-        return lengths * (masked / whole).view_as(lengths)
+        kept: Tensor = lengths * (masked / whole).view_as(lengths)
+        return kept
 
 
 def _can_be_kept(weight: Tensor) -> bool:
