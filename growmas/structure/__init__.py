@@ -1,9 +1,11 @@
 """The units of a network, and growing and pruning them."""
 
 import growmas.structure.layers.channelwise
+import growmas.structure.layers.derived
 import growmas.structure.layers.gains
 import growmas.structure.layers.huggingface
 import growmas.structure.layers.probes
+import growmas.structure.layers.responses
 import growmas.structure.layers.torch_layers  # noqa: F401 (all register layer types)
 from growmas.structure.followers.warmup import Warmup
 from growmas.structure.gains import add_gains

@@ -1,6 +1,5 @@
 """The tasks of a structure, and the network as of each of them."""
 
-import copy
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -19,6 +18,7 @@ from growmas.structure.surgery.renewals import Renewals
 from growmas.structure.surgery.state import check_is_state, resize, structure_state
 from growmas.structure.surgery.tensor_swap import reordering, swap_tensors
 from growmas.structure.surgery.transaction import Listener
+from growmas.structure.units.duplicate import duplicate
 from growmas.structure.units.groups import restored_groups, task_index, younger_units
 from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
@@ -245,7 +245,7 @@ class StructureTasks(StructureQueries):
         index = task_index(self._tasks, task)
         younger = younger_units(self._groups, index)
         Plan(prune=_sorted(younger)).check(self._groups, self.fixed)
-        model = copy.deepcopy(self.model)
+        model = duplicate(self.model)
         inventory = Inventory(model)
         everything = {**self._groups, **self._heads}
         later = Plan(prune=_sorted({**younger, **younger_units(self._heads, index)}))

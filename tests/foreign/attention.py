@@ -269,12 +269,12 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
     ),
     "positions in a buffer (PyTorch tutorial)": (
         lambda: nn.Sequential(Linear(8, 6), Positions(6), nn.LayerNorm(6), Linear(6, 2)),
-        TOKENS, {"0": f"6 neurons, {SHRINKS}"},
+        TOKENS, {"0": f"6 neurons, grows and {SHRINKS}"},
     ),
-    "a weight norm in one place": (
+    "a spectral norm in one place": (
         lambda: nn.Sequential(
-            Linear(6, 8), nn.ReLU(), nn.utils.parametrizations.weight_norm(Linear(8, 5)), nn.ReLU(),
-            Linear(5, 7), nn.ReLU(), Linear(7, 2),
+            Linear(6, 8), nn.ReLU(), nn.utils.parametrizations.spectral_norm(Linear(8, 5)),
+            nn.ReLU(), Linear(5, 7), nn.ReLU(), Linear(7, 2),
         ),
         VECTOR, {"4": f"7 neurons, {BOTH}"},
     ),

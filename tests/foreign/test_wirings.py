@@ -5,13 +5,27 @@ import copy
 import pytest
 import torch
 from attention import NETWORKS as ATTENTION
+from constants import NETWORKS as CONSTANTS
+from rearranged import NETWORKS as REARRANGED
+from responses import NETWORKS as RESPONSES
+from single_heads import NETWORKS as SINGLE_HEADS
+from subclasses import NETWORKS as SUBCLASSES
 from tied_widths import NETWORKS as TIED_WIDTHS
 from torch import nn
 from wirings import NETWORKS as WIRINGS
 
 from growmas import Plan, Structure
 
-NETWORKS = {**WIRINGS, **ATTENTION, **TIED_WIDTHS}
+NETWORKS = {
+    **WIRINGS,
+    **ATTENTION,
+    **TIED_WIDTHS,
+    **CONSTANTS,
+    **RESPONSES,
+    **SINGLE_HEADS,
+    **SUBCLASSES,
+    **REARRANGED,
+}
 by_name = pytest.mark.parametrize("name", NETWORKS)
 
 

@@ -307,6 +307,18 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
         lambda: nn.Sequential(Conv(3, 8, 3), nn.GroupNorm(1, 8), Conv(8, 4, 3)),
         IMAGE, {"0": f"8 channels, {SHRINKS}"},
     ),
+    "a norm over channels and positions of images (nn.LayerNorm)": (
+        lambda: nn.Sequential(Conv(3, 8, 3), nn.LayerNorm((8, 6, 6)), nn.ReLU(), Conv(8, 2, 1)),
+        IMAGE, {"0": f"8 channels, {SHRINKS}"},
+    ),
+    "a norm over positions of images": (
+        lambda: nn.Sequential(Conv(3, 8, 3), nn.LayerNorm((6, 6)), nn.ReLU(), Conv(8, 2, 1)),
+        IMAGE, {"0": f"8 channels, {BOTH}"},
+    ),
+    "a norm over tokens and channels (nn.RMSNorm)": (
+        lambda: nn.Sequential(Linear(8, 6), nn.RMSNorm((5, 6)), nn.ReLU(), Linear(6, 2)),
+        TOKENS, {"0": f"6 neurons, {SHRINKS}"},
+    ),
     "softmax over channels": (
         lambda: Net(lambda m, x: m.b(m.a(x).softmax(-1)), **linears(6, 8, 2)),
         VECTOR, {"a": f"8 neurons, {SHRINKS}"},

@@ -2,13 +2,13 @@
 
 | module | noun |
 |---|---|
-| graph, leaf_modules | the layers and operations that ran, and which reads which |
+| graph, leaf_modules, differentiable | the layers and operations that ran, and which reads which |
 | labels | which channel every entry of a tensor belongs to |
-| propagation, products | what an operation does to labels |
+| propagation, products, concatenation, outcomes | what an operation does to labels |
 | flow | the links between neighbours, from one end of the network to the other |
 | functional, parameter_axes, ties | weights used without a layer, and tensors that layers share |
-| walk, tracing | what moves with the channels of one layer |
-| unit_positions, residual, grouping | what that makes of them: units, abilities, groups |
+| walk, tracing, reached | what moves with the channels of one layer |
+| unit_positions, residual, sizes, grouping | what that makes of them: units, abilities, groups |
 | discovery | all groups of a network |
 | idle_layers, fitness | layers that did not run, inputs that do not fit |
 | architecture | layers and operations with widths and FLOPs |

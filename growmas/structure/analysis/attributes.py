@@ -11,23 +11,31 @@ it is written down, with the operation and the axis. A group whose units change 
 takes the attribute with it (see `grouping`). A number that is written into the code has no
 attribute; then the edit is refused by the verification.
 
-Buffers that are concatenated with parameters are written down, too, since autograd does not show
-them: torch.cat((self.q_bias, self.k_bias, self.v_bias)), where the bias of the keys is a buffer of
-zeros.
+einops takes such numbers by name, rearrange(x, "b n (h d) -> b h n d", h=self.heads), and its
+layers keep them in pairs of a name and a number. It remembers what it worked out for equal numbers,
+which would be those of another module; that is left out meanwhile.
+
+Constants that are concatenated with something else are written down, too, since autograd shows
+neither them nor how long they are: torch.cat((self.q_bias, torch.zeros(8), self.v_bias)).
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 
 class Tracked(int):
-    """An integer that knows which attribute of which module it is, or which entry of a tuple."""
+    """An integer that knows which attribute of which module it is, or which entry of a tuple.
+
+    An entry of a tuple of pairs is the number in one of them.
+    """
 
     module: nn.Module
     name: str
@@ -61,11 +69,14 @@ class Notes:
 
     Attributes:
         uses: Attributes in the shapes of operations.
-        constants: Function of a concatenation -> the buffers that it reads, by number.
+        constants: Function of a concatenation -> the constants that it reads, by number.
+        scaled: What gives the queries and keys of fused attention whose scale is the root of the
+            number of their channels, by default.
     """
 
     uses: list[AttributeUse] = field(default_factory=list)
     constants: dict[Any, dict[int, Tensor]] = field(default_factory=dict)
+    scaled: set[Any] = field(default_factory=set)
 
 
 @contextmanager
@@ -82,7 +93,7 @@ def tracked_attributes(model: nn.Module) -> Iterator[Notes]:
                 replaced.append((vars(module), name, value, tracked))
                 vars(module)[name] = tracked
     try:
-        with _Watch(notes, {id(buffer) for buffer in model.buffers()}):
+        with _Watch(notes), _einops_without_memory():
             yield notes
     finally:
         for attributes, name, value, tracked in replaced:
@@ -94,9 +105,40 @@ def _tracked(module: nn.Module, name: str, value: Any) -> Any:
     """Return an integer, or a tuple of them, that knows its name; None for anything else."""
     if type(value) is int and value > 1:
         return _named(module, name, value, None)
-    if type(value) is tuple and value and all(type(n) is int and n > 0 for n in value):
+    if type(value) is not tuple or not value:
+        return None
+    if all(type(n) is int and n > 0 for n in value):
         return tuple(_named(module, name, n, entry) for entry, n in enumerate(value))
+    if is_pairs(value):
+        return tuple((key, _named(module, name, n, entry)) for entry, (key, n) in enumerate(value))
     return None
+
+
+def is_pairs(value: Any) -> bool:
+    """Return True for a tuple of pairs of a name and a number, as layers of einops have."""
+    return type(value) is tuple and all(
+        type(pair) is tuple and len(pair) == 2 and type(pair[0]) is str and isinstance(pair[1], int)
+        for pair in value
+    )
+
+
+@contextmanager
+def _einops_without_memory() -> Iterator[None]:
+    """Let einops work its shapes out anew at every call, if it has been imported."""
+    einops: Any = sys.modules.get("einops.einops")
+    kept = getattr(einops, "_reconstruct_from_shape", None)
+    plain = getattr(einops, "_reconstruct_from_shape_uncached", None)
+    if kept is None or plain is None:
+        yield
+        late: Any = sys.modules.get("einops.einops")  # imported by the model's code just now
+        if einops is None and hasattr(late, "_reconstruct_from_shape"):
+            late._reconstruct_from_shape.cache_clear()
+        return
+    try:
+        einops._reconstruct_from_shape = plain
+        yield
+    finally:
+        einops._reconstruct_from_shape = kept
 
 
 def _named(module: nn.Module, name: str, value: int, entry: int | None) -> Tracked:
@@ -108,10 +150,9 @@ def _named(module: nn.Module, name: str, value: int, entry: int | None) -> Track
 class _Watch(TorchFunctionMode):
     """Looks at the arguments of operations that give a tensor another shape, or join tensors."""
 
-    def __init__(self, notes: Notes, buffers: set[int]) -> None:
+    def __init__(self, notes: Notes) -> None:
         super().__init__()
         self._notes = notes
-        self._buffers = buffers
 
     def __torch_function__(
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -122,12 +163,15 @@ class _Watch(TorchFunctionMode):
         if place is not None:
             for number, axis, start in place(args, kwargs):
                 self._note(number, axis, start, result)
+        elif func is F.scaled_dot_product_attention and kwargs.get("scale") is None:
+            given = (*args[:2], kwargs.get("query"), kwargs.get("key"))
+            self._notes.scaled.update({t.grad_fn for t in given if t is not None} - {None})
         elif func in _JOINS:
-            self._note_buffers(kwargs.get("tensors", args[0] if args else ()), result)
+            self._note_constants(kwargs.get("tensors", args[0] if args else ()), result)
         return result
 
-    def _note_buffers(self, tensors: Sequence[Any], result: Any) -> None:
-        held = {i: each for i, each in enumerate(tensors) if id(each) in self._buffers}
+    def _note_constants(self, tensors: Sequence[Any], result: Any) -> None:
+        held = {i: each for i, each in enumerate(tensors) if not each.requires_grad}
         if held and result.grad_fn is not None:
             self._notes.constants[result.grad_fn] = held
 

@@ -23,6 +23,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import gcd
 
+import torch
+
 from growmas.structure.analysis.unit_positions import runs_of
 from growmas.structure.units.groups import Member, UnitGroup
 
@@ -72,7 +74,9 @@ def _together(groups: list[UnitGroup]) -> UnitGroup | None:
     count = gcd(*(group.width for group in groups))
     path = next((group for group in groups if group.residual), groups[0])
     kinds = {group.residual for group in groups} - {""}
-    plain = all(m.positions.shape[1] == 1 for g in groups if g.residual for m in g.members)
+    plain = all(
+        m.positions.shape[1] == 1 or m.side == "in" for g in groups if g.residual for m in g.members
+    )
     spans = {g.width // count for g in groups if g.residual}
     if count < 2 or not plain or len(kinds) > 1 or len(spans) > 1:
         return None
@@ -103,8 +107,14 @@ def _together(groups: list[UnitGroup]) -> UnitGroup | None:
 
 def _of_slices(member: Member, count: int, path: int) -> Member:
     """Return a side with equal numbers of old units to a new one."""
+    share = member.positions.shape[1]
     positions = member.positions.reshape(count, -1)
-    if path < 0:
-        positions = positions.sort(dim=1).values
+    if path < 0 or share > 1:  # the channels of a path keep their order
+        order = positions.argsort(dim=1)
+        positions = positions.gather(1, order)
+        read = torch.zeros_like(member.positions)
+        read[:, list(member.reads)] = 1
+        first = read.reshape(count, -1)[0, order[0]]
+        member = replace(member, reads=tuple(first.nonzero().flatten().tolist()))
     runs = runs_of(positions, member.axes, member.side)
     return replace(member, positions=positions, runs=runs, path=path)

@@ -34,18 +34,26 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+from torch.nn.utils.parametrize import ParametrizationList
 
+from growmas.errors import SurgeryError
 from growmas.preserving import preserving
 from growmas.structure.analysis.architecture import Operation
 from growmas.structure.analysis.coupling import Lengths, coupled
+from growmas.structure.analysis.differentiable import (
+    buffers_in_the_graph,
+    buffers_outside_layers,
+    require_gradients,
+)
 from growmas.structure.analysis.fitness import check_materialised
 from growmas.structure.analysis.functional import FunctionalLayer
 from growmas.structure.analysis.grouping import laid_out_group, unit_groups
 from growmas.structure.analysis.idle_layers import TAKES_NO_PART, idle_layers
-from growmas.structure.analysis.tracing import DependencyTrace, Reached, StructureForward
+from growmas.structure.analysis.reached import Reached
+from growmas.structure.analysis.tracing import DependencyTrace, StructureForward
 from growmas.structure.layers.axes import Side, axes_of, class_name, is_registered, why_fixed
 from growmas.structure.layers.layouts import layouts_of
+from growmas.structure.layers.weight_norms import why_parametrised, with_originals
 from growmas.structure.units.groups import UnitGroup
 
 LayerSide = tuple[str, Side]
@@ -89,9 +97,8 @@ def discover(
     """
     check_materialised(model)
     with preserving(model), torch.enable_grad():
-        for parameter in model.parameters():
-            parameter.requires_grad_(parameter.is_floating_point())
-        trace = DependencyTrace(model, example_inputs, forward)
+        require_gradients(model)
+        trace = _trace(model, example_inputs, forward)
         idle = idle_layers(model, trace.outputs, set(ignore))
     found = _Found(model, trace)
     found.take_layouts()
@@ -100,6 +107,18 @@ def discover(
     found.name_the_rest()
     groups = _in_order(coupled(found.groups, found.lengths), found.names)
     return Analysis(groups, found.fixed, trace.edges(), trace.operations(), trace.flow())
+
+
+def _trace(model: nn.Module, example_inputs: Any, forward: StructureForward) -> DependencyTrace:
+    """Trace a model with its buffers in the graph; without them if it does not run like that."""
+    buffers = buffers_outside_layers(model)
+    if buffers:
+        try:
+            with preserving(model), buffers_in_the_graph(buffers):
+                return DependencyTrace(model, example_inputs, forward)
+        except SurgeryError:
+            pass
+    return DependencyTrace(model, example_inputs, forward)
 
 
 class _Found:
@@ -181,7 +200,7 @@ class _Found:
                 return f"it touches {name!r}: {reason}"
             if (name, side) in self.laid_out:
                 return f"the layout of another group holds the channels of {name!r}"
-        if not any(side == "in" for _, side in reached.layers):
+        if not reached.reads and not any(side == "in" for _, side in reached.layers):
             return "no layer reads it"
         return ""
 
@@ -203,6 +222,10 @@ class _Found:
                 self.fixed[name] = why_fixed(module)
             elif axes is None:
                 self.fixed[name] = self._why_unwrapped(module, name)
+            elif self._trace.has(module) and self._trace.passes(module):
+                self.fixed[name] = (
+                    "it works along another axis than that of the channels, on all of them alike"
+                )
             else:
                 self.fixed[name] = self._why_neighbour(name)
 
@@ -234,28 +257,20 @@ class _Found:
 
 def why_not_resized(module: nn.Module) -> str:
     """Return why a layer cannot be resized, or nothing."""
-    if is_parametrized(module) or _has_rewriting_hook(module):
-        return (
-            "it is parametrised (weight_norm, spectral_norm, a pruning mask): its weights are "
-            "computed from tensors that surgery does not see. Make them plain first, with "
-            "torch.nn.utils.parametrize.remove_parametrizations(layer, 'weight') or the like"
-        )
+    why = why_parametrised(module)
+    if why:
+        return why
     axes = axes_of(module)
     if axes is None:
         return why_fixed(module)
     if isinstance(module, FunctionalLayer):
         return ""
+    axes = with_originals(module, axes)[""]
     for name in dict.fromkeys(axis.tensor for axis in (*axes.out, *axes.into)):
         held = name in module._parameters or name in module._buffers
         if not held and getattr(module, name, None) is not None:
             return f"its {name} is computed, and not a parameter of its own"
     return ""
-
-
-def _has_rewriting_hook(module: nn.Module) -> bool:
-    """Return True if it has the hook of torch.nn.utils' weight_norm, spectral_norm or prune."""
-    hooks = module._forward_pre_hooks.values()
-    return any(type(hook).__module__.startswith("torch.nn.utils.") for hook in hooks)
 
 
 def _in_order(groups: dict[str, UnitGroup], names: Mapping[nn.Module, str]) -> dict[str, UnitGroup]:

@@ -23,12 +23,15 @@ change, since the first one is bound to them. An input that is broadcast over th
 block them: its own channels cannot be followed further, theirs can.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
+from growmas.structure.analysis.attributes import Notes
+from growmas.structure.analysis.concatenation import concatenated
+from growmas.structure.analysis.graph import inputs_first
 from growmas.structure.analysis.labels import (
     IndexMapping,
     Labels,
@@ -40,21 +43,22 @@ from growmas.structure.analysis.labels import (
 from growmas.structure.analysis.links import (
     LayerWays,
     Link,
+    Meeting,
     Node,
     Operand,
     UnwrappedParameter,
     follow,
     is_apart,
+    is_paired,
     is_shared,
     lost,
     pairing,
     richest,
-    stretched,
     varies,
 )
+from growmas.structure.analysis.outcomes import PairedChannels, Propagation
 from growmas.structure.analysis.products import PRODUCTS, factors
 from growmas.structure.analysis.propagation import (
-    Propagation,
     axis_argument,
     joins_along,
     operation,
@@ -63,6 +67,11 @@ from growmas.structure.analysis.propagation import (
 )
 
 OTHER_AXIS = "a layer reads along another axis"
+_SCALED = (
+    "scaled_dot_product_attention divides by the root of the number of channels, if it gets no "
+    "scale="
+)
+_PLUMBING_BEFORE_A_PRODUCT = 5
 _MOST_ENTRIES = 2**24
 """Larger parameters are not followed where they are used outside their layers."""
 
@@ -78,6 +87,7 @@ class Flow:
             as a Linear does on every head; they hand these on, and their own cannot be followed.
         splits: Operation -> labels of an axis that it makes several axes of.
         attention: Operations in which queries meet keys, or weights values.
+        meetings: Node -> where its channels meet those of queries, or of keys, one by one.
     """
 
     def __init__(
@@ -86,6 +96,7 @@ class Flow:
         calls: Mapping[Any, Node],
         ways: Callable[[Node], LayerWays | None],
         leaf: Callable[[Tensor], tuple[str, bool]],
+        notes: Notes,
     ) -> None:
         """Follow the channels.
 
@@ -95,8 +106,9 @@ class Flow:
             ways: Node -> how a layer takes part; None for an operation.
             leaf: Leaf of the autograd graph -> why channels cannot be followed into it, and
                 True if they can all the same where it meets them.
+            notes: What autograd does not show.
         """
-        self._calls = calls
+        self._calls, self._notes = calls, notes
         self._leaf = leaf
         self._ways = {node: ways(node) for node in nodes}
         self._axis: dict[Node, int | str] = {
@@ -106,17 +118,19 @@ class Flow:
         self._links: dict[tuple[Node, Node], Link] = {}
         self._parameters: dict[int, UnwrappedParameter] = {}
         self._only_parameters: dict[Node, str] = {}
+        self._only_buffers: set[Node] = set()
         self.bound: dict[Node, str] = {}
         self.unwrapped: dict[Node, list[UnwrappedParameter]] = {}
         self.passed: set[Node] = set()
         self.splits: dict[Node, Labels] = {}
         self.attention: set[Node] = set()
+        self.meetings: dict[Node, list[Meeting]] = {}
         functions: dict[Node, list[Any]] = {}
         for function, node in calls.items():
             functions.setdefault(node, []).append(function)
         # a layer that is called several times may read what follows from its own output
         again = {n for n in self._axis if len(functions.get(n, ())) > 1 and self._is_known(n)}
-        self.order = tuple(_inputs_first(self._ways, again))
+        self.order = tuple(inputs_first(self._ways, again))
         for node in (*(n for n in self.order if n not in again), *again):
             way = self._ways[node]
             if way is None:
@@ -241,7 +255,10 @@ class Flow:
         operands = list(self._operands(function))
         if name == "Cat":
             axis = axis_argument(function, "_saved_dim", len(output_shape(function)))
-            if any(varies(o, axis) for _, o in operands):
+            alone = bool(operands) and all(operand.unwrapped for _, operand in operands)
+            if alone:
+                self._note_parameters(node, [operand for _, operand in operands])
+            if alone or any(varies(o, axis) for _, o in operands):
                 self._enter_concatenation(node, axis, dict(operands))
                 return
         if name in PRODUCTS:
@@ -251,6 +268,8 @@ class Flow:
         else:
             steps = {i: follow(function, i, operand) for i, operand in operands}
         self._meet(node, [(operand, steps[i]) for i, operand in operands])
+        paired = [(o, s) for i, o in operands if isinstance(s := steps[i], PairedChannels)]
+        self._pair(paired, _SCALED if self._is_scaled(function) else "")
         labels = self._labels[node]
         if isinstance(labels, np.ndarray) and name in ("View", "UnsafeView", "ReshapeAlias"):
             read = [o.labels for _, o in operands if isinstance(o.labels, np.ndarray)]
@@ -262,7 +281,7 @@ class Flow:
         found = [(operand, step.labels) for operand, step in steps if isinstance(step, Propagation)]
         firm = [labels for operand, labels in found if not operand.unwrapped]
         if steps and all(operand.unwrapped for operand, _ in steps):
-            self._only_parameters[node] = steps[0][0].unwrapped
+            self._note_parameters(node, [operand for operand, _ in steps])
             firm = [labels for _, labels in found]
         base = richest(firm)
         if base is None:
@@ -273,6 +292,10 @@ class Flow:
         for operand, step in steps:
             if isinstance(step, Propagation) and base is not None:
                 link = pairing(operand, step, base, operation(node.grad_fn))
+                if operand.constant and step.labels is not base and not is_paired(link, base):
+                    continue
+            elif operand.constant:
+                continue
             else:
                 reason = step if isinstance(step, str) else why_not
                 apart = base is not None and (
@@ -282,39 +305,43 @@ class Flow:
                 link = lost(reason, "" if apart else reason)
             self._attach(operand, node, link)
 
+    def _is_scaled(self, function: Any) -> bool:
+        """Return True if the number of channels says how a product of them is scaled."""
+        given = function
+        for _ in range(_PLUMBING_BEFORE_A_PRODUCT):
+            given = next((g for g, _ in given.next_functions if g is not None), None)
+            if given is None or given in self._notes.scaled:
+                return given is not None
+        return False
+
+    def _pair(self, both: list[tuple[Operand, PairedChannels]], mixed: str) -> None:
+        """Let the channels of queries and keys meet."""
+        nodes = [operand.node for operand, _ in both]
+        if len(both) < 2 or None in nodes:
+            return
+        meeting = Meeting((nodes[0], nodes[1]), both[1][1].labels)
+        for node, (_, step) in zip(nodes, both, strict=True):
+            places = np.arange(len(step.labels), dtype=np.int64)
+            self._add(node, meeting, Link((IndexMapping(step.labels, places),), mixed=mixed))
+            self.meetings.setdefault(node, []).append(meeting)
+
+    def _note_parameters(self, node: Node, operands: list[Operand]) -> None:
+        """Enter an operation that reads nothing but parameters and buffers."""
+        self._only_parameters[node] = operands[0].unwrapped
+        if all(operand.constant for operand in operands):
+            self._only_buffers.add(node)
+
     def _enter_concatenation(self, node: Node, axis: int, operands: dict[int, Operand]) -> None:
         """Give the channels of all inputs new numbers, one input after the other."""
-        function = node.grad_fn
-        whole, count = output_shape(function)[axis], len(function.next_functions)
-        known = sum(operand.shape[axis] for operand in operands.values())
-        gaps = [index for index in range(count) if index not in operands]
-        if len(gaps) > 1 and known < whole:
-            self._meet(
-                node, [(o, "it is joined with several constants") for o in operands.values()]
-            )
+        constants = self._notes.constants.get(node.grad_fn, {})
+        found = concatenated(node.grad_fn, axis, operands, constants, node in self._only_parameters)
+        if found is None:
+            why = "it is joined with several constants"
+            self._meet(node, [(operand, why) for operand in operands.values()])
             return
-        pieces, first = [], 0
-        for index in range(count):
-            operand = operands.get(index)
-            length = operand.shape[axis] if operand else whole - known
-            labels: Labels | str = operand.labels if operand and not operand.unwrapped else ""
-            if operand is None or isinstance(labels, str):
-                piece = np.full([1] * len(output_shape(function)), -1, dtype=np.int64)
-                why = labels if isinstance(labels, str) else ""
-                link = Link(down=operand.unwrapped or why if operand else "")
-            else:
-                piece, numbers = labels + first, np.unique(labels[labels >= 0])
-                link = Link((IndexMapping(numbers, numbers + first),))
-                first += int(labels.max(initial=-1)) + 1
-            if operand is not None:
-                self._attach(operand, node, link)
-            pieces.append(stretched(piece, axis, length))
-        shape = np.max([piece.shape for piece in pieces], axis=0)
-        wide = [
-            np.broadcast_to(p, [p.shape[a] if a == axis else n for a, n in enumerate(shape)])
-            for p in pieces
-        ]
-        self._labels[node] = np.concatenate(wide, axis)
+        self._labels[node], links = found
+        for index, link in links.items():
+            self._attach(operands[index], node, link)
 
     def _attach(self, operand: Operand, node: Node, link: Link) -> None:
         """Enter the link from an operand, or what it means for the operation alone."""
@@ -340,16 +367,17 @@ class Flow:
                 yield index, self._leaf_operand(given.variable)
                 continue
             node, shape = self._calls.get(given), output_shape(given, number)
-            only = self._only_parameters.get(node, "")
-            yield index, Operand(node, shape, self._labels_given(node, given, number, shape), only)
+            only, constant = self._only_parameters.get(node, ""), node in self._only_buffers
+            labels = self._labels_given(node, given, number, shape)
+            yield index, Operand(node, shape, labels, only, constant)
 
     def _leaf_operand(self, leaf: Tensor) -> Operand:
         reason, followed = self._leaf(leaf)
-        shape = tuple(leaf.shape)
+        shape, constant = tuple(leaf.shape), followed and not isinstance(leaf, nn.Parameter)
         if not followed or leaf.numel() > _MOST_ENTRIES or 0 in shape:
-            return Operand(None, shape, reason)
+            return Operand(None, shape, reason, constant=constant)
         node = self._parameters.setdefault(id(leaf), UnwrappedParameter(leaf))
-        return Operand(node, shape, node.labels, reason)
+        return Operand(node, shape, node.labels, reason, constant)
 
     def _labels_given(self, node: Node, function: Any, number: int, shape: Shape) -> Labels | str:
         """Return the labels of one output of a node, or why it has none."""
@@ -367,24 +395,3 @@ class Flow:
 
     def _add(self, first: Node, second: Node, link: Link) -> None:
         self._links[first, second] = self.link(first, second) + link
-
-
-def _inputs_first(nodes: Iterable[Node], sources: Collection[Node]) -> Iterator[Node]:
-    """Give every node after those it reads from, except for those that count as sources."""
-    seen: set[Node] = set()
-
-    def inputs_of(node: Node) -> Iterator[Node]:
-        return iter(() if node in sources else node.inputs)
-
-    for start in nodes:
-        stack = [(start, inputs_of(start))] if start not in seen else []
-        seen.add(start)
-        while stack:
-            node, inputs = stack[-1]
-            following = next((given for given in inputs if given not in seen), None)
-            if following is None:
-                stack.pop()
-                yield node
-            else:
-                seen.add(following)
-                stack.append((following, inputs_of(following)))

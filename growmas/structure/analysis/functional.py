@@ -63,6 +63,8 @@ class Piece:
                     return self.owner, self.side, own
         name, dim = self.name, self.dim
         role: Role = "out" if self.side == "out" else "in"
+        if not isinstance(self.tensor, nn.Parameter):
+            role = "norm"  # a fresh entry is 0, as in the place of a bias that is not learnt
 
         def length(module: nn.Module, side: Side) -> int:
             return getattr(module, name).shape[dim]  # type: ignore[no-any-return]
@@ -128,6 +130,10 @@ class _Owners:
         self.names = {id(tensor): name for name, tensor in held}
         self._modules = dict(model.named_modules())
 
+    def is_made(self, tensor: Tensor) -> bool:
+        """Return True for a constant that the code makes, as zeros in the place of a bias."""
+        return id(tensor) not in self.names and not tensor.requires_grad
+
     def piece(self, axis: ParameterAxis, side: Side) -> Piece | None:
         """Return the piece that an axis of a tensor is; None if the model does not have it."""
         name = self.names.get(id(axis.tensor))
@@ -188,7 +194,7 @@ def _layer(
         return None
     of_side = {dim: side for side, dim in sides.items()}
     pieces = [owners.piece(each, of_side[each.axis]) for each in weight if each.axis in of_side]
-    pieces += [owners.piece(each, "out") for each in bias]
+    pieces += [owners.piece(each, "out") for each in bias if not owners.is_made(each.tensor)]
     known = [piece for piece in pieces if piece is not None]
     if len(known) < len(pieces) or {"out", "in"} - {piece.side for piece in known}:
         return None

@@ -20,7 +20,7 @@ The model must be traced as it is, which takes some care, and leaves no trace (s
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -69,9 +69,10 @@ def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> 
 
     def run(model: nn.Module, inputs: Any) -> list[Tensor]:
         with tracked_attributes(model) as found, tracked_lengths() as read:
-            outputs[:] = [t for t in float_tensors(forward(model, inputs)) if t.requires_grad]
+            outputs[:] = [t for t in float_tensors(forward(model, inputs)) if t.grad_fn]
         notes.uses.extend(found.uses)
         notes.constants.update(found.constants)
+        notes.scaled.update(found.scaled)
         lengths.extend(read)
         if not outputs:
             raise SurgeryError("no output depends on a parameter")
@@ -168,3 +169,24 @@ def unreached_parameters(model: nn.Module, outputs: list[Tensor]) -> dict[str, T
         for name, parameter in model.named_parameters()
         if parameter.is_floating_point() and id(parameter) not in reached
     }
+
+
+def inputs_first(nodes: Iterable[Node], sources: Collection[Node]) -> Iterator[Node]:
+    """Give every node after those it reads from, except for those that count as sources."""
+    seen: set[Node] = set()
+
+    def inputs_of(node: Node) -> Iterator[Node]:
+        return iter(() if node in sources else node.inputs)
+
+    for start in nodes:
+        stack = [(start, inputs_of(start))] if start not in seen else []
+        seen.add(start)
+        while stack:
+            node, inputs = stack[-1]
+            following = next((given for given in inputs if given not in seen), None)
+            if following is None:
+                stack.pop()
+                yield node
+            else:
+                seen.add(following)
+                stack.append((following, inputs_of(following)))

@@ -1,30 +1,43 @@
 """Groups, made of what a walk has reached or of a registered layout."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from growmas.errors import SurgeryError
 from growmas.structure.analysis.functional import FunctionalLayer
 from growmas.structure.analysis.labels import Indices
+from growmas.structure.analysis.reached import Reached
 from growmas.structure.analysis.residual import ResidualKind, residual_kind
-from growmas.structure.analysis.tracing import Reached
+from growmas.structure.analysis.sizes import (
+    attributes,
+    heads_name,
+    numbers_of_heads,
+    whole_transformers,
+)
 from growmas.structure.analysis.unit_positions import (
     kinds_of_units,
     positions_of,
     runs_of,
     units_of,
 )
-from growmas.structure.layers.axes import LayerAxes, Side, Size, TensorAxis, axes_of, why_fixed
+from growmas.structure.layers.axes import (
+    LayerAxes,
+    Role,
+    Side,
+    TensorAxis,
+    axes_of,
+    why_fixed,
+)
 from growmas.structure.layers.layouts import Layout
+from growmas.structure.layers.weight_norms import with_originals
 from growmas.structure.units.groups import Member, Residual, UnitGroup
 
 LayerSide = tuple[str, Side]
 HEADS = "attention heads"
-_NUMBERS_OF_HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "num_key_value_heads")
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +46,7 @@ class _Channels:
 
     axes: LayerAxes
     of_position: Indices
+    reads: Indices = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 def unit_groups(
@@ -63,26 +77,28 @@ def unit_groups(
     sides = {(names[module], side): found for (module, side), found in reached.layers.items()}
     modules = {(names[module], side): module for module, side in reached.layers}
     units = units_of(width, reached.together, reached.splits, sides, modules)
-    placed = _placed(sides, modules)
+    reads = {(names[module], side): places for (module, side), places in reached.reads.items()}
+    placed = _placed(sides, modules, reads)
     parameters, why_not = _parameters(model, reached, units, taken)
     held = {at: positions_of(units, c.of_position) for at, c in {**placed, **parameters}.items()}
     count = int(units.max()) + 1
-    attributes = _attributes(reached, units, names, taken)
+    counted = attributes(reached, units, names, taken)
     groups = []
     free = np.setdiff1d(np.arange(count), units[reached.stuck])
     for number, kind in enumerate(kinds_of_units(free, count, held)):
         members = _members({**placed, **parameters}, held, kind)
-        members += [member for kept, member in attributes if np.array_equal(kept, kind)]
-        members += _whole_transformers(model, members)
+        members += [member for kept, member in counted if np.array_equal(kept, kind)]
+        members += whole_transformers(model, members)
         if reached.heads:
-            members += _numbers_of_heads(model, members, len(kind))
+            members += numbers_of_heads(model, members, len(kind))
         residual = _residual(members, modules, reached)
-        members = _with_scales(members, residual.scales)
+        members = _with_starts(members, residual, reached.parameters)
         no_shrink, no_grow = _reasons(members, residual.start, residual.why_not, why_not)
         no_shrink, no_grow = no_shrink or reached.mixed, no_grow or reached.mixed
         norms = [m.axes for m in members if m.side == "out" and m.axes.no_shrink]
-        kind_name = _kind(own, reached, width, count)
-        named = _heads_name(name, members) if kind_name == HEADS else name
+        stirred = [m for m in members if m.side == "in" and m.axes.in_no_shrink]
+        kind_name = _kind(own, reached, members, np.isin(units, kind).sum() // len(kind))
+        named = heads_name(name, members) if kind_name == HEADS else name
         groups.append(
             UnitGroup(
                 f"{named}:{number + 1}" if number else named,
@@ -96,7 +112,7 @@ def unit_groups(
                 residual=residual.start,
                 scales=residual.scales,
                 approximate=not why_not
-                and bool(norms or reached.mixed)
+                and bool(norms or stirred or reached.mixed)
                 and all(axes.approximate for axes in norms),
             )
         )
@@ -104,35 +120,37 @@ def unit_groups(
 
 
 def _placed(
-    sides: Mapping[LayerSide, Indices], modules: Mapping[LayerSide, nn.Module]
+    sides: Mapping[LayerSide, Indices],
+    modules: Mapping[LayerSide, nn.Module],
+    reads: Mapping[LayerSide, Indices],
 ) -> dict[LayerSide, _Channels]:
     """Return the sides that were reached, with their axes; those of weights as their modules'."""
     placed: dict[LayerSide, _Channels] = {}
     for at, found in sides.items():
         module, axes = modules[at], axes_of(modules[at])
+        read = reads.get(at, found[:0])
         if isinstance(module, FunctionalLayer):
-            for held, own, channels in module.members(at[1], found):
-                known = placed.get(held)
+            marked = np.where(np.isin(np.arange(len(found)), read), found, -1)
+            marks = [channels >= 0 for _, _, channels in module.members(at[1], marked)]
+            members = zip(module.members(at[1], found), marks, strict=True)
+            for (held, own, channels), mark in members:
+                known, read = placed.get(held), mark.nonzero()[0]
                 if known is not None:  # another part of the same axis
                     channels = np.where(known.of_position >= 0, known.of_position, channels)
-                placed[held] = _Channels(own, channels)
+                    read = np.union1d(known.reads, read)
+                placed[held] = _Channels(own, channels, read)
         elif axes is not None:
-            placed[at] = _Channels(axes, found)
+            for holder, own in with_originals(module, axes).items():
+                placed[".".join(filter(None, [at[0], holder])), at[1]] = _Channels(own, found, read)
     return placed
 
 
-def _kind(own: LayerAxes, reached: Reached, width: int, count: int) -> str:
-    if reached.heads and count < width:
+def _kind(own: LayerAxes, reached: Reached, members: Iterable[Member], share: int) -> str:
+    """Name units with `share` channels of the root; heads where each has several of some layer."""
+    given = (m.positions.shape[1] for m in members if m.side != "in" and m.axes.out)
+    if reached.heads and max(given, default=1) > 1:
         return HEADS
-    return own.unit if count == width else f"sets of {width // count} {own.unit}"
-
-
-def _heads_name(root: str, members: Iterable[Member]) -> str:
-    """Name heads after the module that holds all their layers, as registered layouts do."""
-    paths = [member.layer.split(".") for member in members]
-    shared = [parts[0] for parts in zip(*paths, strict=False) if len(set(parts)) == 1]
-    within = shared if any(len(shared) < len(path) for path in paths) else shared[:-1]
-    return ".".join([*within, "heads"]) if within else f"{root}.heads"
+    return own.unit if share == 1 else f"sets of {share} {own.unit}"
 
 
 def _members(
@@ -146,8 +164,12 @@ def _members(
         axes = channels[at].axes
         mine = positions[np.isin(units, kind)]
         if len(mine) and (axes.side(at[1]) or axes.sizes(at[1])):
-            table = torch.from_numpy(mine.reshape(len(kind), -1))
-            members.append(Member(*at, table, runs_of(table, axes, at[1]), axes))
+            rows = mine.reshape(len(kind), -1)
+            table = torch.from_numpy(rows)
+            read = np.flatnonzero(np.isin(rows, channels[at].reads).all(0))
+            members.append(
+                Member(*at, table, runs_of(table, axes, at[1]), axes, reads=tuple(read.tolist()))
+            )
     return members
 
 
@@ -158,6 +180,11 @@ def _reasons(
     no_shrink, no_grow = why_parameters, why_parameters
     for member in members:
         axes = member.axes
+        if member.side == "in" and axes.in_no_shrink:
+            no_shrink = no_shrink or f"{member.layer!r} reads it: {axes.in_no_shrink}"
+            no_grow = no_grow or (
+                axes.in_no_grow and f"{member.layer!r} reads it: {axes.in_no_grow}"
+            )
         if member.side == "out" and axes.no_shrink:
             no_shrink = no_shrink or f"it passes {member.layer!r}: {axes.no_shrink}"
         if member.side == "out" and axes.no_grow and not (residual and axes.norm):
@@ -178,108 +205,45 @@ def _parameters(
     found: dict[LayerSide, _Channels] = {}
     for qualified, channels in reached.parameters.items():
         owner, _, name = qualified.rpartition(".")
-        parameter = model.get_parameter(qualified)
+        parameter = _tensor(model, qualified)
         entries = np.full(parameter.numel(), -1, dtype=np.int64)
         entries[: len(channels)] = channels
         axis = _single_axis(np.where(entries >= 0, units[entries], -1).reshape(parameter.shape))
         if axis is None or (owner, name) in taken:
             return {}, reached.why_parameters
         along = np.moveaxis(entries.reshape(parameter.shape), axis, 0)
-        first = along.reshape(parameter.shape[axis], -1)[:, 0]
-        found[owner, name] = _Channels(_parameter_axes(name, axis), first)
+        first = along.reshape(parameter.shape[axis], -1).max(1)
+        role: Role = "out" if isinstance(parameter, nn.Parameter) else "norm"
+        fresh = float(qualified in reached.factors)
+        found[owner, name] = _Channels(_parameter_axes(name, axis, role, fresh), first)
     return found, ""
 
 
-def _attributes(
-    reached: Reached,
-    units: Indices,
-    names: Mapping[nn.Module, str],
-    taken: set[LayerSide],
-) -> list[tuple[Indices, Member]]:
-    """Return attributes that change with units, as sides of the modules that have them.
-
-    An attribute changes with the units that change along the axis whose length it is. That of an
-    axis within the units, such as the size of a head, stays.
-    """
-    found: dict[LayerSide, tuple[Indices, Member]] = {}
-    for use in reached.attributes:
-        at = (names[use.module], use.name)
-        size = _size_of(use.name, use.entry)
-        value = size.channels(use.module, at[1])
-        along = np.moveaxis(np.where(use.channels >= 0, units[use.channels], -1), use.axis, 0)
-        rows = along.reshape(len(along), -1)
-        if at in taken or (rows == rows[:1]).all():
-            continue
-        kind = np.unique(rows[rows >= 0])
-        if value % len(kind):
-            continue
-        share = value // len(kind)
-        positions = torch.arange(value).view(len(kind), share)
-        found[at] = (kind, Member(*at, positions, (share,), size))
-    return list(found.values())
-
-
-def _size_of(name: str, entry: int | None) -> LayerAxes:
-    """Return the axes of a module of which only an attribute, or an entry of one, changes."""
-    if entry is None:
-        return LayerAxes(
-            out=(), out_size=(Size(name),), length=lambda module, side: int(getattr(module, name))
-        )
-
-    def value(module: nn.Module, length: int) -> tuple[int, ...]:
-        before = getattr(module, name)
-        return (*before[:entry], length, *before[entry + 1 :])
-
-    return LayerAxes(
-        out=(),
-        out_size=(Size(name, value),),
-        length=lambda module, side: int(getattr(module, name)[entry]),
-    )
-
-
-def _whole_transformers(model: nn.Module, members: Iterable[Member]) -> list[Member]:
-    """Return the width that an `nn.Transformer` compares its inputs with, for units it norms."""
-    normed = [member for member in members if member.axes.norm is not None]
-    found = []
-    for name, module in model.named_modules() if normed else ():
-        if isinstance(module, nn.Transformer):
-            within = [m for m in normed if m.layer.startswith(f"{name}." if name else "")]
-            axes = LayerAxes(out=(), out_size=(Size("d_model"),))
-            found += [Member(name, "d_model", m.positions, m.runs, axes) for m in within[:1]]
-    return found
-
-
-def _numbers_of_heads(model: nn.Module, members: list[Member], units: int) -> list[Member]:
-    """Return the numbers of heads that the module of the heads only compares shapes with."""
-    name = _heads_name("", members).rpartition(".")[0]
-    known = {(member.layer, size.name) for member in members for size in member.axes.out_size}
-    found = []
-    for attribute in _NUMBERS_OF_HEADS:
-        value = vars(model.get_submodule(name)).get(attribute)
-        if type(value) is int and value % units == 0 and (name, attribute) not in known:
-            share = value // units
-            positions = torch.arange(value).view(units, share)
-            axes = LayerAxes(out=(), out_size=(Size(attribute),))
-            found.append(Member(name, attribute, positions, (share,), axes))
-    return found
+def _tensor(model: nn.Module, qualified: str) -> Tensor:
+    owner, _, name = qualified.rpartition(".")
+    tensor: Tensor = getattr(model.get_submodule(owner), name)
+    return tensor
 
 
 def _single_axis(units: Indices) -> int | None:
-    """Return the only axis along which the unit changes; None if there are several."""
+    """Return the only axis along which the unit changes; None if there are several.
+
+    Entries that were not reached, as positions behind the last token, are of any unit.
+    """
     for axis in reversed(range(units.ndim)):
         rows = np.moveaxis(units, axis, 0).reshape(units.shape[axis], -1)
-        if units.shape[axis] > 1 and (rows == rows[:, :1]).all():
+        if units.shape[axis] > 1 and ((rows < 0) | (rows == rows.max(1, keepdims=True))).all():
             return axis
     return None
 
 
-def _parameter_axes(name: str, dim: int) -> LayerAxes:
+def _parameter_axes(name: str, dim: int, role: Role, fresh: float) -> LayerAxes:
     """Return the axes of a parameter used outside its layer, whose channels lie along one axis."""
 
     def length(module: nn.Module, side: Side) -> int:
-        return module.get_parameter(name).shape[dim]
+        return int(getattr(module, name).shape[dim])
 
-    return LayerAxes(out=(TensorAxis(name, dim, "out"),), length=length, along=-1)
+    return LayerAxes(out=(TensorAxis(name, dim, role, fresh),), length=length, along=-1)
 
 
 def _residual(
@@ -293,18 +257,25 @@ def _residual(
         if gain is None:
             why = "has no gain to take up that their variance becomes smaller"
             return ResidualKind("", f"{member.layer!r} {why}")
-        if member.positions.shape != (len(gain), 1):
+        if member.positions.shape != (member.axes.channels(module, "out"), 1):
             return ResidualKind("", f"{member.layer!r} norms other channels with them")
     return residual_kind(reached.points) if norms else ResidualKind("")
 
 
-def _with_scales(members: Iterable[Member], scales: Mapping[str, str]) -> list[Member]:
-    """Let fresh entries of parameters that scale a layer of a residual path be 1."""
-    names = set(scales.values())
+def _with_starts(
+    members: Iterable[Member], residual: ResidualKind, parameters: Collection[str]
+) -> list[Member]:
+    """Set the start of fresh entries of parameters and buffers that meet a residual path.
+
+    What scales a layer is 1; buffers that are added are the mean of their others, as rows are.
+    """
+    scales = set(residual.scales.values())
     found = []
     for member in members:
-        if ".".join(filter(None, [member.layer, member.side])) in names:
-            axis = replace(member.axes.out[0], role="norm", fresh=1.0)
+        name = ".".join(filter(None, [member.layer, member.side]))
+        if name in scales or (name in parameters and residual.start == "mean"):
+            role: Role = "norm" if name in scales else "out"
+            axis = replace(member.axes.out[0], role=role, fresh=1.0)
             member = replace(member, axes=replace(member.axes, out=(axis,)))
         found.append(member)
     return found

@@ -16,13 +16,14 @@ import numpy as np
 from torch import Tensor
 
 from growmas.structure.analysis.labels import IndexMapping, Indices, Labels, Shape, merged, varying
-from growmas.structure.analysis.products import PRODUCTS
-from growmas.structure.analysis.propagation import (
+from growmas.structure.analysis.outcomes import (
     OverChannels,
+    PairedChannels,
     Propagation,
     SharedChannels,
-    propagate,
 )
+from growmas.structure.analysis.products import PRODUCTS
+from growmas.structure.analysis.propagation import propagate
 
 Node = Any
 """A node of torch-pruning's graph, a layer or an operation; or an `UnwrappedParameter`."""
@@ -62,6 +63,8 @@ class Link:
 
 def lost(reason: str, up: str = "") -> Link:
     """Return the link of an input whose channels are lost: an obstacle, a mixture, or apart."""
+    if isinstance(reason, PairedChannels):
+        return Link()
     if isinstance(reason, SharedChannels):
         return Link(stuck=reason, channels=np.unique(reason.labels))
     if isinstance(reason, OverChannels):
@@ -79,20 +82,23 @@ class Operand:
         labels: Its labels, or why it has no channels to follow.
         unwrapped: Of what is made of parameters used outside their layers, and nothing else: why
             it cannot be followed where it meets no channels; else nothing.
+        constant: True for what is made of buffers alone: it follows channels that it lies along
+            one by one, and does not hold any others fast.
     """
 
     node: Node | None
     shape: Shape
     labels: Labels | str
     unwrapped: str = ""
+    constant: bool = False
 
 
 @dataclass(frozen=True, eq=False)
 class UnwrappedParameter:
-    """A parameter used outside a layer; every entry is a channel until it meets others.
+    """A parameter or buffer used outside a layer; every entry is a channel until it meets others.
 
     Attributes:
-        tensor: The parameter.
+        tensor: The parameter or buffer.
         inputs: Empty.
         outputs: The operations that read it.
         module: None, as for an operation.
@@ -108,6 +114,23 @@ class UnwrappedParameter:
         """The number of every entry."""
         shape = tuple(self.tensor.shape)
         return np.arange(self.tensor.numel(), dtype=np.int64).reshape(shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Meeting:
+    """The channels of queries and keys that meet one by one in a product over all of them.
+
+    Attributes:
+        inputs: The nodes that give queries and keys.
+        keys: The channel of the keys' node at every place.
+        outputs: Empty.
+        module: None, as for an operation.
+    """
+
+    inputs: tuple[Node, Node]
+    keys: Indices
+    outputs: tuple[Node, ...] = ()
+    module: None = None
 
 
 @dataclass(frozen=True)
@@ -190,17 +213,24 @@ def varies(operand: Operand, axis: int) -> bool:
     return isinstance(labels, np.ndarray) and not operand.unwrapped and labels.shape[axis] > 1
 
 
-def stretched(labels: Labels, axis: int, length: int) -> Labels:
-    """Write labels out along one axis."""
-    shape = list(labels.shape)
-    shape[axis] = length
-    return np.broadcast_to(labels, shape)
-
-
 def is_apart(shape: Shape, base: Labels) -> bool:
     """Return True if an input of that shape has nothing to do with the single channels."""
     lacking = base.ndim - len(shape)
     return all(axis < lacking or shape[axis - lacking] == 1 for axis in varying(base))
+
+
+def is_paired(link: Link, base: Labels) -> bool:
+    """Return True if a link pairs channels, and none of one side with several along an axis.
+
+    A table with an entry for each channel of a head, the same for all heads, is not paired with
+    heads; one with an entry for each head is not paired with the channels of a head.
+    """
+    pairs = [mapping for mapping in link.mappings if mapping is not None]
+    if not pairs or link.down or link.up:
+        return False
+    inputs = np.concatenate([mapping.inputs for mapping in pairs])
+    several = len(varying(base)) > 1
+    return not several or len(np.unique(inputs)) == len(inputs)
 
 
 def is_shared(labels: Labels | str, base: Labels) -> bool:

@@ -22,8 +22,8 @@ import numpy as np
 from torch import Tensor
 
 from growmas.structure.analysis.labels import Indices, Labels, Shape, along, varying
+from growmas.structure.analysis.outcomes import Propagation
 from growmas.structure.analysis.propagation import (
-    Propagation,
     axis_argument,
     operation,
     output_labels,

@@ -12,7 +12,12 @@ rows of a head in q, k and v and the columns that read it become one unit, wheth
 separate or fused, and however the code cuts and turns the tensors in between; with grouped
 queries the head of keys and values is paired with each of the heads of its group.
 
-A product that runs over all channels, as of a feature map with itself, leaves nothing to follow.
+Attention with a single head runs over all channels of queries and keys. They meet one by one: the
+scores are a sum over pairs, q₁k₁ + q₂k₂ + …, so that a channel of both is a unit, of which the keys
+read what the queries give. A channel more starts with its keys at zero, and leaves the scores as
+they are, if the code scales them by a number of its own.
+
+A product that runs over all channels of a single tensor leaves nothing to follow.
 """
 
 from collections.abc import Mapping
@@ -26,7 +31,8 @@ from growmas.structure.analysis.labels import (
     merged,
     varying,
 )
-from growmas.structure.analysis.propagation import HINT, Propagation, SharedChannels, operation
+from growmas.structure.analysis.outcomes import PairedChannels, Propagation, SharedChannels
+from growmas.structure.analysis.propagation import HINT, operation
 
 _FUSED = frozenset({
     "ScaledDotProductFlashAttentionForCpu", "ScaledDotProductFlashAttention",
@@ -66,11 +72,27 @@ def factors(
     for index, axis in over.items():
         if index in operands:
             steps[index] = _contracted(operands[index][0], axis, why)
+    _pair(steps, {index: (operands[index][0], axis) for index, axis in over.items() if both}, why)
     _set_apart(steps, {index: operands[index][0] for index in over if index in operands}, why)
     _share_heads(steps)
-    return steps, both or any(
-        isinstance(s, Propagation) and varying(s.labels) for s in steps.values()
+    held = [s.labels for s in steps.values() if isinstance(s, Propagation)]
+    return steps, any(varying(each) if both else each.shape[0] > 1 for each in held)
+
+
+def _pair(
+    steps: dict[int, Step], factors: Mapping[int, tuple[Labels | str, int]], why: str
+) -> None:
+    """Let channels meet one by one that a product runs over, if it runs over all of them."""
+    alone = all(
+        isinstance(labels, np.ndarray) and varying(labels) == (axis % labels.ndim,)
+        for labels, axis in factors.values()
     )
+    if not factors or not alone:
+        return
+    for index, (labels, _) in factors.items():
+        paired = PairedChannels(why)
+        paired.labels = np.ravel(labels)
+        steps[index] = paired
 
 
 def _set_apart(steps: dict[int, Step], factors: Mapping[int, Labels | str], why: str) -> None:
@@ -128,6 +150,9 @@ def _attention(
             steps[index] = why
         else:
             steps[index] = Propagation(labels)
+    both = {i: (operands[i][0], -1) for i in (0, 1) if i in operands}
+    if len(both) == 2:
+        _pair(steps, both, why)
     return steps, True
 
 

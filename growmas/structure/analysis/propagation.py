@@ -30,7 +30,6 @@ is verified on the example inputs.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -46,37 +45,9 @@ from growmas.structure.analysis.labels import (
     tied,
     varying,
 )
+from growmas.structure.analysis.outcomes import OverChannels, Propagation
 
 HINT = "register_attention or register_layout can say how units lie there"
-
-
-class SharedChannels(str):
-    """Reason why channels, whose `labels` it has, cannot change: all units of others use them."""
-
-    labels: Labels
-
-
-class OverChannels(str):
-    """Reason why channels are lost in an operation that runs over all of them.
-
-    Removing channels changes the function, but the operation works with fewer of them: a plan that
-    says `approximate=True` may remove them.
-    """
-
-
-@dataclass(frozen=True, eq=False)
-class Propagation:
-    """The channels behind an operation.
-
-    Attributes:
-        labels: Channel of every entry of the output.
-        mapping: Which channels of the input they are; None: the same.
-        mixed: Why a channel more or less changes the others, or nothing.
-    """
-
-    labels: Labels
-    mapping: IndexMapping | None = None
-    mixed: str = ""
 
 
 Rule = Callable[[Any, int, Labels, Shape], Propagation | str]

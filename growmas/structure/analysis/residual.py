@@ -41,6 +41,11 @@ _KEEPS = frozenset({
 })  # fmt: skip
 """Operations that are linear in the channels and treat them alike."""
 
+_ZERO_AT_ZERO = frozenset({
+    "Elu", "Gelu", "Hardswish", "LeakyRelu", "Mish", "Silu", "Softsign", "Tanh",
+})  # fmt: skip
+"""Functions of single entries that are zero at zero, with a slope: ReLU has none there."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -201,7 +206,9 @@ def _not_kept(point: Point, norms: list[str], residual: Residual) -> str:
         # of two factors that both hold channels, both would be zero, and so would their gradients
         fine = len(norms) == 1 and (point.operation == "Mul" or point.given[0] is not None)
     else:
-        fine = point.operation in _KEEPS
+        fine = point.operation in _KEEPS or (
+            residual == "zero" and point.operation in _ZERO_AT_ZERO and not any(norms)
+        )
     return "" if fine else f"its channels go through {point.operation!r}, which is not linear"
 
 

@@ -29,7 +29,7 @@ rows, and at eight columns of the linear layer, four to each.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, count
 from typing import Any
 
@@ -42,14 +42,14 @@ from growmas.structure.analysis.fitness import why_not_analysed
 from growmas.structure.analysis.flow import Flow
 from growmas.structure.analysis.functional import FunctionalLayer, functional_layers
 from growmas.structure.analysis.graph import traced
-from growmas.structure.analysis.labels import Indices, Labels
 from growmas.structure.analysis.leaf_modules import StructureForward as StructureForward
 from growmas.structure.analysis.links import LayerWays, Node, UnwrappedParameter
 from growmas.structure.analysis.propagation import operation
+from growmas.structure.analysis.reached import AttributeAlong, Reached
 from growmas.structure.analysis.residual import Point
 from growmas.structure.analysis.ties import tied_sides
 from growmas.structure.analysis.walk import NodeSide, Walk, Walker, parameters_reached
-from growmas.structure.layers.axes import Side, axes_of, class_name, is_registered, why_fixed
+from growmas.structure.layers.axes import axes_of, class_name, is_registered, why_fixed
 
 PLUMBING = frozenset({
     "Alias", "AsStrided", "Clone", "Expand", "Permute", "Reshape", "ReshapeAlias", "Select",
@@ -57,64 +57,6 @@ PLUMBING = frozenset({
     "UnsafeSplit", "UnsafeView", "Unsqueeze", "View",
 })  # fmt: skip
 """Operations that only reorder, copy or cut out entries."""
-
-
-@dataclass(frozen=True, eq=False)
-class AttributeAlong:
-    """An attribute that is the length of an axis which channels lie along.
-
-    Attributes:
-        module: The module that has it.
-        name: Its name.
-        channels: Channels of the root at every entry, length 1 along axes without any; −1: none.
-        axis: The axis.
-        entry: Which entry of the attribute it is, where that is a tuple.
-    """
-
-    module: nn.Module
-    name: str
-    channels: Labels
-    axis: int
-    entry: int | None = None
-
-
-@dataclass(frozen=True)
-class Reached:
-    """Everything that moves with the output channels of a layer.
-
-    Attributes:
-        layers: (layer, side) -> for every position the channel of the root that moves with it,
-            −1 for none; the root comes first. What keeps channels apart has only "out".
-        parameters: The same for the entries of parameters used outside their layers, by qualified
-            name.
-        together: [n, 2] channels of the root that belong together.
-        splits: Channels of the root along the axes that a reshape makes of one.
-        obstacle: Why they cannot move, or nothing.
-        mixed: Why a channel more or less changes the others, or nothing.
-        stuck: Channels of the root that cannot change, though others can.
-        why_stuck: Why they cannot, or nothing.
-        why_parameters: Why such a parameter holds the channels fast where it cannot be resized.
-        attributes: Channels of the root along the axes whose lengths are attributes of modules.
-        heads: True if the channels take part in attention.
-        points: All that they meet, what gives before what reads.
-        gives_lengths: Numbers of the lengths that the code reads from them.
-        takes_lengths: Numbers of the lengths of other tensors that the code gives to them.
-    """
-
-    layers: Mapping[tuple[nn.Module, Side], Indices]
-    parameters: Mapping[str, Indices]
-    together: Indices
-    splits: tuple[Labels, ...]
-    obstacle: str
-    mixed: str
-    stuck: Indices
-    why_stuck: str
-    why_parameters: str
-    attributes: tuple[AttributeAlong, ...]
-    heads: bool
-    points: tuple[Point, ...]
-    gives_lengths: frozenset[int]
-    takes_lengths: frozenset[int]
 
 
 class DependencyTrace:
@@ -132,11 +74,12 @@ class DependencyTrace:
             SurgeryError: The forward pass or the analysis fails.
         """
         self.names: dict[nn.Module, str] = {module: name for name, module in model.named_modules()}
-        self._parameters = {id(p): name for name, p in model.named_parameters()}
+        held = (*model.named_parameters(), *model.named_buffers())
+        self._parameters = {id(tensor): name for name, tensor in held}
         self._owners = {
             f"{prefix}.{name}" if prefix else name: module
             for prefix, module in model.named_modules()
-            for name in module._parameters
+            for name in (*module._parameters, *module._buffers)
         }
         try:
             graph = traced(model, example_inputs, forward)
@@ -149,7 +92,13 @@ class DependencyTrace:
             self._uses = [(use, graph.calls.get(use.function)) for use in graph.notes.uses]
             self._lengths = graph.lengths
             self._calls = graph.calls
-            self._flow = Flow(self._nodes.values(), graph.calls, self._ways, self._why_leaf)
+            self._flow = Flow(
+                self._nodes.values(),
+                graph.calls,
+                self._ways,
+                self._why_leaf,
+                graph.notes,
+            )
             two_sided = {node: self._is_two_sided(node) for node in self._nodes.values()}
             ends = {graph.calls.get(output.grad_fn) for output in self.outputs}
             self._ties = tied_sides(self.names)
@@ -175,6 +124,10 @@ class DependencyTrace:
         """Return True if the channels of the layer's own that it gives can be followed."""
         return self._flow.gives_channels(self._nodes[module])
 
+    def passes(self, module: nn.Module) -> bool:
+        """Return True if a layer hands channels on that lie along another axis than its own."""
+        return self._nodes[module] in self._flow.passed
+
     def walk(self, root: nn.Module, width: int) -> Reached:
         """Follow the output channels of `root` to everything that moves with them."""
         walk = self._walker.walk(self._nodes[root], width)
@@ -189,16 +142,17 @@ class DependencyTrace:
             for tied in self._ties.get(at, ())
             if not self.has(tied[0]) and self.names[tied[0]] != self.names[at[0]]
         }
-        parameters = {
-            self._parameters[id(node.tensor)]: found
-            for node, found in parameters_reached(walk).items()
-        }
+        held = parameters_reached(walk)
+        parameters = {self._parameters[id(node.tensor)]: found for node, found in held.items()}
+        factors = {self._parameters[id(node.tensor)] for node in held if self._is_factor(node)}
         why = next(map(self.why_unwrapped, parameters), "")
         points = self._points(walk)
         lengths = () if walk.obstacle else tuple(enumerate(self._lengths))
         return Reached(
             layers,
+            {(node.module, side): places for (node, side), places in walk.reads.items()},
             parameters,
+            frozenset(factors),
             walk.together,
             walk.splits,
             walk.obstacle,
@@ -220,6 +174,19 @@ class DependencyTrace:
                 if self._lies_along(walk, use.function, use.axis, None)
             ),
         )
+
+    def _is_factor(self, node: UnwrappedParameter) -> bool:
+        """Return True if something else than a sum or a concatenation reads a parameter."""
+        stack, seen = [*node.outputs], set()
+        while stack:
+            following = stack.pop()
+            kind = operation(following.grad_fn)
+            if kind not in PLUMBING | {"Add", "Sub", "Cat"}:
+                return True
+            if kind in PLUMBING and following not in seen:
+                seen.add(following)
+                stack.extend(following.outputs)
+        return False
 
     def _lies_along(self, walk: Walk, function: Any, axis: int, dimensions: int | None) -> bool:
         """Return True if channels that were reached lie along an axis of what a node gives."""
@@ -292,7 +259,8 @@ class DependencyTrace:
         owner = self._owners[name]
         known = is_registered(type(owner)) or next(owner.children(), None) is not None
         hint = f"; register_layer or register_norm says what a {class_name(owner)} does"
-        return f"it moves with {name!r}, a parameter used outside its layer{'' if known else hint}"
+        kind = "parameter" if name.rpartition(".")[2] in owner._parameters else "buffer"
+        return f"it moves with {name!r}, a {kind} used outside its layer{'' if known else hint}"
 
     def _labels(self) -> dict[Node, str]:
         """Name layers and, by kind and number, operations other than plumbing."""

@@ -26,7 +26,7 @@ from torch import nn
 
 from growmas.structure.analysis.flow import Flow
 from growmas.structure.analysis.labels import IndexMapping, Indices, Labels
-from growmas.structure.analysis.links import Link, Node, UnwrappedParameter
+from growmas.structure.analysis.links import Link, Meeting, Node, UnwrappedParameter
 from growmas.structure.layers.axes import Side
 from growmas.structure.units.plan import AT_THE_OUTPUT
 
@@ -47,6 +47,7 @@ class Walk:
         stuck: Channels of the root that cannot change, though others can.
         why_stuck: Why they cannot, or nothing.
         heads: True if the channels take part in attention.
+        reads: (node, "out") -> positions of keys, which read the queries that they meet.
     """
 
     reached: Mapping[NodeSide, Indices]
@@ -57,6 +58,7 @@ class Walk:
     stuck: Indices
     why_stuck: str
     heads: bool
+    reads: Mapping[NodeSide, Indices]
 
     def layers(self) -> dict[tuple[nn.Module, Side], Indices]:
         """Return the layers among what was reached."""
@@ -115,6 +117,12 @@ class Walker:
                     there, sent = _sent(mapping, fresh, numbers, backward)
                     if len(there):
                         stack.append((neighbour, its_side, there, sent))
+        meetings = [node for node, _ in reached if isinstance(node, Meeting)]
+        reads: dict[NodeSide, Indices] = {}
+        for meeting in () if obstacle else meetings:
+            readers = _readers(self._givers(meeting, 0), self._givers(meeting, 1))
+            obstacle = obstacle or ("" if readers else "queries and keys are the same channels")
+            reads |= {at: np.union1d(held, reads.get(at, held)) for at, held in readers.items()}
         return Walk(
             reached,
             np.concatenate(together),
@@ -124,7 +132,27 @@ class Walker:
             np.unique(np.concatenate(stuck)),
             why_stuck,
             any(node in self._flow.attention for node, _ in reached),
+            reads,
         )
+
+    def _givers(self, meeting: Meeting, number: int) -> dict[NodeSide, Indices]:
+        """Return the layers that make the queries (0) or keys (1) of a meeting, and where."""
+        node = meeting.inputs[number]
+        (mapping,) = self._flow.link(node, meeting).mappings
+        places = np.arange(len(meeting.keys), dtype=np.int64)
+        found: dict[NodeSide, Indices] = {}
+        stack = [(node, _sent(mapping, places, places, True)[0])]
+        while stack:
+            node, positions = stack.pop()
+            known = found.get((node, "out"), places[:0])
+            fresh = np.setdiff1d(positions, known)
+            found[node, "out"] = np.union1d(known, fresh)
+            if not len(fresh) or self._is_two_sided(node):
+                continue
+            for given in dict.fromkeys(node.inputs):
+                for link in self._flow.link(given, node).mappings:
+                    stack.append((given, _sent(link, fresh, fresh, True)[0]))
+        return {(node, side): at for (node, side), at in found.items() if self._is_two_sided(node)}
 
     def _splits(self, reached: Mapping[NodeSide, Indices]) -> Iterator[Labels]:
         for node, labels in self._flow.splits.items():
@@ -140,6 +168,8 @@ class Walker:
         if side == "out" or not two_sided:
             if node in self._ends:
                 yield node, side, Link(), False, AT_THE_OUTPUT
+            for meeting in self._flow.meetings.get(node, ()):
+                yield meeting, "out", self._flow.link(node, meeting), False, ""
             for following in dict.fromkeys(node.outputs):
                 link = self._flow.link(node, following)
                 its_side: Side = "in" if self._is_two_sided(following) else "out"
@@ -159,6 +189,24 @@ class Walker:
 
     def _is_two_sided(self, node: Node) -> bool:
         return self._two_sided.get(node, False) and node not in self._flow.passed
+
+
+def _readers(
+    queries: dict[NodeSide, Indices], keys: dict[NodeSide, Indices]
+) -> dict[NodeSide, Indices]:
+    """Return the side of a meeting that reads the other: the keys, or nothing if both are one.
+
+    Behind a tensor that is cut into equal pieces, those of the first piece are bound to the same
+    places in the others, so that the other pieces say which is which.
+    """
+    shared = {at: np.intersect1d(keys[at], queries[at]) for at in keys.keys() & queries}
+    if not any(map(len, shared.values())):
+        return keys
+    for side, other in ((keys, queries), (queries, keys)):
+        within = all(np.isin(held, other.get(at, held[:0])).all() for at, held in side.items())
+        if within and sum(map(len, side.values())) < sum(map(len, other.values())):
+            return side
+    return {}
 
 
 def _arrive(

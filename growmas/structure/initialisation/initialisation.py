@@ -128,6 +128,7 @@ def uniform(shape: list[int], fan_in: int, generator: torch.Generator | None) ->
 
 
 def _fan_in(layer: nn.Module, tensor: Tensor, dim: int) -> int:
-    """Return the number of entries of a row; for a bias, of a row of the layer's first weight."""
-    weights = [p for p in (tensor, *layer.parameters(recurse=False)) if p.dim() > 1]
+    """Return the number of entries of a row; for a bias, of a row of the layer's weight."""
+    held = (tensor, *layer.parameters(recurse=False))
+    weights = [p for p in held if p.dim() > 1 and p.numel() >= len(tensor)]
     return weights[0].numel() // tensor.shape[dim] if weights else 1

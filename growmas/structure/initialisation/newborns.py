@@ -9,6 +9,7 @@ from torch import nn
 
 from growmas.structure.units.edit import AxisTransfer
 from growmas.structure.units.groups import UnitGroup
+from growmas.structure.units.placement import placements
 from growmas.structure.units.plan import Plan
 
 
@@ -29,6 +30,15 @@ class Newborns:
     groups: Mapping[str, UnitGroup]
     born: Mapping[str, tuple[int, ...]]
     generator: torch.Generator | None
+
+    @torch.no_grad()
+    def silence(self) -> None:
+        """Set the rows to zero that have the role of columns, see `Member.reads`."""
+        for name in self.born:
+            for place in placements(self.model, self.groups[name], ["in"]):
+                if place.rows:
+                    where = place.positions[self.indices(name)].flatten().to(place.tensor.device)
+                    place.tensor.index_fill_(place.axis.dim, where, 0.0)
 
     def indices(self, group: str) -> list[int]:
         """Return the indices of a group's fresh units in its `unit_ids`."""

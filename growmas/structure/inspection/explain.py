@@ -1,6 +1,5 @@
 """Explanations of plans: the effect on widths, parameters and FLOPs, as numbers and a table."""
 
-import copy
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -18,6 +17,7 @@ from growmas.failures import failure
 from growmas.structure.inspection.flops import FlopCount
 from growmas.structure.inspection.latency import rounding_hint
 from growmas.structure.surgery.tensor_swap import reordering, swap_tensors
+from growmas.structure.units.duplicate import duplicate
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Inventory
 from growmas.structure.units.plan import Plan
@@ -152,7 +152,7 @@ def explain(
     Raises:
         SurgeryError: The changed network does not run.
     """
-    trial, touched = copy.deepcopy(model), [n for n in plan.groups if _part(plan, [n])]
+    trial, touched = duplicate(model), [n for n in plan.groups if _part(plan, [n])]
     sizes, living, waiting = [_size(trial, count)], dict(groups), []
     for name in touched:
         waiting.append(name)
@@ -215,7 +215,7 @@ def cost_after(
     living = dict(groups)
     if plan:
         simple = _part(plan, list(plan.groups))
-        living, size = _step(copy.deepcopy(model), count, living, simple)
+        living, size = _step(duplicate(model), count, living, simple)
     else:
         size = _size(model, count)
     units = sum(group.width for group in living.values())
@@ -249,9 +249,9 @@ def _step(
     except Exception as error:
         swap.undo()
         raise SurgeryError(
-            f"after changing {', '.join(plan.groups)} the forward pass fails "
-            f"({failure(error)}); layers "
-            "that are tied must change together"
+            f"after changing {', '.join(plan.groups)} the forward pass fails ({failure(error)}). "
+            "The model expects a width that this part of the plan leaves as it is: name all groups "
+            "that share it in one plan, or see which groups can change with structure.check()"
         ) from error
 
 

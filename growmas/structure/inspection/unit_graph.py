@@ -94,7 +94,7 @@ def _by_tensor(structure: StructureLike, role: Role) -> dict[int, Side]:
     found: dict[int, Side] = {}
     for group in structure.groups.values():
         for place in placements(structure.model, group, (role,)):
-            if place.tensor.dim() > 1:
+            if place.tensor.dim() > 1 and not place.rows:
                 found.setdefault(id(place.tensor), []).append((group, place))
     return found
 

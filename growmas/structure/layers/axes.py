@@ -35,6 +35,7 @@ units are chosen so that the same places go in every group.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any, Literal, get_args
 from weakref import WeakKeyDictionary, WeakSet
 
@@ -44,6 +45,8 @@ from torch.nn.parameter import is_lazy
 
 from growmas.errors import SurgeryError
 from growmas.failures import failure
+from growmas.structure.layers.class_names import qualified_name, short_name
+from growmas.structure.layers.normalisation import Normalisation, RowLengths
 
 Side = str
 """A side of a layer: "out", the channels it gives, "in", those it reads, or the name of a parameter
@@ -131,23 +134,6 @@ class Size:
 
 
 @dataclass(frozen=True)
-class Normalisation:
-    """A norm of every position over all its channels: γ · (x − x̄) / √(v + ε) + β.
-
-    Attributes:
-        centred: True for a LayerNorm; False for an RMSNorm, where x̄ = 0 and v is the mean square.
-        gain: The parameter γ, which multiplies.
-        eps: The attribute ε.
-        offset: What is added to γ before: 1 where (1 + γ) multiplies.
-    """
-
-    centred: bool
-    gain: str
-    eps: str
-    offset: float = 0.0
-
-
-@dataclass(frozen=True)
 class LayerAxes:
     """The axes of one layer.
 
@@ -174,6 +160,10 @@ class LayerAxes:
             of `no_grow`, where everything that happens to its channels before and after is known.
         approximate: True if channels can be removed in spite of `no_shrink` by a plan that says so:
             the layer still works, and its function changes.
+        in_no_shrink: Reason why input channels cannot be removed without changing the function, as
+            where weights are divided by the deviation of their rows.
+        in_no_grow: Reason why none can be added.
+        row_lengths: Lengths of rows, which take up that columns come and go; or None.
     """
 
     out: tuple[TensorAxis, ...]
@@ -191,6 +181,9 @@ class LayerAxes:
     no_grow: str = ""
     norm: Normalisation | None = None
     approximate: bool = False
+    in_no_shrink: str = ""
+    in_no_grow: str = ""
+    row_lengths: RowLengths | None = None
 
     def side(self, side: Side) -> tuple[TensorAxis, ...]:
         """Return the axes of one side."""
@@ -217,6 +210,9 @@ Axes = LayerAxes | str | Callable[[Any], LayerAxes | str]
 
 LAYERS: dict[type[nn.Module] | str, Axes] = {}
 
+
+COMPLETIONS: list[Callable[[nn.Module, LayerAxes], LayerAxes]] = []
+"""Functions that complete the axes of a subclass with a forward of its own; see `derived`."""
 
 PROBES: list[Callable[[nn.Module], LayerAxes | None]] = []
 """Functions that tell the axes of a module from what it computes; see `probes`."""
@@ -292,8 +288,8 @@ def why_fixed(module: nn.Module) -> str:
 def class_name(module: nn.Module) -> str:
     """Name the class of a layer, and the registered one that it is derived from."""
     kind, known = type(module), registered_class(type(module))
-    name = _short_name(kind)
-    return name if known in (None, kind) else f"{name}, a subclass of {_short_name(known)}"
+    name = short_name(kind)
+    return name if known in (None, kind) else f"{name}, a subclass of {short_name(known)}"
 
 
 def is_layer(module: nn.Module) -> bool:
@@ -329,8 +325,10 @@ def _registered(module: nn.Module) -> LayerAxes | str | None:
         if problem:
             return f"the axes registered for a {class_name(module)} do not fit it: {problem}"
         _FITTING.add(module)
-    if kind is type(module) or not isinstance(found, LayerAxes) or found.into or found.produces:
+    if kind is type(module) or not isinstance(found, LayerAxes):
         return found
+    if found.into or found.produces:
+        return reduce(lambda axes, complete: complete(module, axes), COMPLETIONS, found)
     # a subclass of a norm may norm along another axis: it is that along which the channels come
     return replace(found, along=None)
 
@@ -373,17 +371,3 @@ def _axis_problem(axis: TensorAxis, tensor: Tensor, channels: int) -> Iterator[s
             f"axis {axis.dim} of {axis.tensor!r} has {length} entries, and {channels} channels "
             f"(blocks={axis.blocks}, shared={axis.shared}) take {expected}"
         )
-
-
-def _short_name(kind: type | None) -> str:
-    if kind is None:
-        return ""
-    module = kind.__module__
-    return (
-        f"nn.{kind.__name__}" if module.startswith("torch.nn.") else f"{module}.{kind.__qualname__}"
-    )
-
-
-def qualified_name(kind: type) -> str:
-    """Return "module.ClassName", which names a class in the registries without importing it."""
-    return f"{kind.__module__}.{kind.__qualname__}"

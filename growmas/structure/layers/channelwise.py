@@ -1,8 +1,8 @@
 """Layers that work on every channel alone with numbers from buffers, by what they compute.
 
-A frozen norm keeps its gains and statistics in buffers, under any class name; a table of positions
-is added to whatever comes in. Autograd does not show what is read from a buffer, so such a module
-is taken for a layer that keeps its channels apart, if on random numbers
+A frozen norm keeps its gains and statistics in buffers, under any class name, and may give them to
+an operation that has no derivative for them, so that autograd does not show them. Such a module is
+taken for a layer that keeps its channels apart, if on random numbers
 
 - a change of one channel of the input changes that channel of the output, and no other;
 - the channels of the input and those of all tensors in another order give the output in that order.
@@ -22,7 +22,7 @@ from torch.func import functional_call
 import growmas.structure.layers.probes  # noqa: F401 (these say more, and are asked first)
 from growmas.structure.layers.axes import PROBES, LayerAxes, Side, Size, TensorAxis
 
-_MOST_ENTRIES = 2**22
+MOST_ENTRIES = 2**22
 """Modules with larger tensors are not copied to be tried."""
 
 
@@ -32,7 +32,7 @@ def channelwise(module: nn.Module) -> LayerAxes | None:
         return None
     held = {**module._parameters, **module._buffers}
     tensors = {n: t for n, t in held.items() if t is not None and t.is_floating_point()}
-    small = sum(t.numel() for t in tensors.values()) <= _MOST_ENTRIES
+    small = sum(t.numel() for t in tensors.values()) <= MOST_ENTRIES
     if not tensors or not small or module._forward_pre_hooks:
         return None
     try:
@@ -40,7 +40,7 @@ def channelwise(module: nn.Module) -> LayerAxes | None:
     except Exception:
         return None
     for width in dict.fromkeys(reversed(next(iter(tensors.values())).shape)):
-        dims = {name: _dim(tensor, width) for name, tensor in tensors.items()}
+        dims = {name: only_axis(tensor, width) for name, tensor in tensors.items()}
         if width > 1 and all(dim is not None for dim in dims.values()):
             axes = _axes(trial, width, {n: d for n, d in dims.items() if d is not None})
             if axes is not None:
@@ -48,7 +48,7 @@ def channelwise(module: nn.Module) -> LayerAxes | None:
     return None
 
 
-def _dim(tensor: Tensor, width: int) -> int | None:
+def only_axis(tensor: Tensor, width: int) -> int | None:
     """Return the only axis of that length."""
     dims = [dim for dim, length in enumerate(tensor.shape) if length == width]
     return dims[0] if len(dims) == 1 else None
@@ -60,22 +60,22 @@ def _axes(module: nn.Module, width: int, dims: Mapping[str, int]) -> LayerAxes |
     def length(module: nn.Module, side: Side) -> int:
         return int(getattr(module, first).shape[dim])
 
-    for shape, axis in _shapes(width):
-        trial = _Trial(module, dims, shape, axis)
+    for shape, axis in shapes(width):
+        trial = Trial(module, dims, shape, axis)
         if trial.keeps_channels_apart() and trial.follows_their_order():
+            factors = {name: float(trial.is_factor(name)) for name in dims}
+            if not any(factors.values()):
+                return None  # what only adds is followed as a sum, and grows along a residual path
             attributes = [n for n, v in vars(module).items() if type(v) is int and v == width]
             return LayerAxes(
-                out=tuple(
-                    TensorAxis(name, at, "norm", float(trial.is_factor(name)))
-                    for name, at in dims.items()
-                ),
+                out=tuple(TensorAxis(name, at, "norm", factors[name]) for name, at in dims.items()),
                 out_size=tuple(map(Size, attributes)),
                 length=length,
             )
     return None
 
 
-def _shapes(width: int) -> Iterator[tuple[tuple[int, ...], int]]:
+def shapes(width: int) -> Iterator[tuple[tuple[int, ...], int]]:
     """Give shapes of inputs and the axis of their channels; the other lengths differ from it."""
     few = [length for length in (2, 3, 5) if length != width]
     n, size = few[0], few[1]
@@ -86,23 +86,31 @@ def _shapes(width: int) -> Iterator[tuple[tuple[int, ...], int]]:
     yield (n, width, size, size, size), 1
 
 
-class _Trial:
-    """Runs of a module with random tensors on a random input."""
+class Trial:
+    """Runs of a module with random tensors on a random input.
+
+    Attributes:
+        tensors: Name -> random tensor.
+        x: The input.
+        y: What the module gives for it; None if it does not run, or gives another shape.
+        axis: The axis of the channels in both.
+    """
 
     def __init__(
         self, module: nn.Module, dims: Mapping[str, int], shape: tuple[int, ...], axis: int
     ) -> None:
-        self._module, self._dims, self._axis = module, dims, axis
+        self._module, self._dims, self.axis = module, dims, axis
         random = torch.Generator().manual_seed(0)
         held = {name: getattr(module, name) for name in dims}
-        self._tensors = {
+        self.tensors = {
             name: (torch.rand(t.shape, generator=random) + 0.5).to(t) for name, t in held.items()
         }
-        self._x = torch.randn(shape, generator=random).to(next(iter(held.values())))
-        self._y = self._run(self._tensors, self._x)
+        self.x = torch.randn(shape, generator=random).to(next(iter(held.values())))
+        self.y = self.run(self.tensors, self.x)
 
     @torch.no_grad()
-    def _run(self, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor | None:
+    def run(self, tensors: Mapping[str, Tensor], x: Tensor) -> Tensor | None:
+        """Return what the module gives with other tensors for another input, or None."""
         try:
             y: Any = functional_call(self._module, dict(tensors), (x,))
         except Exception:
@@ -112,35 +120,33 @@ class _Trial:
 
     def keeps_channels_apart(self) -> bool:
         """Return True if a change of one channel changes that channel alone."""
-        other = self._x.clone()
-        other.select(self._axis, 1).add_(1.0)
-        y = self._run(self._tensors, other)
-        if y is None or self._y is None:
+        other = self.x.clone()
+        other.select(self.axis, 1).add_(1.0)
+        y = self.run(self.tensors, other)
+        if y is None or self.y is None:
             return False
-        moved = (y - self._y).abs().transpose(0, self._axis).flatten(1).amax(1)
+        moved = (y - self.y).abs().transpose(0, self.axis).flatten(1).amax(1)
         return bool(moved[1] > 0) and int((moved > 0).sum()) == 1
 
     def follows_their_order(self) -> bool:
         """Return True if input and tensors in another order give the output in that order."""
-        width = self._x.shape[self._axis]
-        order = torch.arange(width).roll(1).to(self._x.device)
-        turned = {
-            name: t.index_select(self._dims[name], order) for name, t in self._tensors.items()
-        }
-        y = self._run(turned, self._x.index_select(self._axis, order))
-        if y is None or self._y is None or torch.equal(y, self._y):
+        width = self.x.shape[self.axis]
+        order = torch.arange(width).roll(1).to(self.x.device)
+        turned = {name: t.index_select(self._dims[name], order) for name, t in self.tensors.items()}
+        y = self.run(turned, self.x.index_select(self.axis, order))
+        if y is None or self.y is None or torch.equal(y, self.y):
             return False
-        return torch.allclose(y, self._y.index_select(self._axis, order), rtol=1e-4, atol=1e-5)
+        return torch.allclose(y, self.y.index_select(self.axis, order), rtol=1e-4, atol=1e-5)
 
     def is_factor(self, name: str) -> bool:
         """Return True if the slope of the output depends on a tensor."""
 
         def slope(tensors: Mapping[str, Tensor]) -> Tensor | None:
-            one, other = self._run(tensors, self._x), self._run(tensors, self._x + 1.0)
+            one, other = self.run(tensors, self.x), self.run(tensors, self.x + 1.0)
             return None if one is None or other is None else other - one
 
-        before = slope(self._tensors)
-        after = slope({**self._tensors, name: self._tensors[name] * 0.5})
+        before = slope(self.tensors)
+        after = slope({**self.tensors, name: self.tensors[name] * 0.5})
         if before is None or after is None:
             return True
         return not torch.allclose(before, after, rtol=1e-3, atol=1e-4)

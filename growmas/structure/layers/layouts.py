@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from growmas.errors import GrowmasError
-from growmas.structure.layers.axes import LayerAxes, Side, qualified_name
+from growmas.structure.layers.axes import LayerAxes, Side
+from growmas.structure.layers.class_names import qualified_name
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from growmas.structure.layers.axes import LayerAxes, Normalisation, Size, TensorAxis, register_layer
+from growmas.structure.layers.axes import LayerAxes, Size, TensorAxis, register_layer
+from growmas.structure.layers.normalisation import Normalisation
 
 STATISTICS = "its statistics run over all channels"
 

@@ -117,13 +117,34 @@ register_layer(nn.GroupNorm, group_norm)
 
 
 def layer_norm(module: Any) -> LayerAxes:
-    """Return the axes of a norm over all channels; over other axes too, it cannot grow."""
+    """Return the axes of a norm over all channels; over other axes too, it cannot grow.
+
+    Over two axes, the channels are taken to be the last, as of tokens; over more, the first, as of
+    images.
+    """
+    shape = tuple(module.normalized_shape)
+    place = len(shape) - 1 if len(shape) < 3 else 0
     axes = norm_axes(
         centred=isinstance(module, nn.LayerNorm),
-        sizes=(Size("normalized_shape", lambda m, n: (*m.normalized_shape[:-1], n)),),
-        length=lambda m: int(m.normalized_shape[-1]),
+        sizes=(
+            Size(
+                "normalized_shape",
+                lambda m, n: (*m.normalized_shape[:place], n, *m.normalized_shape[place + 1 :]),
+            ),
+        ),
+        length=lambda m: int(m.normalized_shape[place]),
     )
-    return axes if len(module.normalized_shape) == 1 else replace(axes, norm=None)
+    if len(shape) == 1:
+        return axes
+    why = f"its statistics run over several axes at once, {shape}, and over all channels"
+    return replace(
+        axes,
+        out=tuple(replace(axis, dim=place) for axis in axes.out),
+        along=place - len(shape),
+        no_shrink=why,
+        no_grow=why,
+        norm=None,
+    )
 
 
 register_layer(nn.LayerNorm, layer_norm)

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from growmas.importance.attention import can_separate
-from growmas.structure.layers.axes import qualified_name
+from growmas.structure.layers.class_names import qualified_name
 from growmas.structure.layers.gains import GAINED
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.placement import placements
@@ -216,6 +216,8 @@ def consumers_of(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str,
     for group in groups.values():
         by_layer: dict[str, Consumer] = {}
         for place in placements(model, group, ["in"]):
+            if place.rows:
+                continue
             consumer = Consumer(place.layer, place.module, names[id(place.tensor)], place.axis.dim)
             by_layer[place.layer] = replace(
                 consumer, problem=hidden.get(place.module) or _problem(consumer, tied)
@@ -280,6 +282,8 @@ def _problem(consumer: Consumer, tied: set[str]) -> str:
         return f"a {kind.__name__} is not a matrix product per position"
     if consumer.transposed and consumer.blocks > 1:
         return "a transposed convolution in groups is not refitted"
+    if "weight" not in consumer.module._parameters:
+        return "its weights are computed from others"
     shared = sorted({f"{consumer.layer}.{name}" for name in ("weight", "bias")} & tied)
     if shared:
         return f"{shared[0]!r} is tied to another layer"

@@ -6,7 +6,6 @@ branch, towards the old sum without the present skip. So errors do not add up th
 and a branch makes up for what the skip lost.
 """
 
-import copy
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +22,7 @@ from growmas.structure.reconstruction.endings import Norm, endings
 from growmas.structure.reconstruction.fitting import Fit, fitted, folded_into_norm
 from growmas.structure.reconstruction.passes import measured, usable
 from growmas.structure.reconstruction.recording import Recorder, Rows, row_limit
+from growmas.structure.units.duplicate import duplicate
 from growmas.structure.units.edit import AxisChange
 
 Changes = Mapping[str, tuple[AxisChange, ...]]
@@ -86,7 +86,7 @@ class SequentialRepair:
         self._batches = reusable(batches)
         self._again |= isinstance(batches, Iterator)
         self._forward, self._keep = forward, keep_statistics
-        self._before = copy.deepcopy(model).eval()
+        self._before = duplicate(model).eval()
 
     def fold(self, changes: Changes, corrections: Corrections) -> set[str]:
         """Refit the consumers in the network after the cut; return those that data reached.

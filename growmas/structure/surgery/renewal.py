@@ -93,8 +93,10 @@ def renewal_obstacle(model: nn.Module, group: UnitGroup, *, paired: bool) -> str
     """Return the reason why units of a group cannot be renewed; empty if they can."""
     if group.no_shrink or group.no_grow:
         return group.no_shrink or group.no_grow
-    if not any(m.side == "in" for m in group.members):
+    if not any(m.side == "in" or m.reads for m in group.members):
         return "no layer reads its units"
+    if any(m.axes.row_lengths and m.side == "in" for m in group.members):
+        return "layers that read its units keep the lengths of their rows apart (weight_norm)"
     if paired and group.width < 2:
         return "it has a single unit, and units are renewed in pairs"
     return obstacle(model, group)

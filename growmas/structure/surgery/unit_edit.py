@@ -17,11 +17,12 @@ from growmas.structure.initialisation.newborns import Initialisation, Newborns
 from growmas.structure.reconstruction.reconstruction import Reconstruction
 from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.surgery.calibration import calibrate_fresh
+from growmas.structure.surgery.row_lengths import keep_weights
 from growmas.structure.surgery.tensor_swap import TensorSwap
 from growmas.structure.surgery.transaction import Site, carry_out
 from growmas.structure.surgery.verification import check_outputs
 from growmas.structure.surgery.widening import Widening, widen
-from growmas.structure.units.edit import Edit
+from growmas.structure.units.edit import AxisTransfer, Edit
 from growmas.structure.units.plan import Plan
 from growmas.structure.units.reindexing import Reindexing
 from growmas.structure.units.structure_like import StructureLike
@@ -66,7 +67,10 @@ def edit_units(structure: StructureLike, plan: Plan, options: Options, site: Sit
         widening = Widening({}, {})
         if widened:
             widening = widen(model, new.groups, new.born, swap, generator)
-        lineage = fill(Newborns(model, new.groups, new.born, generator))
+        newborns = Newborns(model, new.groups, new.born, generator)
+        newborns.silence()
+        lineage = fill(newborns)
+        lengths = keep_weights(model, new.groups.values(), swap)
         if widened:
             widening.write_rows(model)  # again, over the columns that were just filled
         if options.calibrate is not None:
@@ -87,7 +91,7 @@ def edit_units(structure: StructureLike, plan: Plan, options: Options, site: Sit
             lineage.parents,
             swap.swapped,
             swap.sizes,
-            transfers={**lineage.transfers, **widening.transfers},
+            transfers=_joined(lineage.transfers, widening.transfers, lengths),
             corrections=corrections,
             means=widening.means,
             mates=lineage.mates,
@@ -97,6 +101,17 @@ def edit_units(structure: StructureLike, plan: Plan, options: Options, site: Sit
     if isinstance(statistics, ActivationStatistics) and statistics not in site.followers:
         site = dataclasses.replace(site, followers=(*site.followers, statistics))
     return carry_out(site, plan, options.generator, finish)
+
+
+def _joined(
+    *several: Mapping[str, tuple[AxisTransfer, ...]],
+) -> dict[str, tuple[AxisTransfer, ...]]:
+    """Return the transfers of all, those of one tensor one after the other."""
+    found: dict[str, tuple[AxisTransfer, ...]] = {}
+    for transfers in several:
+        for name, along in transfers.items():
+            found[name] = (*found.get(name, ()), *along)
+    return found
 
 
 def _reconstruction(

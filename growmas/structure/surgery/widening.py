@@ -20,6 +20,11 @@ the same penalty. Measured again, Ω of γ would be Ω/c, since MAS sums absolut
 squares. All other gradients, and with them Ω, stay the same, except those of rows before a
 LayerNorm: part of such a gradient came through the mean, and fresh rows now take a share of it.
 
+A response norm, y = x + γ · x · |x| / (m + ε) + β with |x| the norm of a channel over all positions
+and m the mean of |x| over the channels (ConvNeXt V2), has fresh channels of zero as well: m becomes
+m · d/(d + k), so that c = d/(d + k) and ε ← c ε. Where the ε of such a norm is written into its
+code, the old channels move by ε/m of what they were, and the verification judges.
+
 Where a norm multiplies by 1 + γ, γ ← c γ + c − 1. Where what a layer gives is multiplied by a
 parameter before it is added (layer scale, λ), its fresh rows are the mean of λ_i times row i, and
 fresh λ are 1; an average of the model takes the λ of the model.
@@ -36,10 +41,10 @@ from torch import Tensor, nn
 
 from growmas.errors import SurgeryError
 from growmas.structure.initialisation.initialisation import uniform
-from growmas.structure.layers.axes import Normalisation
+from growmas.structure.layers.normalisation import Normalisation
 from growmas.structure.surgery.tensor_swap import TensorSwap
 from growmas.structure.units.edit import AxisMean, AxisTransfer, transferred, with_means
-from growmas.structure.units.groups import UnitGroup
+from growmas.structure.units.groups import Member, UnitGroup
 from growmas.structure.units.placement import Placement, placements
 
 
@@ -60,7 +65,7 @@ class Widening:
         """Set fresh rows to the means of the others as they are now."""
         if not self.means:
             return
-        tensors = dict(model.named_parameters())
+        tensors = _tensors(model)
         for name, along in self.means.items():
             tensors[name].copy_(with_means(tensors[name], along))
 
@@ -86,17 +91,17 @@ def widen(
     """
     if not any(groups[name].residual for name in born):
         return Widening({}, {})
-    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    names = {id(tensor): name for name, tensor in _tensors(model).items()}
     transfers: dict[str, tuple[AxisTransfer, ...]] = {}
     means: dict[str, dict[int, AxisMean]] = {}
     for name, group in [(each, path) for each in born for path in _paths(groups[each])]:
         fresh = group.indices(born[name])
         old = sorted({*range(group.width)} - {*fresh})
         share = len(old) / group.width
-        for layer, module, axes in _norms(model, [group]):
-            _scale_eps(layer, module, axes, share, swap)
+        for member, module, axes in _norms(model, [group]):
+            _scale_eps(member.layer, module, axes, share, swap)
             gain = names[id(getattr(module, axes.gain))]
-            transfers[gain] = (_scaled(group, layer, old, share, axes.offset),)
+            transfers[gain] = (_scaled(member, axes, old, share),)
         for place in placements(model, group, ["out"]):
             others = place.positions[old if group.residual == "mean" else []]
             held = place.positions.shape[1] // group.span
@@ -117,12 +122,17 @@ def widen(
         for place in consumers:
             _write_columns(place, fresh, generator)
     widening = Widening(transfers, {n: tuple(along.values()) for n, along in means.items()})
-    tensors = dict(model.named_parameters())
+    tensors = _tensors(model)
     with torch.no_grad():
         for name, scaled in transfers.items():
             tensors[name].copy_(transferred(tensors[name], scaled, "value"))
     widening.write_rows(model)
     return widening
+
+
+def _tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return parameters and buffers by qualified name."""
+    return {**dict(model.named_buffers()), **dict(model.named_parameters())}
 
 
 def _paths(group: UnitGroup) -> Iterator[UnitGroup]:
@@ -135,23 +145,26 @@ def _paths(group: UnitGroup) -> Iterator[UnitGroup]:
 def norm_settings(model: nn.Module, groups: Iterable[UnitGroup]) -> dict[str, Any]:
     """Return qualified attribute -> value, for every ε that widening changes."""
     return {
-        ".".join(filter(None, [layer, axes.eps])): getattr(module, axes.eps)
-        for layer, module, axes in _norms(model, groups)
+        ".".join(filter(None, [member.layer, axes.eps])): getattr(module, axes.eps)
+        for member, module, axes in _norms(model, groups)
+        if axes.eps
     }
 
 
 def _norms(
     model: nn.Module, groups: Iterable[UnitGroup]
-) -> Iterator[tuple[str, nn.Module, Normalisation]]:
+) -> Iterator[tuple[Member, nn.Module, Normalisation]]:
     for group in groups:
         for member in group.members if group.residual else ():
             if member.axes.norm is not None and member.path >= 0:
-                yield member.layer, model.get_submodule(member.layer), member.axes.norm
+                yield member, model.get_submodule(member.layer), member.axes.norm
 
 
 def _scale_eps(
     layer: str, module: nn.Module, axes: Normalisation, share: float, swap: TensorSwap
 ) -> None:
+    if not axes.eps:
+        return
     eps = getattr(module, axes.eps)
     if eps is None:  # torch's RMSNorm takes the machine epsilon of its input
         eps = torch.finfo(getattr(module, axes.gain).dtype).eps
@@ -165,7 +178,7 @@ def _scales(model: nn.Module, group: UnitGroup, place: Placement, rows: Tensor) 
         return None
     layer, _, own = name.rpartition(".")
     (member,) = (m for m in group.members if (m.layer, m.side) == (layer, own))
-    scale = model.get_parameter(name).detach().movedim(member.axes.out[0].dim, 0)
+    scale = _tensors(model)[name].detach().movedim(member.axes.out[0].dim, 0)
     held = place.positions.shape[1] // group.span
     of_row = {
         row: (unit, slot // held)
@@ -177,15 +190,13 @@ def _scales(model: nn.Module, group: UnitGroup, place: Placement, rows: Tensor) 
     return values[member.positions[at[:, 0], at[:, 1]]].view(rows.shape)
 
 
-def _scaled(
-    group: UnitGroup, layer: str, old: list[int], share: float, offset: float
-) -> AxisTransfer:
+def _scaled(member: Member, norm: Normalisation, old: list[int], share: float) -> AxisTransfer:
     """Return the transfer γ ← c γ and Ω ← Ω/c², which keeps the penalty."""
-    (positions,) = (m.positions for m in group.members if m.layer == layer and m.side == "out")
-    where = positions[old].flatten()
-    one = torch.ones(len(where), dtype=torch.float64)
-    shift = offset * (share**0.5 - 1.0)
-    return AxisTransfer(0, where, where, one * share**0.5, one / share, shift)
+    (dim,) = (axis.dim for axis in member.axes.out if axis.tensor == norm.gain)
+    where = member.positions[old].flatten()
+    one, factor = torch.ones(len(where), dtype=torch.float64), share**norm.power
+    shift = norm.offset * (factor - 1.0)
+    return AxisTransfer(dim, where, where, one * factor, one / factor**2, shift)
 
 
 @torch.no_grad()

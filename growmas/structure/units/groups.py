@@ -31,6 +31,9 @@ class Member:
             look like a layer of another kind (a depthwise convolution like a plain one).
         path: Number of the residual path in a group of several, which change together because the
             code gives the width of one to another; −1 for what lies beside all paths.
+        reads: Which of the m positions are read, though they are rows of a layer: a channel of
+            the keys in attention over all channels reads the same channel of the queries. Such
+            entries start at zero, and a unit without them has no effect, as columns.
     """
 
     layer: str
@@ -39,6 +42,7 @@ class Member:
     runs: tuple[int, ...]
     axes: LayerAxes
     path: int = 0
+    reads: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -210,12 +210,9 @@ def _moved(
             first = order.first_token.get(group.name, 0)
             new = order.inverse[first : first + grown * width].reshape(grown, width)
             moved[alike] = torch.from_numpy(np.concatenate([old, new]))
-        axes, runs, path = (
-            member.axes,
-            member.runs,
-            member.path,
-        )  # `replace` takes ten times as long
-        members.append(Member(member.layer, member.side, moved[alike], runs, axes, path))
+        # `replace` takes ten times as long
+        rest = member.runs, member.axes, member.path, member.reads
+        members.append(Member(member.layer, member.side, moved[alike], *rest))
     return replace(
         group,
         unit_ids=(

@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from growmas.errors import SurgeryError
+from growmas.structure.layers.normalisation import RowLengths
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.inventory import Slot, put, tensor_at
 from growmas.structure.units.placement import placements
@@ -197,6 +198,24 @@ class MaskedWeight:
         return weight
 
 
+class KeptLengths:
+    """An override: the lengths of rows of which some columns are masked, as of the others alone."""
+
+    def __init__(self, module: nn.Module, kept: RowLengths, mask: MaskedWeight) -> None:
+        self._module, self._kept, self._mask = module, kept, mask
+
+    def __call__(self, lengths: Tensor) -> Tensor:
+        """Return the lengths that leave the columns as they are that are not masked."""
+        rows = tensor_at((self._module, self._kept.rows))
+        others = [dim for dim in range(rows.dim()) if dim != self._kept.dim]
+        masked, whole = (
+            torch.linalg.vector_norm(each, dim=others, keepdim=True)
+            for each in (self._mask(rows), rows)
+        )
+        kept: Tensor = lengths * (masked / whole).view_as(lengths)
+        return kept
+
+
 def _can_be_kept(weight: Tensor) -> bool:
     """Return True if no gradient is taken through the copy and torch counts changes of the weight.
 
@@ -221,6 +240,7 @@ def unit_masks(
         units: Group name -> ids of the units to leave out.
     """
     masks: dict[Place, MaskedWeight] = {}
+    lengths: dict[Place, Override] = {}
     modules = modules_of(model)
     for group in groups:
         if not units.get(group.name):
@@ -229,7 +249,10 @@ def unit_masks(
         for place in placements(model, group, ["in"], modules=modules):
             mask = masks.setdefault((place.layer, place.axis.tensor), MaskedWeight())
             mask.add(place.axis.dim, place.positions[masked_out].flatten())
-    return dict(masks)
+            kept = place.axes.row_lengths
+            if kept is not None:
+                lengths[place.layer, kept.lengths] = KeptLengths(place.module, kept, mask)
+    return {**lengths, **masks}  # the lengths are read before the rows are masked
 
 
 @contextmanager

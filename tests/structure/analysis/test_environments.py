@@ -271,10 +271,9 @@ def weight_normed(layer: nn.Linear) -> nn.Module:
 @pytest.mark.parametrize(
     "change",
     [
-        parametrizations.weight_norm,
         parametrizations.spectral_norm,
         nn.utils.spectral_norm,
-        weight_normed,
+        lambda layer: parametrizations.weight_norm(layer, dim=None),
     ],
 )
 def test_parametrised_layers_are_one_entry_in_fixed(change: Any):
@@ -286,6 +285,33 @@ def test_parametrised_layers_are_one_entry_in_fixed(change: Any):
     assert "remove_parametrizations" in structure.fixed["5"]
     assert "touches '5'" in structure.fixed["4"]
     grown_and_pruned(structure, torch.rand(3, 6))
+
+
+@pytest.mark.parametrize("norm", [parametrizations.weight_norm, weight_normed])
+def test_the_tensors_of_weight_norm_move(norm: Any):
+    def build() -> nn.Module:
+        layers = nn.Linear(6, 5), nn.ReLU(), norm(nn.Linear(5, 4)), nn.ReLU(), nn.Linear(4, 2)
+        return nn.Sequential(*layers).eval()
+
+    model, x = build(), torch.rand(3, 6)
+    before, optimizer = model(x), torch.optim.Adam(model.parameters())
+    structure = Structure(model, x)
+    structure.begin_task("first")
+    structure.begin_task("second")
+    structure.apply(Plan(grow={"0": 2, "2": 3}), followers=[optimizer])
+    torch.testing.assert_close(model(x), before)
+    with structure.view(task="first"):
+        torch.testing.assert_close(model(x), before)
+    torch.testing.assert_close(structure.extract(task="first")(x), before)
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    assert held == {id(p) for p in model.parameters()}
+    model(x).square().sum().backward()
+    assert all(p.grad is not None for p in model.parameters())
+    other = build()
+    fresh = Structure(other, x)
+    fresh.load_state_dict(structure.state_dict())
+    other.load_state_dict(model.state_dict())
+    torch.testing.assert_close(other(x), model(x))
 
 
 class Loud:

@@ -185,17 +185,14 @@ def reparametrised(how: str) -> nn.Module:
     net = MLP.model()
     if how == "spectral_norm":
         nn.utils.spectral_norm(net[2])
-    elif how == "weight_norm":
-        with pytest.warns(FutureWarning, match="weight_norm"):
-            nn.utils.weight_norm(net[2])
     elif how == "parametrization":
-        nn.utils.parametrizations.weight_norm(net[2])
+        nn.utils.parametrizations.orthogonal(net[2])
     else:
         prune.l1_unstructured(net[2], "weight", 0.5)
     return net
 
 
-@pytest.mark.parametrize("how", ["spectral_norm", "weight_norm", "parametrization", "prune"])
+@pytest.mark.parametrize("how", ["spectral_norm", "parametrization", "prune"])
 def test_weights_computed_from_others_are_refused_by_name(how: str) -> None:
     net = reparametrised(how)
     before = snapshots.of_model(net)
@@ -311,7 +308,7 @@ def test_the_picture_in_the_guide_is_drawn_from_the_network() -> None:
         assert f"{member.layer:<4} {member.side:<3} {member.positions.tolist()}" in picture
 
 
-@pytest.mark.parametrize("kind", ["weight_norm", "spectral_norm", "orthogonal"])
+@pytest.mark.parametrize("kind", ["spectral_norm", "orthogonal"])
 def test_a_parametrised_layer_is_one_entry(kind: str) -> None:
     parametrised = getattr(nn.utils.parametrizations, kind)(nn.Linear(5, 5))
     model = nn.Sequential(
