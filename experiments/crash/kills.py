@@ -5,13 +5,14 @@ events counts the operations on files of the run directory, and kills the proces
 them, as `kill -9` does.
 """
 
+import itertools
 import os
 import random
 import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,9 +120,30 @@ def killed_before(number: int, folder: Path, work: Work) -> Work:
     return counting
 
 
+@dataclass(frozen=True)
+class Killed:
+    """A run that was killed at least once, resumed to its end, and compared.
+
+    Attributes:
+        name: Of the run, unique for a case.
+        kills: Number of kills.
+        wrong: What differed from the run left alone, or was reported and is missing.
+    """
+
+    name: str
+    kills: int
+    wrong: list[str]
+
+
 def kill_at_every_operation(
-    case: Case, root: Path, whole: Outcome, *, every: int = 1, first: int = 1
-) -> tuple[int, list[str]]:
+    case: Case,
+    root: Path,
+    whole: Outcome,
+    *,
+    every: int = 1,
+    first: int = 1,
+    known: Collection[str] = (),
+) -> Iterator[Killed]:
     """Kill a run before each of its file operations in turn, resume it, and compare.
 
     Args:
@@ -130,28 +152,33 @@ def kill_at_every_operation(
         whole: Outcome of the run that was not killed.
         every: Only each so many operations.
         first: The first operation.
-
-    Returns:
-        Number of kills, and what went wrong.
+        known: Names of the runs to leave out.
     """
-    kills, wrong, number = 0, [], first
-    while True:
-        folder = root / f"operation-{number}"
+    for number in itertools.count(first, every):
+        name = f"operation-{number}"
+        if name in known:
+            continue
+        folder = root / name
         code = attempt(killed_before(number, folder, case.work(folder)))
         if code == 0:
-            return kills, wrong
-        wrong += case.missing(folder)
-        kills += code == -signal.SIGKILL
+            return
+        kills = int(code == -signal.SIGKILL)
+        wrong = case.missing(folder)
         again = attempt(killed_before(number // 2 + 1, folder, case.work(folder)))
         kills += again == -signal.SIGKILL
         wrong += case.missing(folder)
-        wrong += _finished(case, folder, whole, f"operation {number}")
-        number += every
+        yield Killed(name, kills, wrong + _finished(case, folder, whole))
 
 
 def kill_at_random(
-    case: Case, root: Path, whole: Outcome, *, times: int, seconds: float
-) -> tuple[int, list[str]]:
+    case: Case,
+    root: Path,
+    whole: Outcome,
+    *,
+    times: int,
+    seconds: float,
+    known: Collection[str] = (),
+) -> Iterator[Killed]:
     """Kill a run at random moments, over and over, until it is done, and compare.
 
     Args:
@@ -160,11 +187,17 @@ def kill_at_random(
         whole: Outcome of the run that was not killed.
         times: Number of kills.
         seconds: The longest time that an attempt is left alone.
+        known: Names of the runs to leave out.
     """
-    kills, wrong, draw, number = 0, [], random.Random(0), 0
-    while kills < times:
-        number += 1
-        folder = root / f"random-{number}"
+    total = 0
+    for number in itertools.count(1):
+        if total >= times:
+            return
+        name = f"random-{number}"
+        if name in known:
+            continue
+        folder, draw = root / name, random.Random(name)
+        kills, wrong = 0, []
         for _ in range(20):
             delay = draw.uniform(0.0, seconds)
             family = case.family and draw.random() < 0.5
@@ -173,16 +206,16 @@ def kill_at_random(
             wrong += case.missing(folder)
             if code != -signal.SIGKILL:
                 break
-        wrong += _finished(case, folder, whole, f"random {number}")
-    return kills, wrong
+        total += kills
+        yield Killed(name, kills, wrong + _finished(case, folder, whole))
 
 
-def _finished(case: Case, folder: Path, whole: Outcome, name: str) -> list[str]:
+def _finished(case: Case, folder: Path, whole: Outcome) -> list[str]:
     """Resume a run to its end, return what differs, and remove it."""
     code = attempt(case.work(folder))
     if code:
-        return [f"{name}: exit code {code}"]
-    wrong = [f"{name}: {part} differs" for part in differing(case.outcome(folder), whole)]
+        return [f"{folder.name}: exit code {code}"]
+    wrong = [f"{folder.name}: {part} differs" for part in differing(case.outcome(folder), whole)]
     if not wrong:
         shutil.rmtree(folder)
         reports(folder).unlink(missing_ok=True)

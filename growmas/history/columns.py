@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from growmas.errors import HistoryError
+from growmas.history.number_rows import number_rows
 from growmas.history.reader import TopologyHistory
 from growmas.visible import as_cell
 
@@ -109,18 +110,12 @@ def _importance(history: TopologyHistory) -> Iterator[list[Row]]:
 
 
 def _importance_texts(history: TopologyHistory) -> Iterator[str]:
-    """Yield the rows of a group at a snapshot as text, formatted together.
-
-    Nine digits identify a float32.
-    """
+    """Yield the rows of a group at a snapshot as text."""
     for found in history.each_importance():
         head = io.StringIO(newline="")
         cells = [as_cell(found.task), as_cell(found.group), ""]
         csv.writer(head, lineterminator="").writerow(cells)
-        before, after = head.getvalue().replace("%", "%%"), "%.9g\n"
-        if found.values:
-            rows = f"{before}{(after + before).join(found.units.texts)}{after}"
-            yield rows % tuple(found.values)
+        yield number_rows(head.getvalue(), found.units.ids, found.values)
 
 
 def _metrics(history: TopologyHistory) -> Iterator[list[Row]]:

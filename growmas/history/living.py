@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class LivingUnits:
-    """The units of one group that are alive after an event, with a text for each.
+    """The units of one group that are alive after an event.
 
     Moving on to a later event costs what was born and died in between, not the width of the group.
 
@@ -16,7 +16,6 @@ class LivingUnits:
 
     Attributes:
         ids: Ids of the living units, in ascending order.
-        texts: "ID," of each living unit, in the same order.
     """
 
     def __init__(self, lives: Iterable[tuple[int, int, int | None]]) -> None:
@@ -27,15 +26,14 @@ class LivingUnits:
             if death is not None:
                 deaths.append((death, unit))
         self._births, self._deaths = _columns(births), _columns(deaths)
-        self.ids: list[int] = []
-        self.texts: list[str] = []
+        self.ids = array("q")
         self._born = self._died = 0
         self._event = -1
 
     def move_to(self, event: int) -> None:
-        """Update `ids` and `texts` to what is alive after an event."""
+        """Update `ids` to what is alive after an event."""
         if event < self._event:
-            self.ids, self.texts, self._born, self._died = [], [], 0, 0
+            self.ids, self._born, self._died = array("q"), 0, 0
         self._event = event
         events, units = self._births
         while self._born < len(events) and events[self._born] <= event:
@@ -50,12 +48,11 @@ class LivingUnits:
         last = not self.ids or self.ids[-1] < unit
         at = len(self.ids) if last else bisect_left(self.ids, unit)
         self.ids.insert(at, unit)
-        self.texts.insert(at, f"{unit},")
 
     def _remove(self, unit: int) -> None:
         at = bisect_left(self.ids, unit)
-        if self.ids[at : at + 1] == [unit]:
-            del self.ids[at], self.texts[at]
+        if at < len(self.ids) and self.ids[at] == unit:
+            del self.ids[at]
 
 
 def _columns(rows: list[tuple[int, int]]) -> tuple["array[int]", "array[int]"]:

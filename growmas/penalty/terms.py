@@ -2,6 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
+from operator import attrgetter, is_
 
 import torch
 from torch import Tensor
@@ -25,6 +27,7 @@ class Terms:
         silent: True for each Ω that has entries and is 0 everywhere. Its parameter is given no
             gradient if it has none, so that the optimizer need not visit heads not in use.
         versions: Version counters of Ω and θ* when `chunks` and `silent` were made.
+        heard: False if all are silent: they are neither walked nor checked for their shapes.
     """
 
     strength: float
@@ -35,6 +38,7 @@ class Terms:
     chunks: Chunks | None
     silent: list[bool]
     versions: list[int]
+    heard: bool = True
 
     def value(self) -> Tensor:
         """Return λ Σ Ω (θ − θ*)², with gradient."""
@@ -45,6 +49,8 @@ class Terms:
     @torch.no_grad()
     def add_gradient_(self, scale: float) -> Tensor:
         """Add scale · 2λ Ω (θ − θ*) to `.grad` of trainable parameters; return λ Σ Ω (θ − θ*)²."""
+        if not self.heard:
+            return self.omegas[0].new_zeros(())
         factor = 2 * self.strength * scale
         gradients = [
             _dense_gradient(p) if p.requires_grad and not (silent and p.grad is None) else None
@@ -74,16 +80,17 @@ class Terms:
         anchor: Mapping[str, Tensor],
     ) -> bool:
         """Return True if these are still the same tensors that the model and its penalty hold."""
-        lists = zip(self.names, self.parameters, self.omegas, self.anchors, strict=True)
-        return all(
-            parameters.get(name) is p
-            and omega.get(name) is o
-            and anchor.get(name) is a
-            and p.device == o.device
-            and p.shape == o.shape
-            and (p.dtype is o.dtype or precise_dtype(p.dtype) == o.dtype)
-            for name, p, o, a in lists
-        ) and (not self.versions or self.versions == _versions(self.omegas, self.anchors))
+        held = (parameters, self.parameters), (omega, self.omegas), (anchor, self.anchors)
+        return (
+            all(all(map(is_, map(now.get, self.names), then)) for now, then in held)
+            and (not self.heard or all(map(_fit, self.parameters, self.omegas)))
+            and (not self.versions or self.versions == _versions(self.omegas, self._watched))
+        )
+
+    @property
+    def _watched(self) -> list[Tensor]:
+        """The anchors whose changes matter."""
+        return self.anchors if self.heard else []
 
     def _add_together(self, gradients: list[Tensor | None], factor: float) -> list[Tensor]:
         """Add factor · Ω (θ − θ*) to every gradient; return Σ Ω (θ − θ*)² of each."""
@@ -109,10 +116,12 @@ def collect(
     anchor: Mapping[str, Tensor],
     strength: Callable[[str], float],
 ) -> tuple[Terms, ...]:
-    """Return the terms of every parameter in `omega`, one `Terms` for each strength."""
-    by_strength: dict[float, list[str]] = {}
-    for name in omega:
-        by_strength.setdefault(strength(name), []).append(name)
+    """Return the terms of every parameter in `omega`, for each strength the silent ones apart."""
+    by_kind: dict[tuple[float, bool], list[str]] = {}
+    for name, held in omega.items():
+        counted = not any(t.is_inference() for t in (parameters[name], held, anchor[name]))
+        silent = counted and held.numel() > 0 and not bool(held.any())
+        by_kind.setdefault((strength(name), silent), []).append(name)
     return tuple(
         _make(
             value,
@@ -120,8 +129,9 @@ def collect(
             [parameters[name] for name in names],
             [omega[name] for name in names],
             [anchor[name] for name in names],
+            silent,
         )
-        for value, names in by_strength.items()
+        for (value, silent), names in by_kind.items()
     )
 
 
@@ -131,12 +141,17 @@ def _make(
     parameters: list[Tensor],
     omegas: list[Tensor],
     anchors: list[Tensor],
+    silent: bool,
 ) -> Terms:
     """Return the terms of one strength, with chunks where they are possible."""
     held = [*parameters, *omegas, *anchors]
     counted = not any(t.is_inference() for t in held)  # such tensors have no version
-    divisible = counted and all(
-        t.device.type == "cpu" and t.dtype == held[0].dtype and t.is_contiguous() for t in held
+    divisible = (
+        counted
+        and not silent
+        and all(
+            t.device.type == "cpu" and t.dtype == held[0].dtype and t.is_contiguous() for t in held
+        )
     )
     return Terms(
         strength,
@@ -145,8 +160,9 @@ def _make(
         omegas,
         anchors,
         divide(omegas, anchors) if divisible else None,
-        [counted and omega.numel() > 0 and not bool(omega.any()) for omega in omegas],
-        _versions(omegas, anchors) if counted else [],
+        [silent] * len(omegas),
+        _versions(omegas, [] if silent else anchors) if counted else [],
+        heard=not silent,
     )
 
 
@@ -192,7 +208,16 @@ def norm(tensors: list[Tensor]) -> float:
 
 def _versions(*held: list[Tensor]) -> list[int]:
     """Return the version counters, which count in-place changes."""
-    return [tensor._version for tensors in held for tensor in tensors]
+    return list(map(attrgetter("_version"), chain(*held)))
+
+
+def _fit(parameter: Tensor, omega: Tensor) -> bool:
+    """Return True if Ω is of the shape and device of its parameter, and precise enough."""
+    return (
+        parameter.device == omega.device
+        and parameter.shape == omega.shape
+        and (parameter.dtype is omega.dtype or precise_dtype(parameter.dtype) == omega.dtype)
+    )
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from growmas.history.columns import write_csv
 from growmas.history.formats import graph_lines, parts_of_lineage
 from growmas.history.importance import Lifetimes
 from growmas.history.living import LivingUnits
+from growmas.history.number_rows import number_rows
 from growmas.history.schema import open_to_write
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments" / "history_cost"))
@@ -58,7 +59,20 @@ def test_living_units_are_those_of_the_lifetimes(
     for event in events:  # also backwards
         living.move_to(event)
         assert tuple(living.ids) == Lifetimes(lives).alive(event)
-        assert living.texts == [f"{unit}," for unit in living.ids]
+
+
+@given(
+    st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1),
+    st.sampled_from([0, 1, 95, 998, 123456, 10**9 - 3, 10**12]),
+)
+def test_rows_of_numbers_are_those_of_the_format(found: list[float], first: int) -> None:
+    edges = [0.0, 1.0, 9.9999999, 0.1, 999.9999999, 1e9, 3.4028235e38, 1e-45, 1e-38, 2**-14]
+    for values in (array("f", map(abs, found + edges)), array("f", [*found, -1.0])):
+        ids = array("q", range(first, first + len(values)))
+        lines = number_rows("ä,%s,", ids, values).splitlines()
+        for unit, value, line in zip(ids, values, lines, strict=True):
+            assert line == f"ä,%s,{unit},{value:.8e}"
+            assert array("f", [float(line.split(",")[-1])])[0] == value
 
 
 def test_importance_as_csv_is_what_the_history_says(history: TopologyHistory) -> None:

@@ -27,6 +27,7 @@ submodule without calling it. Calls nest: a counter tells the outermost one, whi
 import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import Lock
 from typing import Any
 
@@ -55,7 +56,12 @@ def overridden(model: nn.Module, overrides: Mapping[Place, Override]) -> Iterato
     calls the model has its own tensors. Contexts nest: an override of the outer context is made
     from that of the inner one.
 
-    Several threads may run the model meanwhile, if all of them take gradients or none does.
+    Only code in the context of the caller may run the model meanwhile, and threads or coroutines
+    that run in a copy of it (`contextvars.copy_context().run`), if all of them take gradients or
+    none does. Calls from elsewhere would read the overrides too: they are refused.
+
+    Raises:
+        SurgeryError: By such calls from elsewhere.
     """
     modules = modules_of(model)
     calls = _Calls({(modules[layer], name): make for (layer, name), make in overrides.items()})
@@ -69,11 +75,13 @@ def overridden(model: nn.Module, overrides: Mapping[Place, Override]) -> Iterato
             mask.drop()
 
     steps = register_optimizer_step_post_hook(after_step)
+    _entered.set((*_entered.get(), calls))
     try:
         for module in wrapped:
             module.__dict__["forward"] = _Forward(calls, module)
         yield
     finally:
+        _entered.set(tuple(each for each in _entered.get() if each is not calls))
         steps.remove()
         for module, forward in before.items():
             if forward is None:
@@ -103,6 +111,13 @@ class _Calls:
         self.lock = Lock()
 
     def enter(self) -> None:
+        if self not in _entered.get() and not _in_backward():
+            raise SurgeryError(
+                "another thread or coroutine holds a view of this model, and a view changes the "
+                "model: call it after that view, give each thread a network of its own with "
+                "structure.extract(task), or share the view by running in a copy of its context, "
+                "contextvars.copy_context().run(model, inputs)"
+            )
         with self.lock:
             if not self.running:
                 self.own = {slot: tensor_at(slot) for slot in self.overrides}
@@ -124,6 +139,15 @@ class _Calls:
         for slot, tensor in self.own.items():
             put(slot, tensor)
         self.own = {}
+
+
+_entered: ContextVar[tuple[_Calls, ...]] = ContextVar("entered", default=())
+"""The overrides that this context has put in place."""
+
+
+def _in_backward() -> bool:
+    """Return True in a backward pass, whose threads run activation checkpoints again."""
+    return torch._C._current_graph_task_id() != -1
 
 
 class _Forward:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from growmas.penalty.parameters import KnownParameters
+
 EVERY = 5
 """Steps from one kept state of the network to the next."""
 
@@ -85,12 +87,20 @@ class Rewind:
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+        self._known = KnownParameters(model, buffers=True)
         self._kept: deque[tuple[int, dict[str, Tensor]]] = deque(maxlen=KEPT)
 
     def keep(self, step: int) -> None:
         """Keep the state before `step`, at every fifth step."""
         if step % EVERY == 0 or not self._kept:
-            self._kept.append((step, {n: t.detach().clone() for n, t in _tensors(self._model)}))
+            now = self._tensors()
+            oldest = self._kept[0][1] if len(self._kept) == KEPT else {}
+            if list(now) == list(oldest) and all(map(_alike, now.values(), oldest.values())):
+                with torch.no_grad():
+                    torch._foreach_copy_(list(oldest.values()), list(now.values()))
+                self._kept.append((step, oldest))  # drops it at the other end
+            else:
+                self._kept.append((step, {n: t.detach().clone() for n, t in now.items()}))
 
     def back_to(self, step: int) -> int | None:
         """Return to the latest state kept from before `step`, or to the oldest.
@@ -105,7 +115,7 @@ class Rewind:
         while self._kept[-1][0] > reached:
             self._kept.pop()  # later states are undone
         with torch.no_grad():
-            for name, tensor in _tensors(self._model):
+            for name, tensor in self._tensors().items():
                 tensor.copy_(state[name])
         return reached
 
@@ -115,11 +125,22 @@ class Rewind:
 
     def state_dict(self) -> list[list[Any]]:
         """Return everything as tensors and JSON values."""
-        return [[step, dict(state)] for step, state in self._kept]
+        return [[step, _copied(state)] for step, state in self._kept]
 
     def load_state_dict(self, state: list[list[Any]]) -> None:
         """Take over what `state_dict` returned."""
-        self._kept = deque(((step, dict(held)) for step, held in state), maxlen=KEPT)
+        self._kept = deque(((step, _copied(held)) for step, held in state), maxlen=KEPT)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Return the parameters and buffers of the network by name."""
+        if not self._known.are_current():
+            self._known = KnownParameters(self._model, buffers=True)
+        return {**self._known.by_name, **self._known.buffers}
+
+
+def _copied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return copies, since states that are kept are written over."""
+    return {name: tensor.clone() for name, tensor in tensors.items()}
 
 
 @contextmanager
@@ -135,9 +156,8 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
         raise
 
 
-def _tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    yield from model.named_parameters()
-    yield from model.named_buffers()
+def _alike(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype and one.device == other.device
 
 
 def _buffers(model: nn.Module) -> Iterator[Tensor]:

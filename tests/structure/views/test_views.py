@@ -1,8 +1,11 @@
 """The network as it was at a task."""
 
+import asyncio
+import contextvars
 import copy
 import pickle
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,6 +16,7 @@ import snapshots
 import torch
 from cases import CONVNET, MLP, SURGERY, Case, tensors
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from growmas import MAS, GrowmasError, Plan, Structure, mas_importance
 from growmas.errors import PlanError
@@ -295,14 +299,76 @@ def test_a_masked_copy_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(made) == 2
 
 
-def test_threads_share_a_view() -> None:
+def test_threads_share_a_view_in_copies_of_its_context() -> None:
     structure, seen = grown(CONVNET)
     x = CONVNET.inputs(5, seed=9)
     with structure.view(0), ThreadPoolExecutor(4) as pool:
-        found = list(pool.map(lambda _: outputs(structure.model, x), range(200)))
+        contexts = [contextvars.copy_context() for _ in range(200)]
+        found = list(pool.map(lambda own: own.run(outputs, structure.model, x), contexts))
     for output in found:
         assert_close(output, seen[0])
     assert_close(outputs(structure.model, x), seen[2])
+
+
+@by_name
+def test_a_call_beside_a_view_is_right_or_refused(case: Case) -> None:
+    structure, seen = grown(case)
+    x = case.inputs(5, seed=9)
+    entered = threading.Event()
+    refused = []
+
+    def call(_: int) -> None:
+        entered.wait()
+        try:
+            assert_close(outputs(structure.model, x), seen[2])
+        except GrowmasError as error:
+            refused.append(str(error))
+
+    with ThreadPoolExecutor(2) as pool:
+        calls = pool.map(call, range(10))
+        with structure.view(0):
+            entered.set()
+            for _ in range(5):
+                assert_close(outputs(structure.model, x), seen[0])
+            with pytest.raises(GrowmasError, match=r"another thread .*extract\(task\)"):
+                pool.submit(structure.model, x).result()
+        assert list(calls) == [None] * 10
+        assert_close(pool.submit(outputs, structure.model, x).result(), seen[2])
+    assert len(set(refused)) == 1
+
+
+def test_a_coroutine_beside_a_view_is_refused() -> None:
+    structure, seen = grown(MLP)
+    model, x = structure.model, MLP.inputs(5, seed=9)
+
+    async def answers() -> None:
+        turn = asyncio.Event()
+
+        async def beside() -> None:
+            await turn.wait()
+            with pytest.raises(GrowmasError, match="another thread or coroutine"):
+                model(x)
+
+        other = asyncio.create_task(beside())
+        with structure.view(0):
+            turn.set()
+            await other
+            assert_close(await asyncio.to_thread(outputs, model, x), seen[0])
+        assert_close(await asyncio.to_thread(outputs, model, x), seen[2])
+
+    asyncio.run(answers())
+
+
+def test_layers_that_run_again_in_the_backward_pass_belong_to_the_view() -> None:
+    structure, _ = grown(MLP)
+    model, x = structure.model, MLP.inputs(5, seed=9).requires_grad_()
+    with structure.view(0), ThreadPoolExecutor(1) as pool:
+        checkpoint(model, x, use_reentrant=False).sum().backward()
+        found = x.grad.clone()
+        x.grad = None
+        loss = checkpoint(model, x, use_reentrant=False).sum()
+        pool.submit(loss.backward).result()  # as the threads of a GPU's backward pass do
+    assert torch.equal(x.grad, found)
 
 
 def test_a_view_of_another_thread_is_refused() -> None:
