@@ -31,7 +31,7 @@ LAYERS = (
     {"penalty", "contexts", "history", "config"},
     {"plasticity"},
     {"manager", "shift", "models"},
-    {"integrations", "checkpoint", "runs"},
+    {"integrations", "checkpoint", "runs", "distributed"},
     {"training", "report"},
     {"loggers"},
     {"experiment"},
