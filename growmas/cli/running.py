@@ -26,9 +26,15 @@ def run_config(
     imports: Sequence[Path] = (),
 ) -> None:
     """Run an experiment; show its progress, and a table at the end."""
-    experiment = load_config(config, overrides, imports=imports)
+    parallel = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ  # torchrun
+    try:
+        experiment = load_config(config, overrides, imports=imports)
+    except GrowmasError as error:
+        if parallel and os.environ["RANK"] != "0":  # process 0 prints it
+            raise SystemExit(2) from error
+        raise
     folder = out or root / experiment.name
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ:  # begun by torchrun
+    if parallel:
         with process_group(experiment.device) as device:
             experiment = experiment.model_copy(update={"device": device})
             if not is_main():

@@ -11,7 +11,6 @@ from growmas.distributed.manager import DistributedManager
 from growmas.distributed.processes import (
     all_max,
     all_sum,
-    begun_by_torchrun,
     broadcast,
     check_same,
     is_main,
@@ -38,7 +37,6 @@ __all__ = [
     "all_sum",
     "apply",
     "average_norms",
-    "begun_by_torchrun",
     "broadcast",
     "check_same",
     "is_main",

@@ -31,11 +31,6 @@ def is_main(group: dist.ProcessGroup | None = None) -> bool:
     return rank(group) == 0
 
 
-def begun_by_torchrun(environment: Mapping[str, str] = os.environ) -> bool:
-    """Return True if torchrun began this process as one of several."""
-    return environment.get("WORLD_SIZE", "1") != "1" and "RANK" in environment
-
-
 @contextmanager
 def process_group(device: str = "cpu") -> Iterator[str]:
     """Join the processes that torchrun began, and yield the device of this one.

@@ -9,8 +9,6 @@ from torch.nn.parallel import DistributedDataParallel
 from growmas.errors import SurgeryError
 from growmas.structure.analysis.wrappers import unwrap_model
 
-_SETTINGS = ("broadcast_buffers", "find_unused_parameters", "gradient_as_bucket_view")
-
 
 def unwrap(model: nn.Module) -> nn.Module:
     """Return the network inside of a wrapper: DistributedDataParallel, or what has `module`.
@@ -43,14 +41,17 @@ def rewrap(wrapped: DistributedDataParallel) -> DistributedDataParallel:
     known = inspect.signature(DistributedDataParallel.__init__).parameters
     settings: dict[str, Any] = {
         name: getattr(wrapped, name)
-        for name in _SETTINGS
-        if name in known and hasattr(wrapped, name)
+        for name, parameter in known.items()
+        if isinstance(parameter.default, bool)
+        and getattr(wrapped, name, parameter.default) != parameter.default
     }
+    if "forward_sync_buffers" in known:  # the later name of broadcast_buffers
+        settings.pop("broadcast_buffers", None)
+        settings["forward_sync_buffers"] = wrapped.forward_sync_buffers
     return DistributedDataParallel(
         wrapped.module,
         device_ids=wrapped.device_ids,
         output_device=wrapped.output_device,
         process_group=wrapped.process_group,
-        static_graph=wrapped.static_graph,
         **settings,
     )

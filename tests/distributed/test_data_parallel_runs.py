@@ -1,6 +1,7 @@
 """Runs of two processes equal those of one: importance, contexts, plans, history, accuracy."""
 
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -98,9 +99,10 @@ def stopped(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     found = tmp_path_factory.mktemp("processes")
-    mp.spawn(worker, args=(str(found),), nprocs=2)
     for name, experiment in experiments().items():
         run_experiment(experiment, found / "one" / name)
+    # forked processes have torch loaded, which costs more than the runs
+    mp.start_processes(worker, args=(str(found),), nprocs=2, start_method="fork")
     return found
 
 
@@ -152,3 +154,24 @@ def test_two_processes_equal_one(folder: Path, name: str) -> None:
     assert_close(metrics[0].accuracy, metrics[1].accuracy, "accuracy")
     assert metrics[0].units == metrics[1].units
     assert metrics[0].finished
+
+
+def test_torchrun_runs_a_config_and_prints_once(folder: Path, tmp_path: Path) -> None:
+    overrides = [*SMALL, "stream.tasks=2", "method.init=paired"]
+    begin = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
+    done = subprocess.run(
+        [*begin, "growmas", "run", "digits_smoke", *overrides, "--out", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("task 2/2") == 1
+    assert done.stdout.count("written to") == 1
+    found, wanted = (
+        gm.load_run(tmp_path / "run").metrics,
+        gm.load_run(folder / "one/growmas").metrics,
+    )
+    assert_close(found.accuracy, wanted.accuracy, "accuracy")
+    assert found.units == wanted.units
