@@ -1,5 +1,6 @@
 """The public names of growmas. `growmas.lazy` reads this file; see `growmas.__doc__`."""
 
+from growmas import distributed as distributed
 from growmas.checkpoint import load as load, load_manager as load_manager, save as save
 from growmas.contexts import (
     UNKNOWN as UNKNOWN,

@@ -26,6 +26,8 @@ def attach_stub(package: str) -> tuple[Callable[[str], object], Callable[[], lis
     def __getattr__(name: str) -> object:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        if homes[name] == package:  # a module of its own, which is public as a whole
+            return import_module(f"{package}.{name}")
         return getattr(import_module(homes[name]), name)
 
     def __dir__() -> list[str]:

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -75,7 +76,8 @@ def reference_page() -> str:
 
 def first_line(value: object) -> str:
     """The first sentence of a docstring, on one line."""
-    text = (value.__doc__ or "").strip().split("\n\n")[0] if callable(value) else repr(value)
+    described = callable(value) or isinstance(value, ModuleType)
+    text = (value.__doc__ or "").strip().split("\n\n")[0] if described else repr(value)
     return " ".join(text.split()).replace("|", "\\|")
 
 

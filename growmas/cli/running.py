@@ -1,11 +1,14 @@
 """`growmas run`."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from growmas.config import load_config
+from growmas.config import Experiment, load_config
+from growmas.distributed import is_main, process_group
+from growmas.errors import GrowmasError
 from growmas.experiment import run_experiment
 from growmas.runs import compare
 from growmas.terminal.comparison import render_comparison
@@ -23,8 +26,34 @@ def run_config(
     imports: Sequence[Path] = (),
 ) -> None:
     """Run an experiment; show its progress, and a table at the end."""
-    experiment = load_config(config, overrides, imports=imports)
+    parallel = int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ  # torchrun
+    try:
+        experiment = load_config(config, overrides, imports=imports)
+    except GrowmasError as error:
+        if parallel and os.environ["RANK"] != "0":  # process 0 prints it
+            raise SystemExit(2) from error
+        raise
     folder = out or root / experiment.name
+    if parallel:
+        with process_group(experiment.device) as device:
+            experiment = experiment.model_copy(update={"device": device})
+            if not is_main():
+                _follow(experiment, folder, overwrite=overwrite, resume=resume)
+                return
+            _run(experiment, folder, overwrite=overwrite, resume=resume)
+        return
+    _run(experiment, folder, overwrite=overwrite, resume=resume)
+
+
+def _follow(experiment: Experiment, folder: Path, *, overwrite: bool, resume: bool) -> None:
+    """Work for a data-parallel run, about which process 0 tells."""
+    try:
+        run_experiment(experiment, folder, overwrite=overwrite, resume=resume)
+    except GrowmasError as error:
+        raise SystemExit(2) from error
+
+
+def _run(experiment: Experiment, folder: Path, *, overwrite: bool, resume: bool) -> None:
     console = Console(highlight=False)
     tasks, epochs = experiment.stream.task_count, experiment.training.epochs
     with RunProgress(console, tasks=tasks, epochs=epochs) as progress:

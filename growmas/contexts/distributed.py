@@ -1,14 +1,18 @@
 """Contexts whose samples are spread over the processes of a distributed run."""
 
-from copy import deepcopy
+from copy import copy, deepcopy
 from typing import Any, TypeVar
 
 from torch import distributed as dist, nn
 
+from growmas.contexts.distances import DistanceHistogram
 from growmas.contexts.gaussian import GaussianContext
+from growmas.contexts.mixture import Mixture
 from growmas.contexts.network_features import NetworkFeatures
 from growmas.contexts.ridge import RidgeContext
 from growmas.contexts.shared import SharedGaussianContext
+from growmas.contexts.statistics import ClassSums
+from growmas.contexts.temperature import Calibration
 
 Mergeable = TypeVar("Mergeable", GaussianContext, RidgeContext, SharedGaussianContext)
 
@@ -36,6 +40,31 @@ def gather_context(context: Mergeable, *, group: dist.ProcessGroup | None = None
     for other in parts[1:]:
         parts[0].merge(other)
     return parts[0]
+
+
+def emptied(context: Mergeable) -> Mergeable:
+    """Return a context with the same settings and the same extractor that has seen no sample."""
+    empty = copy(context)
+    empty._projection = copy(context._projection)
+    empty._distances = DistanceHistogram()
+    if isinstance(empty, GaussianContext):
+        empty._mixture = Mixture(empty._mixture.shrinkage)
+    else:
+        empty._sums = ClassSums()
+        empty._calibration = Calibration(empty._calibration.default)
+        empty._estimate = None
+    return empty
+
+
+def freeze_extract(context: Mergeable, inputs: Any) -> None:
+    """Let the extractor of a context settle on what it takes from its first inputs.
+
+    Args:
+        context: If it has seen samples, nothing is done.
+        inputs: The first ones, the same in every process.
+    """
+    if not context._projection.size:
+        context._projection.features(inputs)
 
 
 def _restored(context: Mergeable, state: dict[str, Any]) -> Mergeable:

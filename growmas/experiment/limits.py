@@ -8,10 +8,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from growmas.config import Experiment, TaskFreeConfig
 from growmas.errors import RunError
 
 COPIES = 4
 """Of the parameters, at least: weights, gradients, and two of the optimizer."""
+PARALLEL = ("growmas", "mas", "finetune", "separate", "joint", "ewc", "online_ewc", "si", "lwf")
+"""Kinds of methods whose data-parallel runs equal those of one process."""
 _MOST_THREADS = 64  # on a machine with few cores
 
 
@@ -27,6 +30,28 @@ def check_threads(threads: int) -> None:
             f"threads={threads}: expected at most {most} on this machine, which has "
             f"{os.cpu_count()} cores"
         )
+
+
+def check_parallel(experiment: Experiment) -> None:
+    """Refuse an experiment that several processes cannot run as one does.
+
+    Raises:
+        RunError: Names what to change.
+    """
+    method, kind = experiment.method, experiment.method.kind
+    if isinstance(experiment.stream, TaskFreeConfig):
+        problem = "stream.kind is task_free, whose context decides on every batch as a whole"
+    elif kind not in PARALLEL:
+        kinds = ", ".join(PARALLEL)
+        problem = (
+            f"method.kind is {kind}, which keeps what a process saw; data-parallel runs are for "
+            f"{kinds}"
+        )
+    elif getattr(method, "replace", None) is not None:
+        problem = "method.replace looks at the activations of a process's rows"
+    else:
+        return
+    raise RunError(f"{problem}: run it in one process, without torchrun")
 
 
 def check_device(device: str) -> None:

@@ -17,6 +17,7 @@ from growmas.config import (
     SeparateConfig,
 )
 from growmas.data import Stream
+from growmas.distributed import DistributedManager, size
 from growmas.experiment.baselines import BASELINES, Given, build_baseline
 from growmas.experiment.contexts import build_answering, build_gaussian
 from growmas.experiment.own_methods import build_own_method
@@ -90,7 +91,8 @@ def build_method(
     if isinstance(config, MASConfig):
         return FixedMAS(structure, mas, config.importance)
     grow = grow_policies(config.grow, replace_dead=config.replace_dead, replace=config.replace)
-    manager = StructuralManager(
+    kind = DistributedManager if size() > 1 else StructuralManager
+    manager = kind(
         structure,
         mas=mas,
         optimizer=optimizer,

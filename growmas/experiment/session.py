@@ -1,8 +1,7 @@
 """Session of a run: its directory held, its status reported, its checkpoints due."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -11,12 +10,12 @@ import torch
 from growmas.checkpoint import read_state, write_state
 from growmas.checkpoint.files import exists
 from growmas.config import Experiment
+from growmas.distributed import all_max, together
 from growmas.errors import GrowmasError, RunError
-from growmas.experiment.randomness import derived_seed
-from growmas.experiment.stopping import RunStopped, StopRequest, stop_requests
+from growmas.experiment.stopping import RunStopped, StopRequest
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunDirectory, RunResult
-from growmas.runs.directory import new_run_id, read_run_id
+from growmas.runs.directory import new_run_id
 from growmas.runs.observer import Ending, Observer, RunBegun, RunEnded, TaskDone
 from growmas.runs.status import StatusWriter
 from growmas.structure import Structure
@@ -68,8 +67,9 @@ class Session:
             RunError: A file belongs to another run.
             CheckpointError: The checkpoint is damaged.
         """
-        if not resume:
-            return None
+        return together(self._read_state) if resume else None
+
+    def _read_state(self) -> State | None:
         if not exists(self.folder.checkpoint) or not self.folder.history.exists():
             if self.folder.config.exists():
                 text = f"{self.folder.path} was stopped before its first checkpoint: it begins anew"
@@ -149,9 +149,18 @@ class Session:
 
     def step_done(self) -> bool:
         """Return True if a checkpoint is due after a step; reports that the run goes on."""
+        self.beat()
+        self.agree()
+        return self._due.step() or self._request.number is not None
+
+    def beat(self) -> None:
+        """Report that the run goes on."""
         self.folder.check_held()
         self._status.beat()
-        return self._due.step() or self._request.number is not None
+
+    def agree(self) -> None:
+        """Let all processes of a data-parallel run know that one of them is to stop."""
+        self._request.number = all_max(self._request.number or 0) or None
 
     def check_stop(self) -> None:
         """End the run if a signal came.
@@ -200,7 +209,7 @@ class _Due:
         return self._seconds is not None and time.monotonic() - self._time >= self._seconds
 
 
-def _blame_directory(folder: RunDirectory, error: Exception) -> None:
+def blame_directory(folder: RunDirectory, error: Exception) -> None:
     """Say of an error that the directory was moved or deleted, if that is the cause.
 
     Raises:
@@ -210,30 +219,3 @@ def _blame_directory(folder: RunDirectory, error: Exception) -> None:
         folder.check_held()
     except RunError as gone:
         raise gone from error
-
-
-@contextmanager
-def session(
-    experiment: Experiment, folder: RunDirectory, *, resume: bool, observer: Observer
-) -> Iterator[Session]:
-    """Hold the directory of a run, note signals, and report how the run ends."""
-    folder.run_id = read_run_id(folder.path) if resume else ""
-    with folder.lock(), stop_requests() as request, torch.random.fork_rng(devices=[]):
-        torch.random.manual_seed(derived_seed(experiment.seed, "global"))
-        run = Session(experiment, folder, request, observer)
-        try:
-            yield run
-        except BaseException as error:
-            if run.begun or resume:
-                run.ended(error)
-            else:
-                folder.leave_nothing()
-            if isinstance(error, OSError | GrowmasError) and run.begun:
-                _blame_directory(folder, error)
-            if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
-                raise RunError(
-                    f"the run {folder.path} could not be written: {error.strerror or error}; make "
-                    "room there, or name another place with --out"
-                ) from error
-            raise
-        run.ended(None)

@@ -59,6 +59,7 @@ def run_task_aware(run: Session, *, resume: bool) -> RunResult:
             _save(run, learner, tracker, result)
             run.update(result)
             observer.task_done(TaskDone(task.index, result, learner.steps))
+            run.agree()
             if not result.finished:
                 run.check_stop()
     return run.result

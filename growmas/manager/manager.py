@@ -181,7 +181,7 @@ class StructuralManager(Checkpointed):
         given = {"forward": forward, "loss": loss, "trial": trial}
         situation = self._situation("begin", batches, given)
         with data_that_fits():
-            plans = self._policies.plans(situation, self._decide)
+            plans = self._decided(situation)
         self.structure.begin_task(name)
         self._progress.open = True
         edits = self._carry_out(plans, init)
@@ -222,7 +222,7 @@ class StructuralManager(Checkpointed):
             self._take_in("end", batches, forward)
             given = {"forward": forward, "metrics": metrics or {}}
             situation = self._situation("end", batches, given)
-            plans = self._policies.plans(situation, self._decide)
+            plans = self._decided(situation)
         self._progress.open = False
         edits = self._carry_out(plans)
         if isinstance(self.protect, BirthProtection):
@@ -292,7 +292,7 @@ class StructuralManager(Checkpointed):
         with rolled_back(self.mas, self.statistics, always=False), data_that_fits():
             self._take_in("step", batches, given["forward"])
             situation = self._situation("step", batches, given)
-            plans = self._policies.plans(situation, self._decide, only)
+            plans = self._decided(situation, only)
         return self._carry_out(plans, init)
 
     def propose(
@@ -399,6 +399,18 @@ class StructuralManager(Checkpointed):
             return
         frozen = isinstance(self.protect, BirthProtection)
         if moment == "end" and not (frozen and not self._policies.read_importance):
-            self.mas.consolidate(batches, forward=forward)
+            self._consolidate(batches, forward)
+        self._observe(batches, forward)
+
+    def _consolidate(self, batches: Iterable[Any], forward: Forward | None) -> None:
+        """Measure importance on the data of a task."""
+        self.mas.consolidate(batches, forward=forward)
+
+    def _observe(self, batches: Iterable[Any], forward: Forward | None) -> None:
+        """Add data to the statistics from which removed units are reconstructed."""
         if self.statistics is not None:
             self.statistics.update(batches, forward=forward)
+
+    def _decided(self, situation: Situation, only: Policies = None) -> list[tuple[Policy, Plan]]:
+        """Return the plans to carry out."""
+        return self._policies.plans(situation, self._decide, only)

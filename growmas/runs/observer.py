@@ -135,38 +135,38 @@ class Observers(Observer):
     """Several observers, which are told of every event in their order.
 
     Args:
-        observers: The observers; None is left out.
+        observers: The observers, which may lack methods; None is left out.
     """
 
-    def __init__(self, observers: Iterable[Observer | None]) -> None:
+    def __init__(self, observers: Iterable[object]) -> None:
         self._observers = tuple(each for each in observers if each is not None)
 
     def run_begun(self, begun: RunBegun) -> None:
         """Tell all of the event."""
-        for each in self._observers:
-            each.run_begun(begun)
+        self._tell("run_begun", begun)
 
     def scalars_written(self, written: ScalarsWritten) -> None:
         """Tell all of the event."""
-        for each in self._observers:
-            each.scalars_written(written)
+        self._tell("scalars_written", written)
 
     def epoch_done(self, done: EpochDone) -> None:
         """Tell all of the event."""
-        for each in self._observers:
-            each.epoch_done(done)
+        self._tell("epoch_done", done)
 
     def task_done(self, done: TaskDone) -> None:
         """Tell all of the event."""
-        for each in self._observers:
-            each.task_done(done)
+        self._tell("task_done", done)
 
     def note(self, text: str) -> None:
         """Tell all of the remark."""
-        for each in self._observers:
-            each.note(text)
+        self._tell("note", text)
 
     def run_ended(self, ended: RunEnded) -> None:
         """Tell all of the event."""
+        self._tell("run_ended", ended)
+
+    def _tell(self, method: str, event: object) -> None:
         for each in self._observers:
-            each.run_ended(ended)
+            act = getattr(each, method, None)
+            if act is not None:
+                act(event)

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 from growmas.config import TrainingConfig
 from growmas.data import Split, Task, batches
 from growmas.data.transforms import Transform
+from growmas.distributed import add_gradients, all_sum, average_norms, own_rows, own_share, size
 from growmas.errors import RunError
 from growmas.runs.observer import EpochDone
 from growmas.training.compiled import CompiledModel
@@ -134,11 +135,11 @@ class TaskAwareLearner:
         mode = model.training
         model.eval()
         with torch.no_grad():
-            for inputs, labels in batches(task.test, EVALUATION_BATCH):
+            for inputs, labels in own_share(batches(task.test, EVALUATION_BATCH)):
                 inputs, labels = inputs.to(self._device), labels.to(self._device)
                 right += int((self.method.predict(inputs, known) == labels).sum())
         model.train(mode)
-        return right / len(task.test)
+        return all_sum(right) / len(task.test)
 
     def head_accuracy(self, task: Task, split: Split) -> float:
         """Return the share of samples that the head of a task answers right, the task known.
@@ -151,11 +152,11 @@ class TaskAwareLearner:
         mode = model.training
         model.eval()
         with torch.no_grad():
-            for inputs, labels in batches(split, EVALUATION_BATCH):
+            for inputs, labels in own_share(batches(split, EVALUATION_BATCH)):
                 logits = model(inputs.to(self._device), task.head)
                 right += int((logits.argmax(1).cpu() == labels).sum())
         model.train(mode)
-        return right / len(split)
+        return all_sum(right) / len(split)
 
     @property
     def between_tasks(self) -> bool:
@@ -189,15 +190,13 @@ class TaskAwareLearner:
         self.method.structure.model.train()
         for inputs, labels in self._rest(lesson, progress):
             inputs, labels = inputs.to(self._device), labels.to(self._device)
-            with self._forward():
-                loss = self.method.loss(self._thinned(inputs), labels, task)
-            penalty, stepped = self._precision.step(loss, self.optimizer, self.method.penalty_grad_)
+            mean, penalty, stepped = self._step(task, self._thinned(inputs), labels)
             if stepped:
                 self.method.step_done(task)
             if self._schedule is not None and stepped:
                 self._schedule.step()
-            found = torch.stack([loss.detach() * len(labels), penalty.to(loss.device)])
-            progress.sums = progress.sums.to(loss.device) + found  # read once an epoch
+            found = torch.stack([mean * len(labels), penalty.to(mean.device)])
+            progress.sums = progress.sums.to(mean.device) + found  # read once an epoch
             progress.step += 1
             self.steps += 1
             self._count()
@@ -210,8 +209,39 @@ class TaskAwareLearner:
                 f"the loss became {losses + penalties} in epoch {epoch} of task {task.name!r}: "
                 "lower training.learning_rate or method.strength"
             )
-        mean, penalty = losses / len(lesson), penalties / progress.step
-        return EpochDone(task.index, task.name, epoch, mean, penalty)
+        mean_loss, mean_penalty = losses / len(lesson), penalties / progress.step
+        return EpochDone(task.index, task.name, epoch, mean_loss, mean_penalty)
+
+    def _step(
+        self, task: Task, inputs: torch.Tensor, labels: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, bool]:
+        """Make a step on a batch, of which each process of a data-parallel run takes its rows.
+
+        Returns:
+            The mean loss of the whole batch, the penalty, and True if the optimizer stepped.
+        """
+        if size() == 1:
+            with self._forward():
+                loss = self.method.loss(inputs, labels, task)
+            step = self._precision.step(loss, self.optimizer, self.method.penalty_grad_)
+            return loss.detach(), *step
+        seen, known = own_rows((inputs, labels))
+        weight = len(known) / len(labels)
+        if not weight:  # fewer rows than processes: take part, and add nothing
+            seen, known = inputs[:1], labels[:1]
+        with self._forward():
+            loss = self.method.loss(seen, known, task) * weight
+        totals: list[torch.Tensor] = []
+        model = self.method.structure.model
+        average_norms(model, weight)
+        parameters = list(model.parameters())
+        step = self._precision.step(
+            loss,
+            self.optimizer,
+            self.method.penalty_grad_,
+            combine=lambda: totals.append(add_gradients(parameters, loss.detach())),
+        )
+        return totals[0], *step
 
     @contextmanager
     def _forward(self) -> Iterator[None]:

@@ -38,7 +38,12 @@ class Precision:
         return torch.autocast(self._device, dtype=self._type)
 
     def step(
-        self, loss: Tensor, optimizer: Optimizer, penalty_grad: Callable[[], Tensor]
+        self,
+        loss: Tensor,
+        optimizer: Optimizer,
+        penalty_grad: Callable[[], Tensor],
+        *,
+        combine: Callable[[], None] | None = None,
     ) -> tuple[Tensor, bool]:
         """Take the gradient of a loss, add that of a penalty, and step.
 
@@ -46,6 +51,7 @@ class Precision:
             loss: A scalar.
             optimizer: Its gradients are replaced.
             penalty_grad: Adds to the gradients, and returns the penalty.
+            combine: Adds up the gradients of several processes; None where there is one.
 
         Returns:
             The penalty, and True if the optimizer made the step.
@@ -53,11 +59,15 @@ class Precision:
         optimizer.zero_grad()
         if self._scaler is None:
             loss.backward()  # type: ignore[no-untyped-call]
+            if combine is not None:
+                combine()
             penalty = penalty_grad()
             optimizer.step()
             return penalty, True
         before = self._scaler.get_scale()
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        if combine is not None:
+            combine()
         self._scaler.unscale_(optimizer)  # the penalty is not scaled
         penalty = penalty_grad()
         self._scaler.step(optimizer)

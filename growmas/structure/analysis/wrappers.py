@@ -35,6 +35,15 @@ def unwrap_model(model: nn.Module) -> nn.Module:
     return inner if isinstance(inner, nn.Module) else model
 
 
+_REMEDY = (
+    "operate on the whole network before it is divided; of one that is trained already, get the "
+    "whole state with torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
+    "options=StateDictOptions(full_state_dict=True)), load it into a plain network, operate on "
+    "that, and divide it again. Data-parallel training needs no division, see docs/distributed.md"
+)
+_NOT_WHOLE = f"its tensors are not whole: {_REMEDY}"
+
+
 @contextmanager
 def uncompiled(model: nn.Module) -> Iterator[None]:
     """Set aside what `module.compile()` put in place, so that the analysis sees the code."""
@@ -63,6 +72,11 @@ def recompile_after_edit(given: nn.Module, inventory: Inventory) -> None:
         torch.compiler.reset()
 
 
+def _is_divided(parameter: nn.Parameter) -> bool:
+    """Return True for a DTensor, of which each process holds a part."""
+    return type(parameter).__name__ == "DTensor" or hasattr(parameter, "device_mesh")
+
+
 def _problem(name: str, module: nn.Module) -> str:
     """Return why a module cannot be operated on, or nothing."""
     where = repr(name) if name else "the model"
@@ -76,7 +90,13 @@ def _problem(name: str, module: nn.Module) -> str:
             f"    wrapped = {kind}(model)"
         )
     if kind == "FullyShardedDataParallel" or hasattr(module, "unshard"):
-        return f"{where} is sharded (FSDP), its tensors are not whole: operate before sharding"
+        return f"{where} is sharded (FSDP), {_NOT_WHOLE}"
+    if kind == "DeepSpeedEngine":
+        return f"{where} is a DeepSpeedEngine, which may partition tensors: {_REMEDY}"
+    divided = [each for each, p in module.named_parameters(recurse=False) if _is_divided(p)]
+    if divided:
+        path = f"{name}.{divided[0]}" if name else divided[0]
+        return f"{path!r} is a DTensor (tensor parallel, or fully_shard), {_NOT_WHOLE}"
     if isinstance(module, torch.jit.ScriptModule):
         return (
             f"{where} is TorchScript, which keeps its tensors and cannot be traced: operate before "

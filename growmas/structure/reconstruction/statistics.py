@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from typing import Any
 
@@ -153,6 +154,12 @@ class ActivationStatistics:
         """
         self._check_fit(other.moments, "the other statistics")
         self._merge(other.moments)
+
+    def emptied(self) -> "ActivationStatistics":
+        """Return statistics of the same layers that have seen no sample."""
+        empty = copy(self)
+        empty.moments = self._no_moments()
+        return empty
 
     def follow(self, edit: Edit) -> None:
         """Re-index as `edit` re-indexed the layers' weights; a fresh unit counts as always zero."""

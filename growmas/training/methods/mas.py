@@ -3,7 +3,8 @@
 from typing import Literal
 
 from growmas.data import Task, batches
-from growmas.importance import fisher_information, hebbian_importance
+from growmas.distributed import own_share, size
+from growmas.importance import distributed_importance, fisher_information, hebbian_importance
 from growmas.penalty import MAS
 from growmas.structure import Structure
 from growmas.training.methods.method import IMPORTANCE_BATCH, Method, inputs_of, through
@@ -25,7 +26,12 @@ class FixedMAS(Method):
     def end_task(self, task: Task) -> None:
         """Consolidate on the task's training data, through its own head."""
         if self._importance == "mas":
-            self._consolidate(inputs_of(task), forward=through(task.head))
+            data, forward = inputs_of(task), through(task.head)
+            if size() > 1:  # every process measures its rows
+                model = self.structure.model
+                self._consolidate(distributed_importance(model, own_share(data), forward=forward))
+            else:
+                self._consolidate(data, forward=forward)
             return
         if self._importance == "hebbian":
             forward = through(task.head)

@@ -16,6 +16,7 @@ from growmas.contexts import (
     view_answers,
 )
 from growmas.data import Stream, Task, batches
+from growmas.distributed import update_context
 from growmas.errors import RunError
 from growmas.penalty import MAS
 from growmas.structure import Structure
@@ -72,8 +73,7 @@ class Viewed(Method):
     def end_task(self, task: Task) -> None:
         """Update the context with the task's training data."""
         if self.context is not None:
-            for inputs, labels in batches(task.train, IMPORTANCE_BATCH):
-                self.context.update(task.name, inputs, labels)
+            update_context(self.context, task.name, batches(task.train, IMPORTANCE_BATCH))
 
     def predict(self, inputs: Tensor, task: Task | None) -> Tensor:
         """Predict labels by the network as of the task: units born later are left out.
