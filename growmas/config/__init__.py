@@ -74,6 +74,8 @@ from growmas.config.models import (
 )
 from growmas.config.replacement import (
     CBPConfig,
+    CCBPConfig,
+    LayerNormConfig,
     ReDoConfig,
     ReplaceConfig,
     ShrinkPerturbConfig,
@@ -117,6 +119,7 @@ __all__ = [
     "BudgetConfig",
     "BundledConfig",
     "CBPConfig",
+    "CCBPConfig",
     "CheckpointConfig",
     "ContextKind",
     "ConvNetConfig",
@@ -148,6 +151,7 @@ __all__ = [
     "IdxConfig",
     "JointConfig",
     "L2InitConfig",
+    "LayerNormConfig",
     "LwFConfig",
     "MASConfig",
     "MLPConfig",
