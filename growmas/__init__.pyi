@@ -130,6 +130,7 @@ from growmas.training.methods import (
     SLDA as SLDA,
     UPGD as UPGD,
     ContinualBackprop as ContinualBackprop,
+    ContinuousCBP as ContinuousCBP,
     DERpp as DERpp,
     Exemplars as Exemplars,
     ICaRL as ICaRL,

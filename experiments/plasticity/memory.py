@@ -1,5 +1,8 @@
 """Forgetting and plasticity together: MAS over permutations, with and without replacement."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from protocols import BATCH, network
@@ -7,15 +10,33 @@ from torch import Tensor
 
 import growmas as gm
 from growmas.data.sources import load_source
+from growmas.plasticity.guard import guarded
 
 TASKS, SAMPLES, EPOCHS = 12, 1_000, 3
 STRENGTHS = (0.0, 0.01, 0.1, 1.0)
 
+VARIANTS: dict[str, dict[str, float | None] | None] = {
+    "none": None,
+    "defaults": {},
+    "guard 1": {"guard": 1.0},
+    "no guard": {"guard": None},
+    "threshold 0.5, guard 1": {"threshold": 0.5, "guard": 1.0},
+}
+"""Settings of the replacement to compare, against none."""
 
-def remember(strength: float, seed: int, *, replacing: bool) -> dict[str, object]:
+
+def remember(
+    strength: float, seed: int, *, settings: Mapping[str, Any] | None
+) -> dict[str, object]:
     """Return the accuracy on every task right after it, and on all tasks at the end.
 
-    Accuracy is on 1,000 test images of each permutation, by one head.
+    Accuracy is on 1,000 test images of each permutation, by one head. "dormant" is the share of
+    units at the end that do nothing on the last task, "guarded" that of units that old tasks need.
+
+    Args:
+        strength: Of MAS.
+        seed: Of network and stream.
+        settings: Of `ReplaceLowUtility`; None replaces nothing.
     """
     torch.manual_seed(2000 + seed)
     net = network()
@@ -23,7 +44,9 @@ def remember(strength: float, seed: int, *, replacing: bool) -> dict[str, object
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     mas = gm.MAS(net, strength=strength)
     plasticity = (
-        gm.Plasticity(structure, optimizer, gm.ReplaceLowUtility(), mas=mas) if replacing else None
+        None
+        if settings is None
+        else gm.Plasticity(structure, optimizer, gm.ReplaceLowUtility(**settings), mas=mas)
     )
     source = load_source("mnist5k")
     train, test = source.train_inputs.flatten(1), source.test_inputs.flatten(1)
@@ -45,11 +68,16 @@ def remember(strength: float, seed: int, *, replacing: bool) -> dict[str, object
         mas.consolidate(x.split(250))
         after.append(accuracy(net, test[:, order], source.test_labels))
     final = [accuracy(net, test[:, order], source.test_labels) for order in orders]
+    held = [
+        guarded(mas, group, structure.entries(name), 0.1)
+        for name, group in structure.groups.items()
+    ]
     return {
-        "replacing": replacing,
         "after": round(sum(after) / TASKS, 4),
         "last_quarter_after": round(sum(after[-3:]) / 3, 4),
         "final": round(sum(final) / TASKS, 4),
+        "dormant": round(gm.plasticity_signals(structure, [x[:500]])["dormant"], 3),
+        "guarded": round(float(sum(each.sum() for each in held)) / sum(map(len, held)), 3),
         "replaced": 0 if plasticity is None else plasticity.replaced,
     }
 

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import torch
-from memory import STRENGTHS, remember
+from memory import STRENGTHS, VARIANTS, remember
 from protocols import PROTOCOLS, learn
 from step_cost import step_costs
 
@@ -67,11 +67,11 @@ def row(protocol: str, method: str, seed: int, optimizer: str, results: Path) ->
 
 
 def memory_rows(seed: int, results: Path) -> None:
-    """Run every strength of MAS with and without replacement."""
+    """Run every strength of MAS with every setting of the replacement."""
     for strength in STRENGTHS:
-        for replacing in (False, True):
-            found = remember(strength, seed, replacing=replacing)
-            write(results, protocol="memory", strength=strength, seed=seed, **found)
+        for name, settings in VARIANTS.items():
+            found = remember(strength, seed, settings=settings)
+            write(results, protocol="memory", strength=strength, variant=name, seed=seed, **found)
 
 
 def write(results: Path, **values: object) -> None:

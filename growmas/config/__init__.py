@@ -83,6 +83,8 @@ from growmas.config.models import (
 )
 from growmas.config.replacement import (
     CBPConfig,
+    CCBPConfig,
+    LayerNormConfig,
     ReDoConfig,
     ReplaceConfig,
     ShrinkPerturbConfig,
@@ -133,6 +135,7 @@ __all__ = [
     "BudgetConfig",
     "BundledConfig",
     "CBPConfig",
+    "CCBPConfig",
     "CheckpointConfig",
     "ContextKind",
     "ConvNetConfig",
@@ -166,6 +169,7 @@ __all__ = [
     "IdxConfig",
     "JointConfig",
     "L2InitConfig",
+    "LayerNormConfig",
     "LocalEngineConfig",
     "LogConfig",
     "LwFConfig",

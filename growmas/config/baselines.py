@@ -5,7 +5,14 @@ from typing import Literal
 from pydantic import Field
 
 from growmas.config.record import Record
-from growmas.config.replacement import CBPConfig, ReDoConfig, ShrinkPerturbConfig, UPGDConfig
+from growmas.config.replacement import (
+    CBPConfig,
+    CCBPConfig,
+    LayerNormConfig,
+    ReDoConfig,
+    ShrinkPerturbConfig,
+    UPGDConfig,
+)
 
 _STRENGTH = "a number that is 0 or more"
 _MEMORY = "a whole number of stored samples, at least 1"
@@ -156,6 +163,8 @@ BaselineConfig = (
     | RanPACConfig
     | L2InitConfig
     | CBPConfig
+    | CCBPConfig
+    | LayerNormConfig
     | ReDoConfig
     | ShrinkPerturbConfig
     | UPGDConfig
@@ -168,5 +177,7 @@ SCENARIOS = {
 }
 """Kinds of methods that are for some scenarios alone -> these, and why."""
 
-TASK_FREE_BASELINES = ("er", "derpp", "l2_init", "cbp", "redo", "shrink_perturb", "upgd")
+TASK_FREE_BASELINES = (
+    *("er", "derpp", "l2_init", "cbp", "ccbp", "layernorm", "redo", "shrink_perturb", "upgd"),
+)
 """Kinds of published methods that work without task boundaries."""

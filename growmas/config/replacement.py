@@ -47,6 +47,20 @@ class CBPConfig(Record):
     warm_up: bool = Field(True, description=_WARM_UP)
 
 
+class CCBPConfig(Record):
+    """Continuous continual backprop: all units are reset a little, the least useful most."""
+
+    kind: Literal["ccbp"] = Field(description="ccbp")
+    rate: float = Field(0.001, gt=0, lt=1, description="a share per step, between 0 and 1")
+    decay: float = Field(0.99, ge=0, lt=1, description=_DECAY)
+
+
+class LayerNormConfig(Record):
+    """Fine-tuning of the network with a layer norm behind every layer that produces units."""
+
+    kind: Literal["layernorm"] = Field(description="layernorm")
+
+
 class ReDoConfig(Record):
     """Recycling of dormant units at regular checks."""
 

@@ -122,6 +122,7 @@ def view_answers(
     *,
     tasks: Sequence[TaskKey] | None = None,
     forward: TaskForward | None = None,
+    own_classes: bool = False,
 ) -> Answers:
     """Return a function: position of a task -> logits of its view for all inputs.
 
@@ -135,6 +136,8 @@ def view_answers(
         tasks: Names or indices of tasks; None takes all that the structure has begun.
         forward: (model, inputs, position in `tasks`) -> logits [N, C]. None calls the model with
             the inputs.
+        own_classes: True asks each view for the classes that came with its task alone, where tasks
+            share a head that grew; `combine_views` expects that.
 
     Raises:
         ContextError: `structure` or `forward` is something else.
@@ -147,7 +150,7 @@ def view_answers(
             raise ContextError(
                 f"no task at position {position}: there are views of {len(known)} tasks"
             )
-        return _run(structure, known[position], inputs, position, forward)
+        return _run(structure, known[position], inputs, position, forward, own=own_classes)
 
     return cache(answer)
 
@@ -257,14 +260,20 @@ def _joint(
 
 
 def _run(
-    structure: Structure, task: TaskKey, inputs: Any, position: int, forward: TaskForward | None
+    structure: Structure,
+    task: TaskKey,
+    inputs: Any,
+    position: int,
+    forward: TaskForward | None,
+    *,
+    own: bool = False,
 ) -> Tensor:
     """Return the logits of the view of one task, batch by batch, the model left as it was."""
     model = structure.model
     samples, device = batch_size(inputs), next(model.parameters()).device
     starts = [0] if samples is None else range(0, max(samples, 1), ROWS)
     parts = []
-    with preserving(model), torch.no_grad(), structure.view(task):
+    with preserving(model), torch.no_grad(), structure.view(task, own_classes=own):
         for start in starts:
             batch = inputs if len(starts) == 1 else cut(inputs, start, start + ROWS)
             moved = to_device(batch, device)

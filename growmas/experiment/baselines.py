@@ -7,12 +7,14 @@ from torch.optim import Optimizer
 
 from growmas.config import (
     CBPConfig,
+    CCBPConfig,
     DERppConfig,
     ERConfig,
     EWCConfig,
     HATConfig,
     ICaRLConfig,
     L2InitConfig,
+    LayerNormConfig,
     LwFConfig,
     OnlineEWCConfig,
     PackNetConfig,
@@ -34,6 +36,7 @@ from growmas.training.methods import (
     SLDA,
     UPGD,
     ContinualBackprop,
+    ContinuousCBP,
     DERpp,
     ICaRL,
     L2Init,
@@ -52,6 +55,8 @@ Boundless = (
     | DERppConfig
     | L2InitConfig
     | CBPConfig
+    | CCBPConfig
+    | LayerNormConfig
     | ReDoConfig
     | ShrinkPerturbConfig
     | UPGDConfig
@@ -61,7 +66,7 @@ Boundless = (
 BASELINES = (
     *(EWCConfig, OnlineEWCConfig, SIConfig, LwFConfig, ERConfig, DERppConfig),
     *(PackNetConfig, HATConfig, ICaRLConfig, SLDAConfig, RanPACConfig, L2InitConfig),
-    *(CBPConfig, ReDoConfig, ShrinkPerturbConfig, UPGDConfig),
+    *(CBPConfig, CCBPConfig, LayerNormConfig, ReDoConfig, ShrinkPerturbConfig, UPGDConfig),
 )
 """Records of the published methods."""
 
@@ -104,7 +109,7 @@ def build_baseline(config: BaselineConfig, given: Given) -> Method:
             return SynapticIntelligence(structure, **settings)
         case ERConfig() | DERppConfig() | L2InitConfig() | CBPConfig() | ReDoConfig():
             return build_boundless(config, structure, given.optimizer, seed=seed)
-        case ShrinkPerturbConfig() | UPGDConfig():
+        case ShrinkPerturbConfig() | UPGDConfig() | CCBPConfig() | LayerNormConfig():
             return build_boundless(config, structure, given.optimizer, seed=seed)
         case LwFConfig():
             return LwF(structure, stream=stream, **settings)
@@ -140,6 +145,10 @@ def build_boundless(
             return L2Init(structure, **settings)
         case CBPConfig():
             return ContinualBackprop(structure, optimizer=optimizer, **settings)
+        case CCBPConfig():
+            return ContinuousCBP(structure, seed=seed, **settings)
+        case LayerNormConfig():
+            return Method(structure)
         case ReDoConfig():
             return ReDo(structure, optimizer=optimizer, **settings)
         case ShrinkPerturbConfig():

@@ -21,6 +21,7 @@ from growmas.experiment.limits import check_memory
 from growmas.experiment.networks import build_given, caches_features
 from growmas.experiment.randomness import derived_seed, random_generator
 from growmas.models import MLP, ConvNet, MultiHead, ResNet, SeparateNetworks, ViT
+from growmas.models.normed import add_layer_norms
 from growmas.structure import Structure, add_gains
 
 _BuiltIn = MLPConfig | ConvNetConfig | ResNetConfig | ViTConfig
@@ -118,6 +119,8 @@ def build_structure(
         examples = examples.to(experiment.device)
         try:
             model = model.to(experiment.device)
+            if experiment.method.kind == "layernorm":
+                add_layer_norms(model, examples)
             if "gains" in getattr(experiment.method, "per_task", ()):
                 add_gains(model, examples)
             structure = Structure(model, examples, generator=generator)

@@ -193,7 +193,7 @@ class StructureTasks(StructureQueries):
         self._norms.forget(task_index(self._tasks, task))
 
     @contextmanager
-    def view(self, task: int | str) -> Iterator[nn.Module]:
+    def view(self, task: int | str, *, own_classes: bool = False) -> Iterator[nn.Module]:
         """Leave out the units born after a task, while the context lasts.
 
         Weights are as they are now, and pruned units stay gone. Norms use the running statistics
@@ -214,6 +214,8 @@ class StructureTasks(StructureQueries):
 
         Args:
             task: Index or name of a task.
+            own_classes: True lets a head that grew return only the logits of the classes that came
+                with this task, in their order; a head in which none came returns those of then.
 
         Raises:
             PlanError: The task does not exist, or younger units pass norms over all channels,
@@ -225,7 +227,7 @@ class StructureTasks(StructureQueries):
         with self._views.held(index):
             overrides = {
                 **unit_masks(self.model, self._groups.values(), younger),
-                **narrowed(self._heads, index),
+                **narrowed(self._heads, index, own=own_classes),
                 **self._norms.overrides(index, lambda: self._views.earliest == index),
             }
             with overridden(self.model, overrides):

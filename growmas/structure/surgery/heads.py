@@ -187,22 +187,34 @@ def _as_before(old: Tensor, new: Tensor, classes: int) -> tuple[Tensor, bool]:
     return (new.narrow(wider[0], 0, old.shape[wider[0]]), True) if wider else (new, False)
 
 
-def narrowed(heads: Mapping[str, UnitGroup], task: int) -> dict[Place, Override]:
+def narrowed(
+    heads: Mapping[str, UnitGroup], task: int, *, own: bool = False
+) -> dict[Place, Override]:
     """Return overrides that reduce heads to the classes they had at a task.
 
     Gradients reach the rows that remain.
+
+    Args:
+        heads: The heads that have grown.
+        task: Index of the task.
+        own: True keeps only the classes that came with the task, of heads in which some did.
     """
     found: dict[Place, Override] = {}
     for layer, head in heads.items():
         count = sum(birth <= task for birth in head.births)
-        for axis in head.members[0].axes.out if count < head.width else ():
-            found[layer, axis.tensor] = _first(axis.dim, count)
+        first = sum(birth < task for birth in head.births) if own else 0
+        first = first if first < count else 0
+        for axis in head.members[0].axes.out if count - first < head.width else ():
+            found[layer, axis.tensor] = _range(axis.dim, first, count)
     return found
 
 
-def _first(dim: int, count: int) -> Override:
+def _range(dim: int, first: int, count: int) -> Override:
     def stand_in(tensor: Any) -> Any:
-        return None if tensor is None else tensor.narrow(dim, 0, min(count, tensor.shape[dim]))
+        if tensor is None:
+            return None
+        stop = min(count, tensor.shape[dim])
+        return tensor.narrow(dim, min(first, stop), stop - min(first, stop))
 
     return stand_in
 

@@ -5,11 +5,13 @@
 - penalties: `EWC`, `OnlineEWC`, `SynapticIntelligence`, `L2Init`
 - replay and distillation: `ER`, `DERpp`, `LwF`, `ICaRL`
 - a part of the network for each task: `PackNet`, `HAT`
-- against the loss of plasticity: `ContinualBackprop`, `ReDo`, `ShrinkPerturb`, `UPGD`
+- against the loss of plasticity: `ContinualBackprop`, `ContinuousCBP`, `ReDo`, `ShrinkPerturb`,
+  `UPGD`
 - statistics, without training: `SLDA`, `RanPAC`
 """
 
 from growmas.training.methods.classifier import SLDA, RanPAC
+from growmas.training.methods.continuous import ContinuousCBP
 from growmas.training.methods.ewc import EWC, OnlineEWC
 from growmas.training.methods.exemplars import Exemplars
 from growmas.training.methods.hat import HAT
@@ -32,6 +34,7 @@ __all__ = [
     "SLDA",
     "UPGD",
     "ContinualBackprop",
+    "ContinuousCBP",
     "DERpp",
     "Exemplars",
     "ICaRL",

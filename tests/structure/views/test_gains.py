@@ -220,3 +220,19 @@ def managed_with(per_task):
     net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
     structure = gm.Structure(net, torch.rand(2, 3))
     return gm.StructuralManager(structure, mas=gm.MAS(net), per_task=per_task)
+
+
+def test_a_head_that_grew_gives_the_classes_of_one_task():
+    net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    x = torch.rand(5, 3)
+    structure = gm.Structure(net, x)
+    for task in ("a", "b", "c", "d"):
+        structure.begin_task(task)
+        if task in "bd":
+            structure.grow_head("2", 3, init="uniform")
+    whole = net(x)
+    parts = {"a": (0, 2), "b": (2, 5), "c": (0, 5), "d": (5, 8)}
+    for task, (first, last) in parts.items():
+        with structure.view(task, own_classes=True):
+            torch.testing.assert_close(net(x), whole[:, first:last])
+    assert net(x).shape == (5, 8)
