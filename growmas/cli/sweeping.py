@@ -6,7 +6,9 @@ from pathlib import Path
 from rich.console import Console
 
 from growmas.cli.output import Output
-from growmas.sweep import Sweep, plan_sweep, run_sweep
+from growmas.cli.tuning import tune_config
+from growmas.errors import ConfigError
+from growmas.sweep import Sweep, plan_sweep, plan_tuning, run_sweep
 from growmas.sweep.engines.opening import check_engine
 from growmas.sweep.record import other_code
 from growmas.sweep.summary import SweepRun, as_data, summarise
@@ -28,6 +30,21 @@ def sweep_config(
     dry_run: bool,
 ) -> int:
     """Run a sweep, show its progress and print a table; return 1 if a run failed, else 0."""
+    tuning = plan_tuning(
+        config,
+        overrides,
+        directory=out,
+        root=root,
+        engine=engine,
+        engine_options=engine_options,
+    )
+    if tuning is not None:
+        if shard is not None:
+            raise ConfigError(
+                "a search cannot be split into shards, as each trial learns from the others: leave "
+                "--shard out; --jobs and --engine run trials side by side"
+            )
+        return tune_config(tuning, output, jobs=jobs, dry_run=dry_run)
     sweep = plan_sweep(
         config,
         overrides,

@@ -118,6 +118,7 @@ from growmas.config.training import (
     TrainingConfig,
     TransformConfig,
 )
+from growmas.config.tune import Range, TuneConfig
 
 __all__ = [
     "ANSWER_BY_TASK",
@@ -181,6 +182,7 @@ __all__ = [
     "PythonSourceConfig",
     "PythonTransformConfig",
     "RanPACConfig",
+    "Range",
     "RayEngineConfig",
     "ReDoConfig",
     "ReplaceConfig",
@@ -207,6 +209,7 @@ __all__ = [
     "TrainingConfig",
     "TransformConfig",
     "TransformersConfig",
+    "TuneConfig",
     "UPGDConfig",
     "ViTConfig",
     "bundled_config",

@@ -19,9 +19,8 @@ def order(folder, seed=1, **changes):
     folder.mkdir(exist_ok=True)
     log = folder / "logs" / f"{run.name}.log"
     made = Order(run.name, run.experiment, run.folder, run.state, log, code_hashes(run.experiment))
-    return {
-        **made.as_data(), "module": "fake_child", "token": folder_token(folder), **changes
-    }  # fmt: skip
+    own = {"module": "fake_child", "token": folder_token(folder), "shared": str(folder)}
+    return {**made.as_data(), **own, **changes}
 
 
 def test_a_run_is_written_to_the_folder_that_all_share_and_never_run_twice(tmp_path):
@@ -52,7 +51,7 @@ def test_a_machine_with_other_code_or_without_the_folder_runs_nothing(tmp_path):
         "differs from that of the machine that began the sweep: growmas (0000" in (other["message"])
     )
     assert "mymodel (1111111111111111 there, missing here)" in other["message"]
-    blind = run_cell({**order(tmp_path), "folder": str(tmp_path / "elsewhere" / "seed=1")})
+    blind = run_cell(order(tmp_path, shared=str(tmp_path / "elsewhere")))
     assert blind["hopeless"]
     assert "does not see the folder" in blind["message"]
     assert "--out" in blind["message"]

@@ -133,10 +133,7 @@ class SlurmEngine:
     def _queued(self, orders: Sequence[Order]) -> "list[_Job]":
         try:
             self._executor.update_parameters(**self._parameters(orders))
-            cells = [
-                Cell({**order.as_data(), "module": self._around.module, "token": self._token})
-                for order in orders
-            ]
+            cells = [Cell(self._around.order(order, self._token)) for order in orders]
             with self._executor.batch():
                 jobs = [self._executor.submit(cell) for cell in cells]
         except Exception as error:
