@@ -66,21 +66,26 @@ def sweep_config(
         lambda: as_data(summary),
         title=f"growmas compare {sweep.folder}",
     )
+    failed = _tell(sweep, runs, console)
+    return int(failed)
+
+
+def _tell(sweep: Sweep, runs: Sequence[SweepRun], console: Console) -> bool:
+    """Print what a table does not show; return True if a run failed."""
     mine = {run.name for run in sweep.mine}
     failed = [run for run in runs if run.message and run.name in mine]
-    for run in failed:
-        console.print(f"failed: {run.name}: {run.message}", markup=False)
+    lines = [f"failed: {run.name}: {run.message}" for run in failed]
     if failed:
-        console.print("the same command tries these again", markup=False)
+        lines.append("the same command tries these again")
     if sweep.shard:
-        console.print(f"shard {sweep.shard}: {len(mine)} of {len(runs)} runs", markup=False)
-    for line in other_code(runs):
-        console.print(f"warning: {line}", markup=False)
-    console.print(
-        f"written to {sweep.folder}; see the table again with: growmas compare {sweep.folder}",
-        markup=False,
+        lines.append(f"shard {sweep.shard}: {len(mine)} of {len(runs)} runs")
+    lines += [f"warning: {line}" for line in other_code(runs)]
+    lines.append(
+        f"written to {sweep.folder}; see the table again with: growmas compare {sweep.folder}"
     )
-    return int(bool(failed))
+    for line in lines:
+        console.print(line, markup=False)
+    return bool(failed)
 
 
 def _run(sweep: Sweep, jobs: int | None, console: Console) -> tuple[SweepRun, ...]:

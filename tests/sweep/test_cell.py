@@ -10,6 +10,8 @@ from growmas.sweep import plan_sweep
 from growmas.sweep.cell import run_cell, unpack
 from growmas.sweep.code import code_hashes, differing_code
 from growmas.sweep.engine import Order, folder_token
+from growmas.sweep.record import other_code
+from growmas.sweep.summary import SweepRun
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits_smoke.yaml"
 
@@ -97,3 +99,13 @@ def test_the_hash_of_a_module_counts_what_it_imports_from_its_folder(own):
     assert line.startswith(f"mynet ({before['mynet']} there, ")
     (folder / "mynet.py").unlink()
     assert differing_code(before, experiment) == [f"mynet ({before['mynet']} there, missing here)"]
+
+
+def test_runs_of_different_code_are_named_module_by_module():
+    def run(seed, **code):
+        return SweepRun(f"seed={seed}", {"seed": str(seed)}, code=code)
+
+    runs = [run(1, growmas="a", mynet="x"), run(2, growmas="b"), run(3, growmas="b"), run(4)]
+    (line,) = other_code(runs)
+    assert line.startswith("growmas changed between these runs: a in 1 (such as seed=1), b in 2 (")
+    assert other_code(runs[1:]) == []

@@ -234,6 +234,23 @@ class TestRay:
         assert "it was cancelled" in end_of(run).message
 
 
+def test_tasks_that_are_lost_say_why(tmp_path):
+    pytest.importorskip("ray")
+    from ray import exceptions
+
+    from growmas.sweep.engines.ray import _lost
+
+    run = order(tmp_path, 1)
+    full = _lost(exceptions.OutOfMemoryError("Task was killed"), run)
+    assert full.message.startswith("memory ran out on its machine: reserve more with --engine-op")
+    bare = _lost(exceptions.RaySystemError("ModuleNotFoundError: No module named 'growmas'"), run)
+    assert "install growmas on every machine" in bare.message
+    assert bare.hopeless
+    assert (
+        "its task was lost: RaySystemError: " in _lost(exceptions.RaySystemError("x"), run).message
+    )
+
+
 def test_a_ray_cluster_that_cannot_be_reached_is_one_message(tmp_path):
     pytest.importorskip("ray")
     options = {"engine": "ray", "engine_options": ["address=127.0.0.1:9"]}
