@@ -10,7 +10,7 @@ from growmas.cli.tuning import tune_config
 from growmas.errors import ConfigError
 from growmas.sweep import Sweep, plan_sweep, plan_tuning, run_sweep
 from growmas.sweep.engines.opening import check_engine
-from growmas.sweep.record import other_code
+from growmas.sweep.record import other_code, recorded_runs
 from growmas.sweep.summary import SweepRun, as_data, summarise
 from growmas.terminal.sweep import render_plan, render_sweep
 from growmas.terminal.sweep_progress import SweepProgress
@@ -80,6 +80,9 @@ def _tell(sweep: Sweep, runs: Sequence[SweepRun], console: Console) -> bool:
     if sweep.shard:
         lines.append(f"shard {sweep.shard}: {len(mine)} of {len(runs)} runs")
     lines += [f"warning: {line}" for line in other_code(runs)]
+    earlier = len({*recorded_runs(sweep.folder)} - {run.name for run in runs})
+    if earlier:
+        lines.append(f"runs of earlier commands in this folder: {earlier}, which compare shows too")
     lines.append(
         f"written to {sweep.folder}; see the table again with: growmas compare {sweep.folder}"
     )

@@ -173,6 +173,13 @@ class TestSlurm:
             assert f"#SBATCH {line}\n" in script
         assert [run._job.id for run in runs] == ["12_0", "12_1"]
         assert "memory ran out: ask for more with --engine-option mem=" in end_of(runs[0]).message
+        (tmp_path / "bin" / "sacct").write_text(
+            "#!/bin/sh\necho 'JobID|State|NodeList'; echo '12_[0-1]|FAILED|n1'\n"
+        )
+        runs[1]._job._job.watcher.update()
+        blind = end_of(runs[1])
+        assert blind.hopeless
+        assert f"the machines of the cluster do not see {tmp_path}" in blind.message
         (tmp_path / "bin" / "sbatch").write_text(
             "#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpu' >&2; exit 1\n"
         )
