@@ -6,9 +6,11 @@ from pathlib import Path
 from rich.console import Console
 
 from growmas.cli.output import Output
-from growmas.sweep import Sweep, plan_sweep, run_sweep
+from growmas.cli.tuning import tune_config
+from growmas.errors import ConfigError
+from growmas.sweep import Sweep, plan_sweep, plan_tuning, run_sweep
 from growmas.sweep.engines.opening import check_engine
-from growmas.sweep.record import other_code
+from growmas.sweep.record import other_code, recorded_runs
 from growmas.sweep.summary import SweepRun, as_data, summarise
 from growmas.terminal.sweep import render_plan, render_sweep
 from growmas.terminal.sweep_progress import SweepProgress
@@ -28,6 +30,21 @@ def sweep_config(
     dry_run: bool,
 ) -> int:
     """Run a sweep, show its progress and print a table; return 1 if a run failed, else 0."""
+    tuning = plan_tuning(
+        config,
+        overrides,
+        directory=out,
+        root=root,
+        engine=engine,
+        engine_options=engine_options,
+    )
+    if tuning is not None:
+        if shard is not None:
+            raise ConfigError(
+                "a search cannot be split into shards, as each trial learns from the others: leave "
+                "--shard out; --jobs and --engine run trials side by side"
+            )
+        return tune_config(tuning, output, jobs=jobs, dry_run=dry_run)
     sweep = plan_sweep(
         config,
         overrides,
@@ -49,21 +66,29 @@ def sweep_config(
         lambda: as_data(summary),
         title=f"growmas compare {sweep.folder}",
     )
+    failed = _tell(sweep, runs, console)
+    return int(failed)
+
+
+def _tell(sweep: Sweep, runs: Sequence[SweepRun], console: Console) -> bool:
+    """Print what a table does not show; return True if a run failed."""
     mine = {run.name for run in sweep.mine}
     failed = [run for run in runs if run.message and run.name in mine]
-    for run in failed:
-        console.print(f"failed: {run.name}: {run.message}", markup=False)
+    lines = [f"failed: {run.name}: {run.message}" for run in failed]
     if failed:
-        console.print("the same command tries these again", markup=False)
+        lines.append("the same command tries these again")
     if sweep.shard:
-        console.print(f"shard {sweep.shard}: {len(mine)} of {len(runs)} runs", markup=False)
-    for line in other_code(runs):
-        console.print(f"warning: {line}", markup=False)
-    console.print(
-        f"written to {sweep.folder}; see the table again with: growmas compare {sweep.folder}",
-        markup=False,
+        lines.append(f"shard {sweep.shard}: {len(mine)} of {len(runs)} runs")
+    lines += [f"warning: {line}" for line in other_code(runs)]
+    earlier = len({*recorded_runs(sweep.folder)} - {run.name for run in runs})
+    if earlier:
+        lines.append(f"runs of earlier commands in this folder: {earlier}, which compare shows too")
+    lines.append(
+        f"written to {sweep.folder}; see the table again with: growmas compare {sweep.folder}"
     )
-    return int(bool(failed))
+    for line in lines:
+        console.print(line, markup=False)
+    return bool(failed)
 
 
 def _run(sweep: Sweep, jobs: int | None, console: Console) -> tuple[SweepRun, ...]:

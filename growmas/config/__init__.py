@@ -129,6 +129,7 @@ from growmas.config.training import (
     TrainingConfig,
     TransformConfig,
 )
+from growmas.config.tune import Range, TuneConfig
 
 __all__ = [
     "ANSWER_BY_TASK",
@@ -198,6 +199,7 @@ __all__ = [
     "PythonSourceConfig",
     "PythonTransformConfig",
     "RanPACConfig",
+    "Range",
     "RayEngineConfig",
     "ReDoConfig",
     "ReplaceConfig",
@@ -226,6 +228,7 @@ __all__ = [
     "TrainingConfig",
     "TransformConfig",
     "TransformersConfig",
+    "TuneConfig",
     "UPGDConfig",
     "ViTConfig",
     "WandbLogConfig",

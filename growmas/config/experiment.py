@@ -25,6 +25,7 @@ from growmas.config.record import Record
 from growmas.config.streams import SplitConfig, StreamConfig, TaskFreeConfig
 from growmas.config.sweeps import SweepConfig
 from growmas.config.training import SignalsConfig, TrainingConfig
+from growmas.config.tune import TuneConfig
 
 _BECAUSE = "as stream.kind is task_free"
 
@@ -76,6 +77,9 @@ class Experiment(Record):
     )
     sweep: SweepConfig | None = Field(
         None, description="a mapping with engine, for growmas sweep, or null"
+    )
+    tune: TuneConfig | None = Field(
+        None, description="a mapping with keys to tune, for growmas sweep, or null"
     )
     _origins: Origins = PrivateAttr(default_factory=Origins)
 

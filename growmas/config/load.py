@@ -20,8 +20,8 @@ from growmas.config.paths import resolve
 from growmas.config.yaml_loader import Dumper
 from growmas.errors import ConfigError
 
-_MACHINE = {"device", "threads", "checkpoint", "imports", "log", "sweep"}  # not the numbers
-_OF_SWEEPS = ("sweep",)  # not written where they are not given
+_MACHINE = {"device", "threads", "checkpoint", "imports", "log", "sweep", "tune"}  # not the numbers
+_OF_SWEEPS = ("sweep", "tune")  # not written where they are not given
 _DIGITS = 16  # of a digest: 64 bits
 
 

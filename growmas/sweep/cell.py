@@ -42,7 +42,8 @@ def run_cell(order: Mapping[str, Any]) -> dict[str, Any]:
 
     Args:
         order: Of `Order.as_data`, with `module`, the name of the module that runs experiments,
-            and `token`, the content of the file `TOKEN`; None for a run that is sent back.
+            `shared`, the folder of the sweep, and `token`, the content of its file `TOKEN`; None
+            for a run that is sent back.
 
     Returns:
         `message`, empty if it did not fail; `hopeless`, True if all others would fail alike;
@@ -54,7 +55,7 @@ def run_cell(order: Mapping[str, Any]) -> dict[str, Any]:
     try:
         _check_code(order["code"], experiment)
         if order["token"] is not None:
-            _check_folder(folder.parent, order["token"])
+            _check_folder(Path(order["shared"]), order["token"])
     except RunError as error:
         return _ended(str(error), hopeless=True)
     module: CellModule = import_module(order["module"])

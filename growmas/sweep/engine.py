@@ -124,3 +124,13 @@ class Surroundings:
     jobs: int | None
     runs: int
     warm: bool | None = None
+
+    def order(self, order: Order, token: str | None) -> dict[str, Any]:
+        """Return an order as `growmas.sweep.cell.run_cell` reads it.
+
+        Args:
+            order: Of the sweep.
+            token: Of `folder_token`; None for a run that is sent back.
+        """
+        own = {"module": self.module, "shared": str(self.folder), "token": token}
+        return {**order.as_data(), **own}

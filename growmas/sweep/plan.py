@@ -101,11 +101,27 @@ def plan_sweep(
         RunError: The folder cannot be used, or finished runs in it had another config.
     """
     settings = SweepSettings.read(config, overrides, engine, engine_options)
-    overrides = settings.axes
-    if not overrides:
-        raise ConfigError("a sweep needs at least one key with its values, such as seed=1..5")
     part = None if shard is None else Shard.read(shard)
-    grid = read_grid(overrides)
+    return plan_settings(config, settings, directory=directory, root=root, shard=part)
+
+
+def plan_settings(
+    config: str | PathLike[str],
+    settings: SweepSettings,
+    *,
+    directory: str | PathLike[str] | None = None,
+    root: str | PathLike[str] = "runs",
+    shard: Shard | None = None,
+) -> Sweep:
+    """Check every combination of values, as `plan_sweep` does, with settings that were read.
+
+    Raises:
+        ConfigError: With every mistake in the file and in any combination, a line each.
+        RunError: The folder cannot be used, or finished runs in it had another config.
+    """
+    if not settings.axes:
+        raise ConfigError("a sweep needs at least one key with its values, such as seed=1..5")
+    grid = read_grid(settings.axes)
     names = directory_names(grid)
     experiments = _checked(config, grid, names, settings)
     folder = Path(root) / f"{experiments[0].name}-sweep" if directory is None else Path(directory)
@@ -114,7 +130,7 @@ def plan_sweep(
     return Sweep(
         folder,
         tuple(_planned(folder, grid, names, [without_sweep(each) for each in experiments])),
-        part,
+        shard,
         LocalEngineConfig() if chosen is None else chosen.engine,
     )
 

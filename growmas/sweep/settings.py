@@ -9,7 +9,7 @@ from growmas.config import Experiment
 from growmas.config.bundled import find_config
 from growmas.config.document import read_document
 
-_OWN = ("sweep",)
+_OWN = ("sweep", "tune")
 """Top-level keys that concern a sweep and not its runs."""
 
 
@@ -55,6 +55,15 @@ class SweepSettings:
             own.append(f"sweep.engine.{option}")
             names[own[-1]] = f"--engine-option {option}"
         return cls(tuple(axes), tuple(own), names)
+
+    def tunes(self, config: str | PathLike[str]) -> bool:
+        """Return True if a config, or an override, has a mapping `tune`.
+
+        Raises:
+            ConfigError: The config cannot be read.
+        """
+        document = read_document(find_config(Path(config)), self.own)
+        return document.values.get("tune") is not None
 
     def as_given(self, mistakes: str) -> str:
         """Return the mistakes of a config, with options as they were given."""

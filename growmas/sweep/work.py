@@ -6,8 +6,10 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
+from growmas.config import EngineConfig
 from growmas.errors import RunError
 from growmas.runs import RunDirectory
 from growmas.runs.result import METRICS
@@ -18,6 +20,7 @@ from growmas.sweep.engines.opening import check_engine, open_engine
 from growmas.sweep.lock import only_one
 from growmas.sweep.plan import PlannedRun, Sweep
 from growmas.sweep.record import SweepRecord, recorded_runs
+from growmas.sweep.shard import Shard
 from growmas.sweep.summary import SweepRun, with_result
 
 LOGS = "logs"
@@ -72,25 +75,72 @@ def run_sweep(
         RunError: The folder cannot be written, another sweep uses it, the engine cannot be
             reached, its machines do not see the folder, or have other code.
     """
+    runs = len(sweep.waiting)
+    with sweep_runner(
+        sweep.folder, sweep.engine, shard=sweep.shard, jobs=jobs, runs=runs, warm=warm
+    ) as runner:
+        return runner.run(sweep, observer)
+
+
+class SweepRunner:
+    """Runs sweeps one after another, all of them with one engine, which is begun when needed."""
+
+    def __init__(self, config: EngineConfig, around: Surroundings) -> None:
+        self._config = config
+        self._around = around
+        self._engine: Engine | None = None
+
+    def run(self, sweep: Sweep, observer: Observer | None = None) -> tuple[SweepRun, ...]:
+        """Run what is left of a sweep; see `run_sweep`."""
+        (sweep.folder / LOGS).mkdir(parents=True, exist_ok=True)
+        if sweep.waiting and self._engine is None:
+            self._engine = open_engine(self._config, self._around)
+        return _Work(sweep, observer).go(self._engine)
+
+    def close(self) -> None:
+        """Free what the engine holds."""
+        if self._engine is not None:
+            self._engine.close()
+
+
+@contextmanager
+def sweep_runner(
+    folder: Path,
+    engine: EngineConfig,
+    *,
+    jobs: int | None,
+    runs: int,
+    shard: Shard | None = None,
+    warm: bool | None = None,
+) -> Iterator[SweepRunner]:
+    """Hold a folder, and yield what runs sweeps in it or below it.
+
+    Args:
+        folder: Of the sweep.
+        engine: To run them with.
+        jobs: Number of runs at once.
+        runs: How many runs there may be.
+        shard: That is run.
+        warm: As for `run_sweep`.
+
+    Raises:
+        RunError: As for `run_sweep`.
+    """
     if jobs is not None and jobs < 1:
         raise RunError(f"jobs must be at least 1, got {jobs}")
-    check_engine(sweep.engine)
+    check_engine(engine)
     try:
-        (sweep.folder / LOGS).mkdir(parents=True, exist_ok=True)
-        with only_one(sweep.folder, sweep.shard) as held, _ends_on_signals():
-            around = Surroundings(
-                folder=sweep.folder.absolute(),
-                module=_CHILD,
-                held=held,
-                jobs=jobs,
-                runs=len(sweep.waiting),
-                warm=warm,
-            )
-            work = _Work(sweep, observer)
-            return work.go(open_engine(sweep.engine, around) if sweep.waiting else None)
+        (folder / LOGS).mkdir(parents=True, exist_ok=True)
+        with only_one(folder, shard) as held, _ends_on_signals():
+            place = folder.absolute()
+            runner = SweepRunner(engine, Surroundings(place, _CHILD, held, jobs, runs, warm))
+            try:
+                yield runner
+            finally:
+                runner.close()
     except OSError as error:
         raise RunError(
-            f"the sweep {sweep.folder} could not be written: {error.strerror or error}; make room "
+            f"the sweep {folder} could not be written: {error.strerror or error}; make room "
             "there, or name another folder with --out"
         ) from error
 
@@ -132,7 +182,7 @@ class _Work:
             self._runs[run.name] = with_result(sweep.folder, fresh)
 
     def go(self, engine: Engine | None) -> tuple[SweepRun, ...]:
-        """Run what is left; without an engine, nothing is left."""
+        """Run what is left, which is nothing where there is no engine."""
         self._write()
         if engine is not None:
             self._run(engine)
@@ -163,7 +213,6 @@ class _Work:
         finally:
             if not leave:
                 _stop(working)
-            engine.close()
 
     def _begin(self, engine: Engine, runs: Sequence[PlannedRun]) -> list[_Working]:
         orders = []

@@ -33,6 +33,8 @@ class SweepProgress(LiveBar):
         if run.result and run.status == "finished":
             accuracy, forgotten = run.result.average_accuracy, run.result.forgetting
             line += f"  accuracy {accuracy:.3f}  forgetting {forgotten:.3f}"
+            if run.result.validation:
+                line += f"  validation {run.result.validation[-1]:.3f}"
             line += (
                 f"  {run.result.parameters:,} parameters  {run.result.cpu_seconds:.1f} CPU seconds"
             )

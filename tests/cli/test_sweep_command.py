@@ -89,6 +89,29 @@ def test_a_mistake_is_one_message_and_nothing_is_begun(growmas, arguments, messa
     assert [path.name for path in Path().iterdir()] == ["file"]
 
 
+def test_a_search_prints_its_trials_and_its_report(growmas):
+    pytest.importorskip("optuna")
+    tune = "tune={keys: {training.learning_rate: [0.1, 0.01]}, trials: 2, seeds: [1, 2]}"
+    code, out, _ = growmas("sweep", "digits_smoke", tune, "--dry-run")
+    assert (code, " ".join(out.split())) == (
+        0,
+        "in runs/digits-smoke-tuned: 2 trials of training.learning_rate on seed 0, then the best "
+        "on seeds 1, 2; nothing was started",
+    )
+    code, out, told = growmas("sweep", "digits_smoke", tune, "--jobs", 2)
+    assert code == 0
+    assert out.split("\n\n")[0].splitlines()[2].split()[0] in ("0.1", "0.01")
+    assert "validation" in out
+    assert "ACC" in out
+    assert "best of 2 trials: training.learning_rate=" in told
+    code, out, _ = growmas("sweep", "digits_smoke", tune, "--json")
+    data = json.loads(out)
+    assert [run["seed"] for run in data["runs"]] == [1, 2]
+    assert data["best"]["validation"] == max(trial["validation"] for trial in data["trials"])
+    code, _, told = growmas("sweep", "digits_smoke", tune, "--shard", "1/2")
+    assert (code, "a search cannot be split into shards" in told) == (2, True)
+
+
 def test_an_interrupt_says_that_the_sweep_can_go_on(growmas, monkeypatch):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt

@@ -10,6 +10,8 @@ from growmas.sweep import plan_sweep
 from growmas.sweep.cell import run_cell, unpack
 from growmas.sweep.code import code_hashes, differing_code
 from growmas.sweep.engine import Order, folder_token
+from growmas.sweep.record import other_code
+from growmas.sweep.summary import SweepRun
 
 CONFIG = Path(__file__).parents[2] / "configs" / "digits_smoke.yaml"
 
@@ -19,9 +21,8 @@ def order(folder, seed=1, **changes):
     folder.mkdir(exist_ok=True)
     log = folder / "logs" / f"{run.name}.log"
     made = Order(run.name, run.experiment, run.folder, run.state, log, code_hashes(run.experiment))
-    return {
-        **made.as_data(), "module": "fake_child", "token": folder_token(folder), **changes
-    }  # fmt: skip
+    own = {"module": "fake_child", "token": folder_token(folder), "shared": str(folder)}
+    return {**made.as_data(), **own, **changes}
 
 
 def test_a_run_is_written_to_the_folder_that_all_share_and_never_run_twice(tmp_path):
@@ -52,7 +53,7 @@ def test_a_machine_with_other_code_or_without_the_folder_runs_nothing(tmp_path):
         "differs from that of the machine that began the sweep: growmas (0000" in (other["message"])
     )
     assert "mymodel (1111111111111111 there, missing here)" in other["message"]
-    blind = run_cell({**order(tmp_path), "folder": str(tmp_path / "elsewhere" / "seed=1")})
+    blind = run_cell(order(tmp_path, shared=str(tmp_path / "elsewhere")))
     assert blind["hopeless"]
     assert "does not see the folder" in blind["message"]
     assert "--out" in blind["message"]
@@ -98,3 +99,13 @@ def test_the_hash_of_a_module_counts_what_it_imports_from_its_folder(own):
     assert line.startswith(f"mynet ({before['mynet']} there, ")
     (folder / "mynet.py").unlink()
     assert differing_code(before, experiment) == [f"mynet ({before['mynet']} there, missing here)"]
+
+
+def test_runs_of_different_code_are_named_module_by_module():
+    def run(seed, **code):
+        return SweepRun(f"seed={seed}", {"seed": str(seed)}, code=code)
+
+    runs = [run(1, growmas="a", mynet="x"), run(2, growmas="b"), run(3, growmas="b"), run(4)]
+    (line,) = other_code(runs)
+    assert line.startswith("growmas changed between these runs: a in 1 (such as seed=1), b in 2 (")
+    assert other_code(runs[1:]) == []

@@ -173,6 +173,13 @@ class TestSlurm:
             assert f"#SBATCH {line}\n" in script
         assert [run._job.id for run in runs] == ["12_0", "12_1"]
         assert "memory ran out: ask for more with --engine-option mem=" in end_of(runs[0]).message
+        (tmp_path / "bin" / "sacct").write_text(
+            "#!/bin/sh\necho 'JobID|State|NodeList'; echo '12_[0-1]|FAILED|n1'\n"
+        )
+        runs[1]._job._job.watcher.update()
+        blind = end_of(runs[1])
+        assert blind.hopeless
+        assert f"the machines of the cluster do not see {tmp_path}" in blind.message
         (tmp_path / "bin" / "sbatch").write_text(
             "#!/bin/sh\necho 'sbatch: error: invalid partition specified: gpu' >&2; exit 1\n"
         )
@@ -232,6 +239,23 @@ class TestRay:
             (run,) = engine.submit([order(tmp_path, 1)])
         run.terminate()
         assert "it was cancelled" in end_of(run).message
+
+
+def test_tasks_that_are_lost_say_why(tmp_path):
+    pytest.importorskip("ray")
+    from ray import exceptions
+
+    from growmas.sweep.engines.ray import _lost
+
+    run = order(tmp_path, 1)
+    full = _lost(exceptions.OutOfMemoryError("Task was killed"), run)
+    assert full.message.startswith("memory ran out on its machine: reserve more with --engine-op")
+    bare = _lost(exceptions.RaySystemError("ModuleNotFoundError: No module named 'growmas'"), run)
+    assert "install growmas on every machine" in bare.message
+    assert bare.hopeless
+    assert (
+        "its task was lost: RaySystemError: " in _lost(exceptions.RaySystemError("x"), run).message
+    )
 
 
 def test_a_ray_cluster_that_cannot_be_reached_is_one_message(tmp_path):

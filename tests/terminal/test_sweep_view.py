@@ -9,8 +9,10 @@ from rich.console import Console
 
 from growmas.runs import RunResult
 from growmas.sweep.summary import SweepRun, as_data, summarise
+from growmas.sweep.tuning import Trial
 from growmas.terminal.sweep import render_plan, render_sweep
 from growmas.terminal.sweep_progress import SweepProgress
+from growmas.terminal.tuning import render_trials
 
 
 def _run(setting: dict[str, str], last: list[float] | None = None, **changes: object) -> SweepRun:
@@ -116,6 +118,24 @@ def test_a_plan_counts_what_is_left() -> None:
     lines = printed(render_plan(Path("runs/x"), runs), 80).splitlines()
     assert lines[:3] == ["finished  seed=1", "again     seed=2", "new       seed=3"]
     assert lines[-1] == "in runs/x: 2 to run, 1 finished; nothing was started"
+
+
+def test_trials_are_ranked_by_validation_data_alone() -> None:
+    accuracies = {"0.1": 0.4, "1": 0.9, "10": 0.7}
+    trials = [
+        Trial(
+            {"method.strength": value},
+            _run({"method.strength": value}, [1 - held] * 2, validation=[0.5, held]),
+        )
+        for value, held in accuracies.items()
+    ]
+    failed = Trial({"method.strength": "100"}, _run({"method.strength": "100"}, message="NaN"))
+    text = printed(render_trials([*trials, failed, trials[0]], seed=0, ascii=True), 80)
+    rows = [line.split() for line in text.splitlines()]
+    assert rows[0] == ["strength", "validation"]
+    assert rows[2:6] == [["1", "90.0"], ["10", "70.0"], ["0.1", "40.0"], ["100", "failed"]]
+    assert "4 trials on seed 0" in text
+    assert "1 failed, which count as the worst" in text
 
 
 def test_progress_is_a_line_for_each_run_without_a_terminal() -> None:

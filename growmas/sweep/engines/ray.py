@@ -39,7 +39,7 @@ class RayEngine:
 
     def __init__(self, config: RayEngineConfig, around: Surroundings) -> None:
         self._config = config
-        self._module = around.module
+        self._around = around
         self.slots: int | None = around.jobs
         if config.address is not None:
             _probe(config.address)
@@ -62,8 +62,7 @@ class RayEngine:
             needs = _needs(order, self._config)
             _check_needs(needs, here=self._own and self._config.address is None)
             options = {**needs, "max_retries": self._config.max_retries, "name": order.name}
-            data = {**order.as_data(), "module": self._module, "token": self._token}
-            reference = self._task.options(**options).remote(data)
+            reference = self._task.options(**options).remote(self._around.order(order, self._token))
             self._waiting.add(reference)
             runs.append(_RayRun(self, order, reference))
         return runs

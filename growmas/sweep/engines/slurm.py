@@ -28,6 +28,7 @@ from growmas.sweep.engine import Ended, Order, Surroundings, folder_token
 _LOGS = Path("logs") / "slurm"
 _JOBS = Path("logs") / "jobs.json"
 _LAG = 5.0  # seconds that a network file system may lag behind
+_MOST = 1000  # members of an array job, as most clusters allow
 _GRACE = 15.0  # seconds that a cancelled run has to save its state
 _GOES_ON = ("PENDING", "RUNNING", "REQUEUED", "SUSPENDED", "COMPLETING", "CONFIGURING", "RESIZING",
             "PREEMPTED", "READY", "SIGNALING", "STAGE_OUT")  # fmt: skip
@@ -86,7 +87,7 @@ class SlurmEngine:
 
     def __init__(self, config: SlurmEngineConfig, around: Surroundings) -> None:
         local = config.cluster == "local"
-        self.slots: int | None = (around.jobs or 1) if local else None
+        self.slots: int | None = (around.jobs or 1) if local else _MOST
         self.pause = 0.2 if local else 2.0
         self._config = config
         self._around = around
@@ -133,10 +134,7 @@ class SlurmEngine:
     def _queued(self, orders: Sequence[Order]) -> "list[_Job]":
         try:
             self._executor.update_parameters(**self._parameters(orders))
-            cells = [
-                Cell({**order.as_data(), "module": self._around.module, "token": self._token})
-                for order in orders
-            ]
+            cells = [Cell(self._around.order(order, self._token)) for order in orders]
             with self._executor.batch():
                 jobs = [self._executor.submit(cell) for cell in cells]
         except Exception as error:
@@ -224,21 +222,33 @@ class _Job:
             return not self.goes_on()
         return bool(self._job.done())
 
-    def outcome(self) -> dict[str, Any] | str:
-        """Return what the run returned, or why it returned nothing."""
-        if not self._job.paths.result_pickle.exists():
+    def ended(self) -> Ended:
+        """Return how it ended."""
+        paths = self._job.paths
+        if not paths.result_pickle.exists():
             time.sleep(0.2 if self._local else _LAG)
-        if not self._job.paths.result_pickle.exists():
-            state = "" if self._local else self._job.state.partition(" ")[0]
-            known = _REASONS.get(state, "its process was killed, as when memory runs out")
-            return f"{known}; {self._job.paths.stderr} has its output"
+        if paths.result_pickle.exists():
+            return self._told()
+        state = "" if self._local else self._job.state.partition(" ")[0]
+        if state in ("", "FAILED") and not (paths.stderr.exists() or paths.stdout.exists()):
+            folder = Path(self.folder).parents[1]
+            return Ended(
+                f"its job left no output: the machines of the cluster do not see {folder}, or "
+                "ended it at once; name a folder on storage that all machines share with --out",
+                hopeless=True,
+            )
+        killed = "its process was killed, as when memory runs out"
+        known = _REASONS.get(state, f"its job ended as {state}" if state else killed)
+        return Ended(f"{known}; {paths.stderr} has its output")
+
+    def _told(self) -> Ended:
         try:
-            found: dict[str, Any] = self._job.result()
+            told: dict[str, Any] = self._job.result()
         except Exception as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
             last = next((line for line in reversed(lines) if "Error" in line), lines[-1])
-            return f"{last}; {self._job.paths.stderr} has its output"
-        return found
+            return Ended(f"{last}; {self._job.paths.stderr} has its output")
+        return Ended(told["message"], hopeless=told["hopeless"])
 
     def terminate(self) -> None:
         """Ask it to end."""
@@ -261,12 +271,7 @@ class _SlurmRun:
         self._order = order
 
     def poll(self) -> Ended | None:
-        if not self._job.done():
-            return None
-        ended = self._job.outcome()
-        if isinstance(ended, str):
-            return Ended(ended)
-        return Ended(ended["message"], hopeless=ended["hopeless"])
+        return self._job.ended() if self._job.done() else None
 
     def terminate(self) -> None:
         self._job.terminate()
