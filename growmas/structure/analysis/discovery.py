@@ -44,6 +44,7 @@ from growmas.structure.analysis.functional import FunctionalLayer
 from growmas.structure.analysis.grouping import laid_out_group, unit_groups
 from growmas.structure.analysis.idle_layers import TAKES_NO_PART, idle_layers
 from growmas.structure.analysis.tracing import DependencyTrace, Reached, StructureForward
+from growmas.structure.layers.asked_once import asking_once
 from growmas.structure.layers.axes import Side, axes_of, class_name, is_registered, why_fixed
 from growmas.structure.layers.layouts import layouts_of
 from growmas.structure.units.groups import UnitGroup
@@ -88,11 +89,18 @@ def discover(
             kept in step, see `idle_layers`.
     """
     check_materialised(model)
+    with asking_once():
+        return _analysis(model, example_inputs, forward, set(ignore))
+
+
+def _analysis(
+    model: nn.Module, example_inputs: Any, forward: StructureForward, ignore: set[str]
+) -> Analysis:
     with preserving(model), torch.enable_grad():
         for parameter in model.parameters():
             parameter.requires_grad_(parameter.is_floating_point())
         trace = DependencyTrace(model, example_inputs, forward)
-        idle = idle_layers(model, trace.outputs, set(ignore))
+        idle = idle_layers(model, trace.outputs, ignore)
     found = _Found(model, trace)
     found.take_layouts()
     found.take_walks()

@@ -34,6 +34,7 @@ from growmas.structure.analysis.labels import (
     Labels,
     Shape,
     along,
+    distinct,
     merged,
     varying,
 )
@@ -166,10 +167,8 @@ class Flow:
         for function in functions:
             operands = [
                 operand
-                for index, operand in self._operands(function)
-                if operand.node is not None
-                and not isinstance(operand.node, UnwrappedParameter)
-                and way.operand in (None, index)
+                for index, operand in self._operands(function, leaves=False)
+                if operand.node is not None and way.operand in (None, index)
             ]
             for number, operand in enumerate(operands):
                 labels = operand.labels
@@ -303,7 +302,7 @@ class Flow:
                 why = labels if isinstance(labels, str) else ""
                 link = Link(down=operand.unwrapped or why if operand else "")
             else:
-                piece, numbers = labels + first, np.unique(labels[labels >= 0])
+                piece, numbers = labels + first, distinct(labels[labels >= 0])
                 link = Link((IndexMapping(numbers, numbers + first),))
                 first += int(labels.max(initial=-1)) + 1
             if operand is not None:
@@ -331,13 +330,14 @@ class Flow:
         elif link.up:
             self.bound.setdefault(node, link.up)
 
-    def _operands(self, function: Any) -> Iterator[tuple[int, Operand]]:
+    def _operands(self, function: Any, leaves: bool = True) -> Iterator[tuple[int, Operand]]:
         """Give the inputs of a function that carry gradients, with their numbers."""
         for index, (given, number) in enumerate(getattr(function, "next_functions", ())):
             if given is None:
                 continue
             if hasattr(given, "variable"):
-                yield index, self._leaf_operand(given.variable)
+                if leaves:
+                    yield index, self._leaf_operand(given.variable)
                 continue
             node, shape = self._calls.get(given), output_shape(given, number)
             only = self._only_parameters.get(node, "")

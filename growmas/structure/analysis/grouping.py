@@ -71,7 +71,8 @@ def unit_groups(
     groups = []
     free = np.setdiff1d(np.arange(count), units[reached.stuck])
     for number, kind in enumerate(kinds_of_units(free, count, held)):
-        members = _members({**placed, **parameters}, held, kind)
+        whole = len(kind) == count
+        members = _members({**placed, **parameters}, held, None if whole else kind, len(kind))
         members += [member for kept, member in attributes if np.array_equal(kept, kind)]
         members += _whole_transformers(model, members)
         if reached.heads:
@@ -138,15 +139,16 @@ def _heads_name(root: str, members: Iterable[Member]) -> str:
 def _members(
     channels: Mapping[LayerSide, _Channels],
     held: Mapping[LayerSide, tuple[Indices, Indices]],
-    kind: Indices,
+    kind: Indices | None,
+    count: int,
 ) -> list[Member]:
-    """Return the sides that units of one kind hold positions on."""
+    """Return the sides that units of one kind, or all units, hold positions on."""
     members = []
     for at, (units, positions) in held.items():
         axes = channels[at].axes
-        mine = positions[np.isin(units, kind)]
+        mine = positions if kind is None else positions[np.isin(units, kind)]
         if len(mine) and (axes.side(at[1]) or axes.sizes(at[1])):
-            table = torch.from_numpy(mine.reshape(len(kind), -1))
+            table = torch.from_numpy(mine.reshape(count, -1))
             members.append(Member(*at, table, runs_of(table, axes, at[1]), axes))
     return members
 
@@ -295,7 +297,7 @@ def _residual(
             return ResidualKind("", f"{member.layer!r} {why}")
         if member.positions.shape != (len(gain), 1):
             return ResidualKind("", f"{member.layer!r} norms other channels with them")
-    return residual_kind(reached.points) if norms else ResidualKind("")
+    return residual_kind(reached.points()) if norms else ResidualKind("")
 
 
 def _with_scales(members: Iterable[Member], scales: Mapping[str, str]) -> list[Member]:

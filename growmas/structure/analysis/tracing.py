@@ -28,8 +28,9 @@ rows, and at eight columns of the linear layer, four to each.
 [4, 5, 6, 7]], and an entry of `fixed` of the second.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain, count
 from typing import Any
 
@@ -96,7 +97,7 @@ class Reached:
         why_parameters: Why such a parameter holds the channels fast where it cannot be resized.
         attributes: Channels of the root along the axes whose lengths are attributes of modules.
         heads: True if the channels take part in attention.
-        points: All that they meet, what gives before what reads.
+        points: Gives all that they meet, what gives before what reads.
         gives_lengths: Numbers of the lengths that the code reads from them.
         takes_lengths: Numbers of the lengths of other tensors that the code gives to them.
     """
@@ -112,7 +113,7 @@ class Reached:
     why_parameters: str
     attributes: tuple[AttributeAlong, ...]
     heads: bool
-    points: tuple[Point, ...]
+    points: Callable[[], tuple[Point, ...]]
     gives_lengths: frozenset[int]
     takes_lengths: frozenset[int]
 
@@ -194,7 +195,6 @@ class DependencyTrace:
             for node, found in parameters_reached(walk).items()
         }
         why = next(map(self.why_unwrapped, parameters), "")
-        points = self._points(walk)
         lengths = () if walk.obstacle else tuple(enumerate(self._lengths))
         return Reached(
             layers,
@@ -208,7 +208,7 @@ class DependencyTrace:
             why,
             () if walk.obstacle else tuple(self._attributes(walk)),
             walk.heads,
-            points,
+            partial(self._points, walk),
             frozenset(
                 number
                 for number, use in lengths
