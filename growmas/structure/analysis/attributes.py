@@ -27,7 +27,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class Tracked(int):
-    """An integer that knows which attribute of which module it is, or which entry of a tuple."""
+    """An integer that knows which attribute of which module it is, or which entry of one."""
 
     module: nn.Module
     name: str
@@ -43,7 +43,7 @@ class AttributeUse:
         name: Its name.
         function: The operation's node in the autograd graph.
         axis: The axis of the output that has that length, counted from the front.
-        entry: Which entry of the attribute it is, where that is a tuple.
+        entry: Which entry of the attribute it is, where that is a tuple or a list.
         start: Of a piece among others of other lengths, the place where it begins along the axis.
     """
 
@@ -91,11 +91,11 @@ def tracked_attributes(model: nn.Module) -> Iterator[Notes]:
 
 
 def _tracked(module: nn.Module, name: str, value: Any) -> Any:
-    """Return an integer, or a tuple of them, that knows its name; None for anything else."""
+    """Return an integer, or integers in a row, that know their name; None for anything else."""
     if type(value) is int and value > 1:
         return _named(module, name, value, None)
-    if type(value) is tuple and value and all(type(n) is int and n > 0 for n in value):
-        return tuple(_named(module, name, n, entry) for entry, n in enumerate(value))
+    if type(value) in (tuple, list) and value and all(type(n) is int and n > 0 for n in value):
+        return type(value)(_named(module, name, n, entry) for entry, n in enumerate(value))
     return None
 
 

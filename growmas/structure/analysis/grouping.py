@@ -1,6 +1,6 @@
 """Groups, made of what a walk has reached or of a registered layout."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -73,7 +73,11 @@ def unit_groups(
     for number, kind in enumerate(kinds_of_units(free, count, held)):
         whole = len(kind) == count
         members = _members({**placed, **parameters}, held, None if whole else kind, len(kind))
-        members += [member for kept, member in attributes if np.array_equal(kept, kind)]
+        members += [
+            _of_kind(member, np.searchsorted(kept, kind))
+            for kept, member in attributes
+            if np.isin(kind, kept).all()
+        ]
         members += _whole_transformers(model, members)
         if reached.heads:
             members += _numbers_of_heads(model, members, len(kind))
@@ -205,7 +209,8 @@ def _attributes(
     """
     found: dict[LayerSide, tuple[Indices, Member]] = {}
     for use in reached.attributes:
-        at = (names[use.module], use.name)
+        side = use.name if use.entry is None else f"{use.name}[{use.entry}]"
+        at = (names[use.module], side)
         size = _size_of(use.name, use.entry)
         value = size.channels(use.module, at[1])
         along = np.moveaxis(np.where(use.channels >= 0, units[use.channels], -1), use.axis, 0)
@@ -221,6 +226,11 @@ def _attributes(
     return list(found.values())
 
 
+def _of_kind(member: Member, units: Indices) -> Member:
+    """Return the part of a side that some of its units hold."""
+    return replace(member, positions=member.positions[torch.from_numpy(units)])
+
+
 def _size_of(name: str, entry: int | None) -> LayerAxes:
     """Return the axes of a module of which only an attribute, or an entry of one, changes."""
     if entry is None:
@@ -228,9 +238,9 @@ def _size_of(name: str, entry: int | None) -> LayerAxes:
             out=(), out_size=(Size(name),), length=lambda module, side: int(getattr(module, name))
         )
 
-    def value(module: nn.Module, length: int) -> tuple[int, ...]:
+    def value(module: nn.Module, length: int) -> Sequence[int]:
         before = getattr(module, name)
-        return (*before[:entry], length, *before[entry + 1 :])
+        return type(before)([*before[:entry], length, *before[entry + 1 :]])  # type: ignore[no-any-return]
 
     return LayerAxes(
         out=(),

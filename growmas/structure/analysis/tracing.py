@@ -69,7 +69,7 @@ class AttributeAlong:
         name: Its name.
         channels: Channels of the root at every entry, length 1 along axes without any; −1: none.
         axis: The axis.
-        entry: Which entry of the attribute it is, where that is a tuple.
+        entry: Which entry of the attribute it is, where that is a tuple or a list.
     """
 
     module: nn.Module
@@ -242,8 +242,9 @@ class DependencyTrace:
             held = padded[np.where(labels < len(found), labels, -1)]
             if labels.shape[use.axis] > 1:
                 if use.start is not None:
-                    piece = range(use.start, use.start + int(getattr(use.module, use.name)))
-                    held = held.take(piece, use.axis)
+                    value = getattr(use.module, use.name)
+                    length = int(value if use.entry is None else value[use.entry])
+                    held = held.take(range(use.start, use.start + length), use.axis)
                 yield AttributeAlong(use.module, use.name, held, use.axis, use.entry)
 
     def edges(self) -> tuple[tuple[str, str], ...]:
