@@ -47,6 +47,7 @@ def tried(model: nn.Module, inputs: Any, others: Any, most: int) -> dict[str, An
         "heads": sum("heads" in group.kind for group in structure.groups.values()),
         "fixed": reasons(structure),
     }
+    structure.begin_task("as it came")
     failures: list[str] = []
     tries = 0
     for group in distinct(structure)[:most]:
@@ -118,17 +119,51 @@ def outputs(model: nn.Module, inputs: Any) -> list[Tensor]:
         return float_tensors(example_forward(model, inputs))
 
 
+def moved(new: list[Tensor], old: list[Tensor], what: str) -> list[str]:
+    """Return how far outputs move, where that is beyond rounding."""
+    off = [
+        (float((n - o).abs().max()), float(o.abs().max())) for n, o in zip(new, old, strict=True)
+    ]
+    return [f"{what} by {d:.2g}" for d, size in off if size and d > TOLERANCE * max(size, 1e-3)]
+
+
+def wrong_view(
+    structure: Structure, name: str, born: Any, others: Any, before: list[Tensor]
+) -> list[str]:
+    """Change all entries of the units that were born, and compare the view of the task before.
+
+    It must answer as before the growth, and bit for bit as if nothing had been changed since.
+    """
+    if structure.groups[name].residual:
+        return []  # its views are refused, since norms run over its units
+    task = structure.task - 1
+    with structure.view(task):
+        unchanged = outputs(structure.model, others)
+    ids = structure.groups[name].unit_ids
+    places = [ids.index(unit) for unit in born]
+    with torch.no_grad():
+        for place in placements(structure.model, structure.groups[name], ("out", "in")):
+            entries = place.positions[places].flatten()
+            drawn = torch.randn_like(place.tensor.index_select(place.axis.dim, entries))
+            place.tensor.index_copy_(place.axis.dim, entries, drawn)
+    with structure.view(task):
+        found = outputs(structure.model, others)
+    different = not all(map(torch.equal, found, unchanged))
+    return moved(found, before, "the view of the task before moves") + (
+        ["the view of the task before shows what became of later units"] if different else []
+    )
+
+
 def wrong(structure: Structure, group: Any, others: Any) -> list[str]:
     """List the properties that a group violates."""
     model, found = structure.model, []
     if group.can_grow:
         state = {name: value.clone() for name, value in model.state_dict().items()}
         before = outputs(model, others)
+        structure.begin_task(f"{group.name} grows")
         edit = structure.apply(Plan(grow={group.name: 2}))
-        for new, old in zip(outputs(model, others), before, strict=True):
-            largest = float(old.abs().max())
-            if largest and float((new - old).abs().max()) > TOLERANCE * max(largest, 1e-3):
-                found.append(f"grown, the output moves by {float((new - old).abs().max()):.2g}")
+        found += moved(outputs(model, others), before, "grown, the output moves")
+        found += wrong_view(structure, group.name, edit.born[group.name], others, before)
         twin = copy.deepcopy(model)
         with torch.enable_grad():
             found_there = float_tensors(example_forward(twin, others))

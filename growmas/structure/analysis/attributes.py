@@ -32,7 +32,7 @@ from torch.overrides import TorchFunctionMode
 
 
 class Tracked(int):
-    """An integer that knows which attribute of which module it is, or which entry of a tuple.
+    """An integer that knows which attribute of which module it is, or which entry of one.
 
     An entry of a tuple of pairs is the number in one of them.
     """
@@ -51,7 +51,7 @@ class AttributeUse:
         name: Its name.
         function: The operation's node in the autograd graph.
         axis: The axis of the output that has that length, counted from the front.
-        entry: Which entry of the attribute it is, where that is a tuple.
+        entry: Which entry of the attribute it is, where that is a tuple or a list.
         start: Of a piece among others of other lengths, the place where it begins along the axis.
     """
 
@@ -102,13 +102,13 @@ def tracked_attributes(model: nn.Module) -> Iterator[Notes]:
 
 
 def _tracked(module: nn.Module, name: str, value: Any) -> Any:
-    """Return an integer, or a tuple of them, that knows its name; None for anything else."""
+    """Return an integer, or integers in a row, that know their name; None for anything else."""
     if type(value) is int and value > 1:
         return _named(module, name, value, None)
-    if type(value) is not tuple or not value:
+    if type(value) not in (tuple, list) or not value:
         return None
     if all(type(n) is int and n > 0 for n in value):
-        return tuple(_named(module, name, n, entry) for entry, n in enumerate(value))
+        return type(value)(_named(module, name, n, entry) for entry, n in enumerate(value))
     if is_pairs(value):
         return tuple((key, _named(module, name, n, entry)) for entry, (key, n) in enumerate(value))
     return None
@@ -120,6 +120,14 @@ def is_pairs(value: Any) -> bool:
         type(pair) is tuple and len(pair) == 2 and type(pair[0]) is str and isinstance(pair[1], int)
         for pair in value
     )
+
+
+def number_of(module: nn.Module, name: str, entry: int | None) -> int:
+    """Return the number that an attribute, or an entry of one, holds."""
+    held = getattr(module, name)
+    if entry is None:
+        return int(held)
+    return int(held[entry][1] if is_pairs(held) else held[entry])
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from growmas.structure.analysis.labels import IndexMapping, Labels
+from growmas.structure.analysis.labels import IndexMapping, Labels, distinct
 from growmas.structure.analysis.links import Link, Operand
 from growmas.structure.analysis.propagation import output_shape
 
@@ -53,7 +53,7 @@ def concatenated(
             piece = np.full([1] * len(shape), -1, dtype=np.int64)
             link = Link(down=operand.unwrapped or labels if operand else "")
         else:
-            piece, numbers = labels + first, np.unique(labels[labels >= 0])
+            piece, numbers = labels + first, distinct(labels[labels >= 0])
             link = Link((IndexMapping(numbers, numbers + first),))
             first += int(labels.max(initial=-1)) + 1
         if operand is not None:

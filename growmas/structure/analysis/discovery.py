@@ -51,6 +51,7 @@ from growmas.structure.analysis.grouping import laid_out_group, unit_groups
 from growmas.structure.analysis.idle_layers import TAKES_NO_PART, idle_layers
 from growmas.structure.analysis.reached import Reached
 from growmas.structure.analysis.tracing import DependencyTrace, StructureForward
+from growmas.structure.layers.asked_once import asking_once
 from growmas.structure.layers.axes import Side, axes_of, class_name, is_registered, why_fixed
 from growmas.structure.layers.layouts import layouts_of
 from growmas.structure.layers.weight_norms import why_parametrised, with_originals
@@ -96,10 +97,17 @@ def discover(
             kept in step, see `idle_layers`.
     """
     check_materialised(model)
+    with asking_once():
+        return _analysis(model, example_inputs, forward, set(ignore))
+
+
+def _analysis(
+    model: nn.Module, example_inputs: Any, forward: StructureForward, ignore: set[str]
+) -> Analysis:
     with preserving(model), torch.enable_grad():
         require_gradients(model)
         trace = _trace(model, example_inputs, forward)
-        idle = idle_layers(model, trace.outputs, set(ignore))
+        idle = idle_layers(model, trace.outputs, ignore)
     found = _Found(model, trace)
     found.take_layouts()
     found.take_walks()

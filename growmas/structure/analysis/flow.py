@@ -180,10 +180,8 @@ class Flow:
         for function in functions:
             operands = [
                 operand
-                for index, operand in self._operands(function)
-                if operand.node is not None
-                and not isinstance(operand.node, UnwrappedParameter)
-                and way.operand in (None, index)
+                for index, operand in self._operands(function, leaves=False)
+                if operand.node is not None and way.operand in (None, index)
             ]
             for number, operand in enumerate(operands):
                 labels = operand.labels
@@ -358,13 +356,14 @@ class Flow:
         elif link.up:
             self.bound.setdefault(node, link.up)
 
-    def _operands(self, function: Any) -> Iterator[tuple[int, Operand]]:
+    def _operands(self, function: Any, leaves: bool = True) -> Iterator[tuple[int, Operand]]:
         """Give the inputs of a function that carry gradients, with their numbers."""
         for index, (given, number) in enumerate(getattr(function, "next_functions", ())):
             if given is None:
                 continue
             if hasattr(given, "variable"):
-                yield index, self._leaf_operand(given.variable)
+                if leaves:
+                    yield index, self._leaf_operand(given.variable)
                 continue
             node, shape = self._calls.get(given), output_shape(given, number)
             only, constant = self._only_parameters.get(node, ""), node in self._only_buffers

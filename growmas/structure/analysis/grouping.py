@@ -86,8 +86,13 @@ def unit_groups(
     groups = []
     free = np.setdiff1d(np.arange(count), units[reached.stuck])
     for number, kind in enumerate(kinds_of_units(free, count, held)):
-        members = _members({**placed, **parameters}, held, kind)
-        members += [member for kept, member in counted if np.array_equal(kept, kind)]
+        whole = len(kind) == count
+        members = _members({**placed, **parameters}, held, None if whole else kind, len(kind))
+        members += [
+            _of_kind(member, np.searchsorted(kept, kind))
+            for kept, member in counted
+            if np.isin(kind, kept).all()
+        ]
         members += whole_transformers(model, members)
         if reached.heads:
             members += numbers_of_heads(model, members, len(kind))
@@ -156,15 +161,16 @@ def _kind(own: LayerAxes, reached: Reached, members: Iterable[Member], share: in
 def _members(
     channels: Mapping[LayerSide, _Channels],
     held: Mapping[LayerSide, tuple[Indices, Indices]],
-    kind: Indices,
+    kind: Indices | None,
+    count: int,
 ) -> list[Member]:
-    """Return the sides that units of one kind hold positions on."""
+    """Return the sides that units of one kind, or all units, hold positions on."""
     members = []
     for at, (units, positions) in held.items():
         axes = channels[at].axes
-        mine = positions[np.isin(units, kind)]
+        mine = positions if kind is None else positions[np.isin(units, kind)]
         if len(mine) and (axes.side(at[1]) or axes.sizes(at[1])):
-            rows = mine.reshape(len(kind), -1)
+            rows = mine.reshape(count, -1)
             table = torch.from_numpy(rows)
             read = np.flatnonzero(np.isin(rows, channels[at].reads).all(0))
             members.append(
@@ -219,6 +225,11 @@ def _parameters(
     return found, ""
 
 
+def _of_kind(member: Member, units: Indices) -> Member:
+    """Return the part of a side that some of its units hold."""
+    return replace(member, positions=member.positions[torch.from_numpy(units)])
+
+
 def _tensor(model: nn.Module, qualified: str) -> Tensor:
     owner, _, name = qualified.rpartition(".")
     tensor: Tensor = getattr(model.get_submodule(owner), name)
@@ -259,7 +270,7 @@ def _residual(
             return ResidualKind("", f"{member.layer!r} {why}")
         if member.positions.shape != (member.axes.channels(module, "out"), 1):
             return ResidualKind("", f"{member.layer!r} norms other channels with them")
-    return residual_kind(reached.points) if norms else ResidualKind("")
+    return residual_kind(reached.points()) if norms else ResidualKind("")
 
 
 def _with_starts(

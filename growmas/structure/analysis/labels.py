@@ -58,7 +58,7 @@ class IndexMapping:
         held = (first >= 0) & (second >= 0)
         first, second = first[held], second[held]
         step = int(second.max(initial=0)) + 1
-        codes = np.unique(first * step + second)
+        codes = distinct(first * step + second)
         return cls(codes // step, codes % step)
 
     def then(self, following: "IndexMapping | None") -> "IndexMapping":
@@ -70,7 +70,7 @@ class IndexMapping:
         """
         if following is None:
             return self
-        middle = np.intersect1d(self.outputs, following.inputs)
+        middle = distinct(self.outputs[np.isin(self.outputs, following.inputs)])
         before, firsts = _sorted_by(self.outputs, self.inputs, middle)
         behind, follows = _sorted_by(following.inputs, following.outputs, middle)
         first_of = firsts[np.searchsorted(before, middle)]
@@ -85,6 +85,18 @@ def _sorted_by(keys: Indices, values: Indices, wanted: Indices) -> tuple[Indices
     kept = np.isin(keys, wanted)
     order = np.argsort(keys[kept], kind="stable")
     return keys[kept][order], values[kept][order]
+
+
+def distinct(values: Indices) -> Indices:
+    """Return the values in rising order, each once.
+
+    Most are in order already, and to sort the others takes a tenth of the time of `np.unique`.
+    """
+    if (values[1:] > values[:-1]).all():
+        return values
+    in_order = np.sort(values)
+    rising: Indices = in_order[np.append(True, in_order[1:] != in_order[:-1])]
+    return rising
 
 
 def along(channels: Indices, axis: int, dimensions: int) -> Labels:
@@ -161,15 +173,21 @@ def merged(labels: Labels, axes: Sequence[int]) -> tuple[Labels, IndexMapping]:
     moved = np.moveaxis(labels, axes, range(-len(axes), 0))
     kept = moved.shape[: moved.ndim - len(axes)]
     rows = moved.reshape(int(np.prod(kept, dtype=np.int64)), -1)
-    number = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
-    # numbered in the order in which they come, so that one channel per row keeps its number
-    _, first, inverse = np.unique(number, return_index=True, return_inverse=True)
-    rank = np.empty(len(first), dtype=np.int64)
-    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
-    sets = rank[inverse.reshape(-1)]
+    sets = _numbered(rows)
     mapping = IndexMapping.between(rows, np.broadcast_to(sets[:, None], rows.shape))
     whole = sets.reshape(*kept, *(1,) * len(axes))
     return squeezed(np.moveaxis(whole, range(-len(axes), 0), axes)), mapping
+
+
+def _numbered(rows: Labels) -> Indices:
+    """Return a number for each row, equal for equal rows, in the order in which they come."""
+    if (rows[1:, :1] > rows[:-1, :1]).all():
+        return np.arange(len(rows), dtype=np.int64)
+    number = np.unique(rows, axis=0, return_inverse=True)[1].reshape(-1)
+    first, inverse = np.unique(number, return_index=True, return_inverse=True)[1:]
+    rank = np.empty(len(first), dtype=np.int64)
+    rank[np.argsort(first, kind="stable")] = np.arange(len(first))
+    return rank[inverse.reshape(-1)]
 
 
 def tied(labels: Labels, axes: Sequence[int]) -> IndexMapping:
@@ -178,5 +196,5 @@ def tied(labels: Labels, axes: Sequence[int]) -> IndexMapping:
         tuple(slice(0, 1) if axis in axes else slice(None) for axis in range(labels.ndim))
     ]
     mixed = IndexMapping.between(labels, first)
-    same = np.unique(labels[labels >= 0])
+    same = distinct(labels[labels >= 0])
     return IndexMapping(np.concatenate([same, mixed.inputs]), np.concatenate([same, mixed.outputs]))

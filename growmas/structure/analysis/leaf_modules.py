@@ -50,7 +50,8 @@ def as_single_nodes(
 class _Node(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, outputs: int, *tensors: Tensor) -> tuple[Tensor, ...]:
-        ctx.inputs = [(t.shape, t.dtype, t.device) for t in tensors]
+        with torch._C.DisableTorchFunction():  # the modes that watch the trace are slow
+            ctx.inputs = [(t.shape, t.dtype, t.device) for t in tensors]
         # the same memory, but no view to autograd, which would forbid in-place operations on it
         return tuple(tensor.new_empty(0).set_(tensor) for tensor in tensors[:outputs])  # type: ignore[call-overload]
 

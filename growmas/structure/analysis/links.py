@@ -15,7 +15,15 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from growmas.structure.analysis.labels import IndexMapping, Indices, Labels, Shape, merged, varying
+from growmas.structure.analysis.labels import (
+    IndexMapping,
+    Indices,
+    Labels,
+    Shape,
+    distinct,
+    merged,
+    varying,
+)
 from growmas.structure.analysis.outcomes import (
     OverChannels,
     PairedChannels,
@@ -66,7 +74,7 @@ def lost(reason: str, up: str = "") -> Link:
     if isinstance(reason, PairedChannels):
         return Link()
     if isinstance(reason, SharedChannels):
-        return Link(stuck=reason, channels=np.unique(reason.labels))
+        return Link(stuck=reason, channels=distinct(reason.labels.ravel()))
     if isinstance(reason, OverChannels):
         return Link(mixed=reason, up=up)
     return Link(down=reason, up=up)
@@ -194,7 +202,7 @@ def pairing(operand: Operand, step: Propagation, base: Labels, name: str) -> Lin
     if strange:
         why = operand.unwrapped or "channels that lie along different axes meet"
         if name in PRODUCTS:
-            return Link(stuck=why, channels=np.unique(operand.labels))
+            return Link(stuck=why, channels=distinct(np.ravel(operand.labels)))
         return Link(down=why, up="" if is_apart(operand.shape, base) else why)
     pairs = IndexMapping.between(labels, base)
     return Link((mapping.then(pairs) if mapping else pairs,), mixed=step.mixed)

@@ -39,6 +39,7 @@ from growmas.structure.analysis.labels import (
     IndexMapping,
     Labels,
     Shape,
+    distinct,
     merged,
     reshaped,
     squeezed,
@@ -230,7 +231,7 @@ def _cut(function: Any, index: int, labels: Labels, shape: Shape) -> Propagation
         return Propagation(labels)
     parts = np.split(labels, len(sizes), axis)
     pairs = [IndexMapping.between(part, parts[0]) for part in parts]
-    same = np.unique(labels[labels >= 0])
+    same = distinct(labels[labels >= 0])
     mapping = IndexMapping(
         np.concatenate([same, *(pair.inputs for pair in pairs[1:])]),
         np.concatenate([same, *(pair.outputs for pair in pairs[1:])]),

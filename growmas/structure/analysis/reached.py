@@ -1,6 +1,6 @@
 """The reach of a walk: everything that moves with the channels of a layer, module by module."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from torch import nn
@@ -19,7 +19,7 @@ class AttributeAlong:
         name: Its name.
         channels: Channels of the root at every entry, length 1 along axes without any; −1: none.
         axis: The axis.
-        entry: Which entry of the attribute it is, where that is a tuple.
+        entry: Which entry of the attribute it is, where that is a tuple or a list.
     """
 
     module: nn.Module
@@ -49,7 +49,7 @@ class Reached:
         why_parameters: Why such a parameter holds the channels fast where it cannot be resized.
         attributes: Channels of the root along the axes whose lengths are attributes of modules.
         heads: True if the channels take part in attention.
-        points: All that they meet, what gives before what reads.
+        points: Gives all that they meet, what gives before what reads.
         gives_lengths: Numbers of the lengths that the code reads from them.
         takes_lengths: Numbers of the lengths of other tensors that the code gives to them.
     """
@@ -67,6 +67,6 @@ class Reached:
     why_parameters: str
     attributes: tuple[AttributeAlong, ...]
     heads: bool
-    points: tuple[Point, ...]
+    points: Callable[[], tuple[Point, ...]]
     gives_lengths: frozenset[int]
     takes_lengths: frozenset[int]

@@ -1,13 +1,13 @@
 """Sizes: attributes of modules that change with the units of a group, as its members."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from growmas.structure.analysis.attributes import is_pairs
+from growmas.structure.analysis.attributes import is_pairs, number_of
 from growmas.structure.analysis.labels import Indices
 from growmas.structure.analysis.reached import Reached
 from growmas.structure.layers.axes import LayerAxes, Side, Size
@@ -32,7 +32,8 @@ def attributes(
     """
     found: dict[LayerSide, tuple[Indices, Member]] = {}
     for use in reached.attributes:
-        at = (names[use.module], use.name)
+        side = use.name if use.entry is None else f"{use.name}[{use.entry}]"
+        at = (names[use.module], side)
         size = _size_of(use.name, use.entry)
         value = size.channels(use.module, at[1])
         along = np.moveaxis(np.where(use.channels >= 0, units[use.channels], -1), use.axis, 0)
@@ -55,16 +56,13 @@ def _size_of(name: str, entry: int | None) -> LayerAxes:
             out=(), out_size=(Size(name),), length=lambda module, side: int(getattr(module, name))
         )
 
-    def value(module: nn.Module, length: int) -> tuple[Any, ...]:
+    def value(module: nn.Module, length: int) -> Sequence[Any]:
         before = getattr(module, name)
-        pair = is_pairs(before)
-        return (
-            *before[:entry], (before[entry][0], length) if pair else length, *before[entry + 1 :]
-        )  # fmt: skip
+        fresh = (before[entry][0], length) if is_pairs(before) else length
+        return type(before)([*before[:entry], fresh, *before[entry + 1 :]])  # type: ignore[no-any-return]
 
     def now(module: nn.Module, side: Side) -> int:
-        held = getattr(module, name)
-        return int(held[entry][1] if is_pairs(held) else held[entry])
+        return number_of(module, name, entry)
 
     def named(module: Any, length: int) -> dict[str, int]:
         return {**module.axes_lengths, getattr(module, name)[entry][0]: length}

@@ -30,6 +30,7 @@ rows, and at eight columns of the linear layer, four to each.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import chain, count
 from typing import Any
 
@@ -38,6 +39,7 @@ from torch import Tensor, nn
 
 from growmas.errors import SurgeryError
 from growmas.structure.analysis.architecture import Operation
+from growmas.structure.analysis.attributes import number_of
 from growmas.structure.analysis.fitness import why_not_analysed
 from growmas.structure.analysis.flow import Flow
 from growmas.structure.analysis.functional import FunctionalLayer, functional_layers
@@ -146,7 +148,6 @@ class DependencyTrace:
         parameters = {self._parameters[id(node.tensor)]: found for node, found in held.items()}
         factors = {self._parameters[id(node.tensor)] for node in held if self._is_factor(node)}
         why = next(map(self.why_unwrapped, parameters), "")
-        points = self._points(walk)
         lengths = () if walk.obstacle else tuple(enumerate(self._lengths))
         return Reached(
             layers,
@@ -162,7 +163,7 @@ class DependencyTrace:
             why,
             () if walk.obstacle else tuple(self._attributes(walk)),
             walk.heads,
-            points,
+            partial(self._points, walk),
             frozenset(
                 number
                 for number, use in lengths
@@ -209,8 +210,8 @@ class DependencyTrace:
             held = padded[np.where(labels < len(found), labels, -1)]
             if labels.shape[use.axis] > 1:
                 if use.start is not None:
-                    piece = range(use.start, use.start + int(getattr(use.module, use.name)))
-                    held = held.take(piece, use.axis)
+                    length = number_of(use.module, use.name, use.entry)
+                    held = held.take(range(use.start, use.start + length), use.axis)
                 yield AttributeAlong(use.module, use.name, held, use.axis, use.entry)
 
     def edges(self) -> tuple[tuple[str, str], ...]:

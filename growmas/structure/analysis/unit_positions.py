@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from growmas.structure.analysis.labels import Indices, Labels
+from growmas.structure.analysis.labels import Indices, Labels, distinct
 from growmas.structure.layers.axes import LayerAxes, Side, axes_of
 
 LayerSide = tuple[str, Side]
@@ -58,7 +58,9 @@ def _components(width: int, pairs: Indices) -> Indices:
     takes the number of its number, which makes long chains short.
     """
     root = np.arange(width, dtype=np.int64)
-    codes = np.unique(pairs[:, 0] * width + pairs[:, 1])
+    codes = distinct(pairs[:, 0] * width + pairs[:, 1])
+    if not len(codes):
+        return root
     one, other = codes // width, codes % width
     while True:
         least = np.minimum(root[one], root[other])
@@ -79,6 +81,8 @@ def _held_together(module: nn.Module, side: Side, channels: Indices) -> Indices:
         return none
     tie = axes.out_tie if side == "out" else 1
     parts = axes.out_parts if side == "out" else axes.in_parts
+    if tie == parts == 1:
+        return none
     positions = np.flatnonzero(channels >= 0)
     place = positions % (axes.channels(module, side) // parts) // tie
     if not len(place) or np.bincount(place).max() == 1:
@@ -120,6 +124,8 @@ def positions_of(units: Indices, channels: Indices) -> tuple[Indices, Indices]:
     """Return ([n] units, [n] positions) that hold a channel of the root, by unit and position."""
     positions = np.flatnonzero(channels >= 0)
     owners = units[channels[positions]]
+    if (owners[1:] >= owners[:-1]).all():
+        return owners, positions
     order = np.argsort(owners, kind="stable")
     return owners[order], positions[order]
 
@@ -128,6 +134,8 @@ def runs_of(positions: Tensor, axes: LayerAxes, side: Side) -> tuple[int, ...]:
     """Return the lengths of the runs of positions of a unit, finest where units disagree."""
     if not positions.numel():
         return ()
+    if positions.shape[1] == 1:
+        return (1,)
     parts = axes.out_parts if side == "out" else axes.in_parts
     per_part = positions.shape[1] // parts
     breaks = (positions.diff(dim=1) != 1).any(0)
@@ -147,6 +155,9 @@ def kinds_of_units(
         sides: Side of a layer -> units and their positions, see `positions_of`.
     """
     counts = np.stack([np.bincount(units, minlength=count) for units, _ in sides.values()], axis=1)
+    if (counts == counts[:1]).all():
+        yield from [free] if len(free) else []
+        return
     kinds = np.unique(counts, axis=0, return_inverse=True)[1].reshape(-1)
     for kind in dict.fromkeys(kinds[free].tolist()):
         yield free[kinds[free] == kind]

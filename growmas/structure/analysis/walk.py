@@ -25,12 +25,13 @@ import numpy as np
 from torch import nn
 
 from growmas.structure.analysis.flow import Flow
-from growmas.structure.analysis.labels import IndexMapping, Indices, Labels
+from growmas.structure.analysis.labels import IndexMapping, Indices, Labels, distinct
 from growmas.structure.analysis.links import Link, Meeting, Node, UnwrappedParameter
 from growmas.structure.layers.axes import Side
 from growmas.structure.units.plan import AT_THE_OUTPUT
 
 NodeSide = tuple[Node, Side]
+_NO_PAIRS = np.zeros((0, 2), dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class Walker:
             () if obstacle else tuple(self._splits(reached)),
             obstacle,
             mixed,
-            np.unique(np.concatenate(stuck)),
+            distinct(np.concatenate(stuck)),
             why_stuck,
             any(node in self._flow.attention for node, _ in reached),
             reads,
@@ -219,19 +220,25 @@ def _arrive(
     """
     size = int(positions.max(initial=-1)) + 1
     known = reached.get(at)
+    if known is None and (positions[1:] > positions[:-1]).all():
+        known = reached[at] = np.full(size, -1, dtype=np.int64)
+        known[positions] = numbers
+        return positions, _NO_PAIRS
     if known is None or len(known) < size:
         longer = np.full(size, -1, dtype=np.int64)
         if known is not None:
             longer[: len(known)] = known
         known = reached[at] = longer
     is_new = known[positions] < 0
-    fresh = np.unique(positions[is_new])
+    fresh = distinct(positions[is_new])
     known[positions[is_new][::-1]] = numbers[is_new][::-1]  # of several, the first stays
     held = known[positions]
     differ = held != numbers
+    if not differ.any():
+        return fresh, _NO_PAIRS
     first, second = held[differ], numbers[differ]
     step = int(second.max(initial=0)) + 1
-    codes = np.unique(first * step + second)
+    codes = distinct(first * step + second)
     return fresh, np.stack([codes // step, codes % step], axis=1)
 
 

@@ -45,6 +45,7 @@ from torch.nn.parameter import is_lazy
 
 from growmas.errors import SurgeryError
 from growmas.failures import failure
+from growmas.structure.layers.asked_once import asked_once
 from growmas.structure.layers.class_names import qualified_name, short_name
 from growmas.structure.layers.normalisation import Normalisation, RowLengths
 
@@ -273,13 +274,13 @@ def registered_class(layer: type[nn.Module]) -> type | None:
 
 def axes_of(module: nn.Module) -> LayerAxes | None:
     """Return the axes of a layer, or None if it cannot be resized."""
-    axes = _registered(module)
+    axes = asked_once(module, _registered)
     return axes if isinstance(axes, LayerAxes) else None
 
 
 def why_fixed(module: nn.Module) -> str:
     """Return the reason why a layer without axes cannot be resized."""
-    axes = _registered(module)
+    axes = asked_once(module, _registered)
     if isinstance(axes, str):
         return axes
     return f"register_layer tells growmas the axes of a {class_name(module)}"

@@ -8,10 +8,12 @@ random numbers, with random parameters in place of its own, and compared with th
     x Wᵀ + b  and  x W + b              over the last axis
 
 A match within rounding on inputs of two scales, of which the smaller makes ε count, is taken for
-the layer. Only modules with a few parameters and no modules below are tried, each once.
+the layer. Only modules with a few parameters are tried, each once. A norm may have modules without
+parameters below, such as the activation behind it, which are left out of the comparison.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -32,16 +34,31 @@ Formula = Callable[[Tensor, dict[str, Tensor]], Tensor]
 def probed(module: nn.Module) -> LayerAxes | None:
     """Return the axes of a module that computes a norm or a linear map, or None."""
     parameters = {name: p for name, p in module._parameters.items() if p is not None}
-    if not 1 <= len(parameters) <= 2 or module._modules or module._forward_pre_hooks:
+    if not 1 <= len(parameters) <= 2 or module._forward_pre_hooks:
+        return None
+    below = [child for child in module._modules.values() if child is not None]
+    if any(child._modules or child._parameters or child._buffers for child in below):
         return None
     if not all(p.is_floating_point() and p.numel() for p in parameters.values()):
         return None
     dimensions = sorted(p.dim() for p in parameters.values())
     if dimensions in ([1], [1, 1]) and len({len(p) for p in parameters.values()}) == 1:
-        return _probed_norm(module, parameters)
-    if dimensions in ([2], [1, 2]):
+        with _without_modules_below(module):
+            return _probed_norm(module, parameters)
+    if dimensions in ([2], [1, 2]) and not below:
         return _probed_linear(module, parameters)
     return None
+
+
+@contextmanager
+def _without_modules_below(module: nn.Module) -> Iterator[None]:
+    """Let the activation, or the dropout, behind a norm do nothing while the context lasts."""
+    below = dict(module._modules)
+    module._modules.update(dict.fromkeys(below, nn.Identity()))
+    try:
+        yield
+    finally:
+        module._modules.update(below)
 
 
 def _probed_norm(module: nn.Module, parameters: Mapping[str, Tensor]) -> LayerAxes | None:

@@ -12,7 +12,7 @@ object back. `nn.Parameter.data` is not assigned: torch refuses that while an au
 is alive, and a pending loss must survive the edit.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -165,17 +165,15 @@ def swap_tensors(
 
 def _new_sizes(
     inventory: Inventory, sources: Mapping[LayerSide, Tensor], axes: Mapping[LayerSide, LayerAxes]
-) -> list[tuple[str, str, Any]]:
-    """List layer, attribute and new value of every attribute that holds a number of channels."""
-    return [
-        (
-            layer,
-            size.name,
-            size.value(inventory.modules[layer], len(source)) if size.value else len(source),
-        )
-        for (layer, side), source in sources.items()
-        for size in axes[layer, side].sizes(side)
-    ]
+) -> Iterator[tuple[str, str, Any]]:
+    """Give layer, attribute and new value of every attribute that holds a number of channels.
+
+    Of an attribute with several entries each value is found when those before have been set.
+    """
+    for (layer, side), source in sources.items():
+        for size in axes[layer, side].sizes(side):
+            new = size.value(inventory.modules[layer], len(source)) if size.value else len(source)
+            yield layer, size.name, new
 
 
 def _successor(old: Tensor, changes: tuple[AxisChange, ...]) -> Tensor:
