@@ -22,8 +22,9 @@ class Terms:
         omegas: Ω ≥ 0, of the same shapes.
         anchors: θ*, of the same shapes.
         chunks: Chunks for a CPU's cache; None on other devices and for mixed dtypes or layouts.
-        silent: True for each Ω that has entries and is 0 everywhere. Its parameter is given no
-            gradient if it has none, so that the optimizer need not visit heads not in use.
+        silent: True for each Ω that has entries and is 0 everywhere.
+        resting: For each parameter that was at its anchor when these terms were made, its version
+            counter then; -1 for the others.
         versions: Version counters of Ω and θ* when `chunks` and `silent` were made.
     """
 
@@ -34,21 +35,25 @@ class Terms:
     anchors: list[Tensor]
     chunks: Chunks | None
     silent: list[bool]
+    resting: list[int]
     versions: list[int]
 
     def value(self) -> Tensor:
-        """Return λ Σ Ω (θ − θ*)², with gradient."""
-        deltas = torch._foreach_sub(self.parameters, self.anchors)
+        """Return λ Σ Ω (θ − θ*)², with gradient; parameters of Ω = 0 get none at all."""
+        heard = [i for i, silent in enumerate(self.silent) if not silent]
+        heard = heard or list(range(len(self.names)))  # a scalar with gradient, though it is 0
+        parameters, anchors = ([held[i] for i in heard] for held in (self.parameters, self.anchors))
+        deltas = torch._foreach_sub(parameters, anchors)
         squares = torch._foreach_mul(deltas, deltas)
-        return self.strength * _total(list(map(_dot, self.omegas, squares)))
+        return self.strength * _total([_dot(self.omegas[i], s) for i, s in zip(heard, squares, strict=True)])
 
     @torch.no_grad()
     def add_gradient_(self, scale: float) -> Tensor:
         """Add scale · 2λ Ω (θ − θ*) to `.grad` of trainable parameters; return λ Σ Ω (θ − θ*)²."""
         factor = 2 * self.strength * scale
         gradients = [
-            _dense_gradient(p) if p.requires_grad and not (silent and p.grad is None) else None
-            for p, silent in zip(self.parameters, self.silent, strict=True)
+            _dense_gradient(p) if p.requires_grad and not self._is_idle(i) else None
+            for i, p in enumerate(self.parameters)
         ]
         chunks = None if torch.compiler.is_compiling() else self.chunks
         if chunks and chunks.fit(self.parameters, gradients):
@@ -84,6 +89,20 @@ class Terms:
             and (p.dtype is o.dtype or precise_dtype(p.dtype) == o.dtype)
             for name, p, o, a in lists
         ) and (not self.versions or self.versions == _versions(self.omegas, self.anchors))
+
+    def _is_idle(self, i: int) -> bool:
+        """Return True for a parameter without a gradient that the penalty does not pull either.
+
+        It has Ω = 0, or is at its anchor. It is given no gradient, so that the optimizer passes it
+        by as it would without a penalty: weight decay and momentum do not move heads not in use.
+        On a GPU a comparison of values would have to wait, so there the version counter decides.
+        """
+        p = self.parameters[i]
+        if p.grad is not None:
+            return False
+        if self.silent[i] or p._version != self.resting[i]:
+            return self.silent[i]
+        return p.device.type != "cpu" or _at(p, self.anchors[i])
 
     def _add_together(self, gradients: list[Tensor | None], factor: float) -> list[Tensor]:
         """Add factor · Ω (θ − θ*) to every gradient; return Σ Ω (θ − θ*)² of each."""
@@ -146,6 +165,10 @@ def _make(
         anchors,
         divide(omegas, anchors) if divisible else None,
         [counted and omega.numel() > 0 and not bool(omega.any()) for omega in omegas],
+        [
+            p._version if counted and _at(p, anchor) else -1
+            for p, anchor in zip(parameters, anchors, strict=True)
+        ],
         _versions(omegas, anchors) if counted else [],
     )
 
@@ -193,6 +216,11 @@ def norm(tensors: list[Tensor]) -> float:
 def _versions(*held: list[Tensor]) -> list[int]:
     """Return the version counters, which count in-place changes."""
     return [tensor._version for tensors in held for tensor in tensors]
+
+
+def _at(parameter: Tensor, anchor: Tensor) -> bool:
+    """Return True if a parameter has the values of its anchor."""
+    return torch.equal(parameter.detach().to(anchor.dtype), anchor)
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:
