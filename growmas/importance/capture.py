@@ -37,7 +37,7 @@ from torch.overrides import TorchFunctionMode
 
 from growmas.importance.alignment import FIXED, Aligned, Alignment, State
 from growmas.importance.attention import unfused_attention
-from growmas.importance.gradients import Gradient
+from growmas.importance.gradients import Gradient, is_positive
 from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement
 from growmas.importance.operations import RULES, Bound, Rule
@@ -70,6 +70,7 @@ class Use:
         derived: Argument -> expression of parameters in its place, the same for all samples.
         through: Node of a tensor that is the same for all samples, through which the parameter is
             used; nothing else may read it.
+        positive: True if the data are known to be ≥ 0, as behind a ReLU.
     """
 
     rule: Rule
@@ -83,6 +84,7 @@ class Use:
     hidden: frozenset[str] = frozenset()
     derived: Mapping[str, Tensor] = field(default_factory=dict)
     through: Any = None
+    positive: bool = False
 
     @property
     def data(self) -> Tensor | None:
@@ -227,6 +229,7 @@ class Recorder(TorchFunctionMode):
             return
         if rule.applies(bound):
             data = bound.get(rule.data) if rule.data else None
+            positive = data is not None and is_positive(data)
             if data is None:
                 bound.pop("input", None)  # the rule needs only δ: release the memory
             for name, value in bound.items():
@@ -243,6 +246,7 @@ class Recorder(TorchFunctionMode):
                 state=self.alignment.of(output),
                 hidden=hidden & read.keys() if hidden else hidden,
                 derived=derived,
+                positive=positive,
             )
             self.uses.append(use)
             if use.state is FIXED and rule.positions:

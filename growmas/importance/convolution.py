@@ -12,7 +12,7 @@ from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 from growmas.importance.gradients import Gather, Power, Products, magnitude_, piece
 
 DEEP = 4
-"""Positions for each output channel of a group from which on the library's convolution is faster."""
+"""Positions for each output channel of a group, from which the library's way is faster."""
 
 LARGE = 2**13
 """Positions of an image from which on samples are best taken one by one."""

@@ -295,7 +295,7 @@ class _Passing:
         small = delta.numel() + data.numel() <= OUTER or delta.device.type != "cpu"
         if not (same and small) or self._owners(use) is not None:
             return False
-        direct(use.bound, delta, sums, self._power)
+        direct(use.bound, delta, sums, self._power, use.positive)
         return True
 
     def _compare(self, group: "_Group", present: list[Use], checked: Checked) -> int:
@@ -317,7 +317,7 @@ class _Passing:
         return checked.sample.stop if added else 0
 
     def _at_one_position(self, uses: list[Use]) -> bool:
-        """Return True if every sample has one row and one use, so that no tensor has all samples."""
+        """Return True if every sample has one row and one use: no gradient is held per sample."""
         first = uses[0]
         alone = len(uses) == 1 and self._owners(first) is None
         return alone and self._delta[first].dim() == 2

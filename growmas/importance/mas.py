@@ -202,7 +202,7 @@ def measuring(measurement: Measurement) -> Iterator[None]:
     """Put the model in the state in which gradients are taken; restore it on exit."""
     model, wanted = measurement.model, {id(p) for p in measurement.parameters.values()}
     # cuDNN has no backward pass for recurrent layers in eval mode
-    fused = any(isinstance(m, nn.RNNBase) for m in model.modules() if any_on_cuda(m))
+    fused = any(isinstance(m, nn.RNNBase) and any_on_cuda(m) for m in model.modules())
     cudnn = torch.backends.cudnn.flags(enabled=False) if fused else nullcontext()
     with preserving(model), untouched(model) as attributes, torch.enable_grad(), cudnn:
         for parameter in model.parameters():

@@ -45,7 +45,9 @@ class Terms:
         parameters, anchors = ([held[i] for i in heard] for held in (self.parameters, self.anchors))
         deltas = torch._foreach_sub(parameters, anchors)
         squares = torch._foreach_mul(deltas, deltas)
-        return self.strength * _total([_dot(self.omegas[i], s) for i, s in zip(heard, squares, strict=True)])
+        return self.strength * _total(
+            [_dot(self.omegas[i], s) for i, s in zip(heard, squares, strict=True)]
+        )
 
     @torch.no_grad()
     def add_gradient_(self, scale: float) -> Tensor:
