@@ -31,7 +31,7 @@ from torch import Tensor
 
 from growmas.importance.alignment_rules import Independent
 from growmas.importance.backward import pass_gradients
-from growmas.importance.capture import WHOLE, Owners, Use, captured_uses, covered
+from growmas.importance.capture import captured_uses, covered
 from growmas.importance.certificate import can_measure, owners_of_rows, precision
 from growmas.importance.derived import with_derived
 from growmas.importance.gradients import (
@@ -47,6 +47,7 @@ from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement, versions_of
 from growmas.importance.rows import RowOwners
 from growmas.importance.sums import running_dtype
+from growmas.importance.uses import WHOLE, Owners, Use
 
 CHUNK_ELEMENTS = 2**23
 """Elements of per-sample tensors held at a time: 32 MiB in float32."""
@@ -65,6 +66,7 @@ class Recording:
         owners: Use -> owners of its rows; None if they are not known. Uses that do not reach
             the objective are left out.
         independent: True if no function could have mixed the samples.
+        judged: True if code has decided by values of the batch, which may have mixed them still.
         writes: True if the forward pass replaced the data of a tensor.
         rounding: Relative difference that rounding may cause, from the coarsest dtype seen.
     """
@@ -73,6 +75,7 @@ class Recording:
     graph: Graph
     owners: Mapping[Use, Owners | LookupError]
     independent: bool
+    judged: bool
     writes: bool
     rounding: float
 
@@ -144,7 +147,8 @@ def record(measurement: Measurement, batch: Any, where: str) -> Recording:
         mixed = LookupError("some row belongs to several samples")
         measured = owners_of_rows(values, uses, graph, rounding)
         owners = {use: mixed if found is None else found for use, found in measured.items()}
-    return Recording(values, graph, owners, independent, recorder.writes, rounding)
+    judged = recorder.alignment.judged and samples > 1
+    return Recording(values, graph, owners, independent, judged, recorder.writes, rounding)
 
 
 def sums_by_rule(

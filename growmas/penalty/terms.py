@@ -221,8 +221,8 @@ def _versions(*held: list[Tensor]) -> list[int]:
 
 
 def _at(parameter: Tensor, anchor: Tensor) -> bool:
-    """Return True if a parameter has the values of its anchor."""
-    return torch.equal(parameter.detach().to(anchor.dtype), anchor)
+    """Return True if a parameter that has entries is at its anchor."""
+    return anchor.numel() > 0 and torch.equal(parameter.detach().to(anchor.dtype), anchor)
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:

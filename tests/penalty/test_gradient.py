@@ -124,10 +124,10 @@ MAKE = {
 def test_an_optimizer_touches_what_it_would_touch_without_a_penalty(make: str) -> None:
     """A head of an earlier task has momentum left, and one without importance would decay."""
     model = TWO_HEADS.model(torch.float64)
-    model.heads.append(nn.Linear(5, 3).double())
+    model.heads.append(nn.Linear(7, 3).double())
     optimizer = MAKE[make](model.parameters())
     mas = MAS(model)
-    sum(model(DATA, head) for head in (0, 1)).square().mean().backward()
+    sum(model(DATA, head).square().mean() for head in (0, 1)).backward()
     optimizer.step()
     mas.consolidate([DATA], forward=lambda model, batch: model(batch, 0))
     heads = copy.deepcopy(model.heads)
