@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from growmas.importance.alignment_rules import (
+    MIXED,
     Aligned,
     Call,
     Rule,
@@ -124,6 +125,8 @@ def attention(call: Call) -> State | None:
     if call.independent(mask):
         return state if mask.dim() < right or mask.shape[-right] == 1 else None
     of_mask = call.state_of(mask)
+    if of_mask is MIXED:
+        return state if call.admit(mask) else None
     if not isinstance(of_mask, Aligned) or of_mask.each != state.each:
         return None
     return state if mask.dim() - of_mask.axis == right else None

@@ -6,6 +6,7 @@ registered by function object, not by name: a function of the same name may do s
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -37,8 +38,14 @@ class Independent:
     uniform: bool
 
 
+@dataclass(frozen=True)
+class Mixed:
+    """The tensor may depend on several samples at once, such as the mean over the batch."""
+
+
 FIXED, UNIFORM = Independent(uniform=False), Independent(uniform=True)
-State = Aligned | Independent
+MIXED = Mixed()
+State = Aligned | Independent | Mixed
 
 
 @dataclass(slots=True)
@@ -51,6 +58,8 @@ class Call:
         output: The result.
         samples: N.
         state_of: Tensor -> its state.
+        judged: Set by a rule if values without a gradient, such as those of a mask, may still come
+            from other samples.
     """
 
     args: tuple[Any, ...]
@@ -58,6 +67,7 @@ class Call:
     output: Any
     samples: int
     state_of: Callable[[Tensor], State | None]
+    judged: bool = False
 
     def get(self, position: int, name: str, default: Any = None) -> Any:
         """Return an argument by position or name."""
@@ -76,6 +86,11 @@ class Call:
         if not isinstance(state, Aligned):
             raise TypeError("the data is not aligned")
         return state
+
+    def admit(self, values: Tensor) -> bool:
+        """Return True if a factor or mask cannot lead gradients from one sample to another."""
+        self.judged = self.judged or not values.requires_grad
+        return not values.requires_grad
 
     def independent(self, *values: Any) -> bool:
         """Return True if none of the tensors depends on the batch."""
@@ -112,14 +127,17 @@ _PLAIN = frozenset({int, float, bool, str, slice, type(None), torch.dtype, torch
 def functions(names: str) -> Iterator[Any]:
     """Yield the functions of torch with these names, methods and operators included."""
     for name in names.split():
-        for place in (torch, Tensor, F, torch._C._nn, torch.special):
+        for place in (torch, Tensor, F, torch._C._nn, torch.linalg, torch.special):
             if hasattr(place, name):
                 yield getattr(place, name)
 
 
+@cache
 def in_place(function: Any) -> bool:
     """Return True if the function changes its first argument."""
     name = getattr(function, "__name__", "")
+    if name == "__setitem__":
+        return True
     if name.startswith("__i") and name != "__invert__":
         return True
     return name.endswith("_") and not name.endswith("__")
@@ -155,6 +173,16 @@ UNIFORM_MAKERS = frozenset(
     functions("zeros ones full zeros_like ones_like full_like new_zeros new_ones new_full")
 )
 """Functions whose results have equal entries, so that they fit any samples."""
+
+DECISIONS = frozenset(
+    functions("__bool__ item __int__ __float__ __index__ tolist equal is_nonzero allclose")
+)
+"""Functions that turn values of tensors into values of Python, which code may decide by."""
+
+ESCAPES = frozenset(
+    functions("numpy __array__ data_ptr untyped_storage storage __dlpack__ copy_ set_")
+)
+"""Functions by which memory is written to, or can be written to without torch."""
 
 RANDOM = frozenset(
     functions(

@@ -9,6 +9,7 @@ from torch import Tensor
 from growmas.importance.alignment_rules import (
     FIXED,
     RULES,
+    UNIFORM,
     Aligned,
     Call,
     State,
@@ -188,6 +189,23 @@ def getitem(call: Call) -> State | None:
     return None
 
 
+@rule_for("__setitem__")
+def setitem(call: Call) -> State | None:
+    """Keep a tensor of which the same part of every sample is overwritten."""
+    target, index, value = call.args
+    part = target.detach()[index]
+    place = getitem(Call((target, index), {}, part, call.samples, call.state_of))
+    if not isinstance(place, Aligned) or not isinstance(value, Tensor):
+        return call.source if isinstance(place, Aligned) else None
+    state, right = call.state_of(value), part.dim() - place.axis
+    if isinstance(state, Aligned):
+        fits = value.dim() - state.axis == right and state.each == place.each
+    else:
+        same = value.dim() < right or value.shape[-right] == 1
+        fits = call.independent(value) and (same or state == UNIFORM)
+    return call.source if fits else None
+
+
 def _plain_after(call: Call, entries: list[Any]) -> bool:
     """Return True if at most one entry is an index tensor, fixed and of numbers."""
     fancy = [entry for entry in entries if isinstance(entry, Tensor | list)]
@@ -201,6 +219,8 @@ def _plain_after(call: Call, entries: list[Any]) -> bool:
 def cat(call: Call) -> State | None:
     """Keep a dimension along which nothing is joined."""
     tensors = call.get(0, "tensors")
+    # an empty vector may be joined with anything, as caches do that begin empty
+    tensors = [tensor for tensor in tensors if tensor.shape != (0,)] or tensors
     states = [call.state_of(tensor) for tensor in tensors]
     found = {state for state in states if isinstance(state, Aligned)}
     if len(found) != 1 or any(state is FIXED for state in states):

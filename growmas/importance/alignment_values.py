@@ -3,6 +3,7 @@
 from torch import Tensor
 
 from growmas.importance.alignment_rules import (
+    MIXED,
     UNIFORM,
     Aligned,
     Call,
@@ -29,7 +30,7 @@ from growmas.importance.alignment_rules import (
     "addcmul addcdiv ne eq gt lt ge le logical_and logical_or logical_not logical_xor "
     "bitwise_and bitwise_or bitwise_not isnan isinf isfinite masked_fill masked_fill_ float "
     "double half bfloat16 long int bool to type type_as contiguous clone detach conj polar i0 "
-    "positive hypot xlogy"
+    "positive hypot xlogy fill_ zero_"
 )
 def pointwise(call: Call) -> State | None:
     """Keep the dimension, counted from the right as broadcasting does."""
@@ -48,8 +49,10 @@ def pointwise(call: Call) -> State | None:
     axis = output.dim() - right
     if axis < 0 or output.shape[axis] != call.samples * each:
         return None
-    if call.samples > 1 and any(t.dim() >= right and t.shape[-right] != 1 for t in fixed):
-        return None  # a fixed tensor with a row of its own for every sample of the batch
+    for t in fixed if call.samples > 1 else ():
+        own = call.state_of(t) is MIXED or (t.dim() >= right and t.shape[-right] != 1)
+        if own and not call.admit(t):
+            return None  # a parameter with a row of its own for every sample of the batch
     return Aligned(axis, each)
 
 
@@ -59,7 +62,7 @@ def parts(call: Call) -> State | None:
     return call.source if call.source.axis < min(call.first.dim(), call.output.dim()) else None
 
 
-@rule_for("matmul bmm __matmul__ mm baddbmm")
+@rule_for("matmul bmm __matmul__ mm")
 def matmul(call: Call) -> State | None:
     """Keep the rows of a product with a fixed matrix, or the batch of a batched product."""
     if len(call.args) != 2 or call.kwargs:
@@ -171,7 +174,18 @@ def _reduced(call: Call, dims: set[int]) -> State | None:
     return Aligned(state.axis - sum(d < state.axis for d in dims), state.each)
 
 
-@rule_for("norm")
+@rule_for("baddbmm")
+def baddbmm(call: Call) -> State | None:
+    """Keep the batch of a batched product, and of what is added to it."""
+    added, left, right = (call.get(i, name) for i, name in enumerate(("input", "batch1", "batch2")))
+    state = call.state_of(left)
+    if not isinstance(state, Aligned) or state.axis != 0 or call.state_of(right) != state:
+        return None
+    shared = call.independent(added) and (added.dim() < 3 or len(added) == 1)
+    return state if shared or call.state_of(added) in (state, UNIFORM) else None
+
+
+@rule_for("norm vector_norm")
 def norm(call: Call) -> State | None:
     """Drop the dimensions over which a norm is taken."""
     return _reduced(call, dims_of(call.get(2, "dim"), call.first.dim()))

@@ -1,12 +1,15 @@
 """One backward pass to the recorded uses, which gives each gradient away as soon as it arrives."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from growmas.importance.capture import Use
+from growmas.errors import ImportanceError
 from growmas.importance.graph import Graph
+from growmas.importance.uses import Use
 
 
 class Receiver(Protocol):
@@ -55,3 +58,31 @@ def pass_gradients(value: Tensor, graph: Graph, receiver: Receiver, *, keep_grap
     for use, delta in zip(last, deltas, strict=True):
         receiver.arrive(use, delta)
     receiver.finish()
+
+
+UNDIFFERENTIABLE = ("needed for gradient computation", "derivative for", "no grad fn")
+"""Words in torch's errors about models that have no backward pass."""
+
+
+@contextmanager
+def differentiable(where: str) -> Iterator[None]:
+    """Turn torch's errors about a missing backward pass into one about the model.
+
+    Args:
+        where: Name of the batch in errors.
+
+    Raises:
+        ImportanceError: An operation has no derivative, or has overwritten what it needs.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        if not any(words in str(error) for words in UNDIFFERENTIABLE):
+            raise
+        raise ImportanceError(
+            f"{where}: the model has no backward pass in eval mode ({error!s:.160}...), and "
+            "importance needs gradients: look for a state or cache that is written in place in "
+            "eval mode, or an operation without a derivative; or pass forward= that avoids it"
+        ) from error

@@ -27,126 +27,27 @@ taken right after the call always names the operation itself.
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
+from growmas.importance import products
 from growmas.importance.alignment import FIXED, Aligned, Alignment, State
 from growmas.importance.attention import unfused_attention
-from growmas.importance.gradients import Gradient
+from growmas.importance.gradients import Gradient, is_positive
 from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement
 from growmas.importance.operations import RULES, Bound, Rule
 from growmas.importance.recurrent import HIDDEN, RECURRENT, unrolled
-from growmas.importance.rows import RowOwners, Taken, regular
+from growmas.importance.uses import Owners, Use
 
-WHOLE = slice(None)
-"""All samples."""
-
-Owners = RowOwners | None
-"""Owners of the rows of a use; None if row n of dimension 0 belongs to sample n."""
-
-
-@dataclass(eq=False, slots=True)
-class Use:
-    """One call of an operation that has a rule.
-
-    Attributes:
-        rule: The rule.
-        bound: The call's arguments by name.
-        parameters: Argument -> parameter that it reads.
-        version: Version counter of the data at the call; a later one means it was overwritten.
-        edge: Edge of the autograd graph at which the gradient of the operation's own output
-            arrives; later hooks and in-place operations do not affect it.
-        shape: Shape of the output.
-        rows: Number of leading dimensions of the output that are rows.
-        state: Where the samples are in the output, as far as it is proven.
-        hidden: Arguments whose parameters the graph of this call does not read, because the
-            operation was computed from detached copies of them.
-        derived: Argument -> expression of parameters in its place, the same for all samples.
-        through: Node of a tensor that is the same for all samples, through which the parameter is
-            used; nothing else may read it.
-    """
-
-    rule: Rule
-    bound: dict[str, Any]
-    parameters: dict[str, nn.Parameter]
-    version: int
-    edge: GradientEdge
-    shape: torch.Size
-    rows: int
-    state: State | None
-    hidden: frozenset[str] = frozenset()
-    derived: Mapping[str, Tensor] = field(default_factory=dict)
-    through: Any = None
-
-    @property
-    def data(self) -> Tensor | None:
-        """Argument that holds the samples; None if the rule needs only δ."""
-        return None if self.rule.data is None else self.bound[self.rule.data]
-
-    def forget(self) -> None:
-        """Release the arguments of the call, so that they need not stay in memory."""
-        self.bound.clear()
-
-    @property
-    def intact(self) -> bool:
-        """True if the data has not been overwritten since the call."""
-        return self.data is None or self.data._version == self.version
-
-    def proven_owners(self, samples: int) -> Owners:
-        """Return the owners of the rows that follow from the proven state.
-
-        Raises:
-            LookupError: The samples are not among the rows of the output.
-        """
-        row_shape = self.shape[: self.rows]
-        if samples == 1:
-            count = row_shape.numel()
-            return None if row_shape[:1] == (1,) else regular(torch.Size([count]), 0, count, 1)
-        if not isinstance(self.state, Aligned) or self.state.axis >= self.rows:
-            raise LookupError("the samples are not among the rows")
-        if self.state == Aligned(0):
-            return None
-        return regular(row_shape, self.state.axis, self.state.each, samples)
-
-    def gradients(
-        self, delta: Tensor, owners: Owners, cut: slice, dtype: torch.dtype
-    ) -> dict[str, Gradient]:
-        """Return the per-sample gradients of some samples, by argument.
-
-        They have the dtype of the sums; operations may compute in another, under autocast or in
-        half precision.
-        """
-        data = self.data
-        if data is not None and self.rule.broadcasts:
-            data = data.expand(self.shape)
-        if owners is None:
-            if cut == WHOLE:
-                return self._apply(data, delta, dtype)
-            return self._apply(data if data is None else data[cut], delta[cut], dtype)
-        taken = owners.take(cut)
-        taken = Taken(taken.rows.to(delta.device), taken.counts.to(delta.device))
-        values = self._rows(delta, taken)
-        seen = None if data is None else self._rows(data, taken)
-        if self.rule.positions:
-            values, seen = taken.gather(values), None if seen is None else taken.gather(seen)
-            return self._apply(seen, values, dtype)
-        found = self._apply(seen, values, dtype)
-        return {name: gradient.gathered(taken.gather) for name, gradient in found.items()}
-
-    def _rows(self, values: Tensor, taken: Taken) -> Tensor:
-        return taken.select(values.reshape(-1, *values.shape[self.rows :]))
-
-    def _apply(self, data: Tensor | None, delta: Tensor, dtype: torch.dtype) -> dict[str, Gradient]:
-        bound = dict(self.bound)
-        if data is not None and self.rule.data is not None:
-            bound[self.rule.data] = data.to(dtype) if data.is_floating_point() else data
-        return self.rule.gradients(bound, delta.to(dtype))
+REGISTERED = (products,)
+"""Modules whose import fills `RULES`."""
 
 
 class Recorder(TorchFunctionMode):
@@ -173,6 +74,8 @@ class Recorder(TorchFunctionMode):
         self, function: Any, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if function is F.scaled_dot_product_attention:
+            args, kwargs = self._with_own_masks(args, kwargs)
         output = function(*args, **kwargs)
         self.alignment.follow(function, args, kwargs, output)
         if isinstance(output, Tensor):
@@ -186,6 +89,21 @@ class Recorder(TorchFunctionMode):
         if self._shared and function in ADDITIONS:
             self._note_sum(args, output)
         return output
+
+    def _with_own_masks(self, args: Any, kwargs: Any) -> tuple[Any, Any]:
+        """Give every sample its own copy of a learnt mask, where its gradient can be told."""
+        query = args[0] if args else kwargs["query"]
+        mask = args[3] if len(args) > 3 else kwargs.get("attn_mask")
+        if not isinstance(mask, Tensor) or not mask.requires_grad or query.dim() != 4:
+            return args, kwargs
+        shared = self.alignment.of(mask) is FIXED and (mask.dim() < 4 or len(mask) == 1)
+        if not shared or self.alignment.of(query) != Aligned(0):
+            return args, kwargs
+        shape = (1,) * (4 - mask.dim()) + tuple(mask.shape)
+        copies = self.__torch_function__(Tensor.expand, (), (mask, len(query), *shape[1:]))
+        if len(args) > 3:
+            return (*args[:3], copies, *args[4:]), kwargs
+        return args, {**kwargs, "attn_mask": copies}
 
     def _bound(self, rule: Rule, function: Any, args: Any, kwargs: Any) -> dict[str, Any]:
         """Return the arguments of a call by name; of a sum or product, the derived weight last."""
@@ -210,7 +128,10 @@ class Recorder(TorchFunctionMode):
         """
         for tensor in args[:2]:
             held, use = self._shared.get(id(tensor), (None, None))
-            if held is not None and held is tensor and use is not None and output.requires_grad:
+            if held is not tensor or use is None or not output.requires_grad:
+                continue
+            own = held.dim() == output.dim() and len(held) == len(output) > 1
+            if not own and self.alignment.of(output) is not FIXED:  # else it has rows of its own
                 del self._shared[id(tensor)]
                 self.uses.remove(use)
                 self.uses.append(added_to(use, held, output, self.alignment.of(output)))
@@ -227,6 +148,7 @@ class Recorder(TorchFunctionMode):
             return
         if rule.applies(bound):
             data = bound.get(rule.data) if rule.data else None
+            positive = data is not None and is_positive(data)
             if data is None:
                 bound.pop("input", None)  # the rule needs only δ: release the memory
             for name, value in bound.items():
@@ -243,6 +165,7 @@ class Recorder(TorchFunctionMode):
                 state=self.alignment.of(output),
                 hidden=hidden & read.keys() if hidden else hidden,
                 derived=derived,
+                positive=positive,
             )
             self.uses.append(use)
             if use.state is FIXED and rule.positions:

@@ -24,9 +24,9 @@ import torch
 from torch import Tensor
 
 from growmas.importance.backward import pass_gradients
-from growmas.importance.capture import Use
 from growmas.importance.graph import Graph
 from growmas.importance.rows import UNOWNED, RowOwners
+from growmas.importance.uses import Use
 
 EXACT = {torch.float64: 1e-9, torch.float32: 1e-4}
 """Largest relative difference between δʳ and r δ that rounding may cause, by dtype."""

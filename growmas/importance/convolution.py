@@ -11,6 +11,12 @@ from torch.nn.grad import conv1d_weight, conv2d_weight, conv3d_weight
 
 from growmas.importance.gradients import Gather, Power, Products, magnitude_, piece
 
+DEEP = 4
+"""Positions for each output channel of a group, from which the library's way is faster."""
+
+LARGE = 2**13
+"""Positions of an image from which on samples are best taken one by one."""
+
 _WEIGHT_GRADIENT: dict[int, Callable[..., Tensor]] = {
     1: conv1d_weight,
     2: conv2d_weight,
@@ -97,14 +103,18 @@ class Windows:
         """Add Σ_n |gradient|^power, as products or by the library's own convolution.
 
         The library needs no copy of the windows: samples become groups of channels, so that the
-        gradient of the weight comes out for each sample separately. On a CPU it takes between a
-        third and all of the time of products, as long as the gradients of a few samples fit the
-        cache.
+        gradient of the weight comes out for each sample separately. On a CPU that takes between a
+        third and all of the time of products, for windows of several entries on large images.
+        Deeper layers have few positions and large weights, for which it takes up to twice as long.
         """
         step = 4 * piece(total.device) // max(1, self.shape.numel())
-        if step == 0 or not _natively(self.seen):
+        positions, extent = self.delta[0, 0].numel(), self.shape[2:].numel()
+        deep = extent == 1 or positions < DEEP * self.shape[0] // self._groups
+        if step == 0 or deep or not _natively(self.seen):
             self.products().add_to(total, power)
             return
+        if positions > LARGE:
+            step = 1
         pieces = zip(torch.split(self.seen, step), torch.split(self.delta, step), strict=True)
         for seen, delta in pieces:
             n, rows = len(seen), self.shape[0]

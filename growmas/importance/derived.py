@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from growmas.importance.capture import Use
 from growmas.importance.gradients import Gather, Gradient, Power, magnitude
 from growmas.importance.graph import Graph, leaves_below
 from growmas.importance.operations import Bound, Rule
+from growmas.importance.uses import Use
 
 
 @dataclass(frozen=True, eq=False)

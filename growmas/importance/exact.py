@@ -31,7 +31,7 @@ from torch import Tensor
 
 from growmas.importance.alignment_rules import Independent
 from growmas.importance.backward import pass_gradients
-from growmas.importance.capture import WHOLE, Owners, Use, captured_uses, covered
+from growmas.importance.capture import captured_uses, covered
 from growmas.importance.certificate import can_measure, owners_of_rows, precision
 from growmas.importance.derived import with_derived
 from growmas.importance.gradients import (
@@ -47,6 +47,7 @@ from growmas.importance.graph import Graph
 from growmas.importance.measurement import Measurement, versions_of
 from growmas.importance.rows import RowOwners
 from growmas.importance.sums import running_dtype
+from growmas.importance.uses import WHOLE, Owners, Use
 
 CHUNK_ELEMENTS = 2**23
 """Elements of per-sample tensors held at a time: 32 MiB in float32."""
@@ -65,6 +66,7 @@ class Recording:
         owners: Use -> owners of its rows; None if they are not known. Uses that do not reach
             the objective are left out.
         independent: True if no function could have mixed the samples.
+        judged: True if code has decided by values of the batch, which may have mixed them still.
         writes: True if the forward pass replaced the data of a tensor.
         rounding: Relative difference that rounding may cause, from the coarsest dtype seen.
     """
@@ -73,6 +75,7 @@ class Recording:
     graph: Graph
     owners: Mapping[Use, Owners | LookupError]
     independent: bool
+    judged: bool
     writes: bool
     rounding: float
 
@@ -144,7 +147,8 @@ def record(measurement: Measurement, batch: Any, where: str) -> Recording:
         mixed = LookupError("some row belongs to several samples")
         measured = owners_of_rows(values, uses, graph, rounding)
         owners = {use: mixed if found is None else found for use, found in measured.items()}
-    return Recording(values, graph, owners, independent, recorder.writes, rounding)
+    judged = recorder.alignment.judged and samples > 1
+    return Recording(values, graph, owners, independent, judged, recorder.writes, rounding)
 
 
 def sums_by_rule(
@@ -266,9 +270,10 @@ class _Passing:
 
     def _add_up(self, group: "_Group") -> None:
         present = [use for use in group.uses if use in self._delta]
+        start = 0
         if self._checked is not None:
-            self._compare(group, present, self._checked)
-        for cut in () if self._added_directly(group) else self._cuts(group, present):
+            start = self._compare(group, present, self._checked)
+        for cut in () if self._added_directly(group) else self._cuts(group, present, start):
             found = {use: self._gradients(use, cut, group) for use in present}
             for name, source in group.members:
                 parts = [found[use][argument] for use, argument in source if use in found]
@@ -294,27 +299,42 @@ class _Passing:
         small = delta.numel() + data.numel() <= OUTER or delta.device.type != "cpu"
         if not (same and small) or self._owners(use) is not None:
             return False
-        direct(use.bound, delta, sums, self._power)
+        direct(use.bound, delta, sums, self._power, use.positive)
         return True
 
-    def _compare(self, group: "_Group", present: list[Use], checked: Checked) -> None:
-        """Compare the gradients of a sample with those that are known for it."""
+    def _compare(self, group: "_Group", present: list[Use], checked: Checked) -> int:
+        """Compare the gradients of a sample with those that are known for it.
+
+        Returns:
+            The first sample that is still to be added up: sums of products that take as long as
+            those of any other sample are not computed twice.
+        """
         found = {use: self._gradients(use, checked.sample, group) for use in present}
+        added = not self._at_one_position(present)
         for name, source in group.members:
             total = torch.zeros_like(self._sums[name])
             parts = [found[use][argument] for use, argument in source if use in found]
             _joined(parts, total).add_to(total, self._power)
+            if added:
+                self._sums[name] += total
             checked.compare(name, self._column, total)
+        return checked.sample.stop if added else 0
+
+    def _at_one_position(self, uses: list[Use]) -> bool:
+        """Return True if every sample has one row and one use: no gradient is held per sample."""
+        first = uses[0]
+        alone = len(uses) == 1 and self._owners(first) is None
+        return alone and self._delta[first].dim() == 2
 
     def _gradients(self, use: Use, cut: slice, group: "_Group") -> dict[str, Gradient]:
         dtype = self._sums[group.members[0][0]].dtype
         return use.gradients(self._delta[use], self._owners(use), cut, dtype)
 
-    def _cuts(self, group: "_Group", uses: list[Use]) -> list[slice]:
-        """Return slices of samples whose factors and products fit into CHUNK_ELEMENTS."""
+    def _cuts(self, group: "_Group", uses: list[Use], start: int) -> list[slice]:
+        """Return slices of the samples from `start` on, which fit into CHUNK_ELEMENTS."""
+        if self._at_one_position(uses):
+            return [WHOLE]
         owners = {use: self._owners(use) for use in uses}
-        if len(uses) == 1 and owners[uses[0]] is None and self._delta[uses[0]].dim() == 2:
-            return [WHOLE]  # one position each: there is no tensor per sample
         elements, kinds = 0, {}
         for use, owner in owners.items():
             some = slice(0, 1) if owner is None else owner.largest()
@@ -325,9 +345,9 @@ class _Passing:
             if _mixed(parts):  # dense gradients of one sample
                 elements += (len(parts) + 1) * self._sums[name].numel()
         step = max(1, CHUNK_ELEMENTS // max(1, elements))
-        if step >= self._samples:
+        if step >= self._samples and not start:
             return [WHOLE]
-        return [slice(start, start + step) for start in range(0, self._samples, step)]
+        return [slice(first, first + step) for first in range(start, self._samples, step)]
 
 
 @dataclass(frozen=True, eq=False)

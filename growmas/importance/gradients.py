@@ -129,6 +129,16 @@ def factor(values: Tensor, power: Power) -> Tensor:
     return magnitude(values, power)
 
 
+POSITIVE = frozenset({"ReluBackward0", "SigmoidBackward0", "SoftmaxBackward0"})
+"""Autograd nodes whose results are ≥ 0."""
+
+
+def is_positive(data: Tensor) -> bool:
+    """Return True if the operation that made a tensor gives values ≥ 0 only."""
+    node = data.grad_fn
+    return node is not None and node.name() in POSITIVE
+
+
 def magnitude_(values: Tensor, power: Power) -> Tensor:
     """Return |values|^power, computed in place."""
     return values.abs_() if power == 1 else values.square_()

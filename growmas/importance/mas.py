@@ -17,6 +17,7 @@ from growmas.batches import (
     to_device,
 )
 from growmas.errors import ImportanceError
+from growmas.importance.backward import differentiable
 from growmas.importance.company import check_halves
 from growmas.importance.cutting import Cutting, find_cutting
 from growmas.importance.exact import CHUNK_ELEMENTS, Recording, Source, record, sums_by_rule
@@ -191,7 +192,9 @@ def total_over(
                 continue
             check_batch(given, f"batch {position}")
             batch = _on_device_of(measurement, given)
-            samples += estimate.add(batch, f"batch {position}", totals)
+            where = f"batch {position}"
+            with differentiable(where):
+                samples += estimate.add(batch, where, totals)
     check_finite(totals)
     sums = {n: _laid_out_like(measurement.parameters[n], total) for n, total in totals.items()}
     return ImportanceSum(sums, samples)
@@ -202,7 +205,7 @@ def measuring(measurement: Measurement) -> Iterator[None]:
     """Put the model in the state in which gradients are taken; restore it on exit."""
     model, wanted = measurement.model, {id(p) for p in measurement.parameters.values()}
     # cuDNN has no backward pass for recurrent layers in eval mode
-    fused = any(isinstance(m, nn.RNNBase) for m in model.modules() if any_on_cuda(m))
+    fused = any(isinstance(m, nn.RNNBase) and any_on_cuda(m) for m in model.modules())
     cudnn = torch.backends.cudnn.flags(enabled=False) if fused else nullcontext()
     with preserving(model), untouched(model) as attributes, torch.enable_grad(), cudnn:
         for parameter in model.parameters():
@@ -252,12 +255,13 @@ class ExactSums:
         probing = self._trust is None or (self._probed_alone and len(values) > 1)
         sources = recording.sources(measurement)
         cutting = None
-        if probing or not recording.independent or self._rest(recording, sources):
+        apart = recording.independent and not recording.judged
+        if probing or not apart or self._rest(recording, sources):
             cutting = find_cutting(measurement, batch, recording)
         witness = witness_of(measurement, cutting, recording, sources) if probing else None
         if probing and witness is None:
             self._trust = trusted_rules(measurement, batch, cutting, recording)
-        if not recording.independent:
+        if not apart:
             self._check(recording, batch, cutting, name)
         if witness is not None:
             self._trust = self._summed_with(witness, recording, cutting, totals)

@@ -24,6 +24,7 @@ from growmas.importance.gradients import (
     factor,
     magnitude,
 )
+from growmas.importance.norms import channel_sums
 
 Bound = Mapping[str, Any]
 """Arguments of a call by name."""
@@ -36,8 +37,9 @@ RowDims = Callable[[Bound, torch.Size], int]
 """(arguments, shape of the output) -> number of leading dimensions that are rows."""
 
 
-Direct = Callable[[Bound, Tensor, Mapping[str, Tensor], Power], None]
-"""(arguments, δ [N, O], sums by argument, power): adds Σ_n |gradient|^power to the sums."""
+Direct = Callable[[Bound, Tensor, Mapping[str, Tensor], Power, bool], None]
+"""(arguments, δ [N, O], sums by argument, power, True if the data are known to be ≥ 0): adds
+Σ_n |gradient|^power to the sums."""
 
 
 @dataclass(frozen=True)
@@ -170,12 +172,14 @@ def _all_but_normalised(bound: Bound, shape: torch.Size) -> int:
 
 
 def _linear_at_one_position(
-    bound: Bound, delta: Tensor, sums: Mapping[str, Tensor], power: Power
+    bound: Bound, delta: Tensor, sums: Mapping[str, Tensor], power: Power, positive: bool
 ) -> None:
     """Add |Δ|ᵀ|A| to the weight's sum and Σ_n |δ_n| to that of the bias."""
     size = magnitude(delta, power)
     if "weight" in sums:
-        sums["weight"].addmm_(size.mT, factor(bound["input"], power))
+        seen: Tensor = bound["input"]
+        seen = seen if positive and power == 1 else factor(seen, power)
+        sums["weight"].addmm_(size.mT, seen)
     if "bias" in sums:
         sums["bias"].add_(size.sum(0))
 
@@ -296,7 +300,11 @@ def group_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
 def batch_norm(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
     """Differentiate BatchNorm with running statistics; batch statistics would mix samples."""
     seen, mean, var = bound["input"], bound["running_mean"], bound["running_var"]
-    plain = F.batch_norm(seen, mean, var, None, None, False, 0.0, bound.get("eps", 1e-5))
+    eps = bound.get("eps", 1e-5)
+    sums = channel_sums(delta, seen, mean, var, eps)
+    if sums is not None:
+        return {"weight": PerSample(sums[0]), "bias": PerSample(sums[1])}
+    plain = F.batch_norm(seen, mean, var, None, None, False, 0.0, eps)
     return _affine(plain, delta, 1)
 
 

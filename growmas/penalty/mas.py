@@ -127,12 +127,16 @@ class MAS(TaskMemory):
     def penalty(self) -> Tensor:
         """Return Σ λ Ω (θ − θ*)², a scalar with gradient; exactly 0 before the first consolidate.
 
+        Parameters of Ω = 0 get no gradient from it. Other heads that are not in use get one of 0,
+        on which weight decay and momentum act; with `penalty_grad_()` they get none.
+
         Raises:
             PenaltyError: A parameter has changed its shape or its name since the last consolidate.
         """
         terms = self._current_terms()
         if not terms:
             return self._zero()
+        terms = tuple(t for t in terms if t.heard) or terms  # a scalar with gradient, if it is 0
         value = sum((t.value() for t in terms[1:]), terms[0].value())
         if self._monitor.due(self.tasks):
             self._monitor.check(value.detach(), terms, None)
@@ -143,9 +147,12 @@ class MAS(TaskMemory):
 
         Call it once per step, after the last backward and before anything that reads gradients
         (clipping, the optimizer). Up to rounding, gradients are then the same as if `penalty()`
-        had been added to the loss; frozen parameters get none, nor do those that have no gradient
-        and no importance, such as heads not in use. With gradient accumulation, call it once,
-        after the last micro-batch. Gradient hooks do not see it. With a `GradScaler`, call it
+        had been added to the loss, except that a gradient of exactly 0 is not created: frozen
+        parameters get none, nor do those without a gradient that have no importance, or have not
+        moved from their anchor, such as heads not in use. So a penalty does not change which
+        parameters the optimizer visits: weight decay and momentum leave those heads alone. With
+        gradient accumulation, call it once, after the last micro-batch. Gradient hooks do not see
+        it. With a `GradScaler`, call it
         after `scaler.unscale_(optimizer)`, or without unscaling and with
         `scale=scaler.get_scale()`:
 

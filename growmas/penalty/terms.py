@@ -24,10 +24,11 @@ class Terms:
         omegas: Ω ≥ 0, of the same shapes.
         anchors: θ*, of the same shapes.
         chunks: Chunks for a CPU's cache; None on other devices and for mixed dtypes or layouts.
-        silent: True for each Ω that has entries and is 0 everywhere. Its parameter is given no
-            gradient if it has none, so that the optimizer need not visit heads not in use.
-        versions: Version counters of Ω and θ* when `chunks` and `silent` were made.
-        heard: False if all are silent: they are neither walked nor checked for their shapes.
+        resting: For each parameter that was at its anchor when these terms were made, its version
+            counter then; -1 for the others.
+        versions: Version counters of Ω and θ* when these terms were made.
+        heard: False if every Ω has entries and is 0 everywhere: such terms are neither walked nor
+            checked for their shapes.
     """
 
     strength: float
@@ -36,7 +37,7 @@ class Terms:
     omegas: list[Tensor]
     anchors: list[Tensor]
     chunks: Chunks | None
-    silent: list[bool]
+    resting: list[int]
     versions: list[int]
     heard: bool = True
 
@@ -53,8 +54,8 @@ class Terms:
             return self.omegas[0].new_zeros(())
         factor = 2 * self.strength * scale
         gradients = [
-            _dense_gradient(p) if p.requires_grad and not (silent and p.grad is None) else None
-            for p, silent in zip(self.parameters, self.silent, strict=True)
+            _dense_gradient(p) if p.requires_grad and not self._is_idle(i) else None
+            for i, p in enumerate(self.parameters)
         ]
         chunks = None if torch.compiler.is_compiling() else self.chunks
         if chunks and chunks.fit(self.parameters, gradients):
@@ -91,6 +92,18 @@ class Terms:
     def _watched(self) -> list[Tensor]:
         """The anchors whose changes matter."""
         return self.anchors if self.heard else []
+
+    def _is_idle(self, i: int) -> bool:
+        """Return True for a parameter without a gradient that the penalty does not pull either.
+
+        It is at its anchor. It is given no gradient, so that the optimizer passes it
+        by as it would without a penalty: weight decay and momentum do not move heads not in use.
+        On a GPU a comparison of values would have to wait, so there the version counter decides.
+        """
+        p = self.parameters[i]
+        if p.grad is not None or p._version != self.resting[i]:
+            return False
+        return p.device.type != "cpu" or _at(p, self.anchors[i])
 
     def _add_together(self, gradients: list[Tensor | None], factor: float) -> list[Tensor]:
         """Add factor · Ω (θ − θ*) to every gradient; return Σ Ω (θ − θ*)² of each."""
@@ -160,7 +173,10 @@ def _make(
         omegas,
         anchors,
         divide(omegas, anchors) if divisible else None,
-        [silent] * len(omegas),
+        [
+            p._version if counted and not silent and _at(p, anchor) else -1
+            for p, anchor in zip(parameters, anchors, strict=True)
+        ],
         _versions(omegas, [] if silent else anchors) if counted else [],
         heard=not silent,
     )
@@ -218,6 +234,11 @@ def _fit(parameter: Tensor, omega: Tensor) -> bool:
         and parameter.shape == omega.shape
         and (parameter.dtype is omega.dtype or precise_dtype(parameter.dtype) == omega.dtype)
     )
+
+
+def _at(parameter: Tensor, anchor: Tensor) -> bool:
+    """Return True if a parameter that has entries is at its anchor."""
+    return anchor.numel() > 0 and torch.equal(parameter.detach().to(anchor.dtype), anchor)
 
 
 def _dot(left: Tensor, right: Tensor) -> Tensor:

@@ -512,6 +512,98 @@ def resized_positions() -> Drawn:
     return plain(model, normal(number(1, 5), number(1, 5), 3))
 
 
+# Parameters that are used without a layer --------------------------------------------------------
+
+
+class Weights(nn.Module):
+    """Parameters without a layer, by name."""
+
+    def __init__(self, **shapes: tuple[int, ...]) -> None:
+        super().__init__()
+        for name, shape in shapes.items():
+            self.register_parameter(name, nn.Parameter(torch.randn(*shape)))
+
+
+@kind
+def matrices_without_a_layer() -> Drawn:
+    def call(self: Any, x: Tensor) -> Tensor:
+        mixed = self.own.tokens @ x.mT.mT  # over tokens
+        hidden = torch.matmul(mixed, self.own.up).relu()
+        return (hidden @ self.own.down).mean(1) + x[:, 0].mm(self.own.skip)
+
+    tokens = number(1, 4)
+    own = Weights(tokens=(3, tokens), up=(4, 5), down=(5, 2), skip=(4, 2))
+    return plain(Call(call, own=own), normal(number(1, 5), tokens, 4))
+
+
+@kind
+def einsums() -> Drawn:
+    def call(self: Any, x: Tensor) -> Tensor:
+        heads = torch.einsum("ntd,hdk->nthk", x, self.own.heads).tanh()
+        turned = torch.einsum("tnhk,khd->tnd", heads.transpose(0, 1), self.own.back)
+        return torch.einsum("nd,rd,or->no", turned.mean(0), self.own.low, self.own.high)
+
+    own = Weights(heads=(2, 4, 3), back=(3, 2, 4), low=(2, 4), high=(3, 2))
+    return plain(Call(call, own=own), normal(number(1, 5), number(1, 4), 4))
+
+
+@kind
+def learnt_attention_masks() -> Drawn:
+    tokens, way = number(1, 4), number(0, 2)
+
+    def call(self: Any, x: Tensor) -> Tensor:
+        n, t, _ = x.shape
+        probe = self.own.probe.repeat(n, 1, 1)
+        q, k, v = self.qkv(x + probe).view(n, t, 3, 2, 2).permute(2, 0, 3, 1, 4)
+        mask = self.own.mask
+        mask = [mask, mask.unsqueeze(0), mask[0] * 2][way]
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        return self.head(mixed.transpose(1, 2).flatten(2).mean(1))
+
+    own = Weights(mask=(2, tokens, tokens), probe=(1, 1, 4))
+    model = Call(call, own=own, qkv=nn.Linear(4, 12), head=nn.Linear(4, 2))
+    return plain(model, normal(number(1, 5), tokens, 4))
+
+
+# Code that decides by the batch, and masks of unknown origin --------------------------------------
+
+
+@kind
+def mask_that_is_left_out_if_full() -> Drawn:
+    def call(self: Any, x: Tensor, mask: Tensor) -> Tensor:
+        scores = self.query(x) @ x.mT
+        if not bool(mask.all()):
+            longest = int(mask.sum(1).max())
+            assert longest <= x.shape[1]
+            scores = scores.masked_fill(~mask[:, None], -1e9)
+        torch.rand([])  # drawn in vain
+        hidden = torch.cat([torch.empty(0), (scores.softmax(-1) @ x).relu()], -2)
+        hidden[:, :1] = hidden[:, :1] * 2
+        kinds = self.kinds(torch.zeros(mask.shape, dtype=torch.long))
+        return self.head(hidden + kinds).mean(1)
+
+    n, t = number(1, 5), number(1, 4)
+    model = Call(call, query=nn.Linear(4, 4), head=nn.Linear(4, 2), kinds=nn.Embedding(2, 4))
+    mask = torch.arange(t) < torch.randint(1, t + 1, (n, 1))
+    x = normal(n, t, 4)
+    batch = {"x": x, "mask": mask}
+    samples = [{"x": x[i : i + 1], "mask": mask[i : i + 1]} for i in range(n)]
+    return Drawn(model.double(), batch, samples, lambda model, batch: model(**batch))
+
+
+@kind
+def mask_by_vmap() -> Drawn:
+    def call(self: Any, x: Tensor) -> Tensor:
+        places = torch.arange(x.shape[1])
+        allowed = torch.vmap(torch.vmap(lambda i, j: j <= i, (None, 0)), (0, None))(places, places)
+        q, k, v = self.qkv(x)[:, None].chunk(3, -1)
+        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=allowed[None, None])
+        return self.head(self.norm(mixed[:, 0]).mean(1))
+
+    model = Call(call, qkv=nn.Linear(4, 12), norm=nn.LayerNorm(4), head=nn.Linear(4, 2))
+    return plain(model, normal(number(1, 5), number(2, 4), 4))
+
+
 # Batches with more than samples --------------------------------------------------------------
 
 
@@ -722,3 +814,47 @@ def graph_owners_with_a_mean_over_all_nodes() -> Drawn:
         return plain_forward(model, {**batch, "x": batch["x"] * batch["x"].mean(0)})
 
     return Drawn(drawn.model, drawn.batch, None, forward)
+
+
+@kind
+def zeros_that_are_written_to() -> Drawn:
+    way = number(0, 5)
+
+    def call(self: Any, x: Tensor) -> Tensor:
+        weight = torch.zeros(len(x), 1, dtype=x.dtype)
+        if way == 0:
+            weight[0] = 1.0
+        elif way == 1:
+            weight.view(-1)[0].add_(1)
+        elif way == 2:
+            weight.numpy()[0] = 1.0
+        elif way == 3:
+            weight.data[:1] += 1.0
+        elif way == 4:
+            weight = torch.ones_like(weight).cumsum(0)
+        else:
+            weight = torch.cat([torch.ones_like(weight[:1]), weight[1:]])
+        return self.layer(x) * weight
+
+    return refused(Call(call, layer=nn.Linear(4, 2)), normal(number(3, 6), 4))
+
+
+@kind
+def another_function_if_the_mean_is_large() -> Drawn:
+    def call(self: Any, x: Tensor) -> Tensor:
+        y = self.layer(x)
+        return y * 2 if float(x.mean()) > 0.5 else y
+
+    x = normal(number(3, 6), 4)
+    x[0] += 20
+    return refused(Call(call, layer=nn.Linear(4, 2)), x)
+
+
+@kind
+def mask_by_a_mean_over_the_batch() -> Drawn:
+    def call(self: Any, x: Tensor) -> Tensor:
+        return self.layer(x).masked_fill(x[:, :2] > x.mean(), 0.0)
+
+    x = normal(4, 4)
+    x[::2] += 10
+    return refused(Call(call, layer=nn.Linear(4, 2)), x)

@@ -114,6 +114,49 @@ def test_a_parameter_without_gradient_gets_one_and_a_frozen_one_does_not() -> No
     assert all(p.grad is None for p in model.parameters())
 
 
+MAKE = {
+    "sgd": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.1),
+    "adamw": lambda p: torch.optim.AdamW(p, 0.1, weight_decay=0.1),
+}
+
+
+@pytest.mark.parametrize("make", MAKE)
+def test_an_optimizer_touches_what_it_would_touch_without_a_penalty(make: str) -> None:
+    """A head of an earlier task has momentum left, and one without importance would decay."""
+    model = TWO_HEADS.model(torch.float64)
+    model.heads.append(nn.Linear(7, 3).double())
+    optimizer = MAKE[make](model.parameters())
+    mas = MAS(model)
+    sum(model(DATA, head).square().mean() for head in (0, 1)).backward()
+    optimizer.step()
+    mas.consolidate([DATA], forward=lambda model, batch: model(batch, 0))
+    heads = copy.deepcopy(model.heads)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(DATA, 2).square().mean().backward()
+        mas.penalty_grad_()
+        optimizer.step()
+    assert mas.omega["heads.0.weight"].any()
+    torch.testing.assert_close(model.heads[0].state_dict(), heads[0].state_dict(), rtol=0, atol=0)
+    torch.testing.assert_close(model.heads[1].state_dict(), heads[1].state_dict(), rtol=0, atol=0)
+    assert not torch.equal(model.heads[2].weight, heads[2].weight)
+    model.heads[0].weight.data.add_(0.1)  # unseen by version counters
+    optimizer.zero_grad()
+    mas.penalty_grad_()
+    assert model.heads[0].weight.grad is not None
+    assert model.heads[0].bias.grad is model.heads[1].weight.grad is None
+
+
+def test_a_parameter_without_importance_gets_no_gradient_from_the_penalty_in_the_loss() -> None:
+    model = TWO_HEADS.model(torch.float64)
+    mas = MAS(model)
+    mas.consolidate([DATA], forward=lambda model, batch: model(batch, 0))
+    moved(model)
+    same(mas, lambda: model(DATA, 0).sum())
+    mas.penalty().backward()
+    assert model.heads[1].weight.grad is None
+
+
 def test_a_tied_parameter_counts_once() -> None:
     model = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6)).double()
     model[2].weight = model[0].weight
