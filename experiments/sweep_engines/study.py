@@ -6,6 +6,7 @@ Engines: local, ray, slurm (submitit's executor of this machine). Results are ad
 results.json, an engine at a time; an engine that is there is not measured again.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -100,12 +101,16 @@ def finished(folder: Path) -> dict[str, str]:
     return found
 
 
-def numbers(folder: Path) -> dict[str, dict]:
-    """Return what must not depend on the engine, of every run."""
+def numbers(folder: Path) -> dict[str, str]:
+    """Return, for every run, a hash of what must not depend on the engine."""
     return {
-        path.parent.name: {key: json.loads(path.read_text())[key] for key in NUMBERS}
+        path.parent.name: digest({key: json.loads(path.read_text())[key] for key in NUMBERS})
         for path in sorted(folder.glob("*/metrics.json"))
     }
+
+
+def digest(values: dict) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def follow(cpu: dict[tuple[str, str], float]) -> None:

@@ -121,7 +121,7 @@ def _connect(config: RayEngineConfig, around: Surroundings) -> None:
     """
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if config.address is None:
-        wanted = int(-(-(around.jobs or 1) * (config.cpus or 1) // 1))
+        wanted = (around.jobs or 1) if config.cpus is None else 1
         options |= {"num_cpus": max(os.cpu_count() or 1, wanted), "include_dashboard": False}
         address = "local"
     else:
