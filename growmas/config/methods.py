@@ -218,7 +218,11 @@ class GrowmasConfig(Record):
     init: Literal["zero_out", "paired", "split"] = Field(
         "zero_out", description="zero_out, paired or split: the start of fresh units"
     )
-    replace_dead: bool = Field(False, description="true or false")
+    replace_dead: bool | Literal["recent"] = Field(
+        False,
+        description="true or false: of units no task used; or recent: of units that the data of "
+        "the new task do not use and old tasks do not need",
+    )
     replace: ReplaceConfig | None = Field(
         None, description="a mapping such as {threshold: 0.2}, or null"
     )

@@ -1,4 +1,6 @@
-"""Policies, budgets and hard protection of a manager, built from a config."""
+"""Policies, budgets and protection of a manager, built from a config."""
+
+from typing import Literal
 
 from growmas.config import (
     BudgetConfig,
@@ -36,10 +38,13 @@ from growmas.structure import Structure
 
 
 def grow_policies(
-    config: GrowKind | None, *, replace_dead: bool, replace: ReplaceConfig | None = None
+    config: GrowKind | None,
+    *,
+    replace_dead: bool | Literal["recent"],
+    replace: ReplaceConfig | None = None,
 ) -> list[Policy]:
     """Build the policies that add and replace units, in the order in which they are asked."""
-    found: list[Policy] = [ReplaceDead()] if replace_dead else []
+    found: list[Policy] = [ReplaceDead(recent=replace_dead == "recent")] if replace_dead else []
     found += [] if config is None else [_grow_policy(config)]
     return found + ([] if replace is None else [ReplaceLowUtility(**replace.model_dump())])
 

@@ -255,3 +255,31 @@ def test_misuse_is_one_message_and_nothing_is_frozen(wrong, message):
     with pytest.raises(GrowmasError, match=message):
         wrong(protect)
     assert not protect.frozen
+
+
+def test_a_unit_that_died_later_is_replaced_unless_old_tasks_need_it():
+    policy = gm.ReplaceDead(recent=True, guard=0.1)
+    manager, structure, mas, _, x = managed(grow=policy)
+    net = structure.model
+    with torch.no_grad():
+        net[0].bias[2:4] = 20.0  # alive whatever the inputs
+        net[2].weight[:, 2] = 1e-4  # the first layer's unit 2 is of no need, unit 3 is
+        net[2].weight[:, 3] = 3.0
+    manager.begin_task("a")
+    manager.end_task([x])
+    assert mas.omega["0.bias"][2] > 0
+    with torch.no_grad():
+        net[0].bias[2:4] = -20.0  # both die in the next task
+    edits = manager.begin_task("b", [x])
+    assert [edit.died for edit in edits] == [{"0": (2,)}]
+    unguarded, other, *_ = managed(grow=gm.ReplaceDead(recent=True, guard=None))
+    with torch.no_grad():
+        other.model[0].bias[2:4] = -20.0
+    unguarded.begin_task("a")
+    unguarded.end_task([x])
+    with pytest.raises(GrowmasError, match="give begin_task"):
+        unguarded.begin_task("b")
+    (edit,) = unguarded.begin_task("b", [x])
+    assert edit.died["0"] == (2, 3)
+    with pytest.raises(GrowmasError, match="guard=-1"):
+        gm.ReplaceDead(guard=-1)
