@@ -325,7 +325,7 @@ def test_what_a_manager_refuses() -> None:
     with pytest.raises(PlanError, match="norms='all': expected 'statistics', 'affine' or None"):
         managed(norms="all")
     plain, protected = managed()[0], managed(fraction=0.5)[0]
-    with pytest.raises(DataError, match="made without protection .* and its state with"):
+    with pytest.raises(DataError, match=r"made without protection .* and its state with"):
         plain.load_state_dict(protected.state_dict())
     with pytest.raises(DataError, match="made with hard protection and its state without"):
         protected.load_state_dict(plain.state_dict())
