@@ -1,5 +1,6 @@
 """Sizes: attributes of modules that change with the units of a group, as its members."""
 
+import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from growmas.structure.analysis.attributes import is_pairs
+from growmas.structure.analysis.attributes import Counted, Entry, is_pairs
 from growmas.structure.analysis.labels import Indices
 from growmas.structure.analysis.reached import Reached
 from growmas.structure.layers.axes import LayerAxes, Side, Size
@@ -32,7 +33,7 @@ def attributes(
     """
     found: dict[LayerSide, tuple[Indices, Member]] = {}
     for use in reached.attributes:
-        at = (names[use.module], use.name)
+        at = (names[use.module], _side(use.name, use.entry))
         size = _size_of(use.name, use.entry)
         value = size.channels(use.module, at[1])
         along = np.moveaxis(np.where(use.channels >= 0, units[use.channels], -1), use.axis, 0)
@@ -48,12 +49,35 @@ def attributes(
     return list(found.values())
 
 
-def _size_of(name: str, entry: int | None) -> LayerAxes:
+def _side(name: str, entry: Entry) -> Side:
+    """Name an attribute, or a number of a configuration, as the side of a module."""
+    return f"{name}.{entry}" if isinstance(entry, str) else name
+
+
+def _configured(name: str, entry: str) -> LayerAxes:
+    """Return the axes of a module of which only a number of its configuration changes."""
+
+    def value(module: nn.Module, length: int) -> Any:
+        own = copy.copy(getattr(module, name))  # others share the one it has
+        vars(own)[entry] = length
+        return own
+
+    return LayerAxes(
+        out=(),
+        out_size=(Size(name, value),),
+        length=lambda module, side: int(vars(getattr(module, name))[entry]),
+    )
+
+
+def _size_of(name: str, entry: Entry) -> LayerAxes:
     """Return the axes of a module of which only an attribute, or an entry of one, changes."""
     if entry is None:
         return LayerAxes(
             out=(), out_size=(Size(name),), length=lambda module, side: int(getattr(module, name))
         )
+
+    if isinstance(entry, str):
+        return _configured(name, entry)
 
     def value(module: nn.Module, length: int) -> tuple[Any, ...]:
         before = getattr(module, name)
@@ -85,19 +109,32 @@ def whole_transformers(model: nn.Module, members: Iterable[Member]) -> list[Memb
     return found
 
 
-def numbers_of_heads(model: nn.Module, members: list[Member], units: int) -> list[Member]:
-    """Return the numbers of heads that the module of the heads only compares shapes with."""
+def numbers_of_heads(
+    model: nn.Module, members: list[Member], units: int, counted: Counted
+) -> list[Member]:
+    """Return the numbers of heads that the module of the heads compares shapes with, or slices by.
+
+    Those of its own, and those of its configuration that it multiplies.
+    """
     name = heads_name("", members).rpartition(".")[0]
-    known = {(member.layer, size.name) for member in members for size in member.axes.out_size}
+    known = {(member.layer, member.side) for member in members}
+    module = model.get_submodule(name)
+    places: list[tuple[str, Entry]] = [(each, None) for each in _NUMBERS_OF_HEADS]
+    places += [(at, entry) for owner, at, entry in counted if owner is module and _is_heads(entry)]
     found = []
-    for attribute in _NUMBERS_OF_HEADS:
-        value = vars(model.get_submodule(name)).get(attribute)
-        if type(value) is int and value % units == 0 and (name, attribute) not in known:
+    for attribute, entry in places:
+        held = vars(module).get(attribute)
+        value = held if entry is None else vars(held).get(str(entry))
+        side = _side(attribute, entry)
+        if type(value) is int and value % units == 0 and (name, side) not in known:
             share = value // units
             positions = torch.arange(value).view(units, share)
-            axes = LayerAxes(out=(), out_size=(Size(attribute),))
-            found.append(Member(name, attribute, positions, (share,), axes))
+            found.append(Member(name, side, positions, (share,), _size_of(attribute, entry)))
     return found
+
+
+def _is_heads(entry: Entry) -> bool:
+    return entry in _NUMBERS_OF_HEADS
 
 
 def heads_name(root: str, members: Iterable[Member]) -> str:
