@@ -100,7 +100,9 @@ def _set_apart(steps: dict[int, Step], factors: Mapping[int, Labels | str], why:
     kept = [index for index in factors if isinstance(steps[index], Propagation)]
     for index, labels in factors.items():
         if len(kept) == 1 and index not in kept and not isinstance(labels, str):
-            shared = SharedChannels(why)
+            shared = SharedChannels(
+                "all heads use the same keys or values, which stay as they are (multi-query)"
+            )
             shared.labels = labels
             steps[index] = shared
 

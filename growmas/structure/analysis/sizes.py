@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from growmas.structure.analysis.attributes import Counted, Entry, is_pairs
+from growmas.structure.analysis.attributes import CONFIGURATIONS, Counted, Entry, is_pairs
 from growmas.structure.analysis.labels import Indices
 from growmas.structure.analysis.reached import Reached
 from growmas.structure.layers.axes import LayerAxes, Side, Size
@@ -17,6 +17,8 @@ from growmas.structure.units.groups import Member
 LayerSide = tuple[str, Side]
 _OF_EINOPS = "_axes_lengths"
 """Numbers of a layer of einops, which it has under "axes_lengths", too."""
+_QUERY_HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head")
+_REPEATS = ("num_key_value_groups", "n_rep")
 _NUMBERS_OF_HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "num_key_value_heads")
 
 
@@ -121,6 +123,9 @@ def numbers_of_heads(
     module = model.get_submodule(name)
     places: list[tuple[str, Entry]] = [(each, None) for each in _NUMBERS_OF_HEADS]
     places += [(at, entry) for owner, at, entry in counted if owner is module and _is_heads(entry)]
+    if units in _query_heads(module):
+        # each query head is a unit: keys and values, of one head, are repeated for all of them
+        places += [(each, None) for each in _REPEATS if vars(module).get(each) == units]
     found = []
     for attribute, entry in places:
         held = vars(module).get(attribute)
@@ -131,6 +136,13 @@ def numbers_of_heads(
             positions = torch.arange(value).view(units, share)
             found.append(Member(name, side, positions, (share,), _size_of(attribute, entry)))
     return found
+
+
+def _query_heads(module: nn.Module) -> set[Any]:
+    """Return what a module, or its configuration, says about its number of query heads."""
+    held = [vars(module), *(vars(module).get(each) for each in CONFIGURATIONS)]
+    known = (each if isinstance(each, dict) else getattr(each, "__dict__", {}) for each in held)
+    return {each.get(name) for each in known for name in _QUERY_HEADS}
 
 
 def _is_heads(entry: Entry) -> bool:

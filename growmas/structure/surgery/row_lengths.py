@@ -55,4 +55,5 @@ def keep_weights(
 
 def lengths_of(rows: Tensor, dim: int) -> Tensor:
     """Return the lengths of the rows of a tensor that lie along an axis."""
-    return torch.linalg.vector_norm(rows.detach().movedim(dim, 0).flatten(1), dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(rows.detach().movedim(dim, 0).flatten(1), dim=1)
+    return lengths
