@@ -319,7 +319,7 @@ def test_a_failed_edit_leaves_no_trace(
     assert snapshots.of_random_state() == random_state
 
 
-def wrongly_scaled(group: Any, layer: str, old: list[int], share: float, offset: float) -> Any:
+def wrongly_scaled(member: Any, norm: Any, old: list[int], share: float) -> Any:
     where = torch.tensor(old)
     one = torch.ones(len(old))
     return growmas.structure.AxisTransfer(0, where, where, one, one)
