@@ -15,6 +15,7 @@ from growmas.structure.queries import StructureQueries
 from growmas.structure.surgery.heads import head_of, narrowed
 from growmas.structure.surgery.renewal import Entries, renewal_obstacle
 from growmas.structure.surgery.renewals import Renewals
+from growmas.structure.surgery.row_lengths import keep_weights
 from growmas.structure.surgery.state import check_is_state, resize, structure_state
 from growmas.structure.surgery.tensor_swap import reordering, swap_tensors
 from growmas.structure.surgery.transaction import Listener
@@ -253,6 +254,7 @@ class StructureTasks(StructureQueries):
         later = Plan(prune=_sorted({**younger, **younger_units(self._heads, index)}))
         new = reordering(inventory, everything, later, self.task)
         swap = swap_tensors(inventory, everything.values(), new.sources, None)
+        keep_weights(model, everything.values(), swap)
         self._norms.write(index, model, swap.changes)
         return fold_gains(model)
 

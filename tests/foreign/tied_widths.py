@@ -4,6 +4,7 @@ The form is that of `wirings.NETWORKS`: how it is built, the shape of its input,
 """
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import torch.nn.functional as F
@@ -53,6 +54,83 @@ def in_a_tuple(m: Any, x: Tensor) -> Tensor:
     return m.out((weights @ v).transpose(1, 2).reshape(n, tokens, m.heads * m.size))
 
 
+class Configured(nn.Module):
+    """transformers' Phi3Attention: fused, and cut by numbers of a shared configuration."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config, self.head_dim, self.num_key_value_heads = config, 2, 2
+        self.qkv_proj, self.o_proj = Linear(6, 16), Linear(8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, tokens, _ = x.shape
+        qkv, first = self.qkv_proj(x), self.config.num_attention_heads * self.head_dim
+        second = first + self.num_key_value_heads * self.head_dim
+        q, k, v = (
+            part.view(n, tokens, -1, self.head_dim).transpose(1, 2)
+            for part in (qkv[..., :first], qkv[..., first:second], qkv[..., second:])
+        )
+        k, v = (each.repeat_interleave(2, 1) for each in (k, v))
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return self.o_proj(attended.transpose(1, 2).reshape(n, tokens, -1))
+
+
+class Viewed(nn.Module):
+    """transformers' FunnelRelMultiheadAttention: views by numbers of a configuration."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.q, self.k, self.v, self.out = (Linear(6, 8) for _ in range(4))
+        self.out = Linear(8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        shape = (*x.shape[:2], self.config.num_attention_heads, self.config.size)
+        q, k, v = (layer(x).view(shape).transpose(1, 2) for layer in (self.q, self.k, self.v))
+        return self.out(((q @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+class Repeating(nn.Module):
+    """transformers' GPTBigCodeAttention: one key and value, repeated for every query head."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.num_heads, self.num_key_value_groups, self.size = 4, 4, 2
+        self.q, self.kv, self.out = Linear(6, 8), Linear(6, 4), Linear(8, 6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, tokens, _ = x.shape
+        q = self.q(x).view(n, tokens, -1, self.size).transpose(1, 2)
+        k, v = (
+            t[:, None, None]
+            .expand(n, 1, self.num_key_value_groups, tokens, self.size)
+            .reshape(n, -1, tokens, self.size)
+            for t in self.kv(x).split(self.size, -1)
+        )
+        return self.out(((q @ k.mT).softmax(-1) @ v).transpose(1, 2).flatten(2))
+
+
+def in_blocks(block: Callable[[Any], nn.Module]) -> nn.Module:
+    config = SimpleNamespace(num_attention_heads=4, size=2, hidden_size=6)
+    return Net(
+        lambda m, x: m.head(m.second(m.first(m.stem(x)))),
+        stem=Linear(8, 6), first=block(config), second=block(config), head=Linear(6, 2),
+    )  # fmt: skip
+
+
+def heads_of(number: int) -> dict[str, str]:
+    both = {
+        f"{block}.{name}": text
+        for block in ("first", "second")
+        for name, text in (
+            ("heads", f"{number} attention heads, {BOTH}"),
+            ("out", f"6 neurons, {BOTH}"),
+        )
+    }
+    both["second.out"] = f"6 neurons, {BOTH}"
+    return {"stem": f"6 neurons, {BOTH}", **both}
+
+
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, str]]] = {
     "heads of width // heads (timm ConViT, CaiT, DaViT, CrossViT)": (
         lambda: Net(
@@ -86,5 +164,17 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
         ),
         TOKENS,
         {"qkv.heads": f"2 attention heads, {BOTH}"},
+    ),
+    "fused, cut by numbers of a shared configuration (transformers Phi3)": (
+        lambda: in_blocks(Configured), TOKENS,
+        {
+            key.replace(".out", ".o_proj"): text for key, text in heads_of(2).items()
+        },
+    ),
+    "viewed by numbers of a shared configuration (transformers Funnel)": (
+        lambda: in_blocks(Viewed), TOKENS, heads_of(4),
+    ),
+    "one key and value that are repeated (transformers GPT BigCode, Gemma)": (
+        lambda: in_blocks(Repeating), TOKENS, heads_of(4),
     ),
 }  # fmt: skip

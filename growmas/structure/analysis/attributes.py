@@ -9,7 +9,8 @@ names. So while the model is traced, its integer attributes are `Tracked`: integ
 they come from. Where one arrives in the shape of a `view`, or as the size of a piece of a `split`,
 it is written down, with the operation and the axis. A group whose units change along that axis
 takes the attribute with it (see `grouping`). A number that is written into the code has no
-attribute; then the edit is refused by the verification.
+attribute; then the edit is refused by the verification. Modules that read numbers from a
+configuration which they share get a copy of their own when theirs change.
 
 einops takes such numbers by name, rearrange(x, "b n (h d) -> b h n d", h=self.heads), and its
 layers keep them in pairs of a name and a number. It remembers what it worked out for equal numbers,
@@ -19,6 +20,7 @@ Constants that are concatenated with something else are written down, too, since
 neither them nor how long they are: torch.cat((self.q_bias, torch.zeros(8), self.v_bias)).
 """
 
+import copy
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,16 +32,44 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+Entry = int | str | None
+"""Which of several numbers of an attribute; None for an attribute that is a number."""
+
+Counted = set[tuple[nn.Module, str, Entry]]
+
+CONFIGURATIONS = ("config", "cfg")
+"""Attributes with an object that holds numbers, which modules share."""
+
 
 class Tracked(int):
-    """An integer that knows which attribute of which module it is, or which entry of one.
+    """An integer that knows which attribute of which module it is, or which entry of it.
 
-    An entry of a tuple of pairs is the number in one of them.
+    An entry is the number of one in a tuple, the number of a pair of a name and an integer, or the
+    name of an attribute of a configuration. A product with a plain number, such as 3 · heads, is
+    still the attribute; every product is written down, since the code may cut a tensor by it.
     """
 
     module: nn.Module
     name: str
-    entry: int | None = None
+    entry: Entry
+    counted: Counted
+
+    def __mul__(self, other: int) -> int:
+        """Multiply by a number."""
+        self.counted.add((self.module, self.name, self.entry))
+        return self._with(int.__mul__(self, other), other)
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: int) -> int:
+        """Divide by a number."""
+        return self._with(int.__floordiv__(self, other), other)
+
+    def _with(self, value: int, other: int) -> int:
+        """Return the attribute with another value; what it is for a number that is not plain."""
+        if type(other) is not int:
+            return value
+        return _named(self.module, self.name, value, self.entry, self.counted)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +81,7 @@ class AttributeUse:
         name: Its name.
         function: The operation's node in the autograd graph.
         axis: The axis of the output that has that length, counted from the front.
-        entry: Which entry of the attribute it is, where that is a tuple or a list.
+        entry: Which entry of the attribute it is, where it has several.
         start: Of a piece among others of other lengths, the place where it begins along the axis.
     """
 
@@ -60,7 +90,7 @@ class AttributeUse:
     function: Any
     axis: int
     start: int | None = None
-    entry: int | None = None
+    entry: Entry = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,11 +102,13 @@ class Notes:
         constants: Function of a concatenation -> the constants that it reads, by number.
         scaled: What gives the queries and keys of fused attention whose scale is the root of the
             number of their channels, by default.
+        counted: Attributes that were multiplied: module, name, entry.
     """
 
     uses: list[AttributeUse] = field(default_factory=list)
     constants: dict[Any, dict[int, Tensor]] = field(default_factory=dict)
     scaled: set[Any] = field(default_factory=set)
+    counted: Counted = field(default_factory=set)
 
 
 @contextmanager
@@ -88,7 +120,7 @@ def tracked_attributes(model: nn.Module) -> Iterator[Notes]:
         if type(module).__module__.startswith("torch.nn."):
             continue  # their sizes are known
         for name, value in vars(module).items():
-            tracked = _tracked(module, name, value)
+            tracked = _tracked(module, name, value, notes.counted)
             if tracked is not None:
                 replaced.append((vars(module), name, value, tracked))
                 vars(module)[name] = tracked
@@ -101,16 +133,23 @@ def tracked_attributes(model: nn.Module) -> Iterator[Notes]:
                 attributes[name] = value
 
 
-def _tracked(module: nn.Module, name: str, value: Any) -> Any:
-    """Return an integer, or integers in a row, that know their name; None for anything else."""
+def _tracked(module: nn.Module, name: str, value: Any, counted: Counted) -> Any:
+    """Return an integer, or several in one object, that know their names; None for others."""
     if type(value) is int and value > 1:
-        return _named(module, name, value, None)
+        return _named(module, name, value, None, counted)
+    if name in CONFIGURATIONS and isinstance(getattr(value, "__dict__", None), dict):
+        copied = copy.copy(value)
+        for key, n in vars(value).items():
+            if type(n) is int and n > 1:
+                vars(copied)[key] = _named(module, name, n, key, counted)
+        return copied
     if type(value) not in (tuple, list) or not value:
         return None
     if all(type(n) is int and n > 0 for n in value):
-        return type(value)(_named(module, name, n, entry) for entry, n in enumerate(value))
+        return type(value)(_named(module, name, n, at, counted) for at, n in enumerate(value))
     if is_pairs(value):
-        return tuple((key, _named(module, name, n, entry)) for entry, (key, n) in enumerate(value))
+        pairs = enumerate(value)
+        return tuple((key, _named(module, name, n, at, counted)) for at, (key, n) in pairs)
     return None
 
 
@@ -122,11 +161,13 @@ def is_pairs(value: Any) -> bool:
     )
 
 
-def number_of(module: nn.Module, name: str, entry: int | None) -> int:
+def number_of(module: nn.Module, name: str, entry: Entry) -> int:
     """Return the number that an attribute, or an entry of one, holds."""
     held = getattr(module, name)
     if entry is None:
         return int(held)
+    if isinstance(entry, str):
+        return int(vars(held)[entry])
     return int(held[entry][1] if is_pairs(held) else held[entry])
 
 
@@ -149,9 +190,9 @@ def _einops_without_memory() -> Iterator[None]:
         einops._reconstruct_from_shape = kept
 
 
-def _named(module: nn.Module, name: str, value: int, entry: int | None) -> Tracked:
+def _named(module: nn.Module, name: str, value: int, entry: Entry, counted: Counted) -> Tracked:
     tracked = Tracked(value)
-    tracked.module, tracked.name, tracked.entry = module, name, entry
+    tracked.module, tracked.name, tracked.entry, tracked.counted = module, name, entry, counted
     return tracked
 
 

@@ -209,7 +209,7 @@ class _Found:
             if (name, side) in self.laid_out:
                 return f"the layout of another group holds the channels of {name!r}"
         if not reached.reads and not any(side == "in" for _, side in reached.layers):
-            return "no layer reads it"
+            return reached.why_stuck or "no layer reads it"
         return ""
 
     def name_the_rest(self) -> None:

@@ -73,6 +73,7 @@ def traced(model: nn.Module, example_inputs: Any, forward: StructureForward) -> 
         notes.uses.extend(found.uses)
         notes.constants.update(found.constants)
         notes.scaled.update(found.scaled)
+        notes.counted.update(found.counted)
         lengths.extend(read)
         if not outputs:
             raise SurgeryError("no output depends on a parameter")

@@ -95,7 +95,7 @@ def unit_groups(
         ]
         members += whole_transformers(model, members)
         if reached.heads:
-            members += numbers_of_heads(model, members, len(kind))
+            members += numbers_of_heads(model, members, len(kind), reached.counted)
         residual = _residual(members, modules, reached)
         members = _with_starts(members, residual, reached.parameters)
         no_shrink, no_grow = _reasons(members, residual.start, residual.why_not, why_not)

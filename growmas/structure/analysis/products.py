@@ -73,7 +73,7 @@ def factors(
         if index in operands:
             steps[index] = _contracted(operands[index][0], axis, why)
     _pair(steps, {index: (operands[index][0], axis) for index, axis in over.items() if both}, why)
-    _set_apart(steps, {index: operands[index][0] for index in over if index in operands}, why)
+    _set_apart(steps, {index: operands[index][0] for index in over if index in operands})
     _share_heads(steps)
     held = [s.labels for s in steps.values() if isinstance(s, Propagation)]
     return steps, any(varying(each) if both else each.shape[0] > 1 for each in held)
@@ -95,12 +95,14 @@ def _pair(
         steps[index] = paired
 
 
-def _set_apart(steps: dict[int, Step], factors: Mapping[int, Labels | str], why: str) -> None:
+def _set_apart(steps: dict[int, Step], factors: Mapping[int, Labels | str]) -> None:
     """Let heads go on where keys, or queries, are the same for all of them (multi-query)."""
     kept = [index for index in factors if isinstance(steps[index], Propagation)]
     for index, labels in factors.items():
         if len(kept) == 1 and index not in kept and not isinstance(labels, str):
-            shared = SharedChannels(why)
+            shared = SharedChannels(
+                "all heads use the same keys or values, which stay as they are (multi-query)"
+            )
             shared.labels = labels
             steps[index] = shared
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from growmas.structure.analysis.attributes import Counted, Entry
 from growmas.structure.analysis.labels import Indices, Labels
 from growmas.structure.analysis.residual import Point
 from growmas.structure.layers.axes import Side
@@ -19,14 +20,14 @@ class AttributeAlong:
         name: Its name.
         channels: Channels of the root at every entry, length 1 along axes without any; −1: none.
         axis: The axis.
-        entry: Which entry of the attribute it is, where that is a tuple or a list.
+        entry: Which entry of the attribute it is, where it has several.
     """
 
     module: nn.Module
     name: str
     channels: Labels
     axis: int
-    entry: int | None = None
+    entry: Entry = None
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Reached:
         why_stuck: Why they cannot, or nothing.
         why_parameters: Why such a parameter holds the channels fast where it cannot be resized.
         attributes: Channels of the root along the axes whose lengths are attributes of modules.
+        counted: Attributes that the code multiplies: module, name, entry.
         heads: True if the channels take part in attention.
         points: Gives all that they meet, what gives before what reads.
         gives_lengths: Numbers of the lengths that the code reads from them.
@@ -66,6 +68,7 @@ class Reached:
     why_stuck: str
     why_parameters: str
     attributes: tuple[AttributeAlong, ...]
+    counted: Counted
     heads: bool
     points: Callable[[], tuple[Point, ...]]
     gives_lengths: frozenset[int]

@@ -1,5 +1,6 @@
 """Sizes: attributes of modules that change with the units of a group, as its members."""
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from growmas.structure.analysis.attributes import is_pairs, number_of
+from growmas.structure.analysis.attributes import (
+    CONFIGURATIONS,
+    Counted,
+    Entry,
+    is_pairs,
+    number_of,
+)
 from growmas.structure.analysis.labels import Indices
 from growmas.structure.analysis.reached import Reached
 from growmas.structure.layers.axes import LayerAxes, Side, Size
@@ -16,6 +23,8 @@ from growmas.structure.units.groups import Member
 LayerSide = tuple[str, Side]
 _OF_EINOPS = "_axes_lengths"
 """Numbers of a layer of einops, which it has under "axes_lengths", too."""
+_QUERY_HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head")
+_REPEATS = ("num_key_value_groups", "n_rep")
 _NUMBERS_OF_HEADS = ("num_heads", "num_attention_heads", "n_heads", "n_head", "num_key_value_heads")
 
 
@@ -32,8 +41,7 @@ def attributes(
     """
     found: dict[LayerSide, tuple[Indices, Member]] = {}
     for use in reached.attributes:
-        side = use.name if use.entry is None else f"{use.name}[{use.entry}]"
-        at = (names[use.module], side)
+        at = (names[use.module], _side(use.name, use.entry))
         size = _size_of(use.name, use.entry)
         value = size.channels(use.module, at[1])
         along = np.moveaxis(np.where(use.channels >= 0, units[use.channels], -1), use.axis, 0)
@@ -49,12 +57,37 @@ def attributes(
     return list(found.values())
 
 
-def _size_of(name: str, entry: int | None) -> LayerAxes:
+def _side(name: str, entry: Entry) -> Side:
+    """Name an attribute, or one of its numbers, as the side of a module."""
+    if entry is None:
+        return name
+    return f"{name}.{entry}" if isinstance(entry, str) else f"{name}[{entry}]"
+
+
+def _configured(name: str, entry: str) -> LayerAxes:
+    """Return the axes of a module of which only a number of its configuration changes."""
+
+    def value(module: nn.Module, length: int) -> Any:
+        own = copy.copy(getattr(module, name))  # others share the one it has
+        vars(own)[entry] = length
+        return own
+
+    return LayerAxes(
+        out=(),
+        out_size=(Size(name, value),),
+        length=lambda module, side: number_of(module, name, entry),
+    )
+
+
+def _size_of(name: str, entry: Entry) -> LayerAxes:
     """Return the axes of a module of which only an attribute, or an entry of one, changes."""
     if entry is None:
         return LayerAxes(
             out=(), out_size=(Size(name),), length=lambda module, side: int(getattr(module, name))
         )
+
+    if isinstance(entry, str):
+        return _configured(name, entry)
 
     def value(module: nn.Module, length: int) -> Sequence[Any]:
         before = getattr(module, name)
@@ -83,19 +116,42 @@ def whole_transformers(model: nn.Module, members: Iterable[Member]) -> list[Memb
     return found
 
 
-def numbers_of_heads(model: nn.Module, members: list[Member], units: int) -> list[Member]:
-    """Return the numbers of heads that the module of the heads only compares shapes with."""
+def numbers_of_heads(
+    model: nn.Module, members: list[Member], units: int, counted: Counted
+) -> list[Member]:
+    """Return the numbers of heads that the module of the heads compares shapes with, or slices by.
+
+    Those of its own, and those of its configuration that it multiplies.
+    """
     name = heads_name("", members).rpartition(".")[0]
-    known = {(member.layer, size.name) for member in members for size in member.axes.out_size}
+    known = {(member.layer, member.side) for member in members}
+    module = model.get_submodule(name)
+    places: list[tuple[str, Entry]] = [(each, None) for each in _NUMBERS_OF_HEADS]
+    places += [(at, entry) for owner, at, entry in counted if owner is module and _is_heads(entry)]
+    if units in _query_heads(module):
+        # each query head is a unit: keys and values, of one head, are repeated for all of them
+        places += [(each, None) for each in _REPEATS if vars(module).get(each) == units]
     found = []
-    for attribute in _NUMBERS_OF_HEADS:
-        value = vars(model.get_submodule(name)).get(attribute)
-        if type(value) is int and value % units == 0 and (name, attribute) not in known:
+    for attribute, entry in places:
+        held = vars(module).get(attribute)
+        value = held if entry is None else vars(held).get(str(entry))
+        side = _side(attribute, entry)
+        if type(value) is int and value % units == 0 and (name, side) not in known:
             share = value // units
             positions = torch.arange(value).view(units, share)
-            axes = LayerAxes(out=(), out_size=(Size(attribute),))
-            found.append(Member(name, attribute, positions, (share,), axes))
+            found.append(Member(name, side, positions, (share,), _size_of(attribute, entry)))
     return found
+
+
+def _query_heads(module: nn.Module) -> set[Any]:
+    """Return what a module, or its configuration, says about its number of query heads."""
+    held = [vars(module), *(vars(module).get(each) for each in CONFIGURATIONS)]
+    known = (each if isinstance(each, dict) else getattr(each, "__dict__", {}) for each in held)
+    return {each.get(name) for each in known for name in _QUERY_HEADS}
+
+
+def _is_heads(entry: Entry) -> bool:
+    return entry in _NUMBERS_OF_HEADS
 
 
 def heads_name(root: str, members: Iterable[Member]) -> str:

@@ -92,7 +92,7 @@ class DependencyTrace:
                 layer: node for node in self._nodes.values() if (layer := node.module) in functional
             }
             self._uses = [(use, graph.calls.get(use.function)) for use in graph.notes.uses]
-            self._lengths = graph.lengths
+            self._lengths, self._counted = graph.lengths, graph.notes.counted
             self._calls = graph.calls
             self._flow = Flow(
                 self._nodes.values(),
@@ -162,6 +162,7 @@ class DependencyTrace:
             walk.why_stuck,
             why,
             () if walk.obstacle else tuple(self._attributes(walk)),
+            self._counted,
             walk.heads,
             partial(self._points, walk),
             frozenset(

@@ -30,7 +30,7 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class _WeightNorm:
-    """Where the tensors of a weight norm are.
+    """The places of the tensors of a weight norm.
 
     Attributes:
         holder: The module that has them, by its name below the layer; "" is the layer itself.

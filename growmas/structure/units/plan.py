@@ -226,6 +226,12 @@ def check_is_plan(plan: Any) -> None:
         raise PlanError(f"expected a Plan, got {plan!r:.80}: write Plan(prune=..., grow=...)")
 
 
+_ONE_GROUP = (
+    ". The size of a head, and the query heads of a group with common keys and values, cannot "
+    "change by themselves: their rows would be units of two groups"
+)
+
+
 def unknown_group(name: str, groups: Mapping[str, UnitGroup], fixed: Mapping[str, str]) -> str:
     """Return the error message for a name that is not among the groups."""
     if name in fixed:
@@ -235,7 +241,12 @@ def unknown_group(name: str, groups: Mapping[str, UnitGroup], fixed: Mapping[str
             else ""
         )
         return f"group {name!r} cannot change: {fixed[name]}{hint}"
-    return f"no group {name!r}; {suggestion(name, groups, 'group')}"
+    holders = [g for g in groups.values() if any(m.layer == name and m.axes.out for m in g.members)]
+    if not holders:
+        return f"no group {name!r}; {suggestion(name, groups, 'group')}"
+    held = ", ".join(f"{group.name!r} ({group.width} {group.kind})" for group in holders)
+    heads = any("heads" in group.kind for group in holders)
+    return f"no group {name!r}; what {name!r} gives or reads belongs to {held}" + _ONE_GROUP * heads
 
 
 def _group_problems(plan: Plan, group: UnitGroup) -> list[str]:

@@ -305,6 +305,12 @@ def test_the_tensors_of_weight_norm_move(norm: Any):
     torch.testing.assert_close(structure.extract(task="first")(x), before)
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     assert held == {id(p) for p in model.parameters()}
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.rand_like(parameter), alpha=0.1)  # young columns are heard now
+    with structure.view(task="first"):
+        younger_left_out = model(x)
+    torch.testing.assert_close(structure.extract(task="first")(x), younger_left_out)
     model(x).square().sum().backward()
     assert all(p.grad is not None for p in model.parameters())
     other = build()

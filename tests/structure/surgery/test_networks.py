@@ -300,6 +300,15 @@ def test_spectral_norm_is_refused_by_name() -> None:
     assert "(spectral_norm)" in Structure(model, torch.randn(2, 6)).fixed["0"]
 
 
+def test_a_layer_within_heads_is_named_with_its_group() -> None:
+    structure = Structure(networks.ViT(networks.FusedHeads).eval(), torch.randn(2, 3, 8, 8))
+    heads = next(group for group in structure.groups.values() if "heads" in group.kind)
+    qkv = next(m.layer for m in heads.members if m.side == "out" and m.axes.out)
+    said = f"no group '{qkv}'; .* belongs to .*'{heads.name}' .*The size of a head"
+    with pytest.raises(PlanError, match=said):
+        structure.apply(Plan(grow={qkv: 1}))
+
+
 def test_a_layout_that_does_not_fit_is_named() -> None:
     class Odd(networks.FusedHeads):
         pass
