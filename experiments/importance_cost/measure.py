@@ -189,25 +189,32 @@ def measure(name, options):
 
 
 def growth_of_peak(job):
-    """MiB by which one pass over one batch of 256 raises the peak memory of a fresh process."""
-    name, exact = job
+    """MiB by which one pass over one batch raises the peak memory of a fresh process."""
+    name, exact, device = job
     torch.set_num_threads(1)
     build, shape, _, _, _ = NETWORKS[name]
-    model, batches = build().eval(), [inputs(name, shape)]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    model, batches = build().to(device).eval(), [inputs(name, shape).to(device)]
+    before = peak(device)
     if exact:
-        gm.mas_importance(model, batches)
+        gm.mas_importance(model, batches, parameters="trainable")
     else:
         plain(model, batches)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return (peak(device) - before) / 2**20
 
 
-def memory(names):
+def peak(device):
+    """Bytes of memory at the peak so far."""
+    if device != "cpu":
+        return torch.cuda.max_memory_allocated()
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def memory(names, device):
     print("| network | plain pass, MiB | growmas, exact, MiB | ratio |\n|---|---|---|---|")
     for name in names:
         context = get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-            base, ours = pool.map(growth_of_peak, [(name, False), (name, True)])
+            base, ours = pool.map(growth_of_peak, [(name, way, device) for way in (False, True)])
         print(f"| {name} | {base:.0f} | {ours:.0f} | {ours / base:.2f} |", flush=True)
 
 
@@ -222,7 +229,7 @@ def main():
     parser.add_argument("--only", choices=tuple(NETWORKS), action="append")
     options = parser.parse_args()
     if options.memory:
-        memory(options.only or NETWORKS)
+        memory(options.only or NETWORKS, options.device)
         return
     torch.set_num_threads(options.threads)
     print("| network | way | cost over a plain pass | target |\n|---|---|---|---|")

@@ -89,8 +89,8 @@ class OneLayerGPT(nn.Module):
 
     def forward(self, x):
         length = x.shape[1]
-        hidden = self.words(x) + self.places(torch.arange(length))
-        mask = torch.full((length, length), -torch.inf).triu(1)
+        hidden = self.words(x) + self.places(torch.arange(length, device=x.device))
+        mask = torch.full((length, length), -torch.inf, device=x.device).triu(1)
         hidden = self.layer(hidden, src_mask=mask)
         return nn.functional.linear(self.norm(hidden), self.words.weight)
 
@@ -182,7 +182,7 @@ NETWORKS = {  # builder, shape of a sample, batches of 256, target, peers that c
     "LSTM": (LSTM, (50, 32), 2, 3.0, ("loop",)),
     "GPT-2 of one layer": (OneLayerGPT, (32,), 4, 2.5, ()),
     "low-rank adapters": (adapted, (1024,), 2, 2.0, ()),
-    "ResNet-50, 224×224": (resnet50, (3, 224, 224), 1, 1.1, ()),
+    "ResNet-50, 224×224": (resnet50, (3, 224, 224), 4, 1.1, ()),
     "ViT-B/16, batch 4": (ViTB16, (3, 224, 224), 1, 1.8, ()),
     "ViT-B/16, batch 32": (ViTB16, (3, 224, 224), 1, 1.3, ()),
 }  # fmt: skip

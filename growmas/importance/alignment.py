@@ -90,7 +90,7 @@ class Alignment:
         self.samples = samples
         self.proven = samples > 0 and not _has_packed(batch)
         self.judged = False
-        self._written: set[int] = set()
+        self._written: dict[int, Tensor] = {}  # by address, and held so that it is not used again
         self._fixed_tensors = fixed
         self._states: dict[int, tuple[weakref.ref[Tensor], State | None]] = {}
         for tensor in tensors_in(batch):
@@ -182,7 +182,7 @@ class Alignment:
         try:
             call = Call(args, kwargs, output, self.samples, self._known)
             state = rule(call)
-        except (IndexError, KeyError, TypeError, ValueError, AttributeError):
+        except (IndexError, KeyError, TypeError, ValueError, AttributeError, RuntimeError):
             return None  # called in a way that the rule does not know
         if function in CHANGES_ITS_ARGUMENT and self.of(args[0]) != state:
             return None  # a tensor that others may share would change its state
@@ -207,10 +207,11 @@ class Alignment:
 
     def _note_write(self, function: Any, target: Any, states: list[State | None]) -> None:
         """Note that a tensor of equal entries, or a part of one, may now have others."""
-        whole = isinstance(target, Tensor) and target._base is None
+        if not isinstance(target, Tensor) or not isinstance(self.of(target), Independent):
+            return
         alike = RULES.get(function) is pointwise and all(state is UNIFORM for state in states)
-        if isinstance(target, Tensor) and not (whole and alike):
-            self._written.add(_memory(target))
+        if target._base is not None or not alike:
+            self._written[_memory(target)] = target
 
     def _keep(self, output: Any, state: State | None) -> None:
         if isinstance(output, Tensor):

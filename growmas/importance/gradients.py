@@ -144,6 +144,14 @@ def magnitude_(values: Tensor, power: Power) -> Tensor:
     return values.abs_() if power == 1 else values.square_()
 
 
+def _accumulate(total: Tensor, values: Tensor, power: Power) -> None:
+    """Add |values|^power, which are overwritten; squares take one pass over memory."""
+    if power == 2:
+        total.addcmul_(values, values)
+    else:
+        total += values.abs_()
+
+
 def _add_outer(left: Tensor, right: Tensor, total: Tensor, power: Power) -> None:
     """Add Σ_n |left_n|^power (|right_n|^power)ᵀ of [N, O] and [N, I] to `total` [O, I]."""
     most = OUTER if total.device.type == "cpu" else PIECE_ELSEWHERE
@@ -170,14 +178,14 @@ def _add_products(left: Tensor, right: Tensor, total: Tensor, power: Power) -> N
             block = total[start : start + height]
             product = torch.empty_like(block)
             for one, other in zip(left[:, start : start + height], right, strict=True):
-                block += magnitude_(torch.mm(one, other, out=product), power)
+                _accumulate(block, torch.mm(one, other, out=product), power)
         return
     width = max(1, large // rows)
     for start in range(0, columns, width):
         block = total[:, start : start + width]
         product = torch.empty(block.shape, dtype=total.dtype, device=total.device)
         for one, other in zip(left, right[..., start : start + width], strict=True):
-            block += magnitude_(torch.mm(one, other, out=product), power)
+            _accumulate(block, torch.mm(one, other, out=product), power)
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,40 +16,39 @@ MOST_OPERANDS = 6
 
 def _bind_product(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     first, second = (*args, *kwargs.values(), None)[:2]
-    left = isinstance(first, nn.Parameter) and not isinstance(second, nn.Parameter)
-    return {"input": second, "weight": first} | {"left": True} if left else {
-        "input": first, "weight": second, "left": False
-    }  # fmt: skip
+    if isinstance(first, nn.Parameter) and not isinstance(second, nn.Parameter):
+        return {"input": second, "weight": first, "left": True}
+    return {"input": first, "weight": second, "left": False}
 
 
 def _is_matrix(bound: Bound) -> bool:
-    """Return True if a matrix is multiplied with data that are not a parameter."""
+    """Return True if data that are not a parameter are multiplied with a matrix or a vector."""
     data, weight = bound["input"], bound["weight"]
-    tensors = isinstance(data, Tensor) and isinstance(weight, Tensor)
-    least = 3 if bound["left"] else 2
-    return (
-        tensors and not isinstance(data, nn.Parameter) and weight.dim() == 2 and data.dim() >= least
-    )
+    if not isinstance(data, Tensor) or not isinstance(weight, Tensor):
+        return False
+    if isinstance(data, nn.Parameter) or data.dim() < (3 if bound["left"] else 2):
+        return False
+    return weight.dim() == 2 or (weight.dim() == 1 and not bound["left"])
+
+
+def _rows(bound: Bound, shape: torch.Size) -> int:
+    return len(shape) - (2 if bound["left"] else bound["weight"].dim() - 1)
 
 
 def _product(bound: Bound, delta: Tensor) -> dict[str, Gradient]:
-    """Differentiate y = a W, or y = W a for matrices a."""
-    seen = bound["input"]
+    """Differentiate y = a W, y = W a for matrices a, or y = a w for a vector w."""
+    seen, vector = bound["input"], bound["weight"].dim() == 1
+    if vector:
+        delta = delta.unsqueeze(-1)
     if bound["left"]:
         delta, seen = delta.mT, seen.mT
     left = delta.reshape(len(delta), 1, -1, delta.shape[-1])
     right = seen.reshape(len(seen), 1, -1, seen.shape[-1])
-    return {"weight": Products(left, right, transposed=not bound["left"])}
+    return {"weight": Products(left, right, transposed=not bound["left"] and not vector)}
 
 
 _PRODUCT = Rule(
-    _bind_product,
-    "input",
-    ("weight",),
-    _product,
-    _is_matrix,
-    rows=lambda bound, shape: len(shape) - (2 if bound["left"] else 1),
-    positions=True,
+    _bind_product, "input", ("weight",), _product, _is_matrix, rows=_rows, positions=True
 )
 for _function in (torch.matmul, Tensor.matmul, Tensor.__matmul__, torch.mm, Tensor.mm):
     RULES[_function] = _PRODUCT
@@ -60,13 +59,13 @@ def _bind_einsum(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, 
     equation, *operands = args
     if len(operands) == 1 and isinstance(operands[0], list | tuple):
         operands = list(operands[0])
-    inputs, _, result = equation.replace(" ", "").partition("->") if isinstance(
-        equation, str
-    ) else ("", "", "")  # fmt: skip
-    terms, bound = inputs.split(","), {"result": result}
+    written = equation if isinstance(equation, str) else ""
+    inputs, _, result = written.replace(" ", "").partition("->")
+    terms = inputs.split(",")
     data = [i for i, tensor in enumerate(operands) if not isinstance(tensor, nn.Parameter)]
     if len(data) != 1 or len(terms) != len(operands) or len(operands) > MOST_OPERANDS:
         return {"result": ""}
+    bound: dict[str, Any] = {"result": result}
     for i, (term, tensor) in enumerate(zip(terms, operands, strict=True)):
         name = "input" if i == data[0] else f"operand {i}"
         bound |= {name: tensor, f"letters of {name}": term}

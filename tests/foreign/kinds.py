@@ -527,12 +527,14 @@ class Weights(nn.Module):
 @kind
 def matrices_without_a_layer() -> Drawn:
     def call(self: Any, x: Tensor) -> Tensor:
-        mixed = self.own.tokens @ x.mT.mT  # over tokens
-        hidden = torch.matmul(mixed, self.own.up).relu()
-        return (hidden @ self.own.down).mean(1) + x[:, 0].mm(self.own.skip)
+        mixed = self.own.tokens @ x  # over tokens
+        hidden = torch.matmul(torch.cat([x, mixed], 1)[:, -x.shape[1] :], self.own.up).relu()
+        weights = (x @ self.own.query).softmax(1)
+        pooled = (weights[..., None] * (hidden @ self.own.down)).sum(1)
+        return pooled + x[:, 0].mm(self.own.skip)
 
     tokens = number(1, 4)
-    own = Weights(tokens=(3, tokens), up=(4, 5), down=(5, 2), skip=(4, 2))
+    own = Weights(tokens=(3, tokens), up=(4, 5), down=(5, 2), skip=(4, 2), query=(4,))
     return plain(Call(call, own=own), normal(number(1, 5), tokens, 4))
 
 

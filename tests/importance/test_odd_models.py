@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from growmas import GrowmasError, mas_importance
+from growmas.errors import ImportanceError
 
 Forward = Callable[[Any, Tensor], Any]
 
@@ -216,3 +217,43 @@ def test_hooks_on_gradients_do_not_count_and_stay() -> None:
     handle.remove()
     model(x).sum().backward()
     assert calls == [1]
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU])
+def test_recurrent_layers_on_a_gpu_run_without_cudnn(
+    kind: type[nn.Module], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """cuDNN has no backward pass in eval mode; `tests/gpu` runs them where there is a GPU."""
+    seen = []
+
+    class Watched(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.cell = kind(3, 4, batch_first=True)
+
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(torch.backends.cudnn.enabled)
+            out: Tensor = self.cell(x)[0][:, -1]
+            return out
+
+    monkeypatch.setattr("growmas.importance.mas.any_on_cuda", lambda module: True)
+    before = torch.backends.cudnn.enabled
+    mas_importance(Watched(), [torch.randn(4, 2, 3)])
+    assert set(seen) == {False}
+    assert torch.backends.cudnn.enabled is before
+
+
+def test_a_model_without_a_backward_pass_in_eval_mode_is_refused_in_words() -> None:
+    class Stateful(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Linear(3, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            state = self.layer(x).exp()
+            squared = state.square()
+            state[:, 0] = 0.0
+            return squared + state
+
+    with pytest.raises(ImportanceError, match="no backward pass in eval mode"):
+        mas_importance(Stateful(), [torch.randn(4, 3)])

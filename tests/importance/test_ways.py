@@ -11,7 +11,9 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 from growmas import fisher_information, mas_importance
+from growmas.importance import exact
 from growmas.importance.fallback import Fallback
+from tests.foreign.test_kinds import drawn
 
 Spy = Callable[[], set[str]]
 
@@ -52,6 +54,29 @@ def test_packed_sequences_have_rules(layer: Any, fallback: set[str]) -> None:
     parts = [torch.randn(length, 3) for length in (2, 5, 1, 3)]
     found = mas_importance(Reader(), [pack_sequence(parts, enforce_sorted=False)])
     assert found["cell.weight_hh_l1_reverse"].sum() > 0
+    assert fallback == set()
+
+
+PROVEN = (
+    "matrices without a layer",
+    "einsums",
+    "learnt attention masks",
+    "mask that is left out if full",
+    "mask by vmap",
+)
+"""Kinds of tests/foreign/kinds.py whose rows are proven although masks or weights are unusual."""
+
+
+@pytest.mark.parametrize("name", PROVEN)
+def test_unusual_weights_and_masks_have_rules_and_proofs(
+    name: str, fallback: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: Any) -> None:
+        raise AssertionError("the owners of rows were measured")
+
+    monkeypatch.setattr(exact, "owners_of_rows", never)
+    case = drawn(name, 3)
+    mas_importance(case.model, [case.batch], forward=case.forward)
     assert fallback == set()
 
 
