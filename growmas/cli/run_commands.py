@@ -88,11 +88,12 @@ def sweep(
     *,
     output: "Output",
 ) -> None:
-    """Run every combination of values, or those that are left.
+    """Run every combination of values, or those that are left; or search, as tune in a config asks.
 
     \b
     growmas sweep mine.yaml seed=1..5 method.strength=0.1,1 --jobs 4
     growmas sweep mine.yaml seed=1..5 --shard 1/4
+    growmas sweep with_tune.yaml --jobs 4
     growmas sweep mine.yaml seed=1..5 --engine ray -E address=auto -E gpus=0.5
     growmas sweep mine.yaml seed=1..5 --engine slurm -E partition=gpu -E timeout_min=240
     """  # noqa: D301 (the lines below \b stay lines)

@@ -62,6 +62,9 @@ class SlurmEngineConfig(Record):
     requeues: int = Field(
         100, ge=0, description="how often a run is queued again after its time is over, 0 or more"
     )
+    runs_per_job: int = Field(
+        1, ge=1, description="how many runs a job runs one after another, torch imported once"
+    )
     cpus: int | None = Field(None, ge=1, description=_CPUS)
     gpus: int | None = Field(None, ge=0, description=_GPUS)
     mem: float | None = Field(None, gt=0, description="GB of memory for each run, or null")

@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, TextIO
@@ -23,7 +23,7 @@ from growmas.errors import GrowmasError, RunError
 from growmas.runs import RunDirectory
 from growmas.runs.lock import is_locked
 from growmas.runs.result import METRICS
-from growmas.sweep.code import differing_code
+from growmas.sweep.code import differing_code, differing_package
 from growmas.sweep.engine import TOKEN
 from growmas.sweep.plan import run_state
 
@@ -50,10 +50,11 @@ def run_cell(order: Mapping[str, Any]) -> dict[str, Any]:
         `stopped`, the reason if a signal ended it; `archive`, the run directory if it is sent
         back, else None.
     """
-    experiment = Experiment.model_validate_json(order["experiment"])
     folder, log = Path(order["folder"]), Path(order["log"])
     try:
-        _check_code(order["code"], experiment)
+        _refuse(differing_package(order["code"]))  # another version may not know all keys
+        experiment = Experiment.model_validate_json(order["experiment"])
+        _refuse(differing_code(order["code"], experiment))
         if order["token"] is not None:
             _check_folder(Path(order["shared"]), order["token"])
     except RunError as error:
@@ -112,13 +113,12 @@ def _ended(message: str, *, hopeless: bool = False, stopped: str = "") -> dict[s
     return {"message": message, "hopeless": hopeless, "stopped": stopped, "archive": None}
 
 
-def _check_code(theirs: Mapping[str, str], experiment: Experiment) -> None:
+def _refuse(different: Sequence[str]) -> None:
     """Refuse to run with other code than the sweep was begun with.
 
     Raises:
         RunError: Names what differs.
     """
-    different = differing_code(theirs, experiment)
     if different:
         raise RunError(
             f"the code on {socket.gethostname()} differs from that of the machine that began the "

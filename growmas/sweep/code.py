@@ -2,7 +2,7 @@
 
 import ast
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,11 @@ def code_hashes(experiment: Experiment) -> dict[str, str]:
     return {_PACKAGE: _package_hash(), **{name: found for name, found in hashes.items() if found}}
 
 
+def differing_package(theirs: Mapping[str, str]) -> list[str]:
+    """Return how this package differs from that of another machine, in a list of at most one."""
+    return _differing(theirs, {_PACKAGE: _package_hash()}, [_PACKAGE])
+
+
 def differing_code(theirs: Mapping[str, str], experiment: Experiment) -> list[str]:
     """Return what differs between the code of another machine and that of this one, name by name.
 
@@ -35,9 +40,15 @@ def differing_code(theirs: Mapping[str, str], experiment: Experiment) -> list[st
         experiment: That is run.
     """
     ours = code_hashes(experiment)
+    return _differing(theirs, ours, [*theirs, *ours])
+
+
+def _differing(
+    theirs: Mapping[str, str], ours: Mapping[str, str], names: Iterable[str]
+) -> list[str]:
     return [
         f"{name} ({theirs.get(name, MISSING)} there, {ours.get(name, MISSING)} here)"
-        for name in dict.fromkeys([*theirs, *ours])
+        for name in dict.fromkeys(names)
         if theirs.get(name, MISSING) != ours.get(name, MISSING)
     ]
 

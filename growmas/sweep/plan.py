@@ -120,7 +120,10 @@ def plan_settings(
         RunError: The folder cannot be used, or finished runs in it had another config.
     """
     if not settings.axes:
-        raise ConfigError("a sweep needs at least one key with its values, such as seed=1..5")
+        raise ConfigError(
+            "a sweep needs at least one key with its values, such as seed=1..5, or tune in its "
+            "config"
+        )
     grid = read_grid(settings.axes)
     names = directory_names(grid)
     experiments = _checked(config, grid, names, settings)

@@ -240,7 +240,10 @@ class _Work:
         """
         run = SweepRun(each.run.name, each.run.setting, ended.message, code=each.code)
         done = with_result(self._sweep.folder, run)
-        if not done.message and (done.result is None or not done.result.finished):
+        finished = done.result is not None and done.result.finished
+        if finished and not ended.hopeless:  # its process may have been lost after its end
+            done = replace(done, message="")
+        elif not done.message:
             done = replace(done, message="it ended without a result: run the sweep again")
         self._runs[run.name] = done
         self._write()

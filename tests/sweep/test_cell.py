@@ -46,13 +46,16 @@ def test_a_run_that_fails_says_why(tmp_path):
 
 
 def test_a_machine_with_other_code_or_without_the_folder_runs_nothing(tmp_path):
-    code = {"growmas": "0" * 16, "mymodel": "1" * 16}
-    other = run_cell(order(tmp_path, code=code))
+    ours = order(tmp_path)["code"]["growmas"]
+    lacks = run_cell(order(tmp_path, code={"growmas": ours, "mymodel": "1" * 16}))
+    assert lacks["hopeless"]
+    assert "mymodel (1111111111111111 there, missing here)" in lacks["message"]
+    unknown = '{"name": "x", "a_key_of_the_future": 3}'
+    other = run_cell(order(tmp_path, code={"growmas": "0" * 16}, experiment=unknown))
     assert other["hopeless"]
     assert (
         "differs from that of the machine that began the sweep: growmas (0000" in (other["message"])
     )
-    assert "mymodel (1111111111111111 there, missing here)" in other["message"]
     blind = run_cell(order(tmp_path, shared=str(tmp_path / "elsewhere")))
     assert blind["hopeless"]
     assert "does not see the folder" in blind["message"]

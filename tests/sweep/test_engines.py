@@ -1,5 +1,6 @@
 """Ray and submitit, with the real packages where they are installed; runs are `fake_child`'s."""
 
+import json
 import os
 import signal
 import sys
@@ -120,6 +121,15 @@ class TestSlurm:
         assert runs[2].message.startswith("its process was killed, as when memory runs out; ")
         assert (tmp_path / f"seed={fake_child.WARNED}" / "state").read_text() == "resumed"
         assert read_runs(tmp_path) == runs
+
+    def test_runs_share_a_job_and_are_told_apart(self, tmp_path):
+        seeds = f"seed=1,{fake_child.REFUSED},{fake_child.WARNED},2"
+        options = {"engine": "slurm", "engine_options": ["cluster=local", "runs_per_job=4"]}
+        runs = sweep(tmp_path, seeds, **options)
+        assert [run.status for run in runs] == ["finished", "failed", "finished", "finished"]
+        assert runs[1].message == "there is no such luck\nand no other"
+        jobs = json.loads((tmp_path / "logs" / "jobs.json").read_text()).values()
+        assert len({job["id"] for job in jobs}) == 1
 
     def test_a_sweep_finds_the_jobs_that_an_earlier_one_left(self, tmp_path):
         from growmas.sweep.engines.slurm import SlurmEngine

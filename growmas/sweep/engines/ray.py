@@ -47,6 +47,7 @@ class RayEngine:
         if self._own:
             _connect(config, around)
         self._token = None if config.bring_back else folder_token(around.folder)
+        self._checked: list[dict[str, float]] = []
         self._waiting: set[Any] = set()
         self._looked = 0.0
         self._task: Any = ray.remote(run_cell)
@@ -60,7 +61,9 @@ class RayEngine:
         runs = []
         for order in orders:
             needs = _needs(order, self._config)
-            _check_needs(needs, here=self._own and self._config.address is None)
+            if needs not in self._checked:
+                _check_needs(needs, here=self._own and self._config.address is None)
+                self._checked.append(needs)
             options = {**needs, "max_retries": self._config.max_retries, "name": order.name}
             reference = self._task.options(**options).remote(self._around.order(order, self._token))
             self._waiting.add(reference)

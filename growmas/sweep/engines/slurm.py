@@ -41,14 +41,17 @@ _REASONS = {
 }
 
 
-class Cell:
-    """A run as submitit calls it; when Slurm warns it, it saves its state and is queued again."""
+class Cells:
+    """Runs of one job, as submitit calls them, one after another.
 
-    def __init__(self, order: Mapping[str, Any]) -> None:
-        self._order = order
+    When Slurm warns the job, the run in progress saves its state, and the job is queued again.
+    """
 
-    def __call__(self) -> dict[str, Any]:
-        """Run the order, and return how it ended."""
+    def __init__(self, orders: Sequence[Mapping[str, Any]]) -> None:
+        self._orders = list(orders)
+
+    def __call__(self) -> list[dict[str, Any]]:
+        """Run the orders, and return how each of them ended."""
         number = JobEnvironment._usr_sig()
         requeue = signal.getsignal(number)
         warned = False
@@ -60,16 +63,20 @@ class Cell:
 
         signal.signal(number, warn)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        ended = run_cell(self._order)
+        ends: list[dict[str, Any]] = []
+        for order in self._orders:
+            stopped = bool(ends and ends[-1]["stopped"])
+            ends.append(ends[-1] if stopped else run_cell(order))
         signal.signal(number, requeue)
-        warned |= ended["stopped"] == f"stopped by {signal.Signals(number).name}"
-        if warned and ended["stopped"] and callable(requeue):
+        last = ends[-1]["stopped"]
+        warned |= last == f"stopped by {signal.Signals(number).name}"
+        if warned and last and callable(requeue):
             requeue(number, None)  # submitit queues it again, and ends this process
-        return ended
+        return ends
 
     def checkpoint(self) -> DelayedSubmission:
-        """Return the same run; it continues where it was stopped."""
-        return DelayedSubmission(Cell(self._order))
+        """Return the same runs; they continue where they were stopped."""
+        return DelayedSubmission(Cells(self._orders))
 
 
 class SlurmEngine:
@@ -87,7 +94,7 @@ class SlurmEngine:
 
     def __init__(self, config: SlurmEngineConfig, around: Surroundings) -> None:
         local = config.cluster == "local"
-        self.slots: int | None = (around.jobs or 1) if local else _MOST
+        self.slots: int | None = config.runs_per_job * ((around.jobs or 1) if local else _MOST)
         self.pause = 0.2 if local else 2.0
         self._config = config
         self._around = around
@@ -116,27 +123,37 @@ class SlurmEngine:
         new = [order for order in orders if left[order.name] is None]
         jobs = {name: job for name, job in left.items() if job is not None}
         if new:
-            jobs |= dict(zip([order.name for order in new], self._queued(new), strict=True))
-            self._jobs.note({order.name: jobs[order.name] for order in new})
-        return [_SlurmRun(jobs[order.name], order) for order in orders]
+            queued = self._queued(new)
+            self._jobs.note(queued)
+            jobs |= queued
+        return [_SlurmRun(*jobs[order.name]) for order in orders]
 
     def close(self) -> None:
         """Leave the jobs alone."""
 
-    def _left(self, order: Order) -> "_Job | None":
+    def _left(self, order: Order) -> "_Place | None":
         """Return the job of a run that an earlier sweep has queued and that goes on, if any."""
         found = self._jobs.get(order.name)
         if found is None or found["cluster"] != self._config.cluster:
             return None
         job = _Job(found["cluster"], found["folder"], found["id"])
-        return job if job.goes_on() else None
+        return (job, int(found["place"])) if job.goes_on() else None
 
-    def _queued(self, orders: Sequence[Order]) -> "list[_Job]":
+    def _queued(self, orders: Sequence[Order]) -> "dict[str, _Place]":
+        """Return name -> job of runs that are queued now, several to a job where that is asked.
+
+        Raises:
+            RunError: Slurm refuses them.
+        """
+        step = self._config.runs_per_job
+        parts = [orders[at : at + step] for at in range(0, len(orders), step)]
         try:
             self._executor.update_parameters(**self._parameters(orders))
-            cells = [Cell(self._around.order(order, self._token)) for order in orders]
+            cells = [
+                Cells([self._around.order(order, self._token) for order in part]) for part in parts
+            ]
             with self._executor.batch():
-                jobs = [self._executor.submit(cell) for cell in cells]
+                jobs = [self._executor.submit(each) for each in cells]
         except Exception as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip()]
             reason = next((line for line in lines if "sbatch: error" in line), " ".join(lines[:2]))
@@ -145,7 +162,12 @@ class SlurmEngine:
                 "--engine-option"
             ) from error
         folder = str(self._around.folder / _LOGS)
-        return [_Job(self._config.cluster, folder, job.job_id, job) for job in jobs]
+        found = [_Job(self._config.cluster, folder, job.job_id, job) for job in jobs]
+        return {
+            order.name: (job, place)
+            for job, part in zip(found, parts, strict=True)
+            for place, order in enumerate(part)
+        }
 
     def _parameters(self, orders: Sequence[Order]) -> dict[str, Any]:
         """Return what to ask for, as submitit names it."""
@@ -181,9 +203,14 @@ class _JobList:
     def get(self, name: str) -> dict[str, str] | None:
         return self._known.get(name)
 
-    def note(self, jobs: "Mapping[str, _Job]") -> None:
-        for name, job in jobs.items():
-            self._known[name] = {"cluster": job.cluster, "id": job.id, "folder": job.folder}
+    def note(self, jobs: "Mapping[str, _Place]") -> None:
+        for name, (job, place) in jobs.items():
+            self._known[name] = {
+                "cluster": job.cluster,
+                "id": job.id,
+                "folder": job.folder,
+                "place": str(place),
+            }
         with atomic_write(self._path) as fresh:
             fresh.write_text(json.dumps(self._known, indent=1), encoding="utf-8")
 
@@ -222,13 +249,13 @@ class _Job:
             return not self.goes_on()
         return bool(self._job.done())
 
-    def ended(self) -> Ended:
-        """Return how it ended."""
+    def ended(self, place: int) -> Ended:
+        """Return how one of its runs ended, given by its place among them."""
         paths = self._job.paths
         if not paths.result_pickle.exists():
             time.sleep(0.2 if self._local else _LAG)
         if paths.result_pickle.exists():
-            return self._told()
+            return self._told(place)
         state = "" if self._local else self._job.state.partition(" ")[0]
         if state in ("", "FAILED") and not (paths.stderr.exists() or paths.stdout.exists()):
             folder = Path(self.folder).parents[1]
@@ -241,9 +268,9 @@ class _Job:
         known = _REASONS.get(state, f"its job ended as {state}" if state else killed)
         return Ended(f"{known}; {paths.stderr} has its output")
 
-    def _told(self) -> Ended:
+    def _told(self, place: int) -> Ended:
         try:
-            told: dict[str, Any] = self._job.result()
+            told: dict[str, Any] = self._job.result()[place]
         except Exception as error:
             lines = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
             last = next((line for line in reversed(lines) if "Error" in line), lines[-1])
@@ -265,13 +292,17 @@ class _Job:
                 os.kill(int(self.id), signal.SIGINT)
 
 
+_Place = tuple[_Job, int]
+"""A job, and the place of a run among those of the job."""
+
+
 class _SlurmRun:
-    def __init__(self, job: _Job, order: Order) -> None:
+    def __init__(self, job: _Job, place: int) -> None:
         self._job = job
-        self._order = order
+        self._place = place
 
     def poll(self) -> Ended | None:
-        return self._job.ended() if self._job.done() else None
+        return self._job.ended(self._place) if self._job.done() else None
 
     def terminate(self) -> None:
         self._job.terminate()
