@@ -177,6 +177,6 @@ def check_task_names(tasks: Sequence[str] | None) -> list[str]:
 def missing(package: str, extra: str, error: ImportError) -> ImportError:
     """Return the error of an adapter whose package cannot be imported."""
     return ImportError(
-        f"growmas.integrations.{extra} needs {package}, which cannot be imported ({error}): pip "
+        f"the adapter needs {package}, which cannot be imported ({error}): pip "
         f"install 'growmas[{extra}]'"
     )

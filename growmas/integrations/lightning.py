@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import nn
 from torch.optim import Optimizer
 
@@ -93,10 +92,19 @@ class GrowmasCallback(Callback):  # type: ignore[misc]
             )
         if self.growth is None:
             self.growth = self._found(pl_module)
-        path = trainer.ckpt_path
-        if path:
-            checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-            self._restore(pl_module, checkpoint)
+        own = pl_module.on_load_checkpoint
+
+        def restore(checkpoint: dict[str, Any]) -> None:
+            vars(pl_module).pop("on_load_checkpoint", None)
+            self._restore(checkpoint)
+            own(checkpoint)
+
+        # The module is asked before its weights are loaded, a callback only afterwards.
+        vars(pl_module)["on_load_checkpoint"] = restore
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leave the module as it was."""
+        vars(pl_module).pop("on_load_checkpoint", None)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the next task, unless a checkpoint left one open."""
@@ -135,7 +143,7 @@ class GrowmasCallback(Callback):  # type: ignore[misc]
         network = module.get_submodule(self._network) if self._network else module
         return Growth(network, self._example_inputs, **self._options)
 
-    def _restore(self, module: LightningModule, checkpoint: Mapping[str, Any]) -> None:
+    def _restore(self, checkpoint: dict[str, Any]) -> None:
         if KEY not in checkpoint:
             raise RunError(
                 f"the checkpoint has no entry {KEY!r}: it was written without GrowmasCallback; "
@@ -143,6 +151,7 @@ class GrowmasCallback(Callback):  # type: ignore[misc]
             )
         self._growing().load_state_dict(checkpoint[KEY])
         self._carried = list(checkpoint[KEY]["carried"])
+        checkpoint[KEY] = {**checkpoint[KEY], "restored": True}
 
     def _growing(self) -> Growth:
         if self.growth is None:
@@ -150,10 +159,11 @@ class GrowmasCallback(Callback):  # type: ignore[misc]
         return self.growth
 
 
-def resize(network: nn.Module, checkpoint: Mapping[str, Any], example_inputs: Any) -> Growth:
+def resize(network: nn.Module, checkpoint: Mapping[str, Any], example_inputs: Any) -> None:
     """Give a fresh network the shapes of a checkpoint, whose weights are loaded next.
 
-    Call it in `on_load_checkpoint` of the module, so that `load_from_checkpoint` works.
+    Call it in `on_load_checkpoint` of the module, so that `load_from_checkpoint` works. In a fit
+    with a `GrowmasCallback`, which has done it by then, it does nothing.
 
     Args:
         network: The submodule that grew, or the module.
@@ -166,6 +176,5 @@ def resize(network: nn.Module, checkpoint: Mapping[str, Any], example_inputs: An
     """
     if KEY not in checkpoint:
         raise RunError(f"the checkpoint has no entry {KEY!r}: it was written without the callback")
-    growth = Growth(network, example_inputs)
-    growth.load_state_dict(checkpoint[KEY])
-    return growth
+    if not checkpoint[KEY].get("restored"):
+        Growth(network, example_inputs).load_state_dict(checkpoint[KEY])

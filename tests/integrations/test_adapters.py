@@ -1,6 +1,7 @@
 """The examples of docs/adapters.md: each trains, grows, prunes and keeps the optimizer."""
 
 import copy
+import importlib
 import re
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import vision_operators  # noqa: F401 (torchvision lacks them without its build)
 from torch import Tensor, nn
 
 import growmas as gm
+from growmas.errors import ConfigError, GrowmasError, RunError, SurgeryError
 
 GUIDE = Path(__file__).parents[2] / "docs" / "adapters.md"
 EXAMPLES = {
@@ -144,3 +146,80 @@ def test_avalanche(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = gm.mas_importance(net, [x])
     assert not growth.task_open
     assert {*growth.mas.omega} == {*wanted}
+
+
+def test_the_importance_inside_of_avalanche_is_the_exact_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = example("avalanche", tmp_path, monkeypatch)
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+    plugin = names["GrowmasPlugin"](EXAMPLE)
+    first = names["benchmark"].train_stream[0]
+    strategy = names["Naive"](
+        model=net, optimizer=torch.optim.SGD(net.parameters(), lr=0.1), train_mb_size=5,
+        train_epochs=1, plugins=[plugin], evaluator=None,
+    )  # fmt: skip
+    strategy.train(first)
+    wanted = gm.mas_importance(net, [torch.stack([row[0] for row in first.dataset])])
+    for name, omega in wanted.items():
+        torch.testing.assert_close(plugin.growth.mas.omega[name], omega)
+
+    from avalanche.models import IncrementalClassifier
+
+    growing = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), IncrementalClassifier(8, 2))
+    strategy = names["Naive"](
+        model=growing, optimizer=torch.optim.SGD(growing.parameters(), lr=0.1), train_mb_size=5,
+        plugins=[names["GrowmasPlugin"](EXAMPLE)], evaluator=None,
+    )  # fmt: skip
+    with pytest.raises(SurgeryError, match="'2' is a IncrementalClassifier, which Avalanche"):
+        strategy.train(first)
+
+
+def network() -> nn.Sequential:
+    return nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def test_mistakes_are_one_message_before_training() -> None:
+    from growmas.integrations.growth import Growth, check_task_names
+
+    with pytest.raises(SurgeryError, match="is wrapped in DataParallel"):
+        Growth(nn.DataParallel(network()), EXAMPLE)
+    with pytest.raises(GrowmasError, match=r"grow="):
+        Growth(network(), EXAMPLE, grow="more").begin_task()
+    for wrong in ("ab", ["a", 1], ["a", "a"]):
+        with pytest.raises(ConfigError, match="tasks="):
+            check_task_names(wrong)
+
+
+def test_lightning_refuses_what_it_cannot_do(tmp_path: Path) -> None:
+    light = pytest.importorskip("lightning")
+    from growmas.integrations.lightning import GrowmasCallback, resize
+
+    with pytest.raises(RunError, match="no entry 'growmas'"):
+        resize(network(), {"state_dict": {}}, EXAMPLE)
+    callback = GrowmasCallback(EXAMPLE)
+    with pytest.raises(RunError, match=r"call trainer.fit first"):
+        callback.on_before_optimizer_step(None, None, None)
+    trainer = light.Trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
+    with pytest.raises(RunError, match="give devices=1, or use Fabric"):
+        callback.setup(trainer, light.LightningModule(), "fit")
+
+
+PACKAGES = {
+    "lightning": "lightning.pytorch",
+    "transformers": "transformers",
+    "accelerate": "accelerate",
+    "avalanche": "avalanche.models",
+}
+EXTRAS = {"transformers": "models"}
+
+
+@pytest.mark.parametrize("adapter", PACKAGES)
+def test_a_missing_package_is_named_with_its_extra(
+    adapter: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, PACKAGES[adapter], None)
+    monkeypatch.delitem(sys.modules, f"growmas.integrations.{adapter}", raising=False)
+    extra = EXTRAS.get(adapter, adapter)
+    with pytest.raises(ImportError, match=rf"pip install 'growmas\[{extra}\]'"):
+        importlib.import_module(f"growmas.integrations.{adapter}")
