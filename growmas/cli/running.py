@@ -1,5 +1,6 @@
 """`growmas run`."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -33,4 +34,5 @@ def run_config(
         )
     plain = not console.encoding.startswith("utf")
     console.print(render_comparison(compare([result]), ascii=plain))
-    console.print(f"written to {folder}; look at it with: growmas show {folder}", soft_wrap=True)
+    command = f"growmas show {shlex.quote(str(folder))}"
+    console.print(f"written to {folder}; look at it with: {command}", markup=False, soft_wrap=True)

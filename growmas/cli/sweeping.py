@@ -1,5 +1,6 @@
 """`growmas sweep`; it never imports torch: the processes of its runs do."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def sweep_config(
     if failed:
         console.print("the same command tries these again", markup=False)
     console.print(
-        f"written to {sweep.folder}; see the table again with: growmas compare {sweep.folder}",
+        f"written to {sweep.folder}; see the table again with: growmas compare "
+        f"{shlex.quote(str(sweep.folder))}",
         markup=False,
     )
     return int(bool(failed))
