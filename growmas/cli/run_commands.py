@@ -128,6 +128,7 @@ def prune(
         images=images,
         round_to=round_to,
         out=out,
+        root=RUNS,
     )
 
 
