@@ -1,10 +1,14 @@
 # Two commands are enough on a fresh machine with Python >= 3.11 and make:
 #   make demo   train three methods on ten tasks of real images; then print a comparison and the widths
 #   make test   check formatting, lint and types, and run all tests
+# Before a release:
+#   make docs          build the site below site/, warnings as errors
+#   make test-lowest   run the tests against the lowest versions that pyproject.toml promises
+#   make wheel-check   install the wheel into an empty environment, and try it there
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test format clean
+.PHONY: demo test format docs test-lowest wheel-check clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,9 +24,27 @@ test: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto
 
+.venv/docs: .venv/installed
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $@
+
+docs: .venv/docs
+	$(BIN)/mkdocs build --strict
+
+.venv-lowest/installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --constraint constraints-lowest.txt --editable '.[data,dev]'
+	touch $@
+
+test-lowest: .venv-lowest/installed
+	.venv-lowest/bin/pytest -n auto
+
+wheel-check: .venv/installed
+	$(BIN)/python experiments/tooling/wheel_check.py --constraint constraints.txt
+
 format: .venv/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf .venv runs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-lowest site runs .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -11,6 +11,7 @@ from growmas.cli.output import Output
 from growmas.errors import RunError
 from growmas.experiment.prune_subject import prune_subject
 from growmas.experiment.slimming import Measurement, check_format, settings, slim, write_slim
+from growmas.runs.result import METRICS
 
 
 def prune_model(
@@ -26,6 +27,7 @@ def prune_model(
     images: int,
     round_to: int,
     out: Path | None,
+    root: Path,
 ) -> None:
     """Prune a network and show it before and after.
 
@@ -38,7 +40,7 @@ def prune_model(
     if out is not None:
         check_format(out)
     subject = prune_subject(
-        model,
+        _run_or(model, root),
         data,
         arguments=settings(arguments),
         weights=weights,
@@ -53,6 +55,12 @@ def prune_model(
     )
     if out is not None:
         write_slim(slimming, subject, out)
+
+
+def _run_or(model: str, root: Path) -> str:
+    """Return the directory of a run that is named below `root`, or what was given."""
+    below = root / model
+    return str(below) if (below / METRICS).is_file() and not Path(model).exists() else model
 
 
 def _table(measured: Sequence[Measurement], ascii: bool) -> Table:

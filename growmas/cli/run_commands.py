@@ -164,6 +164,7 @@ def prune(
         images=images,
         round_to=round_to,
         out=out,
+        root=RUNS,
     )
 
 

@@ -1,6 +1,7 @@
 """`growmas run`."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,4 +63,5 @@ def _run(experiment: Experiment, folder: Path, *, overwrite: bool, resume: bool)
         )
     plain = not console.encoding.startswith("utf")
     console.print(render_comparison(compare([result]), ascii=plain))
-    console.print(f"written to {folder}; look at it with: growmas show {folder}", soft_wrap=True)
+    command = f"growmas show {shlex.quote(str(folder))}"
+    console.print(f"written to {folder}; look at it with: {command}", markup=False, soft_wrap=True)

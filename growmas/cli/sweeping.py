@@ -1,5 +1,6 @@
 """`growmas sweep`; it never imports torch: the processes of its runs do."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -84,7 +85,8 @@ def _tell(sweep: Sweep, runs: Sequence[SweepRun], console: Console) -> bool:
     if earlier:
         lines.append(f"runs of earlier commands in this folder: {earlier}, which compare shows too")
     lines.append(
-        f"written to {sweep.folder}; see the table again with: growmas compare {sweep.folder}"
+        f"written to {sweep.folder}; see the table again with: growmas compare "
+        f"{shlex.quote(str(sweep.folder))}"
     )
     for line in lines:
         console.print(line, markup=False)

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 @app.command(no_args_is_help=True)
 @printed
-def show(run: Run, *, output: "Output") -> None:
+def show(run: Run, group: Group = None, *, output: "Output") -> None:
     """Show units per layer and task, with accuracy and parameters."""
     from growmas.cli import viewing
 
-    viewing.show(run, RUNS, output)
+    viewing.show(run, RUNS, output, group=group)
 
 
 @app.command(no_args_is_help=True)
@@ -96,22 +96,25 @@ def survival(run: Run, group: Group = None, *, output: "Output") -> None:
 def graph(
     run: Run,
     task: Annotated[str | None, typer.Option(help="As of this task: its name or number.")] = None,
+    group: Annotated[
+        str | None, typer.Option(help="Only this group, and the layers next to it.")
+    ] = None,
     *,
     output: "Output",
 ) -> None:
     """Draw the network: layers, widths, and the flow of data."""
     from growmas.cli import viewing
 
-    viewing.graph(run, RUNS, output, task=task)
+    viewing.graph(run, RUNS, output, task=task, group=group)
 
 
 @app.command(no_args_is_help=True)
 @printed
-def importance(run: Run, *, output: "Output") -> None:
+def importance(run: Run, group: Group = None, *, output: "Output") -> None:
     """Show the distribution of importance, and free units."""
     from growmas.cli import viewing
 
-    viewing.importance(run, RUNS, output)
+    viewing.importance(run, RUNS, output, group=group)
 
 
 @app.command(no_args_is_help=True)
@@ -229,7 +232,8 @@ def list_runs(
 @app.command(no_args_is_help=True)
 def report(
     runs: Annotated[
-        list[str], typer.Argument(help="Run directories, names below runs/, or history files.")
+        list[str],
+        typer.Argument(help="Run directories, names below runs/, history files, or sweeps."),
     ],
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="The page; NAME-report.html by default.")
@@ -250,7 +254,7 @@ def report(
 def watch(
     runs: Annotated[
         list[str] | None,
-        typer.Argument(help="Run directories, names below runs/, or history files; default all."),
+        typer.Argument(help="Runs, history files, sweeps or folders; all below runs/ by default."),
     ] = None,
 ) -> None:
     """Browse runs in the terminal, live or recorded."""

@@ -7,12 +7,12 @@ from growmas.cli.reading import open_history
 from growmas.errors import RunError
 
 
-def show(run: str, root: Path, output: Output) -> None:
+def show(run: str, root: Path, output: Output, *, group: str | None = None) -> None:
     """Print the topology of a run."""
     from growmas.terminal import topology as view
 
     with open_history(run, root) as history:
-        summary = view.summarise(history)
+        summary = view.summarise(history, group=group)
     output.show(
         lambda ascii: view.render_history(summary, ascii=ascii),
         lambda: view.as_data(summary),
@@ -119,12 +119,14 @@ def survival(run: str, root: Path, output: Output, *, group: str | None) -> None
     )
 
 
-def graph(run: str, root: Path, output: Output, *, task: str | None) -> None:
+def graph(
+    run: str, root: Path, output: Output, *, task: str | None, group: str | None = None
+) -> None:
     """Print the network as a task left it."""
     from growmas.terminal import network as view
 
     with open_history(run, root) as history:
-        summary = view.summarise(history, task=task)
+        summary = view.summarise(history, task=task, group=group)
     output.show(
         lambda ascii: view.render_network(summary, ascii=ascii),
         lambda: view.as_data(summary),
@@ -132,12 +134,12 @@ def graph(run: str, root: Path, output: Output, *, task: str | None) -> None:
     )
 
 
-def importance(run: str, root: Path, output: Output) -> None:
+def importance(run: str, root: Path, output: Output, *, group: str | None = None) -> None:
     """Print where the importance of a run's units lies."""
     from growmas.terminal import importance as view
 
     with open_history(run, root) as history:
-        summary = view.summarise(history)
+        summary = view.summarise(history, group=group)
     output.show(
         lambda ascii: view.render_importance(summary, ascii=ascii),
         lambda: view.as_data(summary),

@@ -82,6 +82,12 @@ def _text(path: Path) -> str:
         near = closest(str(path), known)
         hint = f'; did you mean "{near}"?' if near else ""
         raise ConfigError(f"{path}: there is no such file{hint}") from error
+    except IsADirectoryError as error:
+        inside = [
+            each for each in (path / "config.yaml", *sorted(path.glob("*.y*ml"))) if each.is_file()
+        ]
+        hint = f"; the config in it is {inside[0]}" if inside else ""
+        raise ConfigError(f"{path}: cannot be read: Is a directory{hint}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(
             f"{path}: expected text in UTF-8, got byte 0x{error.object[error.start]:02x} "

@@ -13,7 +13,7 @@ from rich.text import Text
 from growmas.errors import HistoryError
 from growmas.history import TopologyHistory
 from growmas.terminal.folding import fitting, shared_words, title
-from growmas.terminal.lookup import all_tasks
+from growmas.terminal.lookup import all_tasks, find_group
 from growmas.terminal.symbols import Symbols, symbols
 from growmas.terminal.tables import plain_table, with_notes
 
@@ -57,20 +57,25 @@ class ImportanceSummary:
     groups: Mapping[str, tuple[Load | None, ...]]
 
 
-def summarise(history: TopologyHistory) -> ImportanceSummary:
+def summarise(history: TopologyHistory, *, group: str | None = None) -> ImportanceSummary:
     """Compute the contents of the heat map, from one state of the file.
 
+    Args:
+        history: History to read.
+        group: Only this group; by default all.
+
     Raises:
-        HistoryError: If no snapshot measured importance.
+        HistoryError: If no snapshot measured importance, or the group does not exist.
     """
     with history.frozen():
         names = tuple(task.name for task in all_tasks(history))
+        groups = history.groups() if group is None else (find_group(history, group),)
         loads = {
-            group.name: {
+            each.name: {
                 task: load_of(values.values())
-                for task, values in history.group_importance(group.name).items()
+                for task, values in history.group_importance(each.name).items()
             }
-            for group in history.groups()
+            for each in groups
         }
     measured = tuple(task for task in names if any(task in each for each in loads.values()))
     if not measured:

@@ -12,7 +12,7 @@ from rich.text import Text
 from growmas.history import TopologyHistory
 from growmas.history.records import LayerRecord, OperationRecord
 from growmas.terminal.flow import Row, draw, in_order
-from growmas.terminal.lookup import all_tasks, find_task
+from growmas.terminal.lookup import all_tasks, find_group, find_task
 from growmas.terminal.symbols import Symbols, symbols
 
 _FEW = 3  # so many equal layers without consumers, such as the heads of tasks, share a row
@@ -65,31 +65,42 @@ class NetworkSummary:
     flops_of: str
 
 
-def summarise(history: TopologyHistory, *, task: str | None = None) -> NetworkSummary:
+def summarise(
+    history: TopologyHistory, *, task: str | None = None, group: str | None = None
+) -> NetworkSummary:
     """Compute the contents of the drawing, from one state of the file.
 
     Args:
         history: History to read.
         task: Name or index of the task at whose end to show the network; None takes the last.
+        group: Only the layers of this group, and what stands next to them in the flow of data.
 
     Raises:
-        HistoryError: If the task does not exist, or no task has begun.
+        HistoryError: If the task or the group does not exist, or no task has begun.
     """
     with history.frozen():
         record = all_tasks(history)[-1] if task is None else find_task(history, task)
         state = history.at(record.index)
+        if group is not None:
+            find_group(history, group)
     nodes, edges = _condensed(state.layers, state.operations, state.edges)
+    if group is not None:
+        nodes, edges = _around(group, nodes, edges)
     order = in_order(list(nodes), edges)
     return NetworkSummary(
         task=record.name,
         nodes={name: nodes[name] for name in order},
         edges=tuple(edges),
-        layers=state.layers,
+        layers=tuple(
+            layer
+            for layer in state.layers
+            if group is None or any(layer in node.layers for node in nodes.values())
+        ),
         operations=state.operations,
         flow=state.edges,
-        units=sum(state.widths.values()),
-        parameters=state.parameters,
-        flops=state.flops,
+        units=sum(n for name, n in state.widths.items() if group in (None, name)),
+        parameters=state.parameters if group is None else None,
+        flops=state.flops if group is None else None,
         flops_of=history.flops_of,
     )
 
@@ -151,6 +162,16 @@ def _condensed(
     return _with_alike_joined(nodes, flow)
 
 
+def _around(
+    group: str, nodes: Mapping[str, Node], edges: Sequence[tuple[str, str]]
+) -> tuple[dict[str, Node], list[tuple[str, str]]]:
+    """Return the nodes with layers of a group, those next to them, and the edges between them."""
+    own = {name for name, node in nodes.items() if any(e.group == group for e in node.layers)}
+    near = {end for edge in edges if own & {*edge} for end in edge} | own
+    kept = [(source, target) for source, target in edges if {source, target} <= near]
+    return {name: node for name, node in nodes.items() if name in near}, kept
+
+
 def _with_alike_joined(
     nodes: Mapping[str, Node], edges: Sequence[tuple[str, str]]
 ) -> tuple[dict[str, Node], list[tuple[str, str]]]:
@@ -192,7 +213,7 @@ class _Network:
         for row in rows:
             yield self._row(row, lanes, columns)
         yield Text()
-        yield Text(self._note(), "dim")
+        yield Text(self._note(bold=console.is_terminal), "dim")
 
     def _columns(self, room: int) -> dict[str, int]:
         """Return the columns that fit with their widths; drop the least informative first."""
@@ -268,9 +289,9 @@ class _Network:
         joined.rstrip()
         return joined
 
-    def _note(self) -> str:
+    def _note(self, *, bold: bool) -> str:
         summary = self.summary
-        sizes = [f"{summary.units:,} units in bold layers"]
+        sizes = [f"{summary.units:,} units{' in bold layers' if bold else ''}"]
         if summary.parameters is not None:
             sizes.append(f"{summary.parameters:,} parameters")
         if summary.flops is not None:

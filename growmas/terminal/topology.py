@@ -15,7 +15,7 @@ from rich.text import Text
 from growmas.history import TopologyHistory
 from growmas.history.records import GroupRecord, Turnover
 from growmas.terminal.folding import evenly, fitting, shared_words, title
-from growmas.terminal.lookup import all_tasks
+from growmas.terminal.lookup import all_tasks, find_group
 from growmas.terminal.symbols import Symbols, symbols
 from growmas.terminal.tables import plain_table, with_notes
 
@@ -39,6 +39,7 @@ class TopologySummary:
         parameters: Parameter counts; None where they were not written.
         final_accuracy: Accuracy on each task after the last task measured.
         mean_accuracy: Mean accuracy over the tasks so far, after each task.
+        whole: True if all groups are here.
     """
 
     tasks: tuple[str, ...]
@@ -50,42 +51,49 @@ class TopologySummary:
     parameters: tuple[int | None, ...]
     final_accuracy: tuple[float | None, ...]
     mean_accuracy: tuple[float | None, ...]
+    whole: bool = True
 
 
-def summarise(history: TopologyHistory) -> TopologySummary:
+def summarise(history: TopologyHistory, *, group: str | None = None) -> TopologySummary:
     """Compute the contents of the table, from one state of the file.
 
+    Args:
+        history: History to read.
+        group: Only this group; by default all.
+
     Raises:
-        HistoryError: If no task has begun.
+        HistoryError: If no task has begun, or the group does not exist.
     """
     with history.frozen():
         tasks = all_tasks(history)
         names = tuple(task.name for task in tasks)
-        groups = history.groups()
-        turnover = {name: tuple(by.values()) for name, by in history.turnover().items()}
+        groups = history.groups() if group is None else (find_group(history, group),)
+        turnover = history.turnover()
         parameters = history.parameters()
         matrix = history.accuracy()
         metrics = history.all_metrics()
         importance = history.importance_summary()
+    shown = {each.name: tuple(turnover[each.name].values()) for each in groups}
     nothing = (None,) * len(names)
     measured = [row for row in matrix if any(value is not None for value in row)]
     return TopologySummary(
         tasks=names,
         unfinished=tasks[-1].name if tasks and tasks[-1].finished is None else None,
         groups=groups,
-        turnover=turnover,
+        turnover=shown,
         total=tuple(
-            reduce(add, (cells[i] for cells in turnover.values()), Turnover(0, 0, 0, 0))
+            reduce(add, (cells[i] for cells in shown.values()), Turnover(0, 0, 0, 0))
             for i in range(len(names))
         ),
         importance={
-            group.name: tuple(
-                numbers.total if (numbers := importance.get(group.name, {}).get(name)) else None
+            each.name: tuple(
+                numbers.total if (numbers := importance.get(each.name, {}).get(name)) else None
                 for name in names
             )
-            for group in groups
+            for each in groups
         },
         parameters=tuple(parameters.get(name) for name in names),
+        whole=group is None,
         final_accuracy=measured[-1] if measured else nothing,
         mean_accuracy=tuple(
             metrics[name].get("accuracy", _mean(matrix[index][: index + 1]))
@@ -145,7 +153,7 @@ class _TopologyTable:
     def _table(self, columns: Sequence[range]) -> Table:
         summary = self.summary
         units = {name: self._unit_cells(columns, cells) for name, cells in summary.turnover.items()}
-        totals = {"all units": self._unit_cells(columns, summary.total)}
+        totals = {"all units": self._unit_cells(columns, summary.total)} if summary.whole else {}
         for label, values, form in (
             ("parameters", [_last(summary.parameters, column) for column in columns], "{:,.0f}"),
             ("final accuracy", [_over(summary.final_accuracy, column) for column in columns], ""),

@@ -57,6 +57,17 @@ def growmas(folder, monkeypatch, capsys):
     return call
 
 
+@pytest.mark.parametrize("command", ["show", "graph", "importance"])
+def test_only_one_group(growmas, command):
+    whole, one = (growmas(command, "one", *more) for more in ([], ["--group", "blocks.1.mlp.fc1"]))
+    assert "features.0" in whole
+    assert "fc1" in one
+    assert "all units" not in one
+    if command != "graph":  # it also shows the layers next to the group
+        assert "features.0" not in one
+    assert "has no group 'fx'" in growmas(command, "one", "--group", "fx", code=2)
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_view_takes_a_run_its_name_or_the_file(growmas, command):
     rest = COMMANDS[command]

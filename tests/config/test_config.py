@@ -324,6 +324,8 @@ def test_a_missing_file_names_its_nearest_sibling(write):
 
 def test_a_directory_cannot_be_read(tmp_path):
     assert message(str(tmp_path)) == f"{tmp_path}: cannot be read: Is a directory"
+    (tmp_path / "config.yaml").write_text("name: x\n")
+    assert message(str(tmp_path)).endswith(f"; the config in it is {tmp_path}/config.yaml")
 
 
 def test_conflicts_are_mistakes_in_code_too(write):
