@@ -209,9 +209,11 @@ class ActivationStatistics:
         }
 
     def _merge(self, found: Mapping[str, Moments]) -> None:
-        merged = {name: held + found[name] for name, held in self.moments.items()}
+        ran = {name: held for name, held in found.items() if held.count}  # heads not in use did not
+        merged = {name: self.moments[name] + held for name, held in ran.items()}
         double = any(p.dtype == torch.float64 for p in self._model.parameters())
-        self.moments = merged if double else {n: _rounded(held) for n, held in merged.items()}
+        merged = merged if double else {n: _rounded(held) for n, held in merged.items()}
+        self.moments = {**self.moments, **merged}
 
     def _check_fit(self, other: Mapping[str, Moments], what: str) -> None:
         ours = {name: held.scatter.shape for name, held in self.moments.items()}
