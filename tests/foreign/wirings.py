@@ -60,6 +60,18 @@ class RootMeanSquare(nn.Module):
         return (self.weight + self.plus) * x
 
 
+class RootMeanSquareAct(nn.Module):
+    """timm.layers.RmsNormAct2d: a norm of images with the activation below."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight, self.eps, self.act = nn.Parameter(torch.ones(width)), 1e-6, nn.SiLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * torch.rsqrt(x.pow(2).mean(1, keepdim=True) + self.eps)
+        return self.act(x * self.weight.view(1, -1, 1, 1))
+
+
 class Unpacked(nn.Module):
     """torch_geometric.nn.dense.Linear: a linear layer of another class."""
 
@@ -92,6 +104,15 @@ def res2(m: Any, x: Tensor) -> Tensor:
         before = layer(before if number == 0 else before + pieces[number + 1])
         out.append(before)
     return m.b(torch.cat(out, 1))
+
+
+def mixed(m: Any, x: Tensor) -> Tensor:
+    pieces = torch.split(m.a(x).relu(), m.splits, 1)
+    return m.b(torch.cat([layer(p) for layer, p in zip(m.layers, pieces, strict=True)], 1))
+
+
+def apart(*widths: int) -> nn.ModuleList:
+    return nn.ModuleList(Conv(n, n, 3, padding=1, groups=n) for n in widths)
 
 
 def eca(m: Any, x: Tensor) -> Tensor:
@@ -214,6 +235,14 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
         ),
         IMAGE, {"a": f"4 sets of 4 channels, {BOTH}", "layers.2": f"4 channels, {BOTH}"},
     ),
+    "pieces of lengths in a list (MixNet)": (
+        lambda: Net(mixed, a=Conv(3, 8, 1), b=Conv(8, 2, 1), splits=[5, 3], layers=apart(5, 3)),
+        IMAGE, {"a": f"5 channels, {BOTH}", "a:2": f"3 channels, {BOTH}"},
+    ),
+    "pieces of equal lengths in a list (MixNet)": (
+        lambda: Net(mixed, a=Conv(3, 8, 1), b=Conv(8, 2, 1), splits=[4, 4], layers=apart(4, 4)),
+        IMAGE, {"a": f"4 sets of 2 channels, {BOTH}"},
+    ),
     "gate of neighbouring channels (ECA)": (
         lambda: Net(
             eca, a=Conv(3, 8, 3), conv=nn.Conv1d(1, 1, 3, padding=1), b=Conv(8, 2, 3)
@@ -258,6 +287,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, st
     "a norm that is not registered": (
         lambda: nn.Sequential(Linear(6, 8), RootMeanSquare(8), Linear(8, 2)),
         VECTOR, {"0": f"8 neurons, grows and {SHRINKS}"},
+    ),
+    "a norm with the activation below (timm RmsNormAct2d)": (
+        lambda: nn.Sequential(Conv(3, 8, 1), RootMeanSquareAct(8), Conv(8, 2, 1)),
+        IMAGE, {"0": f"8 channels, grows and {SHRINKS}"},
     ),
     "one plus gain (Gemma)": (
         lambda: nn.Sequential(Linear(6, 8), RootMeanSquare(8, plus=1.0), Linear(8, 2)),

@@ -90,7 +90,7 @@ def _sorted_by(keys: Indices, values: Indices, wanted: Indices) -> tuple[Indices
 def distinct(values: Indices) -> Indices:
     """Return the values in rising order, each once.
 
-    Most are in order already, and to sort the others takes a tenth of the time of `np.unique`.
+    Most are in order already, and sorting the others takes a tenth of the time of `np.unique`.
     """
     if (values[1:] > values[:-1]).all():
         return values

@@ -67,8 +67,9 @@ def _single_node(module: nn.Module, calls: list[tuple[Any, nn.Module]]) -> Calla
     def forward(*args: Any, **kwargs: Any) -> Any:
         with torch.no_grad():
             result = original(*args, **kwargs)
-        outputs = float_tensors(result)
-        inputs = [*float_tensors((args, kwargs)), *module.parameters()]
+        with torch._C.DisableTorchFunction():
+            outputs = float_tensors(result)
+            inputs = [*float_tensors((args, kwargs)), *module.parameters()]
         linked = _Node.apply(len(outputs), *outputs, *inputs)  # type: ignore[no-untyped-call]
         if linked and linked[0].grad_fn is not None:
             calls.append((linked[0].grad_fn, module))
