@@ -55,7 +55,10 @@ def main() -> None:
         if options.borrow:
             run(*install, "--no-deps", str(wheel), folder=folder)
             site = run(
-                python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", folder=folder
+                python,
+                "-c",
+                "import sysconfig; print(sysconfig.get_path('purelib'))",
+                folder=folder,
             )
             Path(site.strip(), "borrowed.pth").write_text(sysconfig.get_path("purelib"))
         else:
