@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.text import Text
 from textual import on
 from textual.app import App, ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import Screen
 from textual.timer import Timer
@@ -19,6 +19,7 @@ from growmas.browser.export import as_csv, as_json, without_network, write_free
 from growmas.browser.following import NOTHING, FollowedRuns
 from growmas.browser.found_runs import Place
 from growmas.browser.grid import Grid
+from growmas.browser.keys import KEYS
 from growmas.browser.progress_line import progress_line, title
 from growmas.browser.run_list import RunList, fitted
 from growmas.browser.screens import Export, Help
@@ -47,28 +48,7 @@ class Browser(App[None]):
     TITLE = "growmas watch"
     ENABLE_COMMAND_PALETTE = False
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (120, "-wide")]  # noqa: RUF012
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "step(-1)", "Task", show=False),
-        Binding("right,l", "step(1)", "Task", show=False),
-        Binding("up,k", "row(-1)", "Group", show=False),
-        Binding("down,j", "row(1)", "Group", show=False),
-        Binding("home", "ends(0)", "First", show=False),
-        Binding("end", "ends(1)", "Last", show=False),
-        Binding("question_mark", "help", "Help"),
-        Binding("m", "measure(1)", "Measure"),
-        Binding("M", "measure(-1)", "Measure", show=False),
-        Binding("t", "training", "Training"),
-        Binding("space", "play", "Play", show=False),
-        Binding("comma", "unit(-1)", "Unit", show=False),
-        Binding("full_stop", "unit(1)", "Unit", show=False),
-        Binding("d", "mark", "Diff"),
-        Binding("slash", "filter", "Filter"),
-        Binding("s", "sort", "Sort"),
-        Binding("r", "run", "Run"),
-        Binding("e", "export", "Export"),
-        Binding("escape", "leave", "Back", show=False),
-        Binding("q", "quit", "Quit"),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = KEYS
 
     def __init__(
         self,

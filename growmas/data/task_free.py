@@ -308,7 +308,7 @@ def _order(seed: int, segment: int, number: int, samples: int) -> Tensor:
 
 def _generator(*words: int) -> torch.Generator:
     seed = np.random.SeedSequence(list(words)).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(seed[0] >> 1))
+    return torch.Generator().manual_seed(int(seed[0]) >> 1)
 
 
 def _check_numbers(**numbers: int | None) -> None:

@@ -7,7 +7,7 @@ import torch
 def random_generator(seed: int, purpose: str) -> torch.Generator:
     """Return a generator for one purpose, so that methods share all randomness but their own."""
     words = np.random.SeedSequence([seed, *purpose.encode()]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(words[0] >> 1))
+    return torch.Generator().manual_seed(int(words[0]) >> 1)
 
 
 def derived_seed(seed: int, purpose: str) -> int:

@@ -124,7 +124,8 @@ def points_of(history: TopologyHistory, result: RunResult | None = None) -> tupl
 def _measured(point: CurvePoint, metrics: Mapping[str, float], mean: float | None) -> CurvePoint:
     """Add what was measured after the task of a point."""
     if mean is None:
-        mean = metrics.get("accuracy")
+        each = [value for name, value in metrics.items() if name.startswith("accuracy/")]
+        mean = metrics.get("accuracy", sum(each) / len(each) if each else None)
     others = {
         name: metrics[name]
         for name in metrics

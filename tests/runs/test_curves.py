@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from growmas.cli.app import app
 from growmas.config import load_config
 from growmas.errors import GrowmasError, RunError
 from growmas.experiment import run_experiment
-from growmas.history import TopologyHistory
+from growmas.history import TopologyHistory, TopologyTracker
 from growmas.runs.curves import CurvePoint, read_curves
 
 
@@ -98,3 +99,20 @@ def test_a_history_of_an_earlier_version_has_no_scalars(tmp_path: Path) -> None:
         connection.execute("DROP TABLE scalars")
     with TopologyHistory(tmp_path / "run" / "history.db") as history:
         assert history.scalars() == ()
+
+
+def test_other_numbers_are_signals_and_snapshots_are_at_the_last_point(tmp_path: Path) -> None:
+    sys.path.append(str(Path(__file__).parents[1] / "history"))
+    from fake_structure import FakeStructure
+
+    structure = FakeStructure({"fc": 4})
+    with TopologyTracker(structure, tmp_path / "own.db") as tracker:
+        structure.begin_task("a")
+        for step in (1, 2):
+            tracker.scalars({"loss": 1 / step, "mine": 2.0}, step=step, task="a", epoch=step)
+        tracker.snapshot(metrics={"accuracy/a": 0.9, "dormant": 0.25, "dormant/fc": 0.25})
+    first, last = read_curves(tmp_path / "own.db")
+    assert (first.mean_accuracy, first.signals) == (None, {"mine": 2.0})
+    assert last.mean_accuracy == 0.9
+    assert last.signals == {"mine": 2.0, "dormant": 0.25, "dormant/fc": 0.25}
+    assert "dormant" in curves(tmp_path / "own.db")
