@@ -111,7 +111,7 @@ def assert_close(found: Any, wanted: Any, where: str) -> None:
     if isinstance(wanted, torch.Tensor):
         assert found.shape == wanted.shape, where
         if wanted.is_floating_point():
-            torch.testing.assert_close(found, wanted, rtol=2e-3, atol=2e-5, msg=lambda m: where + m)
+            torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6, msg=lambda m: where + m)
         else:
             assert torch.equal(found, wanted), where
     elif isinstance(wanted, dict):
@@ -123,7 +123,7 @@ def assert_close(found: Any, wanted: Any, where: str) -> None:
         for number, each in enumerate(wanted):
             assert_close(found[number], each, f"{where}.{number}")
     elif isinstance(wanted, float):
-        assert found == pytest.approx(wanted, rel=2e-3, abs=1e-5), where
+        assert found == pytest.approx(wanted, rel=1e-4, abs=1e-6), where
     else:
         assert found == wanted, where
 

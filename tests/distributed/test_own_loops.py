@@ -116,11 +116,21 @@ def refusals() -> dict[str, str]:
     return found
 
 
+def norms() -> nn.BatchNorm1d:
+    """The running statistics of a batch that is not shared evenly."""
+    norm = nn.BatchNorm1d(6)
+    rows = gm.distributed.own_rows(X[:7])
+    norm(rows)
+    gm.distributed.average_norms(norm, len(rows) / 7)
+    return norm
+
+
 def worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     try:
         found = {"loop": loop(wrapped=True), "refusals": refusals()}
+        found["norms"] = norms().state_dict()
         torch.save(found, f"{folder}/{rank}.pt")
     finally:
         dist.destroy_process_group()
@@ -140,6 +150,13 @@ def test_an_edit_in_two_processes_is_that_of_one(found: list[dict[str, Any]]) ->
         for one, two, want in zip(*ours, tensors, strict=True):
             assert torch.equal(one, two), name
             torch.testing.assert_close(one, want, rtol=1e-3, atol=1e-5, msg=lambda m, n=name: n + m)
+
+
+def test_running_statistics_of_norms_are_averaged(found: list[dict[str, Any]]) -> None:
+    one, two = (each["norms"] for each in found)
+    assert torch.equal(one["running_mean"], two["running_mean"])
+    assert torch.equal(one["running_var"], two["running_var"])
+    torch.testing.assert_close(one["running_mean"], norms().running_mean)
 
 
 MESSAGES = {
