@@ -87,9 +87,11 @@ class _Trial:
                 if parameter is not None:
                     drawn = torch.rand(parameter.shape, generator=self._random) + 0.5
                     parameter.copy_(drawn)
-        sizes = [2 + length for length in getattr(module, "kernel_size", ())]
-        read = axes.channels(module, "in")
-        shape = (2, read, *sizes) if sizes else (2, read)
+        kernel = getattr(module, "kernel_size", ())
+        reach = [
+            1 + (k - 1) * d for k, d in zip(kernel, getattr(module, "dilation", ()), strict=True)
+        ]
+        shape = (1, axes.channels(module, "in"), *reach)  # a single position is enough
         self._x = torch.randn(shape, generator=self._random).to(module.weight)
 
     @torch.no_grad()
