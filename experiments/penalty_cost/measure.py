@@ -4,8 +4,8 @@
 
 Within one repetition every variant of a step is timed on the same batch, in random order, and its
 ratio to the plain step is taken; the median over repetitions is printed. The yardstick multiplies
-every gradient by 1 in place, which is the lowest cost of reading and writing gradients. On a CPU, CPU
-time of one thread is taken, so that other work on the machine counts less.
+every gradient by 1 in place, which is the lowest cost of reading and writing gradients. On a CPU,
+CPU time of one thread is taken, so that other work on the machine counts less.
 """
 
 import argparse
