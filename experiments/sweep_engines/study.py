@@ -2,8 +2,8 @@
 
     python experiments/sweep_engines/study.py [ENGINE ...]
 
-Engines: local, ray, slurm (submitit's executor of this machine). Results are added to
-results.json, an engine at a time; an engine that is there is not measured again.
+Engines: local, ray, slurm (submitit's executor of this machine), slurm-8 (eight runs to a job).
+Results are added to results.json, an engine at a time; one that is there is not measured again.
 """
 
 import hashlib
@@ -29,6 +29,7 @@ ENGINES = {
     "local": [],
     "ray": ["--engine", "ray"],
     "slurm": ["--engine", "slurm", "-E", "cluster=local"],
+    "slurm-8": ["--engine", "slurm", "-E", "cluster=local", "-E", "runs_per_job=8"],
 }
 RUNS, KILLS, JOBS = 24, (8, 16), 2
 NUMBERS = ("accuracy", "parameters", "units", "stream_digest", "tasks", "memory_size", "flops")
