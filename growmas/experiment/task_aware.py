@@ -54,7 +54,7 @@ def run_task_aware(run: Session, *, resume: bool) -> RunResult:
             held = validation_accuracy(learner, stream.tasks[: task.index + 1])
             result = with_validation(_updated(run.result, learner, row), held)
             run.folder.check_held()
-            omega = method.mas.omega if method.mas else None
+            omega = (method.mas.omega or None) if method.mas else None
             tracker.snapshot(metrics=accuracy_metrics(stream, row, held), omega=omega)
             _save(run, learner, tracker, result)
             run.update(result)

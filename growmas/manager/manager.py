@@ -231,7 +231,7 @@ class StructuralManager(Checkpointed):
             self.protect.freeze(self.mas.omega)
         self._remember()
         if self._tracker is not None:
-            self._tracker.snapshot(omega=self.mas.omega)
+            self._tracker.snapshot(omega=self.mas.omega or None)
         self._progress.steps += 1
         return edits
 

@@ -24,9 +24,10 @@ from growmas.config import (
     PruneWithinConfig,
     SeparateConfig,
     TrainingConfig,
+    load_config,
 )
 from growmas.data import load_source, own_heads, split_stream
-from growmas.experiment import build_method, build_optimizer
+from growmas.experiment import build_method, build_optimizer, run_experiment
 from growmas.models import MLP, SeparateNetworks
 from growmas.structure import Structure
 from growmas.training.learner import TaskAwareLearner
@@ -284,3 +285,42 @@ def test_gains_and_biases_of_each_task_are_counted_and_part_of_its_answer():
 
 def growmas_numbers(scenario):
     return taught(growmas(), scenario, training=SHORT)[0].method.numbers_kept
+
+
+@pytest.mark.parametrize("more", ["", ", replace_dead: recent, prune: {ratio: 0.1, grace: 0}"])
+def test_a_run_frozen_by_birth_is_resumed_to_the_bit(tmp_path, more):
+    path = tmp_path / "small.yaml"
+    path.write_text(
+        "name: small\n"
+        "stream: {kind: split, source: digits, tasks: 5, scenario: task, limit: 30}\n"
+        "model: {kind: mlp, hidden: [12, 8]}\n"
+        "method: {kind: growmas, protect: old, per_task: [gains, biases], grow: {units: 2}, "
+        f"init: paired{more}}}\n"
+        "training: {epochs: 2, learning_rate: 0.01, batch_size: 16}\n"
+    )
+    config = load_config(path)
+    whole = run_experiment(config, tmp_path / "whole")
+    with pytest.raises(Stopped):
+        run_experiment(config, tmp_path / "cut", observer=StopsAfter(1))
+    resumed = run_experiment(config, tmp_path / "cut", resume=True)
+    assert resumed.accuracy == whole.accuracy
+    assert resumed.numbers_kept == whole.numbers_kept
+
+
+class Stopped(Exception):
+    pass
+
+
+class StopsAfter:
+    """An observer that ends the run after some tasks."""
+
+    def __init__(self, tasks):
+        self.left = tasks
+
+    def epoch_done(self, done):
+        pass
+
+    def task_done(self, done):
+        self.left -= 1
+        if not self.left:
+            raise Stopped

@@ -81,8 +81,10 @@ def learn(model, optimizer, x, head, steps=4):
         optimizer.step(closure)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-@pytest.mark.parametrize("kind", NETWORKS)
+@pytest.mark.parametrize(
+    ("kind", "optimizer"),
+    [*(("conv", each) for each in OPTIMIZERS), ("lstm", "AdamW"), ("cat", "momentum and decay")],
+)
 def test_networks_of_earlier_tasks_stay_to_the_bit(kind, optimizer):
     torch.manual_seed(0)
     make, shape = NETWORKS[kind]
