@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import growmas as gm
-from growmas.checkpoint import read_state, write_state
+from growmas.checkpoint import files, read_state, write_state
 from growmas.errors import CheckpointError
 
 
@@ -469,3 +469,16 @@ def test_a_file_of_somebody_else_is_never_touched(trained, tmp_path):
         gm.save(tmp_path / "d", structure=structure)
     assert (tmp_path / "c" / "notes.txt").read_text() == "mine"
     assert (tmp_path / "d" / "state.json").read_text() == '{"trainer": 1}'
+
+
+def test_the_checksum_from_memory_is_that_of_the_file(tmp_path):
+    tensors = {
+        f"{dtype} {shape}".replace("torch.", ""): torch.ones(shape).to(dtype)
+        for dtype in (
+            torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.uint8,
+        )
+        for shape in ((3, 5), (), (0, 2))
+    }  # fmt: skip
+    tensors["ä b"] = torch.rand(7)
+    save_file(tensors, tmp_path / "t", metadata={"id": "0"})
+    assert files._crc_in_memory(tmp_path / "t", tensors) == files._crc_of(tmp_path / "t")
