@@ -482,3 +482,26 @@ def test_the_checksum_from_memory_is_that_of_the_file(tmp_path):
     tensors["ä b"] = torch.rand(7)
     save_file(tensors, tmp_path / "t", metadata={"id": "0"})
     assert files._crc_in_memory(tmp_path / "t", tensors) == files._crc_of(tmp_path / "t")
+
+
+def test_a_checkpoint_takes_little_more_than_its_tensors(tmp_path):
+    net = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10),
+    )  # fmt: skip
+    x, mas, optimizer = torch.rand(8, 1, 8, 8), gm.MAS(net), torch.optim.Adam(net.parameters())
+    statistics = gm.ActivationStatistics(gm.Structure(net, x))
+    statistics.update([x])
+    step(net, mas, optimizer, x)
+    mas.consolidate([x])
+    state = {
+        "model": dict(net.state_dict()),
+        "optimizer": optimizer.state_dict(),
+        "mas": mas.state_dict(),
+        "statistics": statistics.state_dict(),
+    }
+    write_state(tmp_path / "c", state)
+    parameters = sum(p.numel() for p in net.parameters())
+    read = (16 * 9, 512, 64)  # features that each consumer reads, and one for its bias
+    kept = 4 * (5 * parameters + sum((f + 1) * (f + 2) // 2 for f in read))
+    assert sum(file.stat().st_size for file in (tmp_path / "c").iterdir()) <= 1.1 * kept
