@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import growmas as gm
-from growmas.checkpoint import read_state, write_state
+from growmas.checkpoint import files, read_state, write_state
 from growmas.errors import CheckpointError
 
 
@@ -469,3 +469,39 @@ def test_a_file_of_somebody_else_is_never_touched(trained, tmp_path):
         gm.save(tmp_path / "d", structure=structure)
     assert (tmp_path / "c" / "notes.txt").read_text() == "mine"
     assert (tmp_path / "d" / "state.json").read_text() == '{"trainer": 1}'
+
+
+def test_the_checksum_from_memory_is_that_of_the_file(tmp_path):
+    tensors = {
+        f"{dtype} {shape}".replace("torch.", ""): torch.ones(shape).to(dtype)
+        for dtype in (
+            torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.uint8,
+        )
+        for shape in ((3, 5), (), (0, 2))
+    }  # fmt: skip
+    tensors["ä b"] = torch.rand(7)
+    save_file(tensors, tmp_path / "t", metadata={"id": "0"})
+    assert files._crc_in_memory(tmp_path / "t", tensors) == files._crc_of(tmp_path / "t")
+
+
+def test_a_checkpoint_takes_little_more_than_its_tensors(tmp_path):
+    net = nn.Sequential(
+        nn.Conv2d(1, 16, 3), nn.ReLU(), nn.Conv2d(16, 32, 3), nn.ReLU(), nn.Flatten(),
+        nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10),
+    )  # fmt: skip
+    x, mas, optimizer = torch.rand(8, 1, 8, 8), gm.MAS(net), torch.optim.Adam(net.parameters())
+    statistics = gm.ActivationStatistics(gm.Structure(net, x))
+    statistics.update([x])
+    step(net, mas, optimizer, x)
+    mas.consolidate([x])
+    state = {
+        "model": dict(net.state_dict()),
+        "optimizer": optimizer.state_dict(),
+        "mas": mas.state_dict(),
+        "statistics": statistics.state_dict(),
+    }
+    write_state(tmp_path / "c", state)
+    parameters = sum(p.numel() for p in net.parameters())
+    read = (16 * 9, 512, 64)  # features that each consumer reads, and one for its bias
+    kept = 4 * (5 * parameters + sum((f + 1) * (f + 2) // 2 for f in read))
+    assert sum(file.stat().st_size for file in (tmp_path / "c").iterdir()) <= 1.1 * kept

@@ -16,7 +16,7 @@ from growmas.data import load_source
 from growmas.experiment import run_experiment
 from growmas.runs import read_trace
 from growmas.runs.observer import Observer, TaskDone
-from growmas.sweep import plan_sweep, run_sweep
+from growmas.sweep import lock, plan_sweep, run_sweep
 from growmas.sweep.summary import SweepRun
 
 TIMES = ("seconds", "cpu_seconds", "started", "run_id", "id", "result", "saved")
@@ -68,7 +68,12 @@ def run_case(experiment: Experiment) -> Case:
 
 
 def sweep_case(config: str, overrides: list[str]) -> Case:
-    """Return the case of a sweep, each of whose runs is a process of its own."""
+    """Return the case of a sweep, each of whose runs is a process of its own.
+
+    The runs of a killed sweep save their states and end; a sweep that is resumed waits for them,
+    here for longer than the usual ten seconds, since the machine may have much else to do.
+    """
+    lock._PATIENCE = 120.0
 
     def work(folder: Path) -> object:
         sweep = plan_sweep(config, overrides, directory=folder)

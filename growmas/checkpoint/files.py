@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from growmas.checkpoint.encoding import Decoder, Encoder, State
 from growmas.errors import CheckpointError, GrowmasWarning
@@ -89,7 +91,7 @@ def write_state(path: str | os.PathLike[str], state: State, *, parents: bool = T
             "format": FORMAT,
             "id": identity,
             "saved": time.time(),
-            "tensors_crc32": _crc_of(fresh),
+            "tensors_crc32": _crc_in_memory(fresh, encoder.tensors),
             "crc32": f"{zlib.crc32(body.encode()):08x}",
         }
         _write(folder / _NEW, f"{json.dumps(head)[:-1]}{_BODY}{body}}}")
@@ -287,4 +289,22 @@ def _crc_of(file: Path) -> str:
     with file.open("rb") as opened:
         while chunk := opened.read(_CHUNK):
             crc = zlib.crc32(chunk, crc)
+    return f"{crc:08x}"
+
+
+def _crc_in_memory(file: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Return what `_crc_of` returns for a file of tensors that was just written from memory.
+
+    Only its head is read, which says in which order the tensors follow; that takes less than half
+    of the time.
+    """
+    with file.open("rb") as opened:
+        length = opened.read(8)
+        head = opened.read(int.from_bytes(length, "little"))
+    places = {k: at["data_offsets"] for k, at in json.loads(head).items() if k != "__metadata__"}
+    crc = zlib.crc32(head, zlib.crc32(length))
+    for key in sorted(places, key=places.__getitem__):
+        flat = tensors[key].detach().reshape(-1)
+        if flat.numel():
+            crc = zlib.crc32(flat.view(torch.uint8).numpy(), crc)
     return f"{crc:08x}"

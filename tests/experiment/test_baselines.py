@@ -14,7 +14,6 @@ from growmas.config.methods import TASK_FREE
 from growmas.errors import ConfigError, GrowmasError
 from growmas.experiment import run_experiment
 from growmas.experiment.baselines import BASELINES
-from growmas.experiment.session import Session
 
 KINDS = [str(record.model_fields["kind"].annotation.__args__[0]) for record in BASELINES]
 SMALL = {"ranpac": ", projections: 50", "icarl": ", memory: 60", "er": ", memory: 60"}
@@ -109,34 +108,14 @@ def test_streams_without_boundaries_are_for_some_of_them(tmp_path, kind):
     assert result.numbers_kept >= result.parameters
 
 
-class Stopped(Exception):
-    pass
-
-
 @pytest.mark.parametrize("kind", ["er", "derpp", "l2_init", "cbp", "finetune", "mas"])
-def test_a_task_free_run_continues_to_the_bit(tmp_path, kind, monkeypatch):
+def test_a_task_free_run_continues_to_the_bit(tmp_path, kind, run_with_stops):
     path = write(tmp_path, kind, "domain")
     stream = "stream={kind: task_free, of: split, source: digits, tasks: 5, steps_per_task: 8}"
     experiment = load_config(path, [stream, "training.epochs=1", "checkpoint.every=3"])
     whole = run_experiment(experiment, tmp_path / "whole")
-    steps = 0
-
-    def stopping(session, original=Session.step_done):
-        nonlocal steps
-        steps += 1
-        found = original(session)
-        if steps % 11 == 10:
-            raise Stopped
-        return found
-
-    monkeypatch.setattr(Session, "step_done", stopping)
-    for attempt in range(30):
-        try:
-            result = run_experiment(experiment, tmp_path / "run", resume=attempt > 0)
-        except Stopped:
-            continue
-        break
-    assert attempt > 2
+    result, stops = run_with_stops(experiment, tmp_path / "run", 11)
+    assert stops > 2
     assert result.accuracy == whole.accuracy
     ours, theirs = (read_state(tmp_path / name / "checkpoint") for name in ("run", "whole"))
     for name, tensor in theirs["model"].items():

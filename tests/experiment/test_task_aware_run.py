@@ -273,7 +273,9 @@ def flat(value):
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_run_stopped_anywhere_and_resumed_is_the_run_that_was_not(tmp_path, method, monkeypatch):
+def test_a_run_stopped_anywhere_and_resumed_is_the_run_that_was_not(
+    tmp_path, method, run_with_stops
+):
     overrides = [
         "stream.tasks=2", "stream.limit=20", "training={epochs: 2, batch_size: 32, "
         "learning_rate: 0.003, schedule: cosine, input_dropout: 0.2}", "model.hidden=[8, 8]",
@@ -285,25 +287,9 @@ def test_a_run_stopped_anywhere_and_resumed_is_the_run_that_was_not(tmp_path, me
         overrides.append("stream.scenario=task")
     experiment = load_config(SMOKE, [*overrides, method, *context, "checkpoint.every=3"])
     run_experiment(experiment, tmp_path / "whole")
-    steps = 0
-
-    def stopping(session, original=Session.step_done):
-        nonlocal steps
-        steps += 1
-        found = original(session)
-        if steps % 5 == 4:
-            raise Stopped
-        return found
-
-    monkeypatch.setattr(Session, "step_done", stopping)
-    for attempt in range(30):
-        try:
-            result = run_experiment(experiment, tmp_path / "run", resume=attempt > 0)
-        except Stopped:
-            continue
-        break
+    result, stops = run_with_stops(experiment, tmp_path / "run", 5)
     assert result.status == "finished"
-    assert attempt > 2 or any(kind in method for kind in UNTRAINED)
+    assert stops > 2 or any(kind in method for kind in UNTRAINED)
     for ours, theirs in zip(numbers(tmp_path / "run"), numbers(tmp_path / "whole"), strict=True):
         assert ours == theirs
     told = []
