@@ -76,7 +76,7 @@ _LEAST_POWER, _MOST_POWER = -45, 39  # of ten, of the first digit of a float32
 _THREE = _words([f"{number:03d}," for number in range(1000)])
 _HEADS = _words([f"{number // 100}.{number % 100:02d}" for number in range(1000)])
 _POWERS = _words([f"e{power:+03d}" for power in range(_LEAST_POWER, _MOST_POWER)])
-_TENS: NDArray[np.float64] = 10.0 ** np.arange(_LEAST_POWER - 1, 8 - _LEAST_POWER + 1)
+_TENS: NDArray[np.float64] = np.power(10.0, np.arange(_LEAST_POWER - 1, 8 - _LEAST_POWER + 1))
 
 
 def _number_words(values: NDArray[np.float64]) -> dict[str, Words]:
