@@ -74,6 +74,17 @@ def group_problems(structure: Structure, named: Mapping[str, Iterable[str]]) -> 
     ]
 
 
+def check_functions(given: Mapping[str, Any]) -> None:
+    """Refuse a forward, a loss or a trial that cannot be called.
+
+    Raises:
+        PlanError: Names it.
+    """
+    for key in ("forward", "loss", "trial"):
+        if given.get(key) is not None and not callable(given[key]):
+            raise PlanError(f"{key}={given[key]!r:.80}: expected a function, or None")
+
+
 def check_word(key: str, value: object, known: Sequence[str]) -> None:
     """Refuse an unknown word.
 

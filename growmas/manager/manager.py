@@ -7,18 +7,21 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from growmas.batches import Forward, check_batches, data_that_fits, reusable
-from growmas.errors import PlanError, SurgeryError
+from growmas.errors import PlanError
 from growmas.history.tracker import TopologyTracker
 from growmas.manager.birth import BirthProtection
 from growmas.manager.budget import Budget
-from growmas.manager.checks import check_word
+from growmas.manager.checks import check_functions, check_word
 from growmas.manager.low_utility import ReplaceLowUtility, plasticity_of
 from growmas.manager.parts import (
     Checkpointed,
+    Norms,
     Protection,
     check_manager_parts,
+    check_outside_views,
     left_to_tasks,
     protection_of,
+    remember,
     trackers_of,
 )
 from growmas.manager.policy import Policy
@@ -34,9 +37,6 @@ from growmas.structure.followers.followers import as_followers, check_followers
 from growmas.structure.initialisation.initialisation import Init, initialisation
 from growmas.structure.inspection.dry_run import Metrics
 from growmas.structure.views.unit_constants import UnitConstant
-
-Norms = Literal["statistics", "affine"] | None
-"""The part of norms that is stored for the view of each task."""
 
 
 class StructuralManager(Checkpointed):
@@ -176,7 +176,7 @@ class StructuralManager(Checkpointed):
             PlanError: The name was used before, or a policy lacks what it measures.
             SurgeryError: The call was made inside a view.
         """
-        self._check_may_edit("begin_task")
+        check_outside_views(self.structure, "begin_task")
         initialisation(init)
         given = {"forward": forward, "loss": loss, "trial": trial}
         situation = self._situation("begin", batches, given)
@@ -212,7 +212,7 @@ class StructuralManager(Checkpointed):
             DataError: A batch does not go through the network.
             SurgeryError: The call was made inside a view.
         """
-        self._check_may_edit("end_task")
+        check_outside_views(self.structure, "end_task")
         if not self._progress.open:
             raise PlanError("end_task without an open task: call begin_task(name) first")
         if batches is None:
@@ -229,7 +229,7 @@ class StructuralManager(Checkpointed):
             self.protect.freeze(batches, forward=forward)
         elif self.protect is not None:
             self.protect.freeze(self.mas.omega)
-        self._remember()
+        remember(self.structure, self._norms, self._per_task)
         if self._tracker is not None:
             self._tracker.snapshot(omega=self.mas.omega or None)
         self._progress.steps += 1
@@ -266,7 +266,7 @@ class StructuralManager(Checkpointed):
             PlanError: A policy lacks what it measures, or `only` is of another manager.
             SurgeryError: The call was made inside a view.
         """
-        self._check_may_edit("step")
+        check_outside_views(self.structure, "step")
         asked = self._policies.asked(only)
         low = [policy for policy in asked if isinstance(policy, ReplaceLowUtility)]
         edits: tuple[Edit, ...] = ()
@@ -339,27 +339,11 @@ class StructuralManager(Checkpointed):
         """The histories that a step writes to."""
         return trackers_of(self._tracker, self.structure)
 
-    def _remember(self) -> None:
-        """Store the norms, gains and biases of the task for its view."""
-        if self._norms is not None or self._per_task:
-            self.structure.remember_norms(
-                statistics=self._norms is not None,
-                affine=self._norms == "affine",
-                per_task=self._per_task,
-            )
-
-    def _check_may_edit(self, what: str) -> None:
-        """Refuse to change the network inside a view."""
-        if self.structure.viewed:
-            raise SurgeryError(f"{what} cannot be done inside a view: leave it first")
-
     def _situation(
         self, moment: Moment, batches: Iterable[Any] | None, given: Mapping[str, Any]
     ) -> Situation:
         """Return the occasion, for the policies."""
-        for key in ("forward", "loss", "trial"):
-            if given.get(key) is not None and not callable(given[key]):
-                raise PlanError(f"{key}={given[key]!r:.80}: expected a function, or None")
+        check_functions(given)
         if batches is not None and moment != "end":  # where `consolidate` has checked them
             check_batches(batches)
         tasks = len(self.structure.tasks)

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from types import NoneType
 from typing import Any, Literal
 
-from growmas.errors import DataError, PlanError
+from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.history.tracker import TopologyTracker
 from growmas.manager.birth import BirthProtection
 from growmas.manager.budget import Budget
@@ -18,6 +18,18 @@ from growmas.structure.views.unit_constants import UnitConstant, check_constants
 
 Protection = HardProtection | BirthProtection
 """What freezes parameters of earlier tasks."""
+
+
+Norms = Literal["statistics", "affine"] | None
+"""The part of norms that is stored for the view of each task."""
+
+
+def remember(structure: Structure, norms: Norms, per_task: tuple[UnitConstant, ...]) -> None:
+    """Store the norms, gains and biases of the task for its view."""
+    if norms is not None or per_task:
+        structure.remember_norms(
+            statistics=norms is not None, affine=norms == "affine", per_task=per_task
+        )
 
 
 def protection_of(
@@ -36,6 +48,12 @@ def protection_of(
             )
         return BirthProtection(structure)
     return protect
+
+
+def check_outside_views(structure: Structure, what: str) -> None:
+    """Refuse to change the network inside a view."""
+    if structure.viewed:
+        raise SurgeryError(f"{what} cannot be done inside a view: leave it first")
 
 
 def check_manager_parts(

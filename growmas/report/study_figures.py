@@ -18,9 +18,9 @@ from growmas.report.palette import SERIES
 from growmas.report.scale import Scale, fitted, percent
 from growmas.report.study_summary import SettingSummary, StudySummary
 from growmas.report.svg import Drawing
+from growmas.rounding import short
 from growmas.runs.intervals import Interval
 from growmas.runs.study import Metric
-from growmas.rounding import short
 
 _ROW = 30.0  # pixels per setting
 _LABELS = 250  # pixels for the names of settings on the left

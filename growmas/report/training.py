@@ -8,8 +8,8 @@ from growmas.report.figure import LEFT, WIDTH, Figure, Frame, Numbers
 from growmas.report.run_summary import RunSummary
 from growmas.report.scale import Scale, fitted
 from growmas.report.svg import Drawing
-from growmas.runs.curves import CurvePoint
 from growmas.rounding import short
+from growmas.runs.curves import CurvePoint
 
 _ACROSS = 3
 _GAP = 30

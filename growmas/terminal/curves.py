@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.text import Text
 
+from growmas.rounding import short
 from growmas.runs.curves import CurvePoint
 from growmas.terminal.plot import column, line
-from growmas.rounding import short
 from growmas.terminal.symbols import Symbols, symbols
 from growmas.terminal.tables import plain_table, with_notes
 

@@ -13,7 +13,7 @@ from growmas.contexts.answering import TaskForward
 from growmas.errors import ShiftError
 from growmas.history.tracker import TopologyTracker
 from growmas.manager import Budget, GrowByNeed, StructuralManager
-from growmas.manager.manager import Norms
+from growmas.manager.parts import Norms
 from growmas.manager.policy_sequence import Policies, as_policies
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
