@@ -306,5 +306,6 @@ def _crc_in_memory(file: Path, tensors: Mapping[str, Tensor]) -> str:
     for key in sorted(places, key=places.__getitem__):
         flat = tensors[key].detach().reshape(-1)
         if flat.numel():
-            crc = zlib.crc32(memoryview(flat.view(torch.uint8).numpy()), crc)
+            data: Any = flat.view(torch.uint8).numpy()
+            crc = zlib.crc32(data, crc)
     return f"{crc:08x}"
