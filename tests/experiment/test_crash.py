@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from growmas.config import load_config
+from growmas.sweep import plan_sweep
 
 sys.path.append(str(Path(__file__).parents[2] / "experiments" / "crash"))
 import kills
@@ -48,14 +49,17 @@ def test_a_killed_run_comes_to_what_one_left_alone_does(case: str, tmp_path: Pat
 
 
 def test_a_killed_sweep_comes_to_what_its_runs_do_alone(tmp_path: Path) -> None:
-    overrides = ["stream.tasks=2", "stream.limit=10", "training.epochs=1", "checkpoint.every=2"]
+    overrides = [
+        *("seed=0..1", "stream.tasks=2", "stream.limit=10", "training.epochs=1"),
+        "checkpoint.every=2",
+    ]
     runs.warm()
     whole, begun = {}, time.monotonic()
-    for seed in (0, 1):
-        alone = runs.run_case(load_config("digits_smoke", [*overrides, f"seed={seed}"]))
-        assert kills.attempt(alone.work(tmp_path / f"alone-{seed}")) == 0
-        whole[f"seed={seed}"] = alone.outcome(tmp_path / f"alone-{seed}")
-    sweep = runs.sweep_case("digits_smoke", ["seed=0..1", *overrides])
+    for run in plan_sweep("digits_smoke", overrides, directory=tmp_path / "plan").runs:
+        alone = runs.run_case(run.experiment)
+        assert kills.attempt(alone.work(tmp_path / "alone" / run.name)) == 0
+        whole[run.name] = alone.outcome(tmp_path / "alone" / run.name)
+    sweep = runs.sweep_case("digits_smoke", overrides)
     seconds = 3 + time.monotonic() - begun
     done = list(kills.kill_at_random(sweep, tmp_path, whole, times=1, seconds=seconds))
     assert sum(run.kills for run in done)
