@@ -47,7 +47,7 @@ def keep_weights(
         factor = (new / old).double().cpu()
         lengths: Tensor = getattr(model.get_submodule(member.layer), kept.lengths)
         shape = [-1 if dim == kept.dim else 1 for dim in range(lengths.dim())]
-        lengths.mul_(factor.to(lengths).view(shape))
+        swap.multiply(lengths, factor.to(lengths).view(shape))
         where = torch.arange(len(factor))
         found[name] = (AxisTransfer(kept.dim, where, where, factor, factor**-2),)
     return found

@@ -94,6 +94,7 @@ class TensorSwap:
         sizes: Qualified attribute -> its new value, for every attribute that was set.
         tensors: Every place that got another tensor, with the tensor it held before.
         attributes: Every attribute that got another value, with the value it had before.
+        written: Every tensor that stays in its place and got other values, with those before.
     """
 
     changes: Mapping[str, tuple[AxisChange, ...]]
@@ -101,6 +102,7 @@ class TensorSwap:
     sizes: dict[str, Any] = field(default_factory=dict)
     tensors: list[tuple[Slot, Tensor]] = field(default_factory=list)
     attributes: list[tuple[Slot, Any]] = field(default_factory=list)
+    written: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def set_attribute(self, layer: str, module: nn.Module, attribute: str, value: Any) -> None:
         """Set an attribute of a layer to a value that `undo` takes back."""
@@ -108,8 +110,17 @@ class TensorSwap:
         self.sizes[".".join(filter(None, [layer, attribute]))] = value
         setattr(module, attribute, value)
 
+    def multiply(self, tensor: Tensor, factor: Tensor) -> None:
+        """Multiply a tensor in place, which `undo` takes back."""
+        self.written.append((tensor, tensor.detach().clone()))
+        with torch.no_grad():
+            tensor.mul_(factor)
+
     def undo(self) -> None:
-        """Put the old objects back, so that the model is exactly what it was."""
+        """Put the old objects and values back, so that the model is exactly what it was."""
+        with torch.no_grad():
+            for tensor, before in reversed(self.written):
+                tensor.copy_(before)
         for (module, attribute), value in reversed(self.attributes):
             setattr(module, attribute, value)
         for slot, tensor in self.tensors:
@@ -168,12 +179,16 @@ def _new_sizes(
 ) -> Iterator[tuple[str, str, Any]]:
     """Give layer, attribute and new value of every attribute that holds a number of channels.
 
-    Of an attribute with several entries each value is found when those before have been set.
+    The values of one side are found together, from what the module has before. Of an attribute with
+    several entries, which are sides, each is found when those before have been set.
     """
     for (layer, side), source in sources.items():
-        for size in axes[layer, side].sizes(side):
-            new = size.value(inventory.modules[layer], len(source)) if size.value else len(source)
-            yield layer, size.name, new
+        module, length = inventory.modules[layer], len(source)
+        sizes = axes[layer, side].sizes(side)
+        yield from [
+            (layer, size.name, size.value(module, length) if size.value else length)
+            for size in sizes
+        ]
 
 
 def _successor(old: Tensor, changes: tuple[AxisChange, ...]) -> Tensor:
