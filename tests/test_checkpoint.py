@@ -229,7 +229,7 @@ def test_a_manager_or_protection_that_was_not_saved(trained, tmp_path):
     bare = gm.StructuralManager(
         structure, mas=mas, protect=gm.HardProtection(mas.model, fraction=1)
     )
-    with pytest.raises(CheckpointError, match="manager was made with hard protection"):
+    with pytest.raises(CheckpointError, match="manager was made with protection"):
         gm.load_manager(tmp_path / "c", bare)
     net = network()
     with pytest.raises(CheckpointError, match="holds no protect: save it with protect="):

@@ -178,6 +178,7 @@ def kill_at_random(
     times: int,
     seconds: float,
     known: Collection[str] = (),
+    attempts: int = 20,
 ) -> Iterator[Killed]:
     """Kill a run at random moments, over and over, until it is done, and compare.
 
@@ -188,6 +189,7 @@ def kill_at_random(
         times: Number of kills.
         seconds: The longest time that an attempt is left alone.
         known: Names of the runs to leave out.
+        attempts: Number of kills after which a run is left alone.
     """
     total = 0
     for number in itertools.count(1):
@@ -198,7 +200,7 @@ def kill_at_random(
             continue
         folder, draw = root / name, random.Random(name)
         kills, wrong = 0, []
-        for _ in range(20):
+        for _ in range(attempts):
             delay = draw.uniform(0.0, seconds)
             family = case.family and draw.random() < 0.5
             code = attempt(case.work(folder), delay=delay, family=family)

@@ -12,9 +12,10 @@ from rich.text import Text
 from growmas.cli.output import Output
 from growmas.errors import RunError
 from growmas.runs import compare
+from growmas.runs.collection import Collection
 from growmas.runs.finding import find_sweep
 from growmas.runs.study import Study, compare_settings, group_by_seed
-from growmas.sweep.collecting import Collection, collect_runs
+from growmas.sweep.collecting import collect_runs
 from growmas.sweep.summary import as_data, read_runs, summarise
 from growmas.terminal.comparison import render_comparison
 from growmas.terminal.study import comma_separated, latex, markdown, render_study

@@ -88,7 +88,7 @@ def sweep(
     *,
     output: "Output",
 ) -> None:
-    """Run every combination of values, or those that are left; or search, as tune in a config asks.
+    """Run every combination of values, or search for the best.
 
     \b
     growmas sweep mine.yaml seed=1..5 method.strength=0.1,1 --jobs 4

@@ -90,7 +90,8 @@ class BirthProtection:
         ...     torch.nn.Linear(4, 8), torch.nn.ReLU(), torch.nn.Linear(8, 2))
         >>> x, structure = torch.rand(32, 4), growmas.Structure(net, torch.rand(2, 4))
         >>> protect = growmas.BirthProtection(structure)
-        >>> protect.freeze([x])  # at the end of the first task
+        >>> _ = structure.begin_task("first")
+        >>> protect.freeze([x])  # at its end
         >>> _ = structure.begin_task("second")
         >>> _ = structure.apply(growmas.Plan(grow={"0": 4}))
         >>> optimizer = torch.optim.SGD(net.parameters(), lr=0.1, weight_decay=0.1)
@@ -163,8 +164,14 @@ class BirthProtection:
                 units that the output does not depend on stay free.
 
         Raises:
+            PlanError: No task has begun, so that units born later would be of the same task.
             DataError: There is no batch, or it does not go through the network.
         """
+        if not self.structure.tasks:
+            raise PlanError(
+                "freeze() before any task: what is frozen follows from the tasks in which units "
+                "were born; call structure.begin_task(name) before the first task is learnt"
+            )
         self.used |= parameters_used(self.model, batches, forward)
         self.through = self.structure.task
 

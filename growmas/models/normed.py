@@ -19,8 +19,9 @@ def add_layer_norms(model: nn.Module, example_inputs: Any) -> tuple[str, ...]:
     """Put a norm of each sample behind every layer that produces units, in place.
 
     A linear layer gets a LayerNorm, a convolution a norm over all channels and places; layers that
-    a norm follows already get none. Lyle et al., "Understanding plasticity in neural networks"
-    (ICML 2023, arXiv 2303.01486), find that this keeps plasticity best of what they compare.
+    a norm follows already, and those of attention heads, get none. Lyle et al., "Understanding
+    plasticity in neural networks" (ICML 2023, arXiv 2303.01486), find that this keeps plasticity
+    best of what they compare.
 
     Returns:
         The names of the layers, which are the first part of a Sequential afterwards.
@@ -33,7 +34,11 @@ def add_layer_norms(model: nn.Module, example_inputs: Any) -> tuple[str, ...]:
         members = [(m, model.get_submodule(m.layer)) for m in group.members if m.side == "out"]
         if any(axis.role == "norm" for m, _ in members for axis in m.axes.out):
             continue
-        found += [m.layer for m, layer in members if isinstance(layer, nn.Linear | nn.Conv2d)]
+        found += [
+            m.layer
+            for m, layer in members
+            if isinstance(layer, nn.Linear | nn.Conv2d) and m.positions.shape[1] == 1
+        ]
     if not found:
         raise ConfigError(
             "method.kind layernorm puts norms behind linear layers and convolutions that produce "

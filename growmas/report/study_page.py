@@ -2,15 +2,25 @@
 
 import json
 from html import escape
+from typing import NamedTuple
 
 from growmas.report.page import document, figure_block
 from growmas.report.scale import percent
 from growmas.report.study_figures import study_figures
 from growmas.report.study_summary import StudySummary
 from growmas.report.writing import points, seconds
-from growmas.terminal.study import cells, notes
-from growmas.terminal.symbols import UNICODE
+from growmas.runs.study_cells import cells, notes
 
+
+class _Signs(NamedTuple):
+    """The characters of the table."""
+
+    nothing: str = "·"
+    minus: str = "−"
+    best: str = "*"
+
+
+_SIGNS = _Signs()
 _SHORT = {
     "intervals": "intervals",
     "cost": "numbers kept",
@@ -70,7 +80,7 @@ def _headline(study: StudySummary) -> str:
 
 
 def _comparison(study: StudySummary) -> str:
-    names, numbers, rows = cells(study.study, UNICODE)
+    names, numbers, rows = cells(study.study, _SIGNS)
     head = "".join(f"<th scope=col>{escape(name)}</th>" for name in names)
     head += "".join(f"<th scope=col class=n>{escape(name)}</th>" for name in numbers)
     lines = "".join(
@@ -82,7 +92,7 @@ def _comparison(study: StudySummary) -> str:
     )
     below = "".join(
         f'<p class="note">{escape(line)}</p>'
-        for line in [*notes(study.study, UNICODE), *study.problems]
+        for line in [*notes(study.study, _SIGNS), *study.problems]
     )
     return (
         '<figure id="comparison"><figcaption><h3>Settings side by side</h3></figcaption>'

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from growmas.errors import GrowmasError
 from growmas.report.comparison import shared_tasks
+from growmas.runs.collection import Collection
 from growmas.runs.curves import CurvePoint, read_curves
 from growmas.runs.intervals import Interval
 from growmas.runs.result import RunResult
 from growmas.runs.study import METRIC_KINDS, Study, compare_settings, group_by_seed
-from growmas.sweep.collecting import Collection
 
 
 @dataclass(frozen=True)

@@ -1,47 +1,15 @@
 """The runs behind names on the command line: runs, histories, and sweeps taken apart."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from growmas.errors import RunError
-from growmas.runs import RunResult, find_run, read_result
+from growmas.runs import find_run, read_result
+from growmas.runs.collection import CollectedRun, Collection
 from growmas.runs.finding import HISTORY, find_sweep
 from growmas.runs.own_history import read_own_result
 from growmas.sweep.summary import read_runs
-
-
-@dataclass(frozen=True)
-class CollectedRun:
-    """A run that was named, or that is part of a sweep that was named.
-
-    Attributes:
-        name: As given, or that of its directory in the sweep.
-        folder: Its directory, or the file of a bare history.
-        result: What it reports.
-    """
-
-    name: str
-    folder: Path
-    result: RunResult
-
-
-@dataclass(frozen=True)
-class Collection:
-    """Runs, each once.
-
-    Attributes:
-        runs: Those that can be read, with different names in their results.
-        problems: Says why others cannot be read.
-    """
-
-    runs: tuple[CollectedRun, ...]
-    problems: tuple[str, ...]
-
-    @property
-    def triples(self) -> list[tuple[str, Path, RunResult]]:
-        """Name, folder and result of each run, as `growmas.runs.study.group_by_seed` takes them."""
-        return [(run.name, run.folder, run.result) for run in self.runs]
 
 
 def collect_runs(names: Sequence[str], root: Path) -> Collection:

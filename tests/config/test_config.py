@@ -101,7 +101,7 @@ MISTAKES = {
     "unknown key like no other": (
         replaced("name: trial", "name: trial\nzzz: 1"),
         "config.yaml:3: zzz: unknown key; known: name, seed, stream, model, method, training, "
-        "checkpoint, device, threads, imports, sweep, tune",
+        "signals, checkpoint, log, device, threads, imports, sweep, tune",
     ),
     "missing key": (
         replaced("  epochs: 2\n", ""),
