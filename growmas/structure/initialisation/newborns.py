@@ -35,6 +35,8 @@ class Newborns:
     def silence(self) -> None:
         """Set the rows to zero that have the role of columns, see `Member.reads`."""
         for name in self.born:
+            if not any(member.reads for member in self.groups[name].members):
+                continue  # it has none, as nearly always
             for place in placements(self.model, self.groups[name], ["in"]):
                 if place.rows:
                     where = place.positions[self.indices(name)].flatten().to(place.tensor.device)

@@ -31,7 +31,8 @@ def keep_weights(
         Qualified parameter name -> how its values and importance changed.
     """
     found: dict[str, tuple[AxisTransfer, ...]] = {}
-    for member in (m for group in groups for m in group.members):
+    members = [m for group in groups for m in group.members if m.axes.row_lengths is not None]
+    for member in members:
         kept = member.axes.row_lengths
         rows = kept and ".".join(filter(None, [member.layer, kept.rows]))
         if kept is None or rows is None or rows not in swap.swapped:

@@ -59,6 +59,7 @@ def tensor_changes(
     """
     found: dict[str, dict[int, AxisChange]] = {}
     alike: dict[Any, AxisChange] = {}  # rows, their biases and norms move alike
+    by_source: dict[int, AxisChange] = {}
     for (layer, side), source in sources.items():
         module = inventory.modules[layer]
         length = axes[layer, side].channels(module, side)
@@ -73,6 +74,7 @@ def tensor_changes(
             if change is None:
                 order = axis.source(source, length)
                 change = alike[kind] = AxisChange(axis.dim, order, axis.role, axis.fresh)
+                change.share_runs(by_source.setdefault(id(order), change))
             known = found.setdefault(name, {}).setdefault(axis.dim, change)
             if known is not change and not torch.equal(known.source, change.source):
                 raise SurgeryError(

@@ -94,6 +94,10 @@ class AxisChange:
         """Runs of fresh entries."""
         return tuple(run for run in self._all_runs if run.old < 0)
 
+    def share_runs(self, other: "AxisChange") -> None:
+        """Take over the runs of a change that has the same source."""
+        vars(self)["_all_runs"] = other._all_runs
+
     @cached_property
     def _all_runs(self) -> tuple[Run, ...]:
         source = self.source.numpy()

@@ -1,6 +1,5 @@
 """Inventory of a model: its modules and tensors, found in one walk over them."""
 
-import sys
 from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
@@ -72,7 +71,11 @@ class Inventory:
         self.compiled = False
 
     def _hold_all(self, model: nn.Module, layers: Collection[str]) -> bool:
-        """Note some layers; return False if another module, or a second slot, has their tensors."""
+        """Note some layers; return False if another module, or a second slot, has their tensors.
+
+        A module that has no modules of its own is looked at as often as it is listed. If it is one
+        of `layers`, that counts as a tie, and the full walk tells the two apart.
+        """
         self.modules[""] = model
         for layer in layers:
             module = self.modules[layer] = module_at(model, layer)
@@ -81,25 +84,23 @@ class Inventory:
             self._note(prefix, module, module._buffers)
         if any(len(slots) > 1 for slots in self.slots.values()):
             return False
-        holders, may_be_compiled = 0, "torch._dynamo" in sys.modules
-        is_apart = self.names.keys().isdisjoint
-        stack, seen = [model], {id(model)}
-        while stack:
-            module = stack.pop()
-            if may_be_compiled and module._compiled_call_impl is not None:
+        modules: list[nn.Module | None] = [model]
+        held: list[Tensor | None] = []
+        seen: set[int] = set()
+        for each in modules:
+            if each is None:
+                continue
+            own = vars(each)  # `nn.Module` looks attributes up more slowly
+            if own.get("_compiled_call_impl") is not None:
                 self.compiled = True
-            parameters, buffers, below = module._parameters, module._buffers, module._modules
-            if parameters:
-                holders += not is_apart(map(id, parameters.values()))
-            if buffers:
-                holders += not is_apart(map(id, buffers.values()))
-            if below:
-                for child in below.values():
-                    if child is not None and id(child) not in seen:
-                        seen.add(id(child))
-                        stack.append(child)
-        own = {(id(module), name in module._buffers) for ((module, name),) in self.slots.values()}
-        return holders == len(own)
+            if parameters := own["_parameters"]:
+                held += parameters.values()
+            if buffers := own["_buffers"]:
+                held += buffers.values()
+            if (below := own["_modules"]) and id(each) not in seen:
+                seen.add(id(each))
+                modules += below.values()  # the loop goes on over them
+        return sum(map(self.names.__contains__, map(id, held))) == len(self.slots)
 
     def _walk(self, model: nn.Module) -> None:
         seen: set[int] = set()

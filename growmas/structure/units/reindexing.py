@@ -195,7 +195,7 @@ def _moved(
     orders: Mapping[LayerSide, _SideOrder],
 ) -> UnitGroup:
     """Return the group after the edit: survivors first, in their order, then the fresh units."""
-    removed = group.mask(pruned).numpy()
+    removed = group.mask(pruned).numpy() if pruned else None
     members = []
     moved: dict[tuple[int, int], Tensor] = {}
     for member in group.members:
@@ -206,20 +206,22 @@ def _moved(
         alike = id(order), id(member.positions)
         if alike not in moved:
             width = member.positions.shape[1]
-            old = order.inverse[member.positions.numpy()[~removed]]
+            held = member.positions.numpy()
+            old = order.inverse[held if removed is None else held[~removed]]
             first = order.first_token.get(group.name, 0)
             new = order.inverse[first : first + grown * width].reshape(grown, width)
             moved[alike] = torch.from_numpy(np.concatenate([old, new]))
         # `replace` takes ten times as long
         rest = member.runs, member.axes, member.path, member.reads
         members.append(Member(member.layer, member.side, moved[alike], *rest))
+    unit_ids, births = group.unit_ids, group.births
+    if removed is not None:
+        kept = (~removed).tolist()
+        unit_ids, births = tuple(compress(unit_ids, kept)), tuple(compress(births, kept))
     return replace(
         group,
-        unit_ids=(
-            *compress(group.unit_ids, ~removed),
-            *range(group.next_id, group.next_id + grown),
-        ),
-        births=(*compress(group.births, ~removed), *(task,) * grown),
+        unit_ids=(*unit_ids, *range(group.next_id, group.next_id + grown)),
+        births=(*births, *(task,) * grown),
         members=tuple(members),
         next_id=group.next_id + grown,
     )

@@ -102,6 +102,41 @@ def test_a_tie_made_after_the_structure_follows() -> None:
     assert len(net["a"].bias) == 8
 
 
+@pytest.mark.parametrize("tied_to", ["parameter", "module", "wrapped"])
+def test_a_tie_made_between_two_edits_follows(tied_to: str) -> None:
+    net = nn.ModuleDict({"a": nn.Linear(4, 6), "b": nn.Linear(6, 2)})
+    structure = gm.Structure(
+        net, torch.rand(5, 4), forward=lambda net, x: net["b"](net["a"](x).relu())
+    )
+    structure.apply(gm.Plan(grow={"a": 2}))
+    net["a"].bias = nn.Parameter(net["a"].bias.detach() + 1.0)  # a user's own, since the edit
+    match tied_to:
+        case "parameter":
+            net["spare"] = nn.Linear(4, 8)
+            net["spare"].bias = net["a"].bias
+        case "module":
+            net["spare"] = net["a"]
+        case "wrapped":
+            net["spare"] = nn.Sequential(nn.ModuleList([nn.Identity(), net["a"]]))
+    before = net["a"].bias
+    structure.apply(gm.Plan(grow={"a": 1}))
+    holders = [m for m in net.modules() if "bias" in m._parameters and m is not net["b"]]
+    assert all(m.bias is net["a"].bias for m in holders)
+    assert torch.equal(net["a"].bias[:8], before)
+    net["a"].bias = nn.Parameter(torch.zeros(9))  # no longer that of the other module
+    structure.apply(gm.Plan(prune={"a": [0]}))
+    assert torch.equal(net["a"].bias, torch.zeros(8))
+    if tied_to == "parameter":
+        assert len(net["spare"].bias) == 9
+
+
+def test_modules_that_hold_each_other_are_walked_once() -> None:
+    model = plain()
+    model[2].whole = model
+    model.register_module("nothing", None)
+    assert Inventory(model, ["0"]).slots.keys() == {"0.weight", "0.bias"}
+
+
 def test_equal_positions_are_one_object_and_stay_so() -> None:
     structure = gm.Structure(plain(), torch.rand(5, 4))
     for _ in range(2):
