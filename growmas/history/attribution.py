@@ -43,6 +43,18 @@ def write_names(store: Store, names: Sequence[str]) -> None:
             store.add_event(index, "begin", "")
 
 
+def write_begun(store: Store, structure: "Followed") -> None:
+    """Write that a task begins, or that an earlier one is resumed: an event of the newest task.
+
+    What is written about a task that has ended stays: the widths after it are not those of now.
+    """
+    write_names(store, structure.tasks)
+    name = getattr(structure, "resumed", None)
+    if name is not None:
+        cause = {"task": name}
+        store.add_event(structure.task, "resume", f"task {name!r} is learnt again", cause)
+
+
 def task_of_edit(store: Store, structure: "Followed", edit: "Edit") -> int:
     """Return the index of the task of an edit; add a task if the last one has ended."""
     task = current_task(store, structure)
@@ -66,7 +78,7 @@ def task_of_snapshot(store: Store, structure: "Followed", name: str | None) -> i
     """
     if structure.tasks:
         current = structure.tasks[structure.task]
-        if name not in (None, current):
+        if name not in (None, current, getattr(structure, "resumed", None)):
             raise HistoryError(
                 f"a snapshot of task {name!r} while the structure is in task {current!r}: "
                 f"leave the name out, or call structure.begin_task({name!r}) first"

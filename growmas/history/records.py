@@ -82,7 +82,8 @@ class EventRecord:
         born: Ids of the units added, per group; groups without any are left out.
         died: Ids of the units removed, per group; groups without any are left out.
         kind: "edit"; "external", a change that growmas did not make, found at a snapshot;
-            "begin" of a task; "snapshot"; or the kind of a note, such as "plateau" or "shift".
+            "begin" of a task; "resume" of an earlier one; "snapshot"; or the kind of a note, such
+            as "plateau" or "shift".
         cause: The reason for programs, as JSON values: for an edit that a policy proposed, the
             policy's name, the statistic, its value and the threshold.
     """

@@ -42,9 +42,9 @@ frozen          group_name, unit, since_task, until_task                     a f
 - The width of a group after task t is the number of its units with `birth_task <= t` and
   (`death_task` NULL or `death_task > t`).
 - `events.kind` is "edit" (growmas changed the structure), "external" (other code changed it, found
-  at a snapshot), "begin", "snapshot", or the kind of a note, such as "plateau" or "shift". `reason`
-  is for people; `cause` is a JSON object for programs: policy, statistic, value, threshold. Numbers
-  of events rise in time.
+  at a snapshot), "begin", "resume" (an earlier task is learnt again), "snapshot", or the kind of a
+  note, such as "plateau" or "shift". `reason` is for people; `cause` is a JSON object for programs:
+  policy, statistic, value, threshold. Numbers of events rise in time.
 - `layers`, `operations`, `edges` and `sizes` are written at every edit and snapshot, so the rows
   of a running task are up to date. `group_name` is the group that a layer's outputs belong to,
   or NULL. FLOPs are of one sample, two for a multiplication and addition; they are counted at

@@ -14,6 +14,7 @@ from growmas.history.attribution import (
     current_task,
     task_of_edit,
     task_of_snapshot,
+    write_begun,
     write_names,
 )
 from growmas.history.importance import (
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from growmas.structure import Edit, Structure
     from growmas.structure.analysis.tracing import StructureForward
 
-_OWN_KINDS = ("edit", "external", "begin", "snapshot")
+_OWN_KINDS = ("edit", "external", "begin", "resume", "snapshot")
 _NONE: Mapping[str, Mapping[int, int]] = {}
 
 
@@ -50,8 +51,7 @@ class TopologyTracker(ScalarWriting, Closeable):
 
     Tasks are named in one of two ways. If the structure's `begin_task` is used, edits and
     snapshots belong to the structure's current task. If it is never used, name the tasks at their
-    snapshots: an edit then belongs to the task whose snapshot comes next, which is called
-    "task N" until then.
+    snapshots: an edit then belongs to the task whose snapshot comes next, "task N" until then.
 
     Use it as a context manager, or call `close`.
 
@@ -151,11 +151,11 @@ class TopologyTracker(ScalarWriting, Closeable):
     ) -> None:
         """Write layers, data flow, metrics and the importance of units at the end of a task.
 
-        A second snapshot of the same task replaces the first. Metrics, importance or frozen units
-        that it is not given stay as they were, so that they can come in separate snapshots.
+        A second snapshot of the same task replaces the first, one of a resumed task that of the
+        newest. Metrics, importance or frozen units that it is not given stay as they were.
 
         Args:
-            task: Name of the task. May be left out if the structure's `begin_task` named it.
+            task: Name of the task; it may be left out if the structure's `begin_task` named it.
             metrics: Finite numbers by name. Write the accuracy on task NAME as "accuracy/NAME"
                 and the mean over tasks as "accuracy".
             omega: Importance by parameter name, of the parameters' shapes. The history has
@@ -301,7 +301,7 @@ class TopologyTracker(ScalarWriting, Closeable):
 
     def _begun(self, name: str) -> None:
         with self._store.transaction():
-            write_names(self._store, self._structure.tasks)
+            write_begun(self._store, self._structure)
             self._write_topology(self._structure.task)
 
     @contextmanager

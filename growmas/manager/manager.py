@@ -22,6 +22,7 @@ from growmas.manager.parts import (
     left_to_tasks,
     protection_of,
     remember,
+    resume,
     trackers_of,
 )
 from growmas.manager.policy import Policy
@@ -164,6 +165,9 @@ class StructuralManager(Checkpointed):
     ) -> tuple[Edit, ...]:
         """Begin task `name`: grow for it. Return the edits made, in order.
 
+        A task that was learnt before is resumed, see `Structure.begin_task`: policies are not
+        asked, and `end_task` then consolidates, prunes and stores norms under the same name.
+
         Args:
             name: Name of the task.
             batches: A few batches of the task, for policies that measure.
@@ -173,11 +177,15 @@ class StructuralManager(Checkpointed):
             init: How fresh units start, see `Structure.apply`.
 
         Raises:
-            PlanError: The name was used before, or a policy lacks what it measures.
+            PlanError: A task of that name is open, or a policy lacks what it measures.
             SurgeryError: The call was made inside a view.
         """
         check_outside_views(self.structure, "begin_task")
         initialisation(init)
+        if name in self.structure.tasks:
+            resume(self.structure, name, open=self._progress.open, protect=self.protect)
+            self._progress.open = True
+            return ()
         given = {"forward": forward, "loss": loss, "trial": trial}
         situation = self._situation("begin", batches, given)
         with data_that_fits():
@@ -383,15 +391,7 @@ class StructuralManager(Checkpointed):
             return
         frozen = isinstance(self.protect, BirthProtection)
         if moment == "end" and not (frozen and not self._policies.read_importance):
-            self._consolidate(batches, forward)
-        self._observe(batches, forward)
-
-    def _consolidate(self, batches: Iterable[Any], forward: Forward | None) -> None:
-        """Measure importance on the data of a task."""
-        self.mas.consolidate(batches, forward=forward)
-
-    def _observe(self, batches: Iterable[Any], forward: Forward | None) -> None:
-        """Add data to the statistics from which removed units are reconstructed."""
+            self.mas.consolidate(batches, forward=forward)
         if self.statistics is not None:
             self.statistics.update(batches, forward=forward)
 

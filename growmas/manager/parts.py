@@ -32,6 +32,23 @@ def remember(structure: Structure, norms: Norms, per_task: tuple[UnitConstant, .
         )
 
 
+def resume(structure: Structure, name: str, *, open: bool, protect: Protection | None) -> None:
+    """Let a task that was learnt before be learnt again.
+
+    Raises:
+        PlanError: The task is open already.
+    """
+    learnt = structure.resumed or structure.tasks[structure.task]
+    if open and name == learnt:
+        raise PlanError(
+            f"task {name!r} is open already: call end_task(batches) before it is resumed, or give "
+            "a new task a name of its own"
+        )
+    structure.begin_task(name)
+    if isinstance(protect, HardProtection):
+        protect.hold()  # weights and biases of norms may have been put back
+
+
 def protection_of(
     protect: Protection | Literal["old"] | None, structure: Structure
 ) -> Protection | None:

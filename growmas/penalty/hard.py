@@ -164,6 +164,10 @@ class HardProtection:
         """Release all entries, until `freeze` is called again."""
         self.frozen, self._old, self._values = {}, {}, {}
 
+    def hold(self) -> None:
+        """Hold the frozen entries at the values that the model has now, set there on purpose."""
+        self._hold(self.frozen, self._old, dict(self.model.named_parameters()))
+
     @torch.no_grad()
     def restore_(self) -> None:
         """Set the frozen entries of the model back to the values held, exactly.

@@ -65,6 +65,7 @@ class StructureQueries:
         self._operations, self._flow = anatomy.operations, anatomy.flow
         self._counted: tuple[Mapping[str, UnitGroup], Mapping[str, int]] | None = None
         self._tasks: list[str] = []
+        self._resumed: int | None = None
         self._heads: dict[str, UnitGroup] = {}
         self._norms = TaskNorms(model)
 
@@ -115,8 +116,13 @@ class StructureQueries:
 
     @property
     def task(self) -> int:
-        """Index of the current task; 0 before any was begun."""
+        """Index of the newest task, to which units born now belong; 0 before any was begun."""
         return max(0, len(self._tasks) - 1)
+
+    @property
+    def resumed(self) -> str | None:
+        """Name of the task that is learnt again (`begin_task`); None while a new one is learnt."""
+        return None if self._resumed is None else self._tasks[self._resumed]
 
     def layers(self) -> tuple[LayerInfo, ...]:
         """Return every layer with parameters, in the model's order, as it is now."""

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from growmas.errors import PlanError
+from growmas.errors import PlanError, SurgeryError
 from growmas.rollback import restored_on_error
 from growmas.structure.layers.gains import fold_gains
 from growmas.structure.queries import StructureQueries
@@ -43,24 +43,44 @@ class StructureTasks(StructureQueries):
     def begin_task(self, name: str) -> int:
         """Begin task `name`, to which units born from now on belong; return its index.
 
+        A task of an earlier name is resumed: it is learnt again under its name and index. Tasks and
+        units stay as they are, and units born meanwhile belong to the newest task. The norms, gains
+        and biases that were stored for its view are put back into the model, which its view then
+        reads, until `remember_norms` stores them again; those of the task that is left are stored,
+        unless they have been.
+
+        Units born after a resumed task learn on its data too, unless it is learnt within its view.
+        The view leaves them out all the same, so what they learn does not show in its answers:
+        train with ``structure.view(name)`` around the forward pass, as `TaskFreeLearner` does.
+
         Raises:
-            PlanError: A task of that name exists, or the name is not a text.
+            PlanError: The name is not a text.
             SurgeryError: A view is held.
         """
         self._views.check_none()
         self.tell()
         if not isinstance(name, str) or not name or not _encodes(name):
             raise PlanError(f"task {name!r}: expected a name, such as 'digits 4/5'")
-        if name in self._tasks:
-            raise PlanError(f"task {name!r} was begun before; give every task a name of its own")
-        self._tasks.append(name)
+        before, left = (self._tasks, self._resumed), self._learnt
+        known = name in self._tasks
+        self._resumed = self._tasks.index(name) if known else None
+        self._tasks = self._tasks if known else [*self._tasks, name]
         try:
             for listener in self._begun:
                 listener(name)
         except BaseException:
-            self._tasks.pop()
+            self._tasks, self._resumed = before
             raise
-        return self.task
+        if left != self._learnt and (known or before[1] is not None):
+            self._norms.leave(left)
+        if known:
+            self._norms.resume(self._learnt)
+        return self._learnt
+
+    @property
+    def _learnt(self) -> int:
+        """Index of the task that is being learnt: the newest, or the one that was resumed."""
+        return self.task if self._resumed is None else self._resumed
 
     @property
     def viewed(self) -> bool:
@@ -96,8 +116,8 @@ class StructureTasks(StructureQueries):
 
         Args:
             listener: Called with every edit.
-            begun: Called with the name of every task that begins; if it raises, the task has not
-                begun.
+            begun: Called with the name of every task that begins or is resumed (`resumed` then
+                has its name); if it raises, the task has not begun.
         """
         self.tell()  # of what was before, to those who listened then
         self._listeners.append(listener)
@@ -158,7 +178,7 @@ class StructureTasks(StructureQueries):
         statistics is left as it is.
 
         Args:
-            task: Index or name of a task; None takes the current one.
+            task: Index or name of a task; None takes the one that is being learnt.
             statistics: False leaves the running statistics out.
             affine: Store the norms' weight and bias as well. They are then constants in the view:
                 no gradient and no importance reaches those of the model.
@@ -168,7 +188,7 @@ class StructureTasks(StructureQueries):
         Raises:
             PlanError: The task does not exist, or an unknown word.
         """
-        index = self.task if task is None else task_index(self._tasks, task)
+        index = self._learnt if task is None else task_index(self._tasks, task)
         also = self.unit_constants(per_task) if per_task else ()
         self._norms.remember(index, statistics=statistics, affine=affine, also=also)
 
@@ -283,7 +303,9 @@ class StructureTasks(StructureQueries):
         """Return tasks, groups, heads, ids, sizes and stored norms, as tensors and JSON values."""
         self.tell()
         state = structure_state(self.model, self._tasks, self._groups, self._heads)
-        return {**state, "view_norms": self._norms.state_dict()}
+        # a key of its own only where it is used, as in states of earlier versions
+        resumed = {} if self.resumed is None else {"resumed": self.resumed}
+        return {**state, "view_norms": self._norms.state_dict(), **resumed}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> dict[nn.Parameter, nn.Parameter]:
         """Give the model the widths, and the units the ids, that `state_dict` recorded.
@@ -303,11 +325,13 @@ class StructureTasks(StructureQueries):
         groups = restored_groups(self._groups, state["groups"])
         first = {name: head_of(self.model, name, self._groups) for name in state.get("heads", {})}
         heads = restored_groups(first, state.get("heads", {}))
-        tasks = list(state["tasks"])
+        tasks, resumed = list(state["tasks"]), state.get("resumed")
+        if resumed is not None and resumed not in tasks:
+            raise SurgeryError(f"the state resumes {resumed!r}, which is not one of its tasks")
         swap = resize(self.model, {**self._groups, **first}, state)
         self._norms.load_state_dict(state.get("view_norms", {}))
         self._groups, self._heads = groups, heads
-        self._tasks = tasks
+        self._tasks, self._resumed = tasks, None if resumed is None else tasks.index(resumed)
         return dict(swap.swapped.values())
 
 

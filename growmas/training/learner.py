@@ -104,10 +104,16 @@ class TaskAwareLearner:
         """Learn `task`, or the rest of it after `load_state_dict`; yields after every epoch.
 
         Raises:
-            RunError: The loss became NaN or infinite.
+            RunError: The loss became NaN or infinite, or the task was learnt before.
         """
         with self._timed():
             if self._progress is None:
+                if task.name in self.method.structure.tasks:
+                    raise RunError(
+                        f"task {task.name!r} was learnt before, and a method learns every task "
+                        "once: give it a name of its own, or resume it in a loop of your own, with "
+                        "StructuralManager.begin_task"
+                    )
                 self.method.begin_task(task)
             progress = self._progress = self._progress or LessonProgress(task.index)
             lesson = self.method.lesson(task)

@@ -95,6 +95,17 @@ def test_dropped_inputs_are_zero_and_the_others_scaled_up():
     assert float((thinned == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
 
 
+def test_a_method_learns_every_task_once():
+    learner, tasks = learner_of(
+        FinetuneConfig(kind="finetune"), TrainingConfig(epochs=1, batch_size=32, learning_rate=1e-3)
+    )
+    list(learner.learn(tasks[0]))
+    with pytest.raises(RunError, match="was learnt before, and a method learns every task once"):
+        next(learner.learn(tasks[0]))
+    assert learner.between_tasks
+    list(learner.learn(tasks[1]))
+
+
 def test_views_without_the_task_are_refused():
     learner, tasks = learner_of(GrowmasConfig(kind="growmas", grow=GrowConfig(units=4)))
     list(learner.learn(tasks[0]))

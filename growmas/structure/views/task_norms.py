@@ -86,14 +86,19 @@ class TaskNorms:
             for module, attribute in inventory.slots[name]
         }
 
+    def leave(self, task: int) -> None:
+        """Keep for a task that has no values what is kept for others, as the model has it now."""
+        names = dict.fromkeys(name for kept in self.tasks.values() for name in kept)
+        if names and task not in self.tasks:
+            self.remember(task, statistics=False, also=names)
+
     @torch.no_grad()
-    def recall(self, task: int) -> bool:
-        """Give the model the values kept for a task; return False if there are none."""
+    def resume(self, task: int) -> None:
+        """Give the model the values kept for a task, whose view then reads those of the model."""
         tensors = Inventory(self._model).tensors
-        kept = self.tasks.get(task, {})
-        for name, then in kept.items():
+        for name, then in self.tasks.get(task, {}).items():
             tensors[name].copy_(then)
-        return bool(kept)
+        self.forget(task)
 
     @torch.no_grad()
     def write(

@@ -203,11 +203,36 @@ def test_unknown_tasks_are_refused(task: Any, message: str) -> None:
             look(task).__enter__()
 
 
-def test_a_task_begun_twice_is_refused() -> None:
+def test_a_task_begun_again_is_resumed_and_no_other_is_added() -> None:
     structure, _ = grown(MLP)
-    with pytest.raises(PlanError, match="task 'task 1' was begun before; give every task a name"):
-        structure.begin_task("task 1")
-    assert structure.tasks == ("task 0", "task 1", "task 2")
+    groups = dict(structure.groups)
+    assert structure.begin_task("task 1") == 1
+    assert structure.resumed == "task 1"
+    assert (structure.tasks, structure.task) == (("task 0", "task 1", "task 2"), 2)
+    assert structure.groups == groups
+
+    structure.apply(Plan(grow={next(iter(groups)): 1}))
+    assert structure.groups[next(iter(groups))].births[-1] == 2
+    assert structure.begin_task("task 3") == 3
+    assert structure.resumed is None
+
+
+def test_a_resumed_task_that_a_listener_refuses_has_not_been_resumed() -> None:
+    structure, _ = grown(MLP)
+
+    def refuse(_: str) -> None:
+        raise OSError("disk full")
+
+    stop = structure.subscribe(lambda edit: None, begun=refuse)
+    with pytest.raises(OSError, match="disk full"):
+        structure.begin_task("task 0")
+    assert structure.resumed is None
+    stop()
+    structure.begin_task("task 0")
+    structure.subscribe(lambda edit: None, begun=refuse)
+    with pytest.raises(OSError, match="disk full"):
+        structure.begin_task("task 3")
+    assert (structure.resumed, len(structure.tasks)) == ("task 0", 3)
 
 
 def test_before_any_task_the_view_is_the_network() -> None:
