@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,30 +21,34 @@ from growmas.experiment.run_network import run_network
 place = test_own_parts.place
 
 WITHOUT = """
-import sys
+import json, numpy, sys
 sys.modules["growmas"] = None
 """
 
 OPEN = {
     "pt2": WITHOUT
     + """
-import json, numpy, torch
-files = {"growmas.json": ""}
-program = torch.export.load(sys.argv[1], extra_files=files).module()
-outputs = program(torch.from_numpy(numpy.load(sys.argv[2])))
-outputs = [each.detach().numpy() for each in (outputs if isinstance(outputs, tuple) else [outputs])]
-print(json.dumps([[each.tolist() for each in outputs], json.loads(files["growmas.json"])]))
+import torch
+for path, inputs in map(json.loads, sys.stdin):
+    files = {"growmas.json": ""}
+    program = torch.export.load(path, extra_files=files).module()
+    outputs = program(torch.from_numpy(numpy.load(inputs)))
+    outputs = outputs if isinstance(outputs, tuple) else [outputs]
+    about = json.loads(files["growmas.json"])
+    print(json.dumps([[each.tolist() for each in outputs], about]), flush=True)
 """,
     "onnx": WITHOUT
     + """
-import json, numpy, onnxruntime
-session = onnxruntime.InferenceSession(sys.argv[1])
-(given,) = session.get_inputs()
-outputs = session.run(None, {given.name: numpy.load(sys.argv[2])})
-about = json.loads(session.get_modelmeta().custom_metadata_map["growmas.json"])
-print(json.dumps([[each.tolist() for each in outputs], about]))
+import onnxruntime
+for path, inputs in map(json.loads, sys.stdin):
+    session = onnxruntime.InferenceSession(path)
+    (given,) = session.get_inputs()
+    outputs = session.run(None, {given.name: numpy.load(inputs)})
+    about = json.loads(session.get_modelmeta().custom_metadata_map["growmas.json"])
+    print(json.dumps([[each.tolist() for each in outputs], about]), flush=True)
 """,
 }
+"""Programs that read a file and inputs from each line, and print outputs and facts."""
 
 IMAGES = {**PLAIN["stream"], "scenario": "task", "limit": 5, "tasks": 2}
 RUNS: dict[str, dict[str, Any]] = {
@@ -72,10 +77,24 @@ RUNS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def openers() -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Return the processes that open files, by format; each is started once, when needed."""
+    started: dict[str, subprocess.Popen[str]] = {}
+    yield started
+    for opener in started.values():
+        opener.communicate(timeout=60)
+
+
 @pytest.mark.parametrize("kind", RUNS)
 @pytest.mark.parametrize("format", ["pt2", "onnx"])
 def test_a_file_gives_the_outputs_of_the_run(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, format: Any
+    place: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    openers: dict[str, subprocess.Popen[str]],
+    kind: str,
+    format: Any,
 ) -> None:
     if format == "onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
@@ -90,12 +109,15 @@ def test_a_file_gives_the_outputs_of_the_run(
     split, _ = whole.tests[0]
     inputs = split.take(slice(5))  # another number than in the export
     np.save(tmp_path / "inputs.npy", inputs.numpy())
-    done = subprocess.run(
-        [sys.executable, "-c", OPEN[format], written.path, tmp_path / "inputs.npy"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    (outputs,), about = json.loads(done.stdout)
+    if format not in openers:
+        openers[format] = subprocess.Popen(
+            [sys.executable, "-c", OPEN[format]], stdin=-1, stdout=-1, text=True
+        )
+    asked, answers = openers[format].stdin, openers[format].stdout
+    assert asked is not None
+    assert answers is not None
+    print(json.dumps([str(written.path), str(tmp_path / "inputs.npy")]), file=asked, flush=True)
+    (outputs,), about = json.loads(answers.readline())
     seen = run.stream.tasks[0].test.inputs[:5]  # as the run itself reads them
     with torch.no_grad(), run.structure.view(0):
         expected = run.model(seen, 0)
