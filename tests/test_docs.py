@@ -16,6 +16,13 @@ DOCS = Path(__file__).parents[1] / "docs"
 GUIDES = sorted(DOCS.glob("*.md"))
 
 
+def test_every_page_is_on_the_site() -> None:
+    listed = (DOCS.parent / "mkdocs.yml").read_text("utf-8")
+    pages = re.findall(r"[\w/]+\.md", listed.partition("\nnav:")[2])
+    assert {guide.name for guide in GUIDES} <= {*pages}
+    assert all((DOCS / page).is_file() for page in pages if not page.startswith("api/"))
+
+
 def run(guide: Path, names: dict[str, Any]) -> int:
     """Run the examples; return the number of values that were compared with their comments."""
     promised = 0
