@@ -12,7 +12,7 @@ from growmas.config.formatting import short_keys, show
 from growmas.runs.intervals import Difference, Interval
 from growmas.runs.study import METRIC_KINDS, Metric, Setting, Study
 from growmas.terminal.symbols import ASCII, UNICODE, Symbols, symbols
-from growmas.terminal.tables import Fitting, plain_table, with_notes
+from growmas.terminal.tables import Explanation, Fitting, plain_table, with_notes
 from growmas.visible import as_cell
 
 _ALWAYS = ("forgetting", "numbers", "cpu_seconds")
@@ -174,12 +174,12 @@ def _mean(setting: Setting, metric: Metric, signs: Symbols) -> str:
 
 def notes(study: Study, signs: Symbols) -> list[str]:
     """Return the lines that explain the table."""
-    lines = []
+    lines: list[str] = []
     counts = {each.n for each in study.intervals if each}
     if study.reasons:
         lines.append(f"These runs do not compare: {'; '.join(study.reasons)}.")
     if max(counts) > 1:
-        lines.append("[ ] 95% bootstrap interval of the mean over seeds.")
+        lines.append(Explanation("[ ] 95% bootstrap interval of the mean over seeds."))
     common = sorted({each.interval.n for each in study.differences if each})
     if common and common[-1] > 1:
         lines.append(
@@ -191,7 +191,8 @@ def notes(study: Study, signs: Symbols) -> list[str]:
     if any(setting.unfinished for setting in study.settings):
         lines.append("n/m seeds: only the n finished runs count.")
     if study.metric.percent:
-        lines.append("In percent. Numbers kept: parameters, and what the method stores.")
+        kept = "In percent. Numbers kept: parameters, and what the method stores."
+        lines.append(Explanation(kept))
     return lines
 
 
