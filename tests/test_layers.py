@@ -15,6 +15,7 @@ LAYERS = (
     {
         "closeable",
         "errors",
+        "explanation",
         "failures",
         "file_lock",
         "lazy",

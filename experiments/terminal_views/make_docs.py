@@ -18,15 +18,15 @@ EPOCHS, BATCH, RATE, STRENGTH = 6, 64, 3e-3, 0.1
 GROWMAS = Path(sys.executable).with_name("growmas")
 
 SCREENS = {
-    "show": ["show", "digits"],
+    "show": ["show", "digits", "--explain"],
     "log": ["log", "digits", "-n", "4"],
-    "diff": ["diff", "digits", "2/3", "8/9"],
-    "unit": ["unit", "digits", "fc#{unit}"],
+    "diff": ["diff", "digits", "2/3", "8/9", "--explain"],
+    "unit": ["unit", "digits", "fc#{unit}", "--explain"],
     "lifelines": ["lifelines", "digits", "--group", "fc"],
     "survival": ["survival", "digits"],
     "graph": ["graph", "digits"],
-    "importance": ["importance", "digits"],
-    "diff of runs": ["diff", "digits", "fixed"],
+    "importance": ["importance", "digits", "--explain"],
+    "diff of runs": ["diff", "digits", "fixed", "--explain"],
 }
 
 

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 
 from growmas.atomic_write import atomic_write
+from growmas.terminal.tables import BriefConsole
 from growmas.visible import visible
 
 _PICTURE_WIDTH = 100
@@ -18,19 +20,21 @@ _PICTURE_WIDTH = 100
 
 @dataclass(frozen=True)
 class Output:
-    """The options `--json`, `--ascii`, `--width` and `--svg`.
+    """The options `--json`, `--ascii`, `--width`, `--svg` and `--explain`.
 
     Attributes:
         as_json: Print the data instead of the view.
         ascii: Use ASCII characters only.
         width: Columns; None for those of the terminal.
         svg: Write the view to this file too.
+        explain: Print below tables how to read them; notes that are data are printed anyway.
     """
 
     as_json: bool = False
     ascii: bool = False
     width: int | None = None
     svg: Path | None = None
+    explain: bool = False
 
     def show(
         self, view: Callable[[bool], RenderableType], data: Callable[[], object], *, title: str
@@ -48,16 +52,19 @@ class Output:
         if self.as_json:
             sys.stdout.write(json.dumps(data(), indent=1) + "\n")
         else:
-            console = Console(width=self.width, highlight=False)
+            console = self._console(width=self.width, highlight=False)
             plain = self.ascii or not console.encoding.lower().startswith("utf")
             if console.is_terminal:
                 console.print(_Visible(view(plain)))
             else:
                 sys.stdout.write(as_text(_Visible(view(plain)), console))
 
+    def _console(self, **options: Any) -> Console:
+        return Console(**options) if self.explain else BriefConsole(**options)
+
     def _picture(self, view: RenderableType, title: str) -> str:
         """Return an SVG that loads nothing from the network."""
-        console = Console(
+        console = self._console(
             width=self.width or _PICTURE_WIDTH,
             file=StringIO(),
             record=True,

@@ -17,6 +17,9 @@ def _options(
     svg: Annotated[
         Path | None, typer.Option(help="Write a picture of it to this file too.")
     ] = None,
+    explain: Annotated[
+        bool, typer.Option("--explain/--no-explain", help="Say below how to read it.")
+    ] = False,
 ) -> None:
     """Declare the options that make an `Output`, for typer."""
 

@@ -9,7 +9,7 @@ from growmas.distributed.sharing import all_reduce, own_share
 from growmas.importance import distributed_importance
 from growmas.manager import Policy, Situation, StructuralManager
 from growmas.manager.policy_sequence import Policies
-from growmas.structure import Edit, Plan
+from growmas.structure import ActivationStatistics, Edit, Plan
 from growmas.structure.initialisation.initialisation import Init
 from growmas.structure.initialisation.newborns import Initialisation
 
@@ -26,14 +26,12 @@ class DistributedManager(StructuralManager):
         own = own_share(batches)
         self.mas.consolidate(distributed_importance(self.structure.model, own, forward=forward))
 
-    def _observe(self, batches: Iterable[Any], forward: Forward | None) -> None:
-        if self.statistics is None:
-            return
-        part = self.statistics.emptied()
-        own = list(own_share(batches))
+    def _observe(self, held: ActivationStatistics, data: Any, forward: Forward | None) -> None:
+        part = held.emptied()
+        own = list(own_share(data))
         if own:
             part.update(own, forward=forward)
-        self.statistics.merge(all_reduce(part))
+        held.merge(all_reduce(part))
 
     def _decided(self, situation: Situation, only: Policies = None) -> list[tuple[Policy, Plan]]:
         """Return the plans of process 0."""

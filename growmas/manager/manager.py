@@ -19,6 +19,8 @@ from growmas.manager.parts import (
     Protection,
     check_manager_parts,
     check_outside_views,
+    described,
+    freeze,
     left_to_tasks,
     protection_of,
     remember,
@@ -144,13 +146,7 @@ class StructuralManager(Checkpointed):
         self.followers += () if self.plasticity is None else self.plasticity.new_warmups
 
     def __repr__(self) -> str:
-        policies = ", ".join(type(policy).__name__ for policy in self._policies.policies)
-        groups, tasks = len(self.structure.groups), len(self.structure.tasks)
-        limits = f", {self.budget}" if self.budget else ""
-        return (
-            f"{type(self).__name__}({policies or 'no policies'}{limits}; {groups} groups, "
-            f"{tasks} task{'' if tasks == 1 else 's'} begun)"
-        )
+        return described(self, self.structure, self._policies.policies, self.budget)
 
     @transactional
     def begin_task(
@@ -233,10 +229,7 @@ class StructuralManager(Checkpointed):
             plans = self._decided(situation)
         self._progress.open = False
         edits = self._carry_out(plans)
-        if isinstance(self.protect, BirthProtection):
-            self.protect.freeze(batches, forward=forward)
-        elif self.protect is not None:
-            self.protect.freeze(self.mas.omega)
+        freeze(self.protect, self.mas, batches, forward)
         remember(self.structure, self._norms, self._per_task)
         if self._tracker is not None:
             self._tracker.snapshot(omega=self.mas.omega or None)
@@ -389,11 +382,17 @@ class StructuralManager(Checkpointed):
         """Learn from the data of a task at its end, and of a step without tasks."""
         if batches is None or moment == "begin" or (moment == "step" and self.structure.tasks):
             return
-        frozen = isinstance(self.protect, BirthProtection)
-        if moment == "end" and not (frozen and not self._policies.read_importance):
-            self.mas.consolidate(batches, forward=forward)
+        needed = self._policies.read_importance or not isinstance(self.protect, BirthProtection)
+        if moment == "end" and needed:
+            self._consolidate(batches, forward)
         if self.statistics is not None:
-            self.statistics.update(batches, forward=forward)
+            self._observe(self.statistics, batches, forward)
+
+    def _consolidate(self, batches: Iterable[Any], forward: Forward | None) -> None:
+        self.mas.consolidate(batches, forward=forward)
+
+    def _observe(self, held: ActivationStatistics, data: Any, forward: Forward | None) -> None:
+        held.update(data, forward=forward)
 
     def _decided(self, situation: Situation, only: Policies = None) -> list[tuple[Policy, Plan]]:
         """Return the plans to carry out."""

@@ -1,9 +1,10 @@
 """The parts that a manager is made of: checks, and their state for a checkpoint."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import NoneType
 from typing import Any, Literal
 
+from growmas.batches import Forward
 from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.history.tracker import TopologyTracker
 from growmas.manager.birth import BirthProtection
@@ -65,6 +66,29 @@ def protection_of(
             )
         return BirthProtection(structure)
     return protect
+
+
+def freeze(
+    protect: Protection | None, mas: MAS, batches: Iterable[Any], forward: Forward | None
+) -> None:
+    """Freeze what a task has learnt, at its end."""
+    if isinstance(protect, BirthProtection):
+        protect.freeze(batches, forward=forward)
+    elif protect is not None:
+        protect.freeze(mas.omega)
+
+
+def described(
+    manager: object, structure: Structure, policies: Collection[object], budget: Budget
+) -> str:
+    """Return the repr of a manager: its policies, limits, groups and tasks."""
+    names = ", ".join(type(policy).__name__ for policy in policies)
+    groups, tasks = len(structure.groups), len(structure.tasks)
+    limits = f", {budget}" if budget else ""
+    return (
+        f"{type(manager).__name__}({names or 'no policies'}{limits}; {groups} groups, "
+        f"{tasks} task{'' if tasks == 1 else 's'} begun)"
+    )
 
 
 def check_outside_views(structure: Structure, what: str) -> None:

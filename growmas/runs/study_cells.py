@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from growmas.config.formatting import short_keys, show
+from growmas.explanation import Explanation
 from growmas.runs.intervals import Difference, Interval
 from growmas.runs.study import METRIC_KINDS, Metric, Setting, Study
 
@@ -95,13 +96,13 @@ def _mean(setting: Setting, metric: Metric, signs: Signs) -> str:
 
 
 def notes(study: Study, signs: Signs) -> list[str]:
-    """Return the lines that explain the table."""
-    lines = []
+    """Return the lines below the table."""
+    lines: list[str] = []
     counts = {each.n for each in study.intervals if each}
     if study.reasons:
         lines.append(f"These runs do not compare: {'; '.join(study.reasons)}.")
     if max(counts) > 1:
-        lines.append("[ ] 95% bootstrap interval of the mean over seeds.")
+        lines.append(Explanation("[ ] 95% bootstrap interval of the mean over seeds."))
     common = sorted({each.interval.n for each in study.differences if each})
     if common and common[-1] > 1:
         lines.append(
@@ -113,5 +114,6 @@ def notes(study: Study, signs: Signs) -> list[str]:
     if any(setting.unfinished for setting in study.settings):
         lines.append("n/m seeds: only the n finished runs count.")
     if study.metric.percent:
-        lines.append("In percent. Numbers kept: parameters, and what the method stores.")
+        kept = "In percent. Numbers kept: parameters, and what the method stores."
+        lines.append(Explanation(kept))
     return lines

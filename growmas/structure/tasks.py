@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -248,10 +248,12 @@ class StructureTasks(StructureQueries):
         with self._views.held(index):
             overrides = {
                 **unit_masks(self.model, self._groups.values(), younger),
-                **narrowed(self._heads, index, own=own_classes),
                 **self._norms.overrides(index, lambda: self._views.earliest == index),
             }
-            with overridden(self.model, overrides):
+            heads = narrowed(self._heads, index, own=own_classes)
+            # the outer one is made from the inner: a head may read units that are masked
+            outer = overridden(self.model, heads) if heads else nullcontext()
+            with outer, overridden(self.model, overrides):
                 yield self.model
 
     def extract(self, task: int | str) -> nn.Module:

@@ -11,13 +11,13 @@ from growmas.rounding import short
 from growmas.runs.curves import CurvePoint
 from growmas.terminal.plot import column, line
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table, with_notes
+from growmas.terminal.tables import Explanation, plain_table, with_notes
 
 _ON_TRAINING = (
     "accuracy: of the task's own head, on training samples, as there are no validation samples "
     "(stream.validation)"
 )
-_MEAN = "mean: test accuracy over the tasks so far, after the task"
+_MEAN = Explanation("mean: test accuracy over the tasks so far, after the task")
 _ROWS = 4  # of a plot in a panel
 _SPREAD = 30.0  # times the least loss: above it the plot is logarithmic
 _LABEL = 14  # columns for the name of a number in a panel
@@ -58,7 +58,7 @@ def render_curves(points: Sequence[CurvePoint], *, ascii: bool = False) -> Rende
             *("" if value is None else format(value, form) for value, form in values),
         )
         task = each.task
-    notes = [_ON_TRAINING] if any(each.training is not None for each in points) else []
+    notes: list[str] = [_ON_TRAINING] if any(each.training is not None for each in points) else []
     notes += [_MEAN] if any(each.mean_accuracy is not None for each in points) else []
     return with_notes(table, notes) if notes else table
 

@@ -15,7 +15,7 @@ from growmas.history import TopologyHistory
 from growmas.terminal.folding import fitting, shared_words, title
 from growmas.terminal.lookup import all_tasks, find_group
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table, with_notes
+from growmas.terminal.tables import Explanation, plain_table, with_notes
 
 FREE = 0.1
 """A unit is free if its importance is below this share of its group's mean."""
@@ -177,11 +177,15 @@ class _HeatMap:
 
     def _notes(self, columns: Sequence[range]) -> list[str]:
         summary, shade = self.summary, self.symbols.shade
-        lines = [
-            f"{shade[-1] * 2} protected, {shade[1] * 2} room: percent of the units that would "
-            "carry the group's importance if each carried as much, "
-            f"{self.symbols.participation}.",
-            f"Free: units below {FREE:.0%} of their group's mean, at the last snapshot.",
+        lines: list[str] = [
+            Explanation(
+                f"{shade[-1] * 2} protected, {shade[1] * 2} room: percent of the units that would "
+                "carry the group's importance if each carried as much, "
+                f"{self.symbols.participation}."
+            ),
+            Explanation(
+                f"Free: units below {FREE:.0%} of their group's mean, at the last snapshot."
+            ),
         ]
         if len(columns) < len(summary.tasks):
             lines.append(

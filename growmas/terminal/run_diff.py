@@ -16,7 +16,7 @@ from growmas.history.records import GroupState, NetworkState
 from growmas.terminal.lookup import all_tasks
 from growmas.terminal.numbers import Pair, number_table, pairs
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table, with_notes
+from growmas.terminal.tables import Explanation, plain_table, with_notes
 
 _NAME_WIDTH = 20
 _BAR_WIDTH = 8
@@ -142,6 +142,9 @@ def _notes(summary: RunDiff, signs: Symbols) -> list[str]:
         for name, count, task in zip(summary.names, summary.counts, summary.tasks, strict=True)
     ]
     lines.append(
-        f"171 +162 {signs.minus}55: 171 units alive, 162 added and 55 removed since the run began."
+        Explanation(
+            f"171 +162 {signs.minus}55: 171 units alive, 162 added and 55 removed since the run "
+            "began."
+        )
     )
     return lines

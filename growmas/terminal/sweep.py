@@ -11,7 +11,7 @@ from growmas.config.formatting import short_keys
 from growmas.runs.finding import SWEEP
 from growmas.sweep.summary import Spread, SweepSummary
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table, with_notes
+from growmas.terminal.tables import Explanation, plain_table, with_notes
 
 
 def render_sweep(summary: SweepSummary, *, ascii: bool = False) -> RenderableType:
@@ -76,8 +76,8 @@ def _notes(summary: SweepSummary, signs: Symbols) -> list[str]:
             f"mean {signs.spread} sample standard deviation over runs, "
             f"{'seeds' if len(seeds) > 1 else 'seed'} {', '.join(map(str, seeds))}"
         )
-    lines += ["In percent, R[i][j] the accuracy on task j after task i, T the tasks learnt:"]
-    lines += [accuracy, forgetting]
+    head = "In percent, R[i][j] the accuracy on task j after task i, T the tasks learnt:"
+    lines += map(Explanation, (head, accuracy, forgetting))
     if same:
         lines.append("In every run: " + ", ".join(f"{key}={value}" for key, value in same.items()))
     if any(setting.finished < setting.runs for setting in summary.settings):

@@ -3,11 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from growmas.explanation import Explanation as Explanation
 from growmas.terminal.symbols import Symbols
 
 _UNLIMITED = 1_000
@@ -49,6 +50,31 @@ class Fitting:
         yield self.wide if room <= options.max_width else self.narrow
 
 
+class BriefConsole(Console):
+    """A console that leaves explanations out; every other console shows them."""
+
+
 def with_notes(table: RenderableType, notes: Iterable[str]) -> RenderableType:
-    """Return a table, an empty line, and notes on how to read it, a paragraph each."""
-    return Group(table, Text(), *(Text(note, "dim") for note in notes))
+    """Return a table, an empty line, and notes below it, a paragraph each."""
+    return _Noted(table, tuple(notes))
+
+
+def explains(console: Console) -> bool:
+    """Return True if a console shows explanations."""
+    return not isinstance(console, BriefConsole)
+
+
+@dataclass(frozen=True)
+class _Noted:
+    """A table with notes, of which a `BriefConsole` leaves the explanations out."""
+
+    table: RenderableType
+    notes: tuple[str, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        every = explains(console)
+        shown = [each for each in self.notes if every or not isinstance(each, Explanation)]
+        yield self.table
+        if shown:
+            yield Text()
+            yield from (Text(note, "dim") for note in shown)

@@ -16,13 +16,13 @@ from growmas.terminal.lookup import find_task
 from growmas.terminal.naming import some_units
 from growmas.terminal.numbers import Pair, number_table, pairs
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table, with_notes
+from growmas.terminal.tables import Explanation, plain_table, with_notes
 
 _NAME_WIDTH = 20
 _BAR_WIDTH = 16
 _MOST_MOVED = 3  # units of a group, those whose share of the importance changed most
 _MOST_UNITS = 6  # named in a line
-_MOVED = (
+_MOVED = Explanation(
     "In percent. Pruned had: their share of the importance before. Born have: their share of the "
     "importance after. Moved most: the kept units whose share changed most."
 )
@@ -212,7 +212,9 @@ def _notes(diff: TopologyDiff, signs: Symbols) -> list[str]:
             lines.append(f"{name}: {', '.join(parts)}")
     return [
         *lines,
-        f"= kept, + born, {signs.minus} pruned; units born and pruned in between are left out.",
+        Explanation(
+            f"= kept, + born, {signs.minus} pruned; units born and pruned in between are left out."
+        ),
     ]
 
 

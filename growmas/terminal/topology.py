@@ -17,7 +17,7 @@ from growmas.history.records import GroupRecord, Turnover
 from growmas.terminal.folding import evenly, fitting, shared_words, title
 from growmas.terminal.lookup import all_tasks, find_group
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table, with_notes
+from growmas.terminal.tables import Explanation, plain_table, with_notes
 
 _NAME_WIDTH = 18  # characters of group names; longer ones are wrapped
 _TASK_WIDTH = 10  # characters per task at least, the length of "unfinished"
@@ -219,19 +219,25 @@ class _TopologyTable:
         return Text(self.symbols.nothing if value is None else form.format(value))
 
     def _notes(self, columns: Sequence[range]) -> list[str]:
-        lines = [
-            f"96, +16 {self.symbols.minus}4: 96 units after the task, 16 born and 4 pruned during "
-            "it. A bar is the share of the row's largest width."
+        lines: list[str] = [
+            Explanation(
+                f"96, +16 {self.symbols.minus}4: 96 units after the task, 16 born and 4 pruned "
+                "during it. A bar is the share of the row's largest width."
+            )
         ]
         known = any(value is not None for row in self.summary.importance.values() for value in row)
         lines.append(
-            "Below a name: units alive / ever"
-            + ("; importance from task to task, summed over the units." if known else ".")
+            Explanation(
+                "Below a name: units alive / ever"
+                + ("; importance from task to task, summed over the units." if known else ".")
+            )
         )
         if any(value is not None for value in self.summary.final_accuracy):
             lines.append(
-                "Final accuracy: on that task, after the last one. "
-                "Mean accuracy: over the tasks so far, after that task."
+                Explanation(
+                    "Final accuracy: on that task, after the last one. "
+                    "Mean accuracy: over the tasks so far, after that task."
+                )
             )
         if len(columns) < len(self.summary.tasks):
             lines.append(

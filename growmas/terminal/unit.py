@@ -16,7 +16,7 @@ from growmas.terminal.folding import fold, title
 from growmas.terminal.lookup import find_group
 from growmas.terminal.naming import some_units
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import plain_table, with_notes
+from growmas.terminal.tables import Explanation, plain_table, with_notes
 
 _MOST_ROWS = 16  # tasks listed; with more, neighbours in which least changed share a row
 _MOST_READERS = 8
@@ -176,7 +176,9 @@ def _importance(summary: UnitSummary, signs: Symbols) -> RenderableType:
         bar = signs.draw_bar((measurement.of_mean or 0.0) / top if top else 0.0, _BAR_WIDTH)
         name = title(names, row, ellipsis=signs.ellipsis)
         table.add_row(Text(name), f"{measurement.importance:.4g}", ratio, Text(bar, "cyan"))
-    notes = ["Of the mean: over the mean of its group's units at that snapshot."]
+    notes: list[str] = [
+        Explanation("Of the mean: over the mean of its group's units at that snapshot.")
+    ]
     if len(rows) < len(measurements):
         notes.append(
             f"{len(measurements)} snapshots in {len(rows)} rows, joined where least changed; a row "

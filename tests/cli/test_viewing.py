@@ -57,6 +57,28 @@ def growmas(folder, monkeypatch, capsys):
     return call
 
 
+@pytest.mark.parametrize(
+    ("command", "explained", "kept"),
+    [
+        ("show", "Below a name: units alive / ever", ""),
+        ("diff", "units born and pruned in between are left out", "born #"),
+        ("unit", "Of the mean:", ""),
+        ("importance", "Free: units below 10%", ""),
+        ("survival", "", "alive of"),
+    ],
+)
+def test_a_table_is_explained_on_demand(growmas, command, explained, kept):
+    arguments = [command, "one", *COMMANDS[command]]
+    short, whole = growmas(*arguments), growmas(*arguments, "--explain")
+    assert growmas(*arguments, "--no-explain") == short
+    assert explained in whole
+    assert not explained or explained not in short
+    assert kept in short
+    lines = iter(whole.splitlines())
+    assert all(line in lines for line in short.splitlines())  # nothing else differs
+    assert growmas(*arguments, "--json", "--explain") == growmas(*arguments, "--json")
+
+
 @pytest.mark.parametrize("command", ["show", "graph", "importance"])
 def test_only_one_group(growmas, command):
     whole, one = (growmas(command, "one", *more) for more in ([], ["--group", "blocks.1.mlp.fc1"]))

@@ -541,3 +541,24 @@ def test_of_threads_that_ask_at_once_one_holds_a_view() -> None:
     finally:
         sys.setswitchinterval(before)
     assert not structure.viewed
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_head_that_grew_does_not_read_units_born_later(own: bool) -> None:
+    torch.manual_seed(0)
+    model, x = nn.Sequential(nn.Linear(5, 4), nn.ReLU(), nn.Linear(4, 2)), torch.randn(8, 5)
+    structure = Structure(model, x)
+    for task in ("a", "b", "c"):
+        structure.begin_task(task)
+        if task != "a":
+            structure.apply(Plan(grow={"0": 2}))
+            structure.grow_head("2", 1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    for index, classes in enumerate((2, 3, 4)):
+        with structure.view(index, own_classes=own) as view, torch.no_grad():
+            found = view(x)
+        wanted = structure.extract(index)(x)
+        torch.testing.assert_close(found, wanted[:, -1:] if own and index else wanted)
+        assert wanted.shape == (8, classes)
