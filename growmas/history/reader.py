@@ -126,7 +126,7 @@ class TopologyHistory(ArchitectureReading, ScalarReading, Closeable):
         return result
 
     def accuracy(self) -> tuple[tuple[float | None, ...], ...]:
-        """Return `R[i][j]`, the accuracy on task j after task i, of shape [T, T]; None: not measured.
+        """Return `R[i][j]`, the accuracy on task j after task i, [T, T]; None: not measured.
 
         R is read from the metrics called "accuracy/NAME", where NAME is the name of task j.
         """
