@@ -167,12 +167,13 @@ class BirthProtection:
             PlanError: No task has begun, so that units born later would be of the same task.
             DataError: There is no batch, or it does not go through the network.
         """
+        used = parameters_used(self.model, batches, forward)
         if not self.structure.tasks:
             raise PlanError(
                 "freeze() before any task: what is frozen follows from the tasks in which units "
                 "were born; call structure.begin_task(name) before the first task is learnt"
             )
-        self.used |= parameters_used(self.model, batches, forward)
+        self.used |= used
         self.through = self.structure.task
 
     def thaw(self) -> None:

@@ -168,6 +168,9 @@ def test_what_is_frozen_does_not_require_gradients_and_is_excluded_by_pattern():
     structure = gm.Structure(net, x)
     net[0].weight.requires_grad_(False)
     protect = gm.BirthProtection(structure, exclude=["4.*"])
+    with pytest.raises(GrowmasError, match="before any task"):
+        protect.freeze([x])
+    structure.begin_task("first")
     protect.freeze([x])
     assert set(protect.frozen) == {"0.weight", "0.bias", "2.weight", "2.bias"}
     assert not net[0].weight.requires_grad
