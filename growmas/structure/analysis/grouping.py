@@ -88,11 +88,7 @@ def unit_groups(
     for number, kind in enumerate(kinds_of_units(free, count, held)):
         whole = len(kind) == count
         members = _members({**placed, **parameters}, held, None if whole else kind, len(kind))
-        members += [
-            _of_kind(member, np.searchsorted(kept, kind))
-            for kept, member in counted
-            if np.isin(kind, kept).all()
-        ]
+        members += _of_kind(counted, kind)
         members += whole_transformers(model, members)
         if reached.heads:
             members += numbers_of_heads(model, members, len(kind), reached.counted)
@@ -225,9 +221,13 @@ def _parameters(
     return found, ""
 
 
-def _of_kind(member: Member, units: Indices) -> Member:
-    """Return the part of a side that some of its units hold."""
-    return replace(member, positions=member.positions[torch.from_numpy(units)])
+def _of_kind(counted: Iterable[tuple[Indices, Member]], kind: Indices) -> list[Member]:
+    """Return the parts of attributes that units of one kind hold."""
+    return [
+        replace(member, positions=member.positions[torch.from_numpy(np.searchsorted(kept, kind))])
+        for kept, member in counted
+        if np.isin(kind, kept).all()
+    ]
 
 
 def _tensor(model: nn.Module, qualified: str) -> Tensor:
