@@ -5,13 +5,12 @@ import io
 from collections.abc import Sequence
 
 from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
 
 from growmas.runs.study import METRIC_KINDS, Study
 from growmas.runs.study_cells import cells, notes
-from growmas.terminal.symbols import ASCII, UNICODE, Symbols, symbols
-from growmas.terminal.tables import Fitting, plain_table, with_notes
+from growmas.terminal.settings import settings_table
+from growmas.terminal.symbols import ASCII, UNICODE, symbols
+from growmas.terminal.tables import with_notes
 from growmas.visible import as_cell
 
 _LATEX = str.maketrans(
@@ -29,24 +28,7 @@ def render_study(study: Study, *, ascii: bool = False) -> RenderableType:
         ascii: Use ASCII characters only (names are printed as they are).
     """
     signs = symbols(ascii=ascii)
-    return with_notes(
-        Fitting(_table(study, signs), _table(study, signs, narrow=True)), notes(study, signs)
-    )
-
-
-def _table(study: Study, signs: Symbols, *, narrow: bool = False) -> Table:
-    """Return the table; a narrow one has intervals on lines of their own."""
-    names, numbers, rows = cells(study, signs)
-    table = plain_table(signs, gap=0 if narrow else 1)
-    for heading in names:
-        table.add_column(heading, overflow="fold")
-    for heading in numbers:
-        table.add_column(
-            heading.replace(" ", "\n") if narrow else heading, justify="right", no_wrap=True
-        )
-    for row in rows:
-        table.add_row(*(Text(cell.replace(" [", "\n[") if narrow else cell) for cell in row))
-    return table
+    return with_notes(settings_table(*cells(study, signs), signs), notes(study, signs))
 
 
 def markdown(study: Study) -> str:

@@ -9,9 +9,10 @@ from rich.text import Text
 
 from growmas.config.formatting import short_keys
 from growmas.runs.finding import SWEEP
-from growmas.sweep.summary import Spread, SweepSummary
+from growmas.sweep.summary import Setting, Spread, SweepSummary
+from growmas.terminal.settings import settings_table
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import Explanation, plain_table, with_notes
+from growmas.terminal.tables import Explanation, with_notes
 
 
 def render_sweep(summary: SweepSummary, *, ascii: bool = False) -> RenderableType:
@@ -22,26 +23,23 @@ def render_sweep(summary: SweepSummary, *, ascii: bool = False) -> RenderableTyp
         ascii: Use ASCII characters only (values are printed as they are).
     """
     signs = symbols(ascii=ascii)
-    table = plain_table(signs)
     headings = short_keys(summary.varied)
-    for key in summary.varied:
-        table.add_column(headings[key], overflow="fold")
-    if not summary.varied:
-        table.add_column("setting")
-    for heading in ("runs", "ACC", "forgetting", "parameters", "CPU s"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for setting in summary.settings:
-        values = [Text(setting.values.get(key, signs.nothing)) for key in summary.varied]
-        partial = setting.finished < setting.runs
-        table.add_row(
-            *(values or [Text("all")]),
-            f"{setting.finished}/{setting.runs}" if partial else str(setting.runs),
-            _percent(setting.average_accuracy, signs),
-            _percent(setting.forgetting, signs),
-            _number(setting.parameters, ",.0f", signs),
-            _number(setting.cpu_seconds, ",.1f", signs),
-        )
-    return with_notes(table, _notes(summary, signs))
+    names = [headings[key] for key in summary.varied] or ["setting"]
+    numbers = ["runs", "ACC", "forgetting", "parameters", "CPU s"]
+    rows = [_cells(setting, summary.varied, signs) for setting in summary.settings]
+    return with_notes(settings_table(names, numbers, rows, signs), _notes(summary, signs))
+
+
+def _cells(setting: Setting, varied: Sequence[str], signs: Symbols) -> list[str]:
+    partial = setting.finished < setting.runs
+    return [
+        *([setting.values.get(key, signs.nothing) for key in varied] or ["all"]),
+        f"{setting.finished}/{setting.runs}" if partial else str(setting.runs),
+        _percent(setting.average_accuracy, signs),
+        _percent(setting.forgetting, signs),
+        _number(setting.parameters, ",.0f", signs),
+        _number(setting.cpu_seconds, ",.1f", signs),
+    ]
 
 
 def render_plan(

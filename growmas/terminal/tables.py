@@ -1,6 +1,6 @@
 """Tables in the common style: a line under the head and one above the foot."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -30,18 +30,35 @@ def plain_table(signs: Symbols, *, gap: int = 1) -> Table:
     )
 
 
+def as_list(names: Sequence[str], headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Text:
+    """Return a line for each number, for terminals in which no table has room.
+
+    Args:
+        names: Headings of the first cells of a row, which name it.
+        headings: Of the other cells; empty ones are left out.
+        rows: Cells by row.
+    """
+    lines = []
+    for row in rows:
+        named = zip(names, row, strict=False)
+        lines.append(", ".join(f"{name}={cell}" for name, cell in named).replace("\n", ", "))
+        cells = zip(headings, row[len(names) :], strict=True)
+        lines += [f"  {heading} {cell}" for heading, cell in cells if cell]
+    return Text("\n".join(lines))
+
+
 @dataclass(frozen=True)
 class Fitting:
-    """A table, or a narrower one where there is no room for it.
+    """A table, or a narrower view where there is no room for it.
 
     Attributes:
         wide: The table.
-        narrow: The other.
+        narrow: The other view.
         room: Columns that the first needs; by default those of its content without line breaks.
     """
 
     wide: Table
-    narrow: Table
+    narrow: RenderableType
     room: int | None = None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:

@@ -1,6 +1,9 @@
+import contextlib
+import io
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,12 +16,20 @@ SMALL = ["stream.tasks=2", "stream.limit=20", "training.epochs=1"]
 
 
 def growmas(*arguments, cwd=ROOT, code=0):
-    done = subprocess.run(
-        [GROWMAS, *map(str, arguments)], cwd=cwd, capture_output=True, text=True, timeout=120,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    return done.stdout if code == 0 else done.stderr
+    """Run a command in this process: what it printed, or its errors where it fails."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.chdir(cwd)
+        patch.setattr(sys, "argv", ["growmas", *map(str, arguments)])
+        patch.setattr(warnings, "showwarning", warnings.showwarning)
+        with pytest.raises(SystemExit) as end:
+            main()
+    assert (end.value.code or 0) == code, out.getvalue() + err.getvalue()
+    return out.getvalue() if code == 0 else err.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +39,15 @@ def folder(tmp_path_factory):
         config = ROOT / "configs" / "digits_smoke.yaml"
         growmas("run", config, *SMALL, f"name={name}", cwd=folder)
     return folder
+
+
+def test_the_program_runs_and_its_mistakes_have_an_exit_code(folder):
+    for words, code in ((["ls"], 0), (["show", "zzzzzz"], 2)):
+        done = subprocess.run(
+            [GROWMAS, *words], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_run_says_how_it_goes_in_plain_lines(folder):

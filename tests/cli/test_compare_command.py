@@ -85,6 +85,16 @@ def test_the_table_fits_80_columns(growmas):
     assert "[" in out
 
 
+@pytest.mark.parametrize("width", [40, 72, 90])
+def test_names_and_numbers_stay_whole_at_every_width(growmas, width):
+    write(Path("runs/another"), seed=0, accuracy=0.7, method="finetune", strength=0.25)
+    _, out, _ = growmas("compare", *every("tuned", "weak"), "another", "--width", width)
+    assert max(map(len, out.splitlines())) <= width
+    words = set(re.split(r"[\s,=]+", out))
+    assert {"finetune", "mas", "forgetting", "0.25", "024"} <= words
+    assert "…" not in out
+
+
 def test_the_formats_hold_the_same_numbers(growmas):
     names = every("tuned", "weak")
     _, text, _ = growmas("compare", *names, "--format", "csv")
