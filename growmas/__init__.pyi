@@ -54,6 +54,7 @@ from growmas.importance import (
 )
 from growmas.integrations.torch_pruning import MASPruningImportance as MASPruningImportance
 from growmas.manager import (
+    AutoProtection as AutoProtection,
     BirthProtection as BirthProtection,
     Budget as Budget,
     GrowByGain as GrowByGain,
@@ -62,6 +63,7 @@ from growmas.manager import (
     GrowPolicy as GrowPolicy,
     OvergrowSelect as OvergrowSelect,
     Policy as Policy,
+    ProtectionChoice as ProtectionChoice,
     PruneBelow as PruneBelow,
     PruneByRedundancy as PruneByRedundancy,
     PrunePolicy as PrunePolicy,

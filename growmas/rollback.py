@@ -29,6 +29,16 @@ def restored_on_error(*parts: object) -> Iterator[None]:
         raise
 
 
+@contextmanager
+def restored(*parts: object) -> Iterator[None]:
+    """Restore parts after the block, as `restored_on_error` does after an exception."""
+    undo = [_snapshot(part) for part in parts]
+    with ExitStack() as stack:
+        for restore in undo:
+            stack.callback(restore)
+        yield
+
+
 def _snapshot(part: object) -> Undo:
     if isinstance(part, nn.Module):
         return _model(part)

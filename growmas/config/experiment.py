@@ -129,6 +129,9 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
         if _at(values, "method", "task_free") is not None:
             expected = "null, as stream.kind is not task_free"
             found.append((("method", "task_free"), f"expected {expected}; got a mapping"))
+    if _at(values, "method", "protect") == "auto" and _at(values, "method", "strength") == 0:
+        text = "expected a number above 0, as protect: auto tries multiples of it; got 0"
+        found.append((("method", "strength"), text))
     found += _trial_conflicts(values)
     found += _replacement_conflicts(values)
     frozen = _at(values, "model", "freeze")

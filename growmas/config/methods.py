@@ -229,10 +229,11 @@ class GrowmasConfig(Record):
     budget: BudgetConfig | None = Field(
         None, description="a mapping such as {parameters: 300000}, or null"
     )
-    protect: Annotated[float, Field(gt=0, le=1)] | Literal["old"] | None = Field(
+    protect: Annotated[float, Field(gt=0, le=1)] | Literal["old", "auto"] | None = Field(
         None,
         description="the share of old parameters to freeze, above 0, up to 1; old, to freeze all "
-        "units of earlier tasks, without importance; or null",
+        "units of earlier tasks, without importance; auto, to try old and the penalty at a tenth, "
+        "once and ten times the strength on a held-out part of the second task; or null",
     )
     norms: Literal["statistics", "affine"] | None = Field(
         "statistics",

@@ -36,6 +36,7 @@ from growmas.training.methods.growmas import Growmas
 from growmas.training.methods.joint import Joint
 from growmas.training.methods.mas import FixedMAS
 from growmas.training.methods.separate import Separate
+from growmas.training.protection_trial import ProtectionTrial
 from growmas.training.trial import Trials
 
 
@@ -99,7 +100,7 @@ def build_method(
         grow=grow,
         prune=prune_policy(config.prune),
         budget=build_budget(config.budget),
-        protect=build_protection(config, structure),
+        protect=build_protection(config, structure, mas),
         norms=config.norms,
         per_task=config.per_task,
     )
@@ -110,7 +111,16 @@ def build_method(
         trials=_trials(config, optimizer, batch_size),
         select=_selection(config, grow),
         init=config.init,
+        protection=_protection(config, optimizer, batch_size, epochs),
     )
+
+
+def _protection(
+    config: GrowmasConfig, optimizer: Optimizer, batch_size: int, epochs: int
+) -> ProtectionTrial | None:
+    if config.protect != "auto":
+        return None
+    return ProtectionTrial(optimizer, batch_size=batch_size, epochs=epochs)
 
 
 def _trials(config: GrowmasConfig, optimizer: Optimizer, batch_size: int) -> Trials | None:

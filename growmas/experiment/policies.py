@@ -18,6 +18,7 @@ from growmas.config import (
     ReplaceConfig,
 )
 from growmas.manager import (
+    AutoProtection,
     BirthProtection,
     Budget,
     GrowByGain,
@@ -33,8 +34,11 @@ from growmas.manager import (
     ReplaceDead,
     ReplaceLowUtility,
 )
-from growmas.penalty import HardProtection
+from growmas.penalty import MAS, HardProtection
 from growmas.structure import Structure
+
+TRIED = (0.1, 1.0, 10.0)
+"""Factors on the strength that `protect: auto` compares."""
 
 
 def grow_policies(
@@ -84,13 +88,16 @@ def build_budget(config: BudgetConfig | None) -> Budget | None:
 
 
 def build_protection(
-    config: GrowmasConfig, structure: Structure
+    config: GrowmasConfig, structure: Structure, mas: MAS
 ) -> HardProtection | BirthProtection | None:
     """Build what freezes parameters of earlier tasks; None where the config freezes none."""
     if config.protect is None:
         return None
     if config.protect == "old":
         return BirthProtection(structure)
+    if config.protect == "auto":
+        tried = [config.strength * factor for factor in TRIED]
+        return AutoProtection(structure, mas, strengths=tried)
     return HardProtection(structure.model, fraction=config.protect)
 
 

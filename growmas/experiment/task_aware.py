@@ -3,7 +3,7 @@
 from dataclasses import asdict, replace
 from functools import partial
 
-from growmas.config import ANSWER_BY_TASK
+from growmas.config import ANSWER_BY_TASK, OrderedConfig
 from growmas.data import Task, own_heads
 from growmas.experiment.learners import build_task_aware, task_aware_state
 from growmas.experiment.results import (
@@ -19,6 +19,7 @@ from growmas.experiment.session import Session
 from growmas.experiment.signals import Signals
 from growmas.experiment.streams import build_stream
 from growmas.history.tracker import TopologyTracker
+from growmas.manager import AutoProtection
 from growmas.runs import RunResult
 from growmas.runs.observer import ScalarsWritten, TaskDone
 from growmas.training.learner import TaskAwareLearner
@@ -43,8 +44,11 @@ def run_task_aware(run: Session, *, resume: bool) -> RunResult:
         ended = learner.between_tasks and bool(run.result.accuracy)
         run.tell_begun(learner.steps, resumed=state is not None, ended=ended)
         for task in lessons.tasks[len(run.result.accuracy) :]:
+            _look_ahead(run, learner, stream.tasks[task.index])
             learner.after_step = partial(_step_done, run, learner, tracker, signals, task)
             for epoch in learner.learn(task):
+                if (task.index, epoch.epoch) == (1, 1):
+                    _tell_choice(run, learner, tracker, task)
                 numbers = epoch_scalars(learner, task, epoch)
                 step = learner.steps
                 tracker.scalars(numbers, step=step, task=epoch.task, epoch=epoch.epoch)
@@ -63,6 +67,26 @@ def run_task_aware(run: Session, *, resume: bool) -> RunResult:
             if not result.finished:
                 run.check_stop()
     return run.result
+
+
+def _tell_choice(
+    run: Session, learner: TaskAwareLearner, tracker: TopologyTracker, task: Task
+) -> None:
+    """Note the protection that was chosen, and write the scores to the history."""
+    manager = learner.method.manager
+    protect = manager.protect if manager else None
+    if isinstance(protect, AutoProtection) and protect.choice:
+        run.observer.note(str(protect.choice))
+        scores = {f"protection/{each}": score for each, score in protect.choice.scores}
+        tracker.scalars(scores, step=learner.steps, task=task.name, epoch=1)
+
+
+def _look_ahead(run: Session, learner: TaskAwareLearner, task: Task) -> None:
+    """Measure the accuracy on the test samples of a period of time that is not learnt yet."""
+    experiment, ahead = run.experiment, run.result.ahead
+    known = isinstance(experiment.stream, OrderedConfig) and experiment.stream.scenario == "domain"
+    if known and len(ahead) < task.index:  # a run that is resumed has measured it before
+        run.update(replace(run.result, ahead=[*ahead, learner.accuracy(task)]))
 
 
 def _step_done(

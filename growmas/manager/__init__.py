@@ -7,6 +7,7 @@ subclass of `Policy` that reads a `Situation`.
 """
 
 from growmas.manager.allocation import allocate
+from growmas.manager.auto_protection import AutoProtection, ProtectionChoice
 from growmas.manager.birth import BirthProtection
 from growmas.manager.bounded_pruning import PruneWithin
 from growmas.manager.budget import Budget
@@ -24,6 +25,7 @@ from growmas.manager.situation import Situation
 from growmas.manager.trial import trial_loss
 
 __all__ = [
+    "AutoProtection",
     "BirthProtection",
     "Budget",
     "Gains",
@@ -33,6 +35,7 @@ __all__ = [
     "GrowPolicy",
     "OvergrowSelect",
     "Policy",
+    "ProtectionChoice",
     "PruneBelow",
     "PruneByRedundancy",
     "PrunePolicy",

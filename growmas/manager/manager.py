@@ -22,6 +22,7 @@ from growmas.manager.parts import (
     described,
     freeze,
     left_to_tasks,
+    needs_importance,
     protection_of,
     remember,
     resume,
@@ -108,8 +109,8 @@ class StructuralManager(Checkpointed):
             budget: The limits of growth; None sets no limit.
             decide: Called with every plan; returns it, another one, or None for a veto.
             protect: Freezes more entries at the end of each task, which `optimizer` leaves alone: a
-                `HardProtection`, or a `BirthProtection`, also by the word "old". With the latter
-                no importance is measured unless a policy reads it.
+                `HardProtection`, a `BirthProtection`, also by the word "old", or an
+                `AutoProtection`. Units frozen by birth need no importance.
             norms: The part of norms that is stored at the end of each task for its view:
                 "statistics"; "affine", weight and bias as well; or None.
             per_task: "gains", "biases" or both: every task has those of all units for itself, as
@@ -382,7 +383,7 @@ class StructuralManager(Checkpointed):
         """Learn from the data of a task at its end, and of a step without tasks."""
         if batches is None or moment == "begin" or (moment == "step" and self.structure.tasks):
             return
-        needed = self._policies.read_importance or not isinstance(self.protect, BirthProtection)
+        needed = self._policies.read_importance or needs_importance(self.protect)
         if moment == "end" and needed:
             self._consolidate(batches, forward)
         if self.statistics is not None:

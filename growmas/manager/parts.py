@@ -7,6 +7,7 @@ from typing import Any, Literal
 from growmas.batches import Forward
 from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.history.tracker import TopologyTracker
+from growmas.manager.auto_protection import AutoProtection
 from growmas.manager.birth import BirthProtection
 from growmas.manager.budget import Budget
 from growmas.manager.checks import check_parts
@@ -48,6 +49,13 @@ def resume(structure: Structure, name: str, *, open: bool, protect: Protection |
     structure.begin_task(name)
     if isinstance(protect, HardProtection):
         protect.hold()  # weights and biases of norms may have been put back
+
+
+def needs_importance(protect: Protection | None) -> bool:
+    """Return True unless units are frozen by their birth alone."""
+    if isinstance(protect, AutoProtection):
+        return protect.penalised
+    return not isinstance(protect, BirthProtection)
 
 
 def protection_of(

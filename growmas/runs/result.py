@@ -42,6 +42,8 @@ class RunResult:
         imports: Target -> SHA-256 of the file it was imported from.
         validation: Mean accuracy on held-out training samples of the tasks so far, after each
             task; empty without `stream.validation`.
+        ahead: Accuracy on each period of time before it was learnt, from the second on: the
+            prequential accuracy of an ordered stream in scenario domain; empty for others.
         flops: FLOPs of one sample after the last task learnt, a frozen part whose features are
             kept left out; 0 where they were not counted.
     """
@@ -66,6 +68,7 @@ class RunResult:
     stream_digest: str = ""
     imports: Mapping[str, str] = field(default_factory=dict)
     validation: Sequence[float] = field(default_factory=list)
+    ahead: Sequence[float] = field(default_factory=list)
     flops: int = 0
 
     @classmethod
@@ -179,5 +182,8 @@ _FITS: Mapping[str, Callable[[object], bool]] = {
     "versions": _mapping_of(_is_text),
     "imports": _mapping_of(_is_text),
     "stream_digest": _is_text,
-    "validation": lambda value: isinstance(value, list | tuple) and all(map(_is_number, value)),
+    **dict.fromkeys(
+        ("validation", "ahead"),
+        lambda value: isinstance(value, list | tuple) and all(map(_is_number, value)),
+    ),
 }

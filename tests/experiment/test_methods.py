@@ -324,3 +324,17 @@ class StopsAfter:
         self.left -= 1
         if not self.left:
             raise Stopped
+
+
+def test_the_protection_is_chosen_on_the_second_task():
+    learner, _, lessons = learner_of(growmas(protect="auto"), "task", training=SHORT)
+    method = learner.method
+    list(learner.learn(lessons[0]))
+    assert method.protection.state_dict()["inputs"].shape[0] <= 256
+    for lesson in lessons[1:]:
+        list(learner.learn(lesson))
+    choice = method.manager.protect.choice
+    tried = [candidate for candidate, _ in choice.scores]
+    assert tried == ["old", *(method_factor * growmas().strength for method_factor in (0.1, 1, 10))]
+    assert max(score for _, score in choice.scores) == dict(choice.scores)[choice.chosen]
+    assert method.protection.state_dict() == {}  # what was kept of the first task is dropped

@@ -39,6 +39,16 @@ def test_the_run_directory_holds_everything(finished):
     assert [len(row) for row in results.accuracy] == [1, 2]
 
 
+def test_periods_of_time_are_answered_before_they_are_learnt(tmp_path, finished):
+    stream = "stream={kind: ordered, source: digits, tasks: 3, scenario: domain, limit: 20}"
+    changes = [stream, "training.epochs=1", "method={kind: finetune}"]
+    result = run_experiment(load_config(SMOKE, changes), tmp_path / "run")
+    written = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert len(result.ahead) == 2
+    assert written["ahead"] == list(result.ahead)
+    assert finished[2].ahead == []
+
+
 def test_the_history_agrees_with_the_metrics(finished):
     _, folder, results = finished
     with gm.TopologyHistory(folder / "history.db") as history:
