@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from growmas.batches import (
     float_tensors,
 )
 from growmas.errors import DataError, PenaltyError, PlanError
+from growmas.penalty.guards import Guards
 from growmas.penalty.settings import check_used, matches
 from growmas.preserving import preserving
 from growmas.structure import Structure, UnitGroup
@@ -130,7 +130,7 @@ class BirthProtection:
         self.exclude = tuple(exclude)
         self.through = -1
         self.used: frozenset[str] = frozenset()
-        self._guarded: WeakKeyDictionary[Optimizer, Any] = WeakKeyDictionary()
+        self._guards = Guards()
         self._known: tuple[object, dict[str, Block]] = (None, {})
 
     def __repr__(self) -> str:
@@ -200,31 +200,21 @@ class BirthProtection:
         Raises:
             PenaltyError: `optimizer` is not a torch optimizer.
         """
-        if not isinstance(optimizer, Optimizer):
-            raise PenaltyError(
-                f"guard expects a torch optimizer, got {type(optimizer).__name__}: take each step "
-                "of anything else inside `with protect.held():`"
-            )
-        if optimizer not in self._guarded:
-            aside: list[Aside] = []
+        aside: list[Aside] = []
 
-            def before(*_: Any) -> None:
-                aside[:] = self._aside()
+        def before() -> None:
+            aside[:] = self._aside()
 
-            def after(*_: Any) -> None:
-                _put_back(aside)
-                aside.clear()
+        def after() -> None:
+            _put_back(aside)
+            aside.clear()
 
-            self._guarded[optimizer] = (
-                optimizer.register_step_pre_hook(before),
-                optimizer.register_step_post_hook(after),
-            )
-
-        def stop() -> None:
-            for handle in self._guarded.pop(optimizer, ()):
-                handle.remove()
-
-        return stop
+        return self._guards.add(
+            optimizer,
+            before=before,
+            after=after,
+            remedy="take each step of anything else inside `with protect.held():`",
+        )
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -239,13 +229,8 @@ class BirthProtection:
         """Do nothing: what is frozen follows from the births of the units."""
 
     def __getstate__(self) -> dict[str, Any]:
-        """Return everything except the guards: the optimizer of a copy is not guarded."""
-        return {**vars(self), "_guarded": None, "_known": (None, {})}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy, without guards."""
-        vars(self).update(state)
-        self._guarded = WeakKeyDictionary()
+        """Return everything except the blocks that were found, which a copy finds anew."""
+        return {**vars(self), "_known": (None, {})}
 
     def state_dict(self) -> dict[str, Any]:
         """Return plain values: the last task that has ended, and the parameters used so far."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, Literal, get_args
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +9,7 @@ from torch.optim import Optimizer
 
 from growmas.errors import PenaltyError
 from growmas.importance.measurement import check_is_module
+from growmas.penalty.guards import Guards
 from growmas.penalty.settings import check_used, matches
 from growmas.penalty.terms import check_fit
 
@@ -89,7 +89,7 @@ class HardProtection:
         self.frozen: dict[str, Tensor] = {}
         self._old: dict[str, Tensor] = {}
         self._values: dict[str, Tensor] = {}
-        self._guarded: WeakKeyDictionary[Optimizer, Any] = WeakKeyDictionary()
+        self._guards = Guards()
 
     def __repr__(self) -> str:
         frozen = sum(int(mask.sum()) for mask in self.frozen.values())
@@ -113,21 +113,11 @@ class HardProtection:
         Raises:
             PenaltyError: `optimizer` is not a torch optimizer.
         """
-        if not isinstance(optimizer, Optimizer):
-            raise PenaltyError(
-                f"guard expects a torch optimizer, got {type(optimizer).__name__}: call restore_() "
-                "after each step of anything else"
-            )
-        if optimizer not in self._guarded:
-            hook = optimizer.register_step_post_hook(lambda *_: self.restore_())
-            self._guarded[optimizer] = hook
-
-        def stop() -> None:
-            handle = self._guarded.pop(optimizer, None)
-            if handle is not None:
-                handle.remove()
-
-        return stop
+        return self._guards.add(
+            optimizer,
+            after=self.restore_,
+            remedy="call restore_() after each step of anything else",
+        )
 
     def freeze(self, omega: Mapping[str, Tensor]) -> None:
         """Freeze more of the old entries at their present values, the most important first.
@@ -232,15 +222,6 @@ class HardProtection:
             for masks in (self.frozen, self._old)
         )
         self._hold(frozen, old, dict(self.model.named_parameters()))
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Return everything except the guards: the optimizer of a copy is not guarded."""
-        return {name: value for name, value in vars(self).items() if name != "_guarded"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Restore a copy, without guards."""
-        vars(self).update(state)
-        self._guarded = WeakKeyDictionary()
 
     def state_dict(self) -> dict[str, Any]:
         """Return tensors and plain values: masks and settings; the values are in the model."""
