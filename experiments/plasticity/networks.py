@@ -28,6 +28,17 @@ def conv_net() -> nn.Sequential:
     )  # fmt: skip
 
 
+def normed_conv_net() -> nn.Sequential:
+    """Return a conv net with three layers of 16, 32 and 64 channels and BatchNorm."""
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 28, 28)),
+        nn.Conv2d(1, 16, 3, stride=2, padding=1), nn.BatchNorm2d(16), nn.ReLU(),
+        nn.Conv2d(16, 32, 3, padding=1), nn.BatchNorm2d(32), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(32, 64, 3, padding=1), nn.BatchNorm2d(64), nn.ReLU(),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10),
+    )  # fmt: skip
+
+
 class Transformer(nn.Module):
     """Two blocks of width 32 over 16 patches of 7 × 7, with 4 heads and 64 units between."""
 
@@ -63,5 +74,6 @@ NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "mlp": mlp,
     "small": small_mlp,
     "conv": conv_net,
+    "normed": normed_conv_net,
     "transformer": Transformer,
 }

@@ -11,7 +11,7 @@ from growmas.data.sources import load_source
 BATCH = 16
 PERMUTATIONS, SAMPLES = 80, 1_000
 LABELLINGS, IMAGES, EPOCHS = 25, 1_200, 15
-TARGETS, STEPS = 80, 500
+TARGETS, STEPS = 40, 250
 
 
 @dataclass(frozen=True)
@@ -80,12 +80,12 @@ def labellings(
 
 
 def short_labellings(seed: int) -> Iterator[Lesson]:
-    """Yield 16 labellings of 320 images, 20 passes each."""
-    return labellings(seed, tasks=16, samples=320, epochs=20)
+    """Yield 12 labellings of 320 images, 15 passes each."""
+    return labellings(seed, tasks=12, samples=320, epochs=15)
 
 
 def regression(seed: int, tasks: int = TARGETS) -> Iterator[Lesson]:
-    """Yield stretches of 500 batches of the slowly changing regression of Dohare et al. (2024).
+    """Yield stretches of 250 batches of the slowly changing regression of Dohare et al. (2024).
 
     Fifteen of 20 input bits are constant but for one that flips after each stretch, five are drawn
     for every sample. The target is a fixed network of 100 linear threshold units with weights ±1.

@@ -54,7 +54,8 @@ ARMS = {
     "regression-adam": Arm("regression", "small", "adam"),
     "regression-sgd": Arm("regression", "small", "sgd"),
     "gradual-adam": Arm("gradual", "mlp", "adam"),
-    "labellings-sgd": Arm("short labellings", "mlp", "sgd"),
+    "short-labellings-adam": Arm("short labellings", "mlp", "adam"),
+    "short-labellings-sgd": Arm("short labellings", "mlp", "sgd"),
 }
 
 STRENGTH = {"adam": 1e-3, "sgd": 1e-3}

@@ -39,6 +39,8 @@ class Block:
         dim: The axis.
         positions: [k] int64.
         shape: Shape of the entries.
+        ages: Their ages when the block was made, int64, with length 1 along the axes on which they
+            do not depend.
         views: Arrays on the memory of the parameter and its moments, by name.
     """
 
@@ -46,6 +48,7 @@ class Block:
     dim: int
     positions: Array
     shape: torch.Size
+    ages: Array
     views: dict[str, tuple[int, Array]] = field(default_factory=dict)
 
     def read(self, name: str, tensor: Tensor, out: Array) -> None:
@@ -70,7 +73,7 @@ class Block:
         known = self.views.get(name)
         if known is None or known[0] != pointer:
             held = tensor.detach()
-            known = (pointer, held.numpy() if _library(held) is np else held)
+            known = (pointer, _array(held))
             self.views[name] = known
         return known[1]
 
@@ -88,35 +91,32 @@ class Pool:
         oldest: Largest age when the pool was made.
     """
 
-    def __init__(
-        self,
-        group: Mapping[str, Any],
-        blocks: list[Block],
-        ages: list[NDArray[np.int64]],
-        step: int,
-    ) -> None:
+    def __init__(self, group: Mapping[str, Any], blocks: list[Block], step: int) -> None:
         """Make the buffers.
 
         Args:
             group: The parameter group.
             blocks: Rows and columns of its parameters.
-            ages: The age of each entry of each block, flat.
             step: Step of their parameters.
         """
         self.group, self.blocks, self.step = group, blocks, step
-        start = np.concatenate(ages)
-        self.oldest = int(start.max(initial=0))
+        self.oldest = max(int(block.ages.max()) for block in blocks)
         self._passed = 0
         like = blocks[0].parameter.detach()
         self._library = _library(like)
-        self._start = self._own(torch.from_numpy(start).to(like.device))
         self._tables = tuple(
-            self._own(_table(float(beta), power).to(like))
+            _array(_table(float(beta), power).to(like))
             for beta, power in zip(group["betas"], (1.0, 0.5), strict=True)
         )
-        self._buffers = [self._own(like.new_empty(len(start))) for _ in range(4)]
+        sizes = [block.shape.numel() for block in blocks]
+        ends = np.cumsum(sizes).tolist()
+        self._buffers = [_array(like.new_empty(sum(sizes))) for _ in range(4)]
         self._parts = [
-            self._split(buffer, [len(each) for each in ages]) for buffer in self._buffers
+            [
+                buffer[end - size : end].reshape(block.shape)
+                for block, size, end in zip(blocks, sizes, ends, strict=True)
+            ]
+            for buffer in self._buffers
         ]
 
     @property
@@ -135,16 +135,14 @@ class Pool:
         first, second = 1 - beta1**self.step, (1 - beta2**self.step) ** 0.5
         lr, eps = (float(group["lr"]) if xp is np else group["lr"]), group["eps"]
         squares = "max_exp_avg_sq" if group["amsgrad"] else "exp_avg_sq"
+        m, root, own, divisor = self._buffers
         self._read(optimizer, "exp_avg", 0)
         self._read(optimizer, squares, 1)
-        m, root, own_m, own_v = self._buffers
-        self._look_up(self._tables[0], own_m)
-        self._look_up(self._tables[1], own_v)
         xp.sqrt(root, out=root)
-        xp.multiply(own_v, root, out=own_v)
-        xp.add(own_v, eps, out=own_v)
-        xp.multiply(own_m, m, out=own_m)
-        own = xp.divide(own_m, own_v, out=own_m)
+        self._correct_by_age(self._tables[0], 0, 2)
+        self._correct_by_age(self._tables[1], 1, 3)
+        xp.add(divisor, eps, out=divisor)
+        xp.divide(own, divisor, out=own)
         xp.add(root, eps * second, out=root)
         xp.multiply(m, second / first, out=m)
         change = xp.divide(m, root, out=m)
@@ -160,38 +158,30 @@ class Pool:
         """Scale v of entries at the end of their youth, so that the shared step corrects it."""
         beta2 = float(self.group["betas"][1])
         factor = (1 - beta2**self.step) / (1 - beta2**YOUTH)
-        xp, (held, scale, *_) = self._library, self._buffers
-        done = self._start + self._passed >= YOUTH
-        scale[:] = 1.0
-        scale[done] = factor
+        states = [optimizer.state[block.parameter] for block in self.blocks]
         for key in ("exp_avg_sq", "max_exp_avg_sq"):
-            states = [optimizer.state[block.parameter] for block in self.blocks]
             if any(key not in state for state in states):
                 continue
             self._read(optimizer, key, 0)
-            xp.multiply(held, scale, out=held)
             for block, state, entries in zip(self.blocks, states, self._parts[0], strict=True):
+                done = block.ages + self._passed >= YOUTH
+                entries += (done * entries) * (factor - 1)
                 block.write(key, state[key], entries)
 
     def _read(self, optimizer: Optimizer, key: str, buffer: int) -> None:
         for block, entries in zip(self.blocks, self._parts[buffer], strict=True):
             block.read(key, optimizer.state[block.parameter][key], entries)
 
-    def _look_up(self, table: Array, out: Array) -> None:
-        """Write the values of a table at the age of each entry into `out`."""
-        if isinstance(table, Tensor):
-            torch.index_select(table[self._passed :], 0, self._start, out=out)
-        else:
-            table[self._passed :].take(self._start, 0, out, "clip")
+    def _correct_by_age(self, table: Array, buffer: int, out: int) -> None:
+        """Write the entries of a buffer, times the values of a table at their ages, into another.
 
-    def _own(self, tensor: Tensor) -> Array:
-        return tensor.numpy() if self._library is np else tensor
-
-    def _split(self, buffer: Array, sizes: list[int]) -> list[Array]:
-        """Return the parts of a buffer, in the shapes of the blocks."""
-        ends = np.cumsum(sizes).tolist()
-        parts = zip(self.blocks, sizes, ends, strict=True)
-        return [buffer[end - size : end].reshape(block.shape) for block, size, end in parts]
+        The ages of a block without entries that belong to two young units are a column, so that
+        the values are few.
+        """
+        now = table[self._passed :]
+        parts = zip(self.blocks, self._parts[buffer], self._parts[out], strict=True)
+        for block, entries, target in parts:
+            self._library.multiply(entries, now[block.ages], out=target)
 
 
 def pools_of(
@@ -207,7 +197,7 @@ def pools_of(
         born: Name -> axis -> [length], the step at which each position was born; 0 for old ones.
     """
     groups = {id(p): group for group in optimizer.param_groups for p in group["params"]}
-    parts: dict[tuple[int, int, Any], list[tuple[Block, NDArray[np.int64]]]] = {}
+    parts: dict[tuple[int, int, Any], list[Block]] = {}
     settings: dict[int, Mapping[str, Any]] = {}
     for name, axes in born.items():
         parameter = parameters[name]
@@ -220,16 +210,11 @@ def pools_of(
         step = int(state["step"]) - stepped
         key = (id(group), step, (parameter.dtype, parameter.device, stepped))
         parts.setdefault(key, []).extend(_blocks(parameter, axes, step))
-    return [
-        Pool(settings[group], [block for block, _ in held], [ages for _, ages in held], step)
-        for (group, step, _), held in parts.items()
-    ]
+    return [Pool(settings[group], held, step) for (group, step, _), held in parts.items()]
 
 
-def _blocks(
-    parameter: nn.Parameter, axes: Mapping[int, Tensor], step: int
-) -> list[tuple[Block, NDArray[np.int64]]]:
-    """Return the young rows and columns of a parameter with the age of every entry, flat.
+def _blocks(parameter: nn.Parameter, axes: Mapping[int, Tensor], step: int) -> list[Block]:
+    """Return the young rows and columns of a parameter with the ages of the entries.
 
     An entry in a young row and a young column is as old as the younger of the two.
     """
@@ -242,9 +227,11 @@ def _blocks(
                 births = np.maximum(births, _along(across.numpy(), other, parameter.dim()))
         shape = torch.Size([*parameter.shape[:dim], len(positions), *parameter.shape[dim + 1 :]])
         ages = np.clip(step - births, 0, YOUTH).astype(np.int64)
-        at = positions if _library(parameter) is np else torch.from_numpy(positions)
-        at = at.to(parameter.device) if isinstance(at, Tensor) else at
-        found.append((Block(parameter, dim, at, shape), np.broadcast_to(ages, shape).ravel()))
+        at, age = (
+            array if _library(parameter) is np else torch.from_numpy(array).to(parameter.device)
+            for array in (positions, ages)
+        )
+        found.append(Block(parameter, dim, at, shape, age))
     return found
 
 
@@ -257,6 +244,11 @@ def _library(tensor: Tensor) -> ModuleType:
     """Return numpy for tensors that it can read in place, else torch."""
     plain = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
     return np if plain else torch
+
+
+def _array(tensor: Tensor) -> Array:
+    """Return a numpy array on the tensor's memory where there is one, else the tensor."""
+    return tensor.numpy() if _library(tensor) is np else tensor
 
 
 @lru_cache(maxsize=64)
