@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from protocols import BATCH, network
+from networks import mlp
+from protocols import BATCH
 from torch import Tensor
 
 import growmas as gm
@@ -39,7 +40,7 @@ def remember(
         settings: Of `ReplaceLowUtility`; None replaces nothing.
     """
     torch.manual_seed(2000 + seed)
-    net = network()
+    net = mlp()
     structure = gm.Structure(net, torch.rand(4, 784))
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     mas = gm.MAS(net, strength=strength)

@@ -1,32 +1,30 @@
-"""Streams of tasks on MNIST-5k that never end, and methods that learn them one after another."""
+"""Streams of tasks that never end: permuted pixels, random labels, and a slowly changing target."""
 
-import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-import growmas as gm
 from growmas.data.sources import load_source
 
 BATCH = 16
 PERMUTATIONS, SAMPLES = 80, 1_000
 LABELLINGS, IMAGES, EPOCHS = 25, 1_200, 15
+TARGETS, STEPS = 40, 250
 
 
 @dataclass(frozen=True)
 class Lesson:
-    """One task: the batches in order, and what counts as its accuracy.
+    """One task: the batches in order, and what counts as its score.
 
     Attributes:
         batches: Inputs and labels, in the order in which they are learnt.
-        online: True counts each batch before it is learnt; False all images after the task.
+        exam: Batches to score after the task; None scores each batch before it is learnt.
     """
 
     batches: list[tuple[Tensor, Tensor]]
-    online: bool
+    exam: list[tuple[Tensor, Tensor]] | None = None
 
 
 def images() -> tuple[Tensor, Tensor]:
@@ -42,85 +40,74 @@ def permutations(seed: int, tasks: int = PERMUTATIONS) -> Iterator[Lesson]:
     for _ in range(tasks):
         order = torch.randperm(784, generator=generator)
         chosen = torch.randperm(len(x), generator=generator)[:SAMPLES]
-        yield Lesson([(x[i][:, order], y[i]) for i in chosen.split(BATCH)], online=True)
+        yield Lesson([(x[i][:, order], y[i]) for i in chosen.split(BATCH)])
 
 
-def labellings(seed: int, tasks: int = LABELLINGS) -> Iterator[Lesson]:
-    """Yield tasks of the same 1,200 images, with labels drawn anew for each task."""
+def gradual(seed: int, tasks: int = PERMUTATIONS) -> Iterator[Lesson]:
+    """Yield permutations that give way to the next one image by image.
+
+    In the second half of a task the share of images with the pixels of the next permutation rises
+    from 0 to 1.
+    """
+    x, y = images()
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.randperm(784, generator=generator)
+    for _ in range(tasks):
+        following = torch.randperm(784, generator=generator)
+        chosen = torch.randperm(len(x), generator=generator)[:SAMPLES]
+        share = torch.linspace(-1, 1, SAMPLES)
+        moved = torch.rand(SAMPLES, generator=generator) < share
+        rows = torch.where(moved[:, None], x[chosen][:, following], x[chosen][:, order])
+        batches = zip(rows.split(BATCH), y[chosen].split(BATCH), strict=True)
+        yield Lesson(list(batches))
+        order = following
+
+
+def labellings(
+    seed: int, tasks: int = LABELLINGS, samples: int = IMAGES, epochs: int = EPOCHS
+) -> Iterator[Lesson]:
+    """Yield tasks of the same images, with labels drawn anew for each task."""
     x, _ = images()
     generator = torch.Generator().manual_seed(seed)
-    x = x[torch.randperm(len(x), generator=generator)[:IMAGES]]
+    x = x[torch.randperm(len(x), generator=generator)[:samples]]
     for _ in range(tasks):
-        y = torch.randint(10, (IMAGES,), generator=generator)
+        y = torch.randint(10, (samples,), generator=generator)
         batches = []
-        for _ in range(EPOCHS):
-            order = torch.randperm(IMAGES, generator=generator)
+        for _ in range(epochs):
+            order = torch.randperm(samples, generator=generator)
             batches += [(x[i], y[i]) for i in order.split(BATCH)]
-        yield Lesson(batches, online=False)
+        yield Lesson(batches, exam=batches[-len(order.split(BATCH)) :])
+
+
+def short_labellings(seed: int) -> Iterator[Lesson]:
+    """Yield 12 labellings of 320 images, 15 passes each."""
+    return labellings(seed, tasks=12, samples=320, epochs=15)
+
+
+def regression(seed: int, tasks: int = TARGETS) -> Iterator[Lesson]:
+    """Yield stretches of 250 batches of the slowly changing regression of Dohare et al. (2024).
+
+    Fifteen of 20 input bits are constant but for one that flips after each stretch, five are drawn
+    for every sample. The target is a fixed network of 100 linear threshold units with weights ±1.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    inner = torch.randint(2, (20, 100), generator=generator) * 2.0 - 1
+    limit = 20 * 0.7 - (inner < 0).sum(0)
+    outer = (torch.randint(2, (100, 1), generator=generator) * 2.0 - 1) / 10
+    slow = torch.randint(2, (15,), generator=generator).float()
+    for _ in range(tasks):
+        place = int(torch.randint(15, (), generator=generator))
+        slow[place] = 1 - slow[place]
+        fast = torch.randint(2, (STEPS, BATCH, 5), generator=generator).float()
+        x = torch.cat([slow.expand(STEPS, BATCH, 15), fast], 2)
+        y = (x @ inner > limit).float() @ outer
+        yield Lesson(list(zip(x, y, strict=True)))
 
 
 PROTOCOLS: dict[str, Callable[..., Iterator[Lesson]]] = {
     "permutations": permutations,
+    "gradual": gradual,
     "labellings": labellings,
+    "short labellings": short_labellings,
+    "regression": regression,
 }
-
-
-def network() -> nn.Sequential:
-    """Return an MLP of two hidden layers of 100."""
-    return nn.Sequential(
-        nn.Linear(784, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 10)
-    )
-
-
-def optimizer_of(name: str, net: nn.Module) -> torch.optim.Optimizer:
-    """Return Adam, or SGD with momentum."""
-    if name == "adam":
-        return torch.optim.Adam(net.parameters(), lr=1e-3)
-    return torch.optim.SGD(net.parameters(), lr=0.03, momentum=0.9)
-
-
-def replacement(
-    method: str, structure: gm.Structure, optimizer: torch.optim.Optimizer
-) -> gm.Plasticity | None:
-    """Return what replaces units; None for plain training."""
-    if method == "ours":
-        return gm.Plasticity(structure, optimizer, gm.ReplaceLowUtility())
-    if method == "cbp naive":
-        settings = gm.ReplaceLowUtility(
-            rate=1e-4, utility="contribution", decay=0.99, every=1, init="zero_out", guard=None
-        )
-        return gm.Plasticity(structure, optimizer, settings, warm_up=False)
-    return None
-
-
-def learn(protocol: str, method: str, seed: int, optimizer_name: str) -> dict[str, list[float]]:
-    """Learn a stream and return the accuracy of each task, and the units replaced so far."""
-    torch.manual_seed(1000 + seed)
-    net = network()
-    start = copy.deepcopy(net.state_dict())
-    structure = gm.Structure(net, torch.rand(4, 784))
-    optimizer = optimizer_of(optimizer_name, net)
-    plasticity = replacement(method, structure, optimizer)
-    accuracy, replaced = [], []
-    for lesson in PROTOCOLS[protocol](seed):
-        if method == "fresh":
-            net.load_state_dict(start)
-            optimizer = optimizer_of(optimizer_name, net)
-        right = count = 0
-        for x, y in lesson.batches:
-            logits = net(x)
-            right += int((logits.argmax(1) == y).sum())
-            count += len(y)
-            optimizer.zero_grad()
-            F.cross_entropy(logits, y).backward()
-            optimizer.step()
-            if plasticity is not None:
-                plasticity.step()
-        if not lesson.online:
-            last = lesson.batches[-IMAGES // BATCH :]
-            with torch.no_grad():
-                right = sum(int((net(x).argmax(1) == y).sum()) for x, y in last)
-            count = sum(len(y) for _, y in last)
-        accuracy.append(right / count)
-        replaced.append(0 if plasticity is None else plasticity.replaced)
-    return {"accuracy": accuracy, "replaced": replaced}

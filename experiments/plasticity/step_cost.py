@@ -4,7 +4,7 @@ import time
 
 import torch
 import torch.nn.functional as F
-from protocols import network
+from networks import mlp
 from torch import nn
 
 import growmas as gm
@@ -27,7 +27,7 @@ def step_costs() -> dict[str, dict[str, float]]:
     Labels are random and change every 200 steps, so that units die and are replaced.
     """
     cases = {
-        "MLP of 2 × 100, batch 16": (network, (16, 784)),
+        "MLP of 2 × 100, batch 16": (mlp, (16, 784)),
         "conv net of 16 and 32 channels, batch 32": (convnet, (32, 1, 28, 28)),
     }
     found = {}

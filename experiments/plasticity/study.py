@@ -1,7 +1,7 @@
-"""Plasticity over long streams: plain training, a fresh network a task, and replaced units.
+"""Plasticity over long streams: plain training, a fresh network a task, replaced units, and peers.
 
-python experiments/plasticity/study.py                    # everything, three seeds
-python experiments/plasticity/study.py --protocol permutations --method ours --seed 0
+python experiments/plasticity/study.py                    # every arm; some CPU hours; resumable
+python experiments/plasticity/study.py --arm permutations-adam --method ours --seed 0
 python experiments/plasticity/study.py --memory           # forgetting and plasticity together
 python experiments/plasticity/study.py --cost             # CPU time per step
 """
@@ -10,24 +10,65 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from learning import METHODS, learn
 from memory import STRENGTHS, VARIANTS, remember
-from protocols import PROTOCOLS, learn
 from step_cost import step_costs
 
-METHODS = ("plain", "fresh", "cbp naive", "ours")
 HERE = Path(__file__).parent
+FEW = ("plain", "fresh", "ours", "l2_init")
+PEERS = (*FEW, "cbp naive", "redo", "shrink_perturb", "upgd")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A stream, a network and an optimizer, with the methods that learn it.
+
+    Attributes:
+        protocol: Name of the stream.
+        model: Name of the network.
+        optimizer: "adam" or "sgd".
+        methods: Names of the methods.
+        seeds: Their seeds.
+    """
+
+    protocol: str
+    model: str
+    optimizer: str
+    methods: tuple[str, ...] = FEW
+    seeds: tuple[int, ...] = (1, 2, 3)
+
+
+ARMS = {
+    "permutations-adam": Arm("permutations", "mlp", "adam", PEERS, (1, 2, 3, 4, 5)),
+    "labellings-adam": Arm("labellings", "mlp", "adam", FEW),
+    "permutations-sgd": Arm("permutations", "mlp", "sgd", PEERS, (1, 2, 3, 4, 5)),
+    "conv-adam": Arm("short labellings", "conv", "adam"),
+    "conv-sgd": Arm("short labellings", "conv", "sgd"),
+    "transformer-adam": Arm("short labellings", "transformer", "adam"),
+    "regression-adam": Arm("regression", "small", "adam"),
+    "regression-sgd": Arm("regression", "small", "sgd"),
+    "gradual-adam": Arm("gradual", "mlp", "adam"),
+    "short-labellings-adam": Arm("short labellings", "mlp", "adam"),
+    "short-labellings-sgd": Arm("short labellings", "mlp", "sgd"),
+}
+
+STRENGTH = {"adam": 1e-3, "sgd": 1e-3}
+"""Of L2-init, by optimizer; see README.md for how it was chosen."""
 
 
 def main() -> None:
-    """Run what the arguments say, and print a line for each run."""
+    """Run what the arguments say and has no result yet, and print a line for each run."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--protocol", choices=[*PROTOCOLS], action="append")
-    parser.add_argument("--method", choices=METHODS, action="append")
-    parser.add_argument("--optimizer", choices=["adam", "sgd"], action="append")
+    parser.add_argument("--arm", choices=[*ARMS], action="append")
+    parser.add_argument("--method", choices=[*METHODS], action="append")
     parser.add_argument("--seed", type=int, action="append")
+    parser.add_argument("--settings", type=json.loads, default={}, help="of the method, as JSON")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
@@ -37,31 +78,37 @@ def main() -> None:
         for name, found in step_costs().items():
             print(name, found)
         return
-    for seed in given.seed or [0, 1, 2]:
-        if given.memory:
+    if given.memory:
+        for seed in given.seed or [0, 1, 2]:
             memory_rows(seed, given.results)
-            continue
-        for protocol in given.protocol or PROTOCOLS:
-            for optimizer in given.optimizer or ["adam", "sgd"]:
-                for method in given.method or METHODS:
-                    row(protocol, method, seed, optimizer, given.results)
+        return
+    for arm_name in given.arm or ARMS:
+        arm = ARMS[arm_name]
+        for seed in given.seed or arm.seeds:
+            for method in given.method or arm.methods:
+                row(arm_name, method, seed, given.settings, given.results)
 
 
-def row(protocol: str, method: str, seed: int, optimizer: str, results: Path) -> None:
+def row(arm_name: str, method: str, seed: int, settings: dict[str, Any], results: Path) -> None:
     """Run one method on one stream, and append its result to the file."""
+    arm = ARMS[arm_name]
+    if method == "l2_init":
+        settings = {"strength": STRENGTH[arm.optimizer], **settings}
+    key = {"arm": arm_name, "method": method, "seed": seed, "settings": settings}
+    if has(results, key):
+        return
     start = time.process_time()
-    found = learn(protocol, method, seed, optimizer)
-    quarter = len(found["accuracy"]) // 4
+    found = learn(
+        arm.protocol, method, seed, arm.optimizer, model=arm.model, settings=settings
+    )  # fmt: skip
+    quarter = len(found["scores"]) // 4
     write(
         results,
-        protocol=protocol,
-        method=method,
-        optimizer=optimizer,
-        seed=seed,
-        first=round(statistics.mean(found["accuracy"][:quarter]), 4),
-        last=round(statistics.mean(found["accuracy"][-quarter:]), 4),
-        mean=round(statistics.mean(found["accuracy"]), 4),
-        replaced=int(found["replaced"][-1]),
+        **key,
+        first=round(statistics.mean(found["scores"][:quarter]), 4),
+        last=round(statistics.mean(found["scores"][-quarter:]), 4),
+        mean=round(statistics.mean(found["scores"]), 4),
+        replaced=found["replaced"],
         cpu_seconds=round(time.process_time() - start, 1),
     )
 
@@ -70,8 +117,20 @@ def memory_rows(seed: int, results: Path) -> None:
     """Run every strength of MAS with every setting of the replacement."""
     for strength in STRENGTHS:
         for name, settings in VARIANTS.items():
-            found = remember(strength, seed, settings=settings)
-            write(results, protocol="memory", strength=strength, variant=name, seed=seed, **found)
+            key = {"arm": "memory", "strength": strength, "variant": name, "seed": seed}
+            if not has(results, key):
+                write(results, **key, **remember(strength, seed, settings=settings))
+
+
+def has(results: Path, key: dict[str, Any]) -> bool:
+    """Return True if the file has a result of a run."""
+    return any(all(row.get(name) == value for name, value in key.items()) for row in read(results))
+
+
+def read(results: Path) -> Iterable[dict[str, Any]]:
+    """Return the results so far."""
+    lines = results.read_text(encoding="utf-8").splitlines() if results.exists() else []
+    return [json.loads(line) for line in lines]
 
 
 def write(results: Path, **values: object) -> None:

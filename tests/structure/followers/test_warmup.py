@@ -8,6 +8,7 @@ from torch import Tensor, nn, optim
 
 import growmas as gm
 from growmas.errors import SurgeryError
+from growmas.structure.followers import young
 
 KINDS: dict[str, Any] = {
     "Adam": lambda p: optim.Adam(p, lr=0.01),
@@ -69,6 +70,12 @@ def test_fresh_entries_move_as_under_a_fresh_optimizer(make: Any):
         twin.step()
         for name, mask in fresh.items():
             torch.testing.assert_close(ours[name][mask], theirs[name][mask], rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["amsgrad", "AdamW"])
+def test_tensors_that_numpy_cannot_read_are_corrected_by_torch(name: str, monkeypatch: Any):
+    monkeypatch.setattr(young, "_library", lambda tensor: torch)
+    test_fresh_entries_move_as_under_a_fresh_optimizer(KINDS[name])
 
 
 def test_old_entries_move_as_without_a_warmup():
