@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -143,19 +144,31 @@ SUBJECTS = {
 }
 
 
+BASES = Path("runs/prune_quality")
+"""Trained networks, which every measurement starts from."""
+
+
 def trained(name, seed):
-    """Return the network, in eval mode, and its data."""
+    """Return the network, in eval mode, and its data; it is trained once and kept in `BASES`."""
     subject = SUBJECTS[name]
     torch.manual_seed(seed)
     data = subject.data()
     net = subject.build()
-    train(net, data, subject.epochs, lr=subject.lr)
-    return net, data
+    path = BASES / f"{name}-{seed}.pt"
+    if path.exists():
+        net.load_state_dict(torch.load(path))
+    else:
+        train(net, data, subject.epochs, lr=subject.lr)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save(net.state_dict(), path)
+    torch.manual_seed(seed)
+    return net.eval(), data
 
 
 def train(net, data, epochs, lr=1e-3):
     """Train with Adam on batches of 128; leave the network in eval mode."""
-    optimizer = torch.optim.Adam(net.parameters(), lr)
+    net.to(memory_format=torch.channels_last)  # a third faster on a CPU
+    optimizer = torch.optim.Adam(net.parameters(), lr, fused=True)
     net.train()
     for _ in range(epochs):
         for rows in torch.randperm(len(data.train_inputs)).split(128):
@@ -163,4 +176,4 @@ def train(net, data, epochs, lr=1e-3):
             outputs = net(data.train_inputs[rows])
             nn.functional.cross_entropy(outputs, data.train_labels[rows]).backward()
             optimizer.step()
-    return net.eval()
+    return net.to(memory_format=torch.contiguous_format).eval()

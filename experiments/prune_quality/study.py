@@ -30,16 +30,22 @@ SEEDS = (1, 2, 3, 4, 5)
 SAMPLES = 1000  # unlabelled inputs for importance, choice and repair
 STEPS = 400  # of distillation
 POLISHED = 4000  # unlabelled inputs for it
+FROM_REPAIRED = ("polished", "labels", "no labels")
 LABELLED = 256  # samples whose gradients Taylor and Hessian take
 GREEDY, OMEGA = "greedy (growmas)", "Σ Ω θ² (growmas)"
 CHOICES = (GREEDY, OMEGA, "magnitude", "LAMP", "Taylor", "Hessian", "random")
-HOW = ("cut", "recalibrated", "reconstructed", "statistics", "polished", "labels", "no labels")
-EPOCH = {"labels": "one epoch with labels", "no labels": "one epoch without"}
+EPOCH = {
+    "labels": "reconstructed, one epoch with labels",
+    "no labels": "reconstructed, one epoch without",
+    "cut, labels": "cut, one epoch with labels",
+}
+HOW = ("cut", "recalibrated", "reconstructed", "statistics", "polished", *EPOCH)
 
 
 @torch.no_grad()
 def accuracy(net, data):
-    parts = zip(data.test_inputs.split(1000), data.test_labels.split(1000), strict=True)
+    net.to(memory_format=torch.channels_last)
+    parts = zip(data.test_inputs.split(250), data.test_labels.split(250), strict=True)
     right = sum((net(x).argmax(1) == y).sum().item() for x, y in parts)
     return 100 * right / len(data.test_labels)
 
@@ -95,6 +101,20 @@ def recalibrated(net, batches):
     return net.eval()
 
 
+class Remembered(nn.Module):
+    """Teacher whose outputs for a batch are computed once."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net, self._known = net, {}
+
+    def forward(self, batch):
+        """Return the outputs for a batch, which has to stay in memory."""
+        if batch.data_ptr() not in self._known:
+            self._known[batch.data_ptr()] = self.net(batch)
+        return self._known[batch.data_ptr()]
+
+
 class Case:
     """One trained network, with what can be done to it."""
 
@@ -106,7 +126,8 @@ class Case:
         self.polish = list(self.data.train_inputs[order[:POLISHED]].split(100))
         self.examples = self.data.test_inputs[:8]
         self.structure = gm.Structure(self.net, self.examples)
-        self._greedy, self._saliency = {}, {}
+        self.teacher = Remembered(self.net)
+        self._greedy, self._saliency, self._last = {}, {}, (None, None)
 
     def greedy(self, left):
         """Return the greedy plan, which also says how many units each group loses."""
@@ -137,25 +158,35 @@ class Case:
             for name, units in plan.prune.items()
         }
 
+    def repaired(self, prune, how):
+        """Return the structure after a cut and a repair, a fresh copy."""
+        if self._last[0] != (prune, how):
+            structure = gm.Structure(copy.deepcopy(self.net), self.examples)
+            source = self.unlabelled if how == "reconstructed" else None
+            if how == "statistics":
+                source = gm.ActivationStatistics(structure, tolerance=float("inf"))
+                source.update(self.unlabelled)
+            structure.apply(gm.Plan(prune=prune), reconstruct=source)
+            self._last = (prune, how), structure.model
+        return copy.deepcopy(self._last[1])
+
     def pruned(self, prune, how):
         """Return the network after a cut and what follows it."""
-        net = copy.deepcopy(self.net)
-        structure = gm.Structure(net, self.examples)
-        source = self.unlabelled if how not in ("cut", "recalibrated") else None
-        if how == "statistics":
-            source = gm.ActivationStatistics(structure, tolerance=float("inf"))
-            source.update(self.unlabelled)
-        structure.apply(gm.Plan(prune=prune), reconstruct=source)
+        first = {"recalibrated": "cut", "cut, labels": "cut"}.get(how, how)
+        net = self.repaired(prune, "reconstructed" if how in FROM_REPAIRED else first)
         if how == "recalibrated":
             return recalibrated(net, self.unlabelled)
-        if how in ("polished", "labels", "no labels"):
-            gm.distil(structure, self.net, self.polish, steps=STEPS)
-        if how == "labels":
-            train(net, self.data, 1, lr=self.subject.lr / 2)
-        if how == "no labels":
-            batches = list(self.data.train_inputs.split(128))
-            gm.distil(structure, self.net, batches, steps=len(batches), lr=self.subject.lr / 2)
-        return net
+        if how in ("labels", "cut, labels"):
+            return train(net, self.data, 1, lr=self.subject.lr / 2)
+        if how in ("polished", "no labels"):
+            net.to(memory_format=torch.channels_last)
+            polish = how == "polished"
+            batches = self.polish if polish else list(self.data.train_inputs.split(128))
+            teacher = self.teacher if polish else self.net
+            steps = STEPS if polish else len(batches)
+            rate = {} if polish else {"lr": self.subject.lr / 2}
+            gm.distil(net, teacher, batches, steps=steps, **rate)
+        return net.eval()
 
 
 def measure(name, seed, choices, how):
@@ -166,7 +197,7 @@ def measure(name, seed, choices, how):
         for left in SUBJECTS[name].left
         for choice in choices
         for step in how
-        if choice == GREEDY or step not in EPOCH
+        if {"cut, labels": "magnitude"}.get(step, GREEDY) == choice or step not in EPOCH
     ]
     if all(each in known for each in wanted):
         return
@@ -178,8 +209,8 @@ def measure(name, seed, choices, how):
         if (choice, step, left) in known:
             continue
         torch.manual_seed(seed)
-        start = time.process_time()
         prune = case.prune(choice, left)
+        start = time.process_time()
         found = None if prune is None else accuracy(case.pruned(prune, step), case.data)
         write(network=name, seed=seed, choice=choice, how=step, left=left, accuracy=found,
               seconds=round(time.process_time() - start, 1))  # fmt: skip
@@ -237,10 +268,11 @@ def main():
     torch.set_num_threads(1)
     wanted = options.choice or [""]
     choices = [name for name in CHOICES if any(part in name for part in wanted)]
-    for name in options.network or SUBJECTS:
-        for seed in options.seed or SEEDS:
-            if not options.table:
-                measure(name, seed, choices, options.how or HOW)
+    names = options.network or list(SUBJECTS)
+    for seed in [] if options.table else options.seed or SEEDS:
+        for name in names:
+            measure(name, seed, choices, options.how or HOW)
+    for name in names:
         rows = [row for row in lines() if row["network"] == name]
         if rows:
             table(name, rows)

@@ -17,7 +17,7 @@ with zeros in between, by the kernel turned round.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -25,15 +25,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from growmas.importance.attention import can_separate
 from growmas.structure.layers.class_names import qualified_name
 from growmas.structure.layers.gains import GAINED
+from growmas.structure.reconstruction.recurrence import Gates, is_recurrent, read_by
 from growmas.structure.units.groups import UnitGroup
-from growmas.structure.units.placement import placements
+from growmas.structure.units.placement import Placement, placements
 
 WIDE = 8192
 """Of more features than that, no covariance is formed (0.5 GB of float64)."""
+
+Listener = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Tensor], None]
 
 _LINEAR = ("torch.nn.modules.linear.Linear", "transformers.pytorch_utils.Conv1D")
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -45,10 +49,11 @@ class Consumer:
     """A layer that reads units.
 
     Attributes:
-        layer: Qualified name.
-        module: The layer.
+        layer: Qualified name; of a recurrent layer, that of one of its weights.
+        module: The layer; of a recurrent layer, `Gates`.
         weight: Qualified name of its weight, as `named_parameters` gives it.
         dim: Axis of the weight that carries the units.
+        node: Qualified name of the layer in the data flow.
         problem: Reason why it cannot be refitted; empty if it can.
     """
 
@@ -56,7 +61,33 @@ class Consumer:
     module: Any
     weight: str
     dim: int
+    node: str = ""
     problem: str = ""
+
+    @property
+    def inner(self) -> bool:
+        """True if it reads hidden states of its own recurrent layer."""
+        return isinstance(self.module, Gates) and self.module.inner
+
+    def listen(self, model: nn.Module, listener: Listener) -> RemovableHandle:
+        """Have a forward hook called with what the layer reads and gives in a network.
+
+        Args:
+            model: The network, or a copy of it.
+            listener: (module, args, kwargs, output), as for `register_forward_hook`.
+        """
+        layer = model.get_submodule(self.node or self.layer)
+        gates = self.module
+        if not isinstance(gates, Gates):
+            return layer.register_forward_hook(listener, with_kwargs=True)
+
+        def listen(
+            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+        ) -> None:
+            seen, given = read_by(module, gates.name, args, kwargs)
+            listener(gates, (seen,), {}, given)
+
+        return layer.register_forward_hook(listen, with_kwargs=True)
 
     @property
     def blocks(self) -> int:
@@ -119,7 +150,7 @@ class Consumer:
             sites: [R], numbers of the rows, in the order of `rows`; None for all.
         """
         if not isinstance(self.module, _CONVOLUTIONS):
-            rows = seen.reshape(-1, self.features)
+            rows = seen.reshape(-1, seen.shape[-1])
             return (rows.clone() if sites is None else rows[sites])[None]
         seen = seen if seen.dim() == self.module.weight.dim() else seen[None]
         spatial = seen.dim() - 2
@@ -218,12 +249,21 @@ def consumers_of(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str,
         for place in placements(model, group, ["in"]):
             if place.rows:
                 continue
-            consumer = Consumer(place.layer, place.module, names[id(place.tensor)], place.axis.dim)
-            by_layer[place.layer] = replace(
+            layer, weight = reader_name(place), names[id(place.tensor)]
+            module = (
+                Gates(place.module, place.axis.tensor) if layer != place.layer else place.module
+            )
+            consumer = Consumer(layer, module, weight, place.axis.dim, place.layer)
+            by_layer[layer] = replace(
                 consumer, problem=hidden.get(place.module) or _problem(consumer, tied)
             )
         found[group.name] = list(by_layer.values())
     return found
+
+
+def reader_name(place: Placement) -> str:
+    """Return the name of the layer that reads, or of the weight of a recurrent layer."""
+    return f"{place.layer}.{place.axis.tensor}" if is_recurrent(place.module) else place.layer
 
 
 def _spaced(conv: Any, seen: Tensor, places: Sequence[int] | None) -> Tensor:
@@ -277,6 +317,10 @@ def _is_known(kind: type) -> bool:
 def _problem(consumer: Consumer, tied: set[str]) -> str:
     """Return the reason why a consumer cannot be refitted; empty if it can."""
     kind = type(consumer.module)
+    if isinstance(consumer.module, Gates):
+        names = {f"{consumer.node}.{n}" for n in (consumer.module.name, consumer.module.bias_name)}
+        shared = sorted(names & tied)
+        return consumer.module.problem or _tied(shared)
     kind = next((plain for plain, gained in GAINED.items() if gained is kind), kind)
     if not (_is_plain(kind, *_CONVOLUTIONS) or _is_plain(kind, nn.Linear) or _is_known(kind)):
         return f"a {kind.__name__} is not a matrix product per position"
@@ -285,6 +329,8 @@ def _problem(consumer: Consumer, tied: set[str]) -> str:
     if "weight" not in consumer.module._parameters:
         return "its weights are computed from others"
     shared = sorted({f"{consumer.layer}.{name}" for name in ("weight", "bias")} & tied)
-    if shared:
-        return f"{shared[0]!r} is tied to another layer"
-    return ""
+    return _tied(shared)
+
+
+def _tied(shared: Sequence[str]) -> str:
+    return f"{shared[0]!r} is tied to another layer" if shared else ""

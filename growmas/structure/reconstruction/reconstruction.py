@@ -208,9 +208,10 @@ class Reconstruction:
         graph = nx.DiGraph(self._edges)
         worst = {}
         for name, consumers in self._groups.items():
-            readers = [consumer.layer for consumer in consumers if consumer.layer in errors]
-            if readers and _is_stream(graph, self._shrinking[name], readers):
-                worst[name] = max(errors[reader] for reader in readers)
+            readers = [consumer for consumer in consumers if consumer.layer in errors]
+            nodes = [consumer.node or consumer.layer for consumer in readers]
+            if readers and _is_stream(graph, self._shrinking[name], nodes):
+                worst[name] = max(errors[reader.layer] for reader in readers)
         broken = {name: error for name, error in worst.items() if error > tolerance}
         if broken:
             name = max(broken, key=broken.__getitem__)

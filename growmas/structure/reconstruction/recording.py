@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from growmas.structure.reconstruction.consumers import Consumer
+from growmas.structure.reconstruction.consumers import Consumer, Listener
 from growmas.structure.reconstruction.endings import NORMS, SUMS, Ending, tensors_in
 
 ROWS = 20_000
@@ -79,7 +79,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         consumers: Layer name -> consumer.
         endings: Layer name -> what follows it.
         shares: For each batch, its share of all rows.
-        features: False leaves the inputs out.
+        features: False leaves the inputs out, except hidden states of recurrent layers.
         expected: Layer name -> calls of each batch; passes end early after them. None if unknown.
     """
 
@@ -101,12 +101,11 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._pending: dict[int, _Call] = {}
 
     @contextmanager
-    def listening(self, layers: Mapping[str, nn.Module]) -> Iterator[None]:
-        """Listen to the layers of a network, and to torch's operations after them."""
+    def listening(self, model: nn.Module) -> Iterator[None]:
+        """Listen to the consumers in a network, and to torch's operations after them."""
         with ExitStack() as stack:
-            for name, layer in layers.items():
-                handle = layer.register_forward_hook(self._listener(name), with_kwargs=True)
-                stack.callback(handle.remove)
+            for name, consumer in self._consumers.items():
+                stack.callback(consumer.listen(model, self._listener(name)).remove)
             stack.enter_context(self)
             yield
 
@@ -121,7 +120,7 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             rows.calls.append(self._done[name])
         self._pending.clear()
 
-    def _listener(self, name: str) -> Callable[..., None]:
+    def _listener(self, name: str) -> Listener:
         consumer, ending = self._consumers[name], self._endings[name]
 
         def listen(
@@ -130,7 +129,8 @@ class Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             with _disabled(self):
                 seen = args[0] if args else next(iter(kwargs.values()))
                 sites = self._sites(consumer, output)
-                rows = consumer.sampled(seen.detach(), output, sites) if self._features else None
+                wanted = self._features or consumer.inner
+                rows = consumer.sampled(seen.detach(), output, sites) if wanted else None
                 call = _Call(name, sites, rows, output)
                 if ending.norm is None and not ending.summed:
                     self._finish(call, output.detach(), None)

@@ -133,15 +133,16 @@ class SequentialRepair:
     def _stages(self) -> Iterator[list[str]]:
         """Yield consumers in the order of the forward pass; those of one stage are independent."""
         graph = nx.DiGraph(self._edges)
-        graph.add_nodes_from(self._consumers)
+        nodes = {name: consumer.node or name for name, consumer in self._consumers.items()}
+        graph.add_nodes_from(nodes.values())
         for name, ending in self._endings.items():
             graph.add_edges_from((skip, name) for skip in ending.skip)
-        below = {name: nx.descendants(graph, name) for name in self._consumers}
+        below = {name: nx.descendants(graph, node) for name, node in nodes.items()}
         left = list(self._consumers)
         while left:
             later = set().union(*(below[name] for name in left))
             # In a cycle (a recurrent network) every consumer is after another: take them together.
-            stage = [name for name in left if name not in later] or left
+            stage = [name for name in left if nodes[name] not in later] or left
             yield stage
             left = [name for name in left if name not in stage]
 
@@ -164,8 +165,7 @@ class SequentialRepair:
     def _old(self, stages: Collection[list[str]]) -> dict[str, Rows]:
         """Return the results of layers of the network before the edit."""
         recorder = self._recorder([name for stage in stages for name in stage], features=False)
-        listening = recorder.listening(self._layers(self._before, recorder))
-        with measured(self._before), listening:
+        with measured(self._before), recorder.listening(self._before):
             for batch in usable(self._batches, self._before):
                 with data_that_fits():
                     recorder.run(partial(self._forward, self._before, batch))
@@ -181,18 +181,15 @@ class SequentialRepair:
         with measured(self._model), measured(self._before):
             for batch in usable(self._batches, self._model):
                 if old is None:
-                    with data_that_fits(), before.listening(self._layers(self._before, before)):
+                    with data_that_fits(), before.listening(self._before):
                         before.run(partial(self._forward, self._before, batch))
-                with now.listening(self._layers(self._model, now)):
+                with now.listening(self._model):
                     now.run(partial(self._forward, self._model, batch))
         return now.rows, before.rows if old is None else old
 
     def _recorder(self, names: Collection[str], **options: Any) -> Recorder:
         consumers = {name: self._consumers[name] for name in names}
         return Recorder(consumers, self._endings, self._shares, **options)
-
-    def _layers(self, model: nn.Module, recorder: Recorder) -> dict[str, nn.Module]:
-        return {name: model.get_submodule(name) for name in recorder.rows}
 
     def _refit(
         self,
@@ -205,7 +202,10 @@ class SequentialRepair:
     ) -> None:
         """Fit one layer, and write its corrections."""
         consumer, ending = self._consumers[name], self._endings[name]
-        seen, now = torch.cat(rows.seen, 1), _results(rows)
+        if consumer.inner:
+            seen, now = _as_before(consumer, before, changes)
+        else:
+            seen, now = torch.cat(rows.seen, 1), _results(rows)
         source = _channel_source(consumer, changes, now.shape[1])
         wanted = _results(before).index_select(1, source.clamp(min=0).to(now.device))
         wanted[:, source < 0] = now[:, source < 0]
@@ -256,7 +256,7 @@ def write_fit(
         corrections.write(consumer.weight, weight, consumer.weight_of(changed))
         if bias is not None:
             value = bias.detach().double() + fit.intercept.flatten()
-            corrections.write(f"{consumer.layer}.bias", bias, value)
+            corrections.write(names.get(id(bias), f"{consumer.layer}.bias"), bias, value)
         return
     folded = folded_into_norm(matrix, bias, norm, fit, keep_statistics=keep_statistics)
     shaped = folded.weight.reshape(matrix.shape)
@@ -274,6 +274,20 @@ def _results(rows: Rows) -> Tensor:
     """Return [R, C], what a layer gives, its skip included."""
     given = torch.cat(rows.given)
     return given + torch.cat(rows.skip) if rows.skip else given
+
+
+def _as_before(consumer: Consumer, before: Rows, changes: Changes) -> tuple[Tensor, Tensor]:
+    """Return the rows that a recurrent layer read of its own hidden states, and its results.
+
+    The hidden states are those of the network before the edit: in the present one, every step
+    would add the error of those before it, which the fit is there to remove.
+    """
+    held = torch.cat(before.seen, 1)
+    source = _feature_source(consumer, changes).to(held.device)
+    seen = held[..., source.clamp(min=0)] * (source >= 0)
+    now = (seen @ consumer.matrix(consumer.module.weight.detach()).mT)[0]
+    bias = consumer.module.bias
+    return seen, now if bias is None else now + bias.detach()
 
 
 def _blocked(results: Tensor, blocks: int) -> Tensor:

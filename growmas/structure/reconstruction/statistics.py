@@ -1,7 +1,7 @@
 """Activation statistics: mean and covariance of the inputs of layers, without stored data."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from copy import copy
 from dataclasses import replace
 from typing import Any
@@ -12,39 +12,11 @@ from torch import Tensor, nn
 from growmas.batches import Forward, default_forward
 from growmas.errors import DataError, PlanError
 from growmas.moments import Moments
-from growmas.structure.reconstruction.consumers import WIDE, Consumer, consumers_of
+from growmas.structure.reconstruction.consumers import WIDE, Consumer, Listener, consumers_of
 from growmas.structure.reconstruction.passes import measured, usable
 from growmas.structure.units.edit import AxisChange, Edit, reindexed
 from growmas.structure.units.structure_like import StructureLike
 from growmas.suggestion import suggestion
-
-Calls = list[tuple[Tensor, Tensor]]
-"""Input and output of a layer, call by call."""
-
-
-@contextmanager
-def recorded(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Calls]]:
-    """Record input and output of every call of the layers; the caller empties the lists."""
-    calls: dict[str, Calls] = {name: [] for name in layers}
-
-    def listener(name: str) -> Callable[..., None]:
-        def listen(
-            module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
-        ) -> None:
-            seen = args[0] if args else next(iter(kwargs.values()))
-            calls[name].append((seen.detach(), output.detach()))
-
-        return listen
-
-    handles = [
-        module.register_forward_hook(listener(name), with_kwargs=True)
-        for name, module in layers.items()
-    ]
-    try:
-        yield calls
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 class ActivationStatistics:
@@ -129,15 +101,11 @@ class ActivationStatistics:
                 statistics are then as they were.
         """
         found = self._no_moments()
-        layers = {name: consumer.module for name, consumer in self._consumers.items()}
-        with measured(self._model), recorded(layers) as calls:
+        with measured(self._model), ExitStack() as stack:
+            for name, consumer in self._consumers.items():
+                stack.callback(consumer.listen(self._model, _into(found, name, consumer)).remove)
             for batch in usable(batches, self._model):
                 (forward or default_forward)(self._model, batch)
-                for name, consumer in self._consumers.items():
-                    for seen, _ in calls[name]:
-                        for rows in consumer.rows(seen):
-                            found[name] += Moments.of(rows, consumer.features)
-                    calls[name].clear()
         check_finite(found)
         if found and not any(held.count for held in found.values()):
             raise DataError(
@@ -222,6 +190,19 @@ class ActivationStatistics:
         if wrong:
             differing = ", ".join(map(repr, wrong))
             raise DataError(f"{what} are of another network: layers {differing} differ")
+
+
+def _into(found: dict[str, Moments], name: str, consumer: Consumer) -> Listener:
+    """Return a listener that adds what a consumer reads to its moments."""
+
+    def listen(
+        module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
+    ) -> None:
+        seen = args[0] if args else next(iter(kwargs.values()))
+        for rows in consumer.rows(seen.detach()):
+            found[name] += Moments.of(rows, consumer.features)
+
+    return listen
 
 
 def _problem(consumer: Consumer) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from growmas.batches import Forward, batch_size, check_batches, data_that_fits, default_forward
 from growmas.errors import DataError
 from growmas.moments import Moments
-from growmas.structure.reconstruction.consumers import Consumer
+from growmas.structure.reconstruction.consumers import Consumer, reader_name
 from growmas.structure.reconstruction.endings import Ending, endings
 from growmas.structure.reconstruction.passes import measured, usable
 from growmas.structure.reconstruction.recording import Recorder, row_limit
@@ -99,8 +99,7 @@ def _covariances(
     consumers = {c.layer: c for group in groups for c in group.consumers}
     half = [share / 2 for share in shares]  # the choice needs fewer rows than the repair
     recorder = Recorder(consumers, {name: Ending() for name in consumers}, half)
-    layers = {name: consumer.module for name, consumer in consumers.items()}
-    with measured(model), recorder.listening(layers):
+    with measured(model), recorder.listening(model):
         for batch in usable(batches, model):
             with data_that_fits():
                 recorder.run(partial(forward or default_forward, model, batch))
@@ -150,7 +149,7 @@ def _readings(
     """Return the readings of a group's layers; rows are weighted by the gain of a norm behind."""
     positions: dict[str, list[Tensor]] = {}
     for place in placements(model, group.units, ["in"]):
-        positions.setdefault(place.layer, []).append(place.positions)
+        positions.setdefault(reader_name(place), []).append(place.positions)
     found = {}
     for consumer in group.consumers:
         if consumer.layer not in covariances:
