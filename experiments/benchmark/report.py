@@ -60,11 +60,18 @@ def table_of(settings, baseline):
         p = "" if difference is None else _p(difference.adjusted)
         mark = "**" if difference is not None and difference.holds else ""
         apart = _share(difference.interval, "+") if difference else "–"
-        lines.append(
-            f"| {shown(each.name)} | {each.values['chosen']} | {_share(interval)} | {mark}{apart}{mark} "
-            f"| {p} | {100 * _mean(each, 'forgetting'):.1f} | {_mean(each, 'numbers_kept'):,.0f} "
-            f"| {_mean(each, 'cpu_seconds'):.1f} | {len(each.runs)} |"
+        cells = (
+            shown(each.name),
+            each.values["chosen"],
+            _share(interval),
+            f"{mark}{apart}{mark}",
+            p,
+            f"{100 * _mean(each, 'forgetting'):.1f}",
+            f"{_mean(each, 'numbers_kept'):,.0f}",
+            f"{_mean(each, 'cpu_seconds'):.1f}",
+            str(len(each.runs)),
         )
+        lines.append(f"| {' | '.join(cells)} |")
     return [*lines, ""]
 
 
