@@ -6,7 +6,7 @@ after five tasks, so that the penalty, which keeps Ω and anchors too, has a thi
 
 from dataclasses import dataclass
 
-RATES = (0.003, 0.01)
+RATES = (0.003, 0.01, 0.03)
 
 
 @dataclass(frozen=True)

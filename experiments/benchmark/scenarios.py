@@ -214,7 +214,7 @@ SCENARIOS = (
         ),
         front_settings(),
         baseline="warm copies | SIZE",
-        tried=(0, 1),
+        tried=(0, 1, 2),
     ),
     Scenario(
         "front-split",
@@ -230,7 +230,7 @@ SCENARIOS = (
         ),
         front_settings(),
         baseline="warm copies | SIZE",
-        tried=(0, 1),
+        tried=(0, 1, 2),
     ),
 )
 """In the order in which they are run: what is finished first is whole first."""
