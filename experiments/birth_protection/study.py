@@ -18,6 +18,7 @@ SIZES = {"small": ("model.hidden=[16, 16]", "method.grow.units=4"), "as configur
 METHODS = {
     "penalty": (),
     "penalty, own gains and biases": ("method.per_task=[gains, biases]",),
+    "chosen on the second task": ("method.protect=auto",),
     "frozen by birth": ("method.protect=old",),
     "frozen by birth, own biases": ("method.protect=old", "method.per_task=[biases]"),
     "frozen by birth, own gains and biases": (

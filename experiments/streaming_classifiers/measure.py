@@ -6,7 +6,8 @@
 Classes of Fashion-MNIST come two at a time (or one at a time), each image is seen once and none is
 stored; the test is on all classes at once, without a task. Nothing is tuned: strengths come from
 generalised cross-validation on the statistics, temperatures are the defaults. Prints the rows of
-the README. `--rows PART` runs those whose name contains PART alone.
+the README. `--rows PART` runs those whose name contains PART alone. `--merge` compares instead one
+pass with contexts of shuffled shards that are merged.
 """
 
 import argparse
@@ -23,6 +24,7 @@ from growmas.data import load_source
 
 DATA = "/usr/share/datasets/fashion-mnist"
 BATCH = 500
+THRESHOLD = gm.RandomFilters(1).threshold
 HEADER = (
     "| stream | context | features | order | accuracy | NLL | λ | numbers kept "
     "| learning, CPU s | answering 10,000, CPU s |\n|---|---|---|---|---|---|---|---|---|---|"
@@ -102,6 +104,7 @@ def row(name, data, kind, extract, *, seed=0, classes=2):
     features = "pixels"
     if extract is not None:
         features = f"{extract.filters} filters, {extract.whiten or 'not whitened'}"
+        features += "" if extract.threshold == THRESHOLD else f", threshold {extract.threshold:g}"
     print(
         f"| {name} | {what} | {features} | {seed} | {accuracy:.4f} | {loss:.3f} | {strength:.1e} "
         f"| {context.size:,} | {seconds[0]:.0f} | {seconds[1]:.1f} |",
@@ -122,7 +125,9 @@ def rows(folder):
         yield "60,000, 5 × 2", full, kind, None, {}
     for number in (64, 128, 256):
         yield "60,000, 5 × 2", full, ridge, filters(number, "analytic"), {}
-    for number, seed in ((64, 0), (128, 0), (128, 1), (128, 2), (256, 0)):
+    low = gm.RandomFilters(256, pool=7, whiten="analytic", threshold=0.2)
+    yield "60,000, 5 × 2", full, ridge, low, {}
+    for number, seed in ((64, 0), (128, 0), (128, 1), (128, 2), (256, 0), (256, 1), (256, 2)):
         yield "60,000, 5 × 2", full, ridge, filters(number, "patches"), {"seed": seed}
     yield "60,000, 5 × 2", full, shared, filters(128, "patches"), {}
     yield "60,000, 10 × 1", full, ridge, filters(128, "patches"), {"classes": 1}
@@ -135,12 +140,43 @@ def rows(folder):
             yield "mnist5k, 5 × 2", digits, kind, filters(64, whiten), {}
 
 
+def merged(name, data, kind, extract, shards=5):
+    """Print how far merged shards are from one pass: strength and log-probabilities."""
+    (images, labels), (asked, _) = data
+    parts = [kind(extract=extract) for _ in range(shards)]
+    whole = kind(extract=extract)
+    for task in range(5):
+        rows = (labels // 2 == task).nonzero().squeeze(1)
+        for batch in rows.split(BATCH):
+            whole.update(task, images[batch], labels[batch] % 2)
+    shuffled = torch.randperm(len(images), generator=torch.Generator().manual_seed(1))
+    for part, rows in zip(parts, shuffled.chunk(shards), strict=True):
+        for task in torch.randperm(5, generator=torch.Generator().manual_seed(2)).tolist():
+            batch = rows[labels[rows] // 2 == task]
+            part.update(task, images[batch], labels[batch] % 2)
+    for part in parts[1:]:
+        parts[0].merge(part)
+    order = [parts[0].components.index(each) for each in whole.components]
+    apart = whole.class_scores(asked) - parts[0].class_scores(asked)[:, order]
+    strength = abs(parts[0].strength / whole.strength - 1)
+    print(f"| {name} | {kind.__name__} | {shards} | {strength:.0e} | {apart.abs().max():.1e} |")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--data", default=DATA, help="folder with the idx files of Fashion-MNIST")
     parser.add_argument("--rows", default="", help="a part of the names of the rows to run")
+    parser.add_argument("--merge", action="store_true", help="compare merged shards with one pass")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    if given.merge:
+        print("| images | context | shards | λ, relative | log-probabilities |")
+        print("|---|---|---|---|---|")
+        small = [few(fashion(given.data)[0]), [each[:2000] for each in fashion(given.data)[1]]]
+        for name, data in (("Fashion-MNIST, 200 a class", small), ("mnist5k", mnist5k())):
+            for kind in (gm.RidgeContext, gm.SharedGaussianContext):
+                merged(name, data, kind, gm.RandomFilters(64, pool=7, whiten="analytic"))
+        return
     print(HEADER)
     for name, data, kind, extract, options in rows(given.data):
         if given.rows in name:

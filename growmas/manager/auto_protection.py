@@ -42,8 +42,8 @@ class AutoProtection(BirthProtection):
     When the second task begins, `choose` learns it once for every candidate: with the old units
     frozen, and with the MAS penalty at each of some strengths. After each the network, the
     optimizer and torch's random numbers are put back. The candidate with the best score on data
-    that was not learnt is taken for all tasks from then on; the first of equal ones, and freezing,
-    which keeps the fewest numbers, is tried first.
+    that was not learnt is taken for all tasks from then on. Freezing keeps a third of the numbers,
+    so a penalty must be better by more than a margin.
 
     Example:
         >>> import torch, growmas
@@ -132,6 +132,7 @@ class AutoProtection(BirthProtection):
         evaluate: Callable[[], float],
         *,
         optimizer: Optimizer,
+        margin: float = 0.0,
     ) -> ProtectionChoice:
         """Learn the second task with each candidate, and take the best one.
 
@@ -141,10 +142,12 @@ class AutoProtection(BirthProtection):
             evaluate: Returns a score, higher is better, on data that `learn` does not see: best
                 the mean over both tasks, the first one by its view.
             optimizer: It is guarded from now on, and is as before after each trial.
+            margin: By how much more than this a penalty must be better than freezing, such as the
+                standard error of the scores.
 
         Raises:
-            PlanError: It is not the second task that has begun, the choice was made, or a score is
-                not a number. Everything is then as before.
+            PlanError: It is not the second task that has begun, the choice was made, a score is
+                not a number, or `margin` is negative. Everything is then as before.
         """
         if self.choice is not None:
             raise PlanError(f"the choice was made before: {self.choice}")
@@ -153,6 +156,8 @@ class AutoProtection(BirthProtection):
                 "choose() compares on the second task: end the first one with end_task(batches), "
                 "begin the second with begin_task(name), and call it then"
             )
+        if not margin >= 0:
+            raise PlanError(f"margin={margin!r}: expected a number that is 0 or more")
         self.guard(optimizer)
         scores: list[tuple[Candidate, float]] = []
         candidates: tuple[Candidate, ...] = ("old", *self.strengths)
@@ -167,7 +172,8 @@ class AutoProtection(BirthProtection):
                     "or return a finite score"
                 )
             scores.append((candidate, score))
-        chosen = max(scores, key=lambda each: each[1])[0]
+        best, highest = max(scores, key=lambda each: each[1])
+        chosen = best if highest > scores[0][1] + margin else "old"
         self._take(chosen)
         if chosen == "old":
             self.mas.omega, self.mas.anchor = {}, {}

@@ -1,5 +1,6 @@
 """Trials of the protection of earlier tasks, on a held-out part of the second task."""
 
+import math
 from collections.abc import Mapping
 from typing import Any, Protocol
 
@@ -37,7 +38,8 @@ class ProtectionTrial:
     A trial has the epochs and the batch size of training, the optimizer with its state, and its
     learning rate without a schedule. Its score is the mean of two accuracies: of the first task's
     view on up to 256 of its training samples, which are kept until the choice, and of the second
-    task on a fifth of its training samples, which trials do not learn.
+    task on a fifth of its training samples, which trials do not learn. A penalty is taken if it is
+    better than freezing by more than the largest standard error that this mean can have.
 
     Args:
         optimizer: Of the network.
@@ -82,7 +84,10 @@ class ProtectionTrial:
                 return (second + self._right(method.structure, Split(*self._first), head)) / 2
 
         found = protect.choose(
-            lambda: self._learn(method, task, learnt), evaluate, optimizer=self._optimizer
+            lambda: self._learn(method, task, learnt),
+            evaluate,
+            optimizer=self._optimizer,
+            margin=largest_error(len(held), 0 if self._first is None else len(self._first[1])),
         )
         self._first = None
         return found
@@ -125,3 +130,15 @@ class ProtectionTrial:
             right += int((model(inputs.to(device), head).argmax(1).cpu() == labels).sum())
         model.train(mode)
         return right / len(split)
+
+
+def largest_error(second: int, first: int = 0) -> float:
+    """Return the standard error of the mean of two accuracies, each of them a half.
+
+    Args:
+        second: Samples of the one.
+        first: Samples of the other; 0 without it.
+    """
+    if not first:
+        return math.sqrt(0.25 / second)
+    return math.sqrt(0.25 / second + 0.25 / first) / 2

@@ -336,5 +336,5 @@ def test_the_protection_is_chosen_on_the_second_task():
     choice = method.manager.protect.choice
     tried = [candidate for candidate, _ in choice.scores]
     assert tried == ["old", *(method_factor * growmas().strength for method_factor in (0.1, 1, 10))]
-    assert max(score for _, score in choice.scores) == dict(choice.scores)[choice.chosen]
+    assert choice.chosen == "old"  # all answer well: none is better by more than the error
     assert method.protection.state_dict() == {}  # what was kept of the first task is dropped

@@ -72,6 +72,14 @@ def test_each_trial_has_the_protection_it_is_for():
     assert protect.choice.chosen == "old"  # of equal scores, what keeps the fewest numbers
 
 
+@pytest.mark.parametrize(("margin", "chosen"), [(0.0, 1.0), (0.15, 1.0), (0.25, "old")])
+def test_a_penalty_must_be_better_by_more_than_the_margin(margin, chosen):
+    _, _, protect, _, optimizer, learn = started()
+    scores = scripted([0.5, 0.6, 0.7])
+    choice = protect.choose(learn, scores, optimizer=optimizer, margin=margin)
+    assert choice.chosen == chosen
+
+
 def test_chosen_freezing_holds_and_keeps_no_importance():
     net, x, protect, manager, optimizer, learn = started()
     protect.choose(learn, scripted([1, 0, 0]), optimizer=optimizer)
@@ -118,6 +126,8 @@ def test_it_is_asked_once_and_on_the_second_task():
     manager.begin_task("second")
     with pytest.raises(PlanError, match="was not chosen: call choose"):
         manager.end_task([x])
+    with pytest.raises(PlanError, match="margin=-1"):
+        protect.choose(learn, lambda: 0.0, optimizer=optimizer, margin=-1)
     with pytest.raises(PlanError, match="is not a number"):
         protect.choose(learn, lambda: float("nan"), optimizer=optimizer)
     assert protect.choice is None
