@@ -31,8 +31,10 @@ def remember(
 ) -> dict[str, object]:
     """Return the accuracy on every task right after it, and on all tasks at the end.
 
-    Accuracy is on 1,000 test images of each permutation, by one head. "dormant" is the share of
-    units at the end that do nothing on the last task, "guarded" that of units that old tasks need.
+    Accuracy is on 1,000 test images of each permutation, by one head; "final_views" asks the view
+    of each task at the end, which leaves out the units that were born later. "dormant" is the
+    share of units at the end that do nothing on the last task, "guarded" that of units that old
+    tasks need.
 
     Args:
         strength: Of MAS.
@@ -53,7 +55,8 @@ def remember(
     train, test = source.train_inputs.flatten(1), source.test_inputs.flatten(1)
     generator = torch.Generator().manual_seed(seed)
     orders, after = [], []
-    for _ in range(TASKS):
+    for task in range(TASKS):
+        structure.begin_task(str(task))
         order = torch.randperm(784, generator=generator)
         orders.append(order)
         chosen = torch.randperm(len(train), generator=generator)[:SAMPLES]
@@ -69,6 +72,10 @@ def remember(
         mas.consolidate(x.split(250))
         after.append(accuracy(net, test[:, order], source.test_labels))
     final = [accuracy(net, test[:, order], source.test_labels) for order in orders]
+    viewed = []
+    for task, order in enumerate(orders):
+        with structure.view(task):
+            viewed.append(accuracy(net, test[:, order], source.test_labels))
     held = [
         guarded(mas, group, structure.entries(name), 0.1)
         for name, group in structure.groups.items()
@@ -77,6 +84,7 @@ def remember(
         "after": round(sum(after) / TASKS, 4),
         "last_quarter_after": round(sum(after[-3:]) / 3, 4),
         "final": round(sum(final) / TASKS, 4),
+        "final_views": round(sum(viewed) / TASKS, 4),
         "dormant": round(gm.plasticity_signals(structure, [x[:500]])["dormant"], 3),
         "guarded": round(float(sum(each.sum() for each in held)) / sum(map(len, held)), 3),
         "replaced": 0 if plasticity is None else plasticity.replaced,

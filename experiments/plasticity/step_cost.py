@@ -24,8 +24,11 @@ def convnet() -> nn.Sequential:
 def step_costs() -> dict[str, dict[str, float]]:
     """Return milliseconds of a step, and the ratio, for two networks; rounds alternate.
 
-    Labels are random and change every 200 steps, so that units die and are replaced.
+    Labels are random and change every 200 steps, so that units die and are replaced. Denormal
+    numbers are flushed: the moments of dead units become denormal, which makes steps of plain
+    training up to half slower, and replacement faster than plain training.
     """
+    torch.set_flush_denormal(True)
     cases = {
         "MLP of 2 × 100, batch 16": (mlp, (16, 784)),
         "conv net of 16 and 32 channels, batch 32": (convnet, (32, 1, 28, 28)),

@@ -70,6 +70,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--settings", type=json.loads, default={}, help="of the method, as JSON")
     parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--strength", type=float, choices=STRENGTHS, action="append")
+    parser.add_argument("--variant", choices=[*VARIANTS], action="append")
     parser.add_argument("--cost", action="store_true")
     parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
     given = parser.parse_args()
@@ -80,7 +82,9 @@ def main() -> None:
         return
     if given.memory:
         for seed in given.seed or [0, 1, 2]:
-            memory_rows(seed, given.results)
+            for strength in given.strength or STRENGTHS:
+                for variant in given.variant or VARIANTS:
+                    memory_row(strength, variant, seed, given.results)
         return
     for arm_name in given.arm or ARMS:
         arm = ARMS[arm_name]
@@ -113,13 +117,11 @@ def row(arm_name: str, method: str, seed: int, settings: dict[str, Any], results
     )
 
 
-def memory_rows(seed: int, results: Path) -> None:
-    """Run every strength of MAS with every setting of the replacement."""
-    for strength in STRENGTHS:
-        for name, settings in VARIANTS.items():
-            key = {"arm": "memory", "strength": strength, "variant": name, "seed": seed}
-            if not has(results, key):
-                write(results, **key, **remember(strength, seed, settings=settings))
+def memory_row(strength: float, variant: str, seed: int, results: Path) -> None:
+    """Run a strength of MAS with a setting of the replacement."""
+    key = {"arm": "memory", "strength": strength, "variant": variant, "seed": seed}
+    if not has(results, key):
+        write(results, **key, **remember(strength, seed, settings=VARIANTS[variant]))
 
 
 def has(results: Path, key: dict[str, Any]) -> bool:

@@ -27,8 +27,7 @@ class ReplacementSettings:
         rate: Share of the mature units that is replaced per step, the least useful first, whatever
             their utility (continual backprop); fractions add up until they make a unit. None
             replaces by `threshold`.
-        maturity: Number of steps for which a unit is safe. Fewer steps replace units that
-            have yet to find their use.
+        maturity: Number of steps for which a unit is safe.
         utility: "activation", mean |h|, or mean |h − mean h| where the units saturate;
             "contribution", that times the sum of |weights| that read the unit; "importance",
             Σ Ω θ² over those weights with the exact Ω of the batch; or a function

@@ -41,6 +41,7 @@ class Block:
         shape: Shape of the entries.
         ages: Their ages when the block was made, int64, with length 1 along the axes on which they
             do not depend.
+        library: numpy or torch, which reads and writes them.
         views: Arrays on the memory of the parameter and its moments, by name.
     """
 
@@ -49,23 +50,24 @@ class Block:
     positions: Array
     shape: torch.Size
     ages: Array
+    library: ModuleType
     views: dict[str, tuple[int, Array]] = field(default_factory=dict)
 
     def read(self, name: str, tensor: Tensor, out: Array) -> None:
         """Write the entries of a tensor of the parameter's shape into `out`."""
         source = self._view(name, tensor)
-        if isinstance(source, Tensor):
-            torch.index_select(source, self.dim, self.positions, out=out)
-        else:
+        if self.library is np:
             source.take(self.positions, self.dim, out, "clip")
+        else:
+            torch.index_select(source, self.dim, self.positions, out=out)
 
     def write(self, name: str, tensor: Tensor, entries: Array) -> None:
         """Write entries into a tensor."""
         target = self._view(name, tensor)
-        if isinstance(target, Tensor):
-            target.index_copy_(self.dim, self.positions, entries)
-        else:
+        if self.library is np:
             target[(slice(None),) * self.dim + (self.positions,)] = entries
+        else:
+            target.index_copy_(self.dim, self.positions, entries)
 
     def _view(self, name: str, tensor: Tensor) -> Array:
         """Return an array on a tensor's memory; it is made anew only where the memory is other."""
@@ -73,7 +75,7 @@ class Block:
         known = self.views.get(name)
         if known is None or known[0] != pointer:
             held = tensor.detach()
-            known = (pointer, _array(held))
+            known = (pointer, held.numpy() if self.library is np else held)
             self.views[name] = known
         return known[1]
 
@@ -103,14 +105,15 @@ class Pool:
         self.oldest = max(int(block.ages.max()) for block in blocks)
         self._passed = 0
         like = blocks[0].parameter.detach()
-        self._library = _library(like)
+        self._library = blocks[0].library
+        array = Tensor.numpy if self._library is np else Tensor.detach
         self._tables = tuple(
-            _array(_table(float(beta), power).to(like))
+            array(_table(float(beta), power).to(like))
             for beta, power in zip(group["betas"], (1.0, 0.5), strict=True)
         )
         sizes = [block.shape.numel() for block in blocks]
         ends = np.cumsum(sizes).tolist()
-        self._buffers = [_array(like.new_empty(sum(sizes))) for _ in range(4)]
+        self._buffers = [array(like.new_empty(sum(sizes))) for _ in range(4)]
         self._parts = [
             [
                 buffer[end - size : end].reshape(block.shape)
@@ -227,11 +230,12 @@ def _blocks(parameter: nn.Parameter, axes: Mapping[int, Tensor], step: int) -> l
                 births = np.maximum(births, _along(across.numpy(), other, parameter.dim()))
         shape = torch.Size([*parameter.shape[:dim], len(positions), *parameter.shape[dim + 1 :]])
         ages = np.clip(step - births, 0, YOUTH).astype(np.int64)
+        library = _library(parameter)
         at, age = (
-            array if _library(parameter) is np else torch.from_numpy(array).to(parameter.device)
+            array if library is np else torch.from_numpy(array).to(parameter.device)
             for array in (positions, ages)
         )
-        found.append(Block(parameter, dim, at, shape, age))
+        found.append(Block(parameter, dim, at, shape, age, library))
     return found
 
 
@@ -242,13 +246,8 @@ def _along(values: NDArray[np.float64], dim: int, dims: int) -> NDArray[np.float
 
 def _library(tensor: Tensor) -> ModuleType:
     """Return numpy for tensors that it can read in place, else torch."""
-    plain = tensor.device.type == "cpu" and tensor.dtype in (torch.float32, torch.float64)
-    return np if plain else torch
-
-
-def _array(tensor: Tensor) -> Array:
-    """Return a numpy array on the tensor's memory where there is one, else the tensor."""
-    return tensor.numpy() if _library(tensor) is np else tensor
+    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.device.type == "cpu"
+    return np if plain and tensor.dtype in (torch.float32, torch.float64) else torch
 
 
 @lru_cache(maxsize=64)
