@@ -30,6 +30,7 @@ SEEDS = (1, 2, 3, 4, 5)
 SAMPLES = 1000  # unlabelled inputs for importance, choice and repair
 STEPS = 400  # of distillation
 POLISHED = 4000  # unlabelled inputs for it
+EPOCH_RATE = 5e-4  # of Adam, in the epoch after the edit
 FROM_REPAIRED = ("polished", "labels", "no labels")
 LABELLED = 256  # samples whose gradients Taylor and Hessian take
 GREEDY, OMEGA = "greedy (growmas)", "Σ Ω θ² (growmas)"
@@ -177,14 +178,14 @@ class Case:
         if how == "recalibrated":
             return recalibrated(net, self.unlabelled)
         if how in ("labels", "cut, labels"):
-            return train(net, self.data, 1, lr=self.subject.lr / 2)
+            return train(net, self.data, 1, lr=EPOCH_RATE)
         if how in ("polished", "no labels"):
             net.to(memory_format=torch.channels_last)
             polish = how == "polished"
             batches = self.polish if polish else list(self.data.train_inputs.split(128))
             teacher = self.teacher if polish else self.net
             steps = STEPS if polish else len(batches)
-            rate = {} if polish else {"lr": self.subject.lr / 2}
+            rate = {} if polish else {"lr": EPOCH_RATE}
             gm.distil(net, teacher, batches, steps=steps, **rate)
         return net.eval()
 

@@ -39,7 +39,11 @@ WIDE = 8192
 
 Listener = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Tensor], None]
 
-_LINEAR = ("torch.nn.modules.linear.Linear", "transformers.pytorch_utils.Conv1D")
+_LINEAR = (
+    "torch.nn.modules.linear.Linear",
+    "transformers.pytorch_utils.Conv1D",
+    "timm.layers.linear.Linear",
+)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
 
@@ -96,8 +100,8 @@ class Consumer:
 
     @property
     def wide(self) -> bool:
-        """True if there are too many features for a covariance."""
-        return self.features > WIDE
+        """True if it is refitted, and has too many features for a covariance."""
+        return not self.problem and self.features > WIDE
 
     @property
     def transposed(self) -> bool:

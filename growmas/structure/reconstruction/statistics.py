@@ -207,7 +207,7 @@ def _into(found: dict[str, Moments], name: str, consumer: Consumer) -> Listener:
 
 def _problem(consumer: Consumer) -> str:
     """Return the reason why a consumer has no statistics; empty if it has."""
-    if consumer.wide and not consumer.problem:
+    if consumer.wide:
         return f"it reads {consumer.features} features, more than the {WIDE} of statistics"
     return consumer.problem
 

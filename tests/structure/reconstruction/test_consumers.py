@@ -187,3 +187,40 @@ def test_a_choice_pixel_by_pixel_finds_the_unit_that_others_say(monkeypatch):
     assert plan.prune["0"][0] in (2, 5)
     structure.apply(plan, reconstruct=[x])
     assert off(net, before, x) < 1e-3
+
+
+class Attended(nn.Module):
+    """A layer read by the projections of an attention layer, and a layer that another reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.attention = nn.Linear(3, 8), nn.MultiheadAttention(8, 2, batch_first=True)
+        self.inner, self.head = nn.Linear(8, 12), nn.Linear(12, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        x = x * self.attention(x, x, x, need_weights=False)[0]
+        return self.head(self.inner(x).relu())
+
+
+def test_what_an_attention_layer_reads_is_left_alone_with_a_reason():
+    torch.manual_seed(0)
+    net, x = Attended(), data(40, 5, 3)
+    structure = gm.Structure(net, x[:2])
+    plan = structure.select([x], flops=0.9)
+    assert "inner" in plan.prune
+    assert "first" not in plan.prune
+    assert "a MultiheadAttention is not" in plan.cause["skipped"]["first"]
+    assert "a MultiheadAttention is not" in gm.ActivationStatistics(structure).skipped["attention"]
+
+
+def test_a_linear_layer_of_timm_is_known_by_its_name():
+    kind = type(
+        "Linear", (nn.Linear,), {"forward": lambda self, x: F.linear(x, *self.parameters())}
+    )
+    kind.__module__ = "timm.layers.linear"
+    plan, cut, repaired = halved(
+        lambda: nn.Sequential(nn.Linear(3, 16), nn.ReLU(), kind(16, 2)), data(400, 3)
+    )
+    assert len(plan.prune["0"]) == 8
+    assert repaired < 0.5 * cut
