@@ -10,6 +10,9 @@ from growmas.errors import CheckpointError
 
 State = dict[str, Any]
 
+_PLAIN = frozenset({type(None), str, int, float, bool})
+"""Types of values that JSON holds as they are."""
+
 
 class Encoder:
     """Turns values into JSON and tensors.
@@ -35,6 +38,8 @@ class Encoder:
         Raises:
             CheckpointError: Something else is in the state; names its place.
         """
+        if type(value) in _PLAIN:
+            return value
         if isinstance(value, Tensor):
             return {"tensor": self._key_of(value.detach(), at)}
         if isinstance(value, Mapping):
@@ -47,8 +52,10 @@ class Encoder:
             return {"dict": list(pairs)}
         if isinstance(value, list | tuple):
             kind = "list" if isinstance(value, list) else "tuple"
+            if _PLAIN.issuperset(map(type, value)):  # long lists of units' numbers are fast so
+                return {kind: list(value)}
             return {kind: [self.encode(item, f"{at}/{i}") for i, item in enumerate(value)]}
-        if value is None or isinstance(value, str | int | float | bool):
+        if isinstance(value, str | int | float):
             return value
         raise CheckpointError(f"{at} is a {type(value).__name__}, which a checkpoint cannot hold")
 

@@ -13,6 +13,7 @@ import time
 import warnings
 import zlib
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,12 +87,15 @@ def write_state(path: str | os.PathLike[str], state: State, *, parents: bool = T
         identity = secrets.token_hex(8)
         fresh = folder / "new.safetensors"
         save_file(encoder.tensors, fresh, metadata={"id": identity})
-        _sync(fresh)
+        with ThreadPoolExecutor(1) as disk:  # the checksum is made while the disk writes
+            synced = disk.submit(_sync, fresh)
+            tensors_crc = _crc_in_memory(fresh, encoder.tensors)
+            synced.result()
         head = {
             "format": FORMAT,
             "id": identity,
             "saved": time.time(),
-            "tensors_crc32": _crc_in_memory(fresh, encoder.tensors),
+            "tensors_crc32": tensors_crc,
             "crc32": f"{zlib.crc32(body.encode()):08x}",
         }
         _write(folder / _NEW, f"{json.dumps(head)[:-1]}{_BODY}{body}}}")

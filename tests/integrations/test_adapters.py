@@ -2,9 +2,10 @@
 
 import copy
 import importlib
+import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,18 @@ EXAMPLES = {
 pytestmark = pytest.mark.filterwarnings("ignore")  # those of the libraries
 
 EXAMPLE = torch.rand(2, 6)
+
+
+@pytest.fixture(autouse=True)
+def _no_trace() -> Iterator[None]:
+    """Forget what accelerate keeps for a process, which a fork of a later test would inherit."""
+    before = dict(os.environ)
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+    if state := sys.modules.get("accelerate.state"):
+        state.AcceleratorState._reset_state(reset_partial_state=True)
+        state.GradientState._reset_state()
 
 
 def example(package: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:

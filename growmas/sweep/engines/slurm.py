@@ -317,8 +317,17 @@ class _SlurmRun:
 
 
 def _is_controller(id: str) -> bool:
-    """Return True if a process of this machine looks after a job of submitit."""
-    try:
-        return b"submitit.local" in Path(f"/proc/{id}/cmdline").read_bytes()
-    except OSError:
-        return False
+    """Return True if a process of this machine looks after a job of submitit.
+
+    The command line of a process is empty for a moment while it loads its program, and after its
+    end until its parent has seen that; it is asked again for half a second.
+    """
+    for _ in range(10):
+        try:
+            line = Path(f"/proc/{id}/cmdline").read_bytes()
+        except OSError:
+            return False
+        if line:
+            return b"submitit.local" in line
+        time.sleep(0.05)
+    return False
