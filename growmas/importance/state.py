@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from growmas.errors import ImportanceError
+
 _OWN = frozenset(vars(nn.Module())) - {"_modules"} | {"forward"}
 """Attributes of every module that forward passes leave alone, or that are preserved elsewhere."""
 
@@ -100,7 +102,11 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
 
     Yields:
         The attributes with which every forward pass shall begin.
+
+    Raises:
+        ImportanceError: A forward pass put another parameter in the place of one that is measured.
     """
+    replaced: list[str] = []
     before = Attributes(model)
     places = [(module._parameters, dict(module._parameters)) for module in model.modules()]
     values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
@@ -120,6 +126,7 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
         before.restore()
         for held, parameters in places:
             if not _same(held, parameters):
+                replaced += [key for key, p in parameters.items() if held.get(key) is not p]
                 held.clear()
                 held.update(parameters)
         for parameter, value in values:
@@ -127,6 +134,12 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
                 parameter.data = value  # the module was moved
             elif not torch.equal(parameter, value) and not _same_bits(parameter, value):
                 parameter.data.copy_(value)
+    if replaced:
+        raise ImportanceError(
+            f"a forward pass puts another parameter in the place of {replaced[0]!r}, so that the "
+            "output does not depend on the one that is measured: keep the nn.Parameter, and write "
+            "to it with copy_ under torch.no_grad()"
+        )
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:
