@@ -58,9 +58,16 @@ class Attributes:
         """Return the tensors that are plain attributes, or entries of those."""
         return [t for _, attributes in self._modules for t in _tensors(attributes)]
 
-    def caches(self) -> list[nn.Module]:
-        """Return the modules that hold tensors with plain attributes."""
-        return [module for module, attributes in self._modules if _tensors(attributes)]
+    def drop_caches(self) -> None:
+        """Let modules that keep tensors in plain attributes drop what they have computed.
+
+        Going to train mode is how such modules are told to; the modes stay as they are.
+        """
+        for holder in [module for module, attributes in self._modules if _tensors(attributes)]:
+            modes = [(child, child.training) for child in holder.modules()]
+            holder.train()
+            for child, mode in modes:
+                child.training = mode
 
 
 def _plain(module: nn.Module) -> dict[str, Any]:
@@ -114,11 +121,7 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
     try:
         for parameter, _ in hooks:
             parameter._backward_hooks = None
-        for module in before.caches():
-            modes = [(child, child.training) for child in module.modules()]
-            module.train()
-            for child, mode in modes:
-                child.training = mode
+        before.drop_caches()
         yield Attributes(model)
     finally:
         for parameter, held_hooks in hooks:
