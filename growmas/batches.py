@@ -128,12 +128,17 @@ def leading_size(batch: Any) -> int | None:
 
 
 def check_batch(batch: Any, where: str) -> None:
-    """Refuse tensors without plain strides, such as sparse ones.
+    """Refuse tensors without plain strides, such as sparse ones, or without values.
 
     Raises:
-        DataError: Names the layout and the remedy.
+        DataError: Names the layout or the device, and the remedy.
     """
     for tensor in _tensors(batch):
+        if tensor.is_meta:
+            raise DataError(
+                f"{where} has a tensor on the meta device, which has no values: give the data "
+                "itself, on the device of the model"
+            )
         if tensor.layout != torch.strided or tensor.is_nested:
             kind = "nested" if tensor.is_nested else str(tensor.layout)
             raise DataError(

@@ -188,9 +188,9 @@ def total_over(
     samples = 0
     with measuring(measurement):
         for position, given in enumerate(batches):
+            check_batch(given, f"batch {position}")
             if batch_size(given) == 0:
                 continue
-            check_batch(given, f"batch {position}")
             batch = _on_device_of(measurement, given)
             where = f"batch {position}"
             with differentiable(where):

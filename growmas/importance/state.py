@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from growmas.errors import ImportanceError
+
 _OWN = frozenset(vars(nn.Module())) - {"_modules"} | {"forward"}
 """Attributes of every module that forward passes leave alone, or that are preserved elsewhere."""
 
@@ -56,9 +58,16 @@ class Attributes:
         """Return the tensors that are plain attributes, or entries of those."""
         return [t for _, attributes in self._modules for t in _tensors(attributes)]
 
-    def caches(self) -> list[nn.Module]:
-        """Return the modules that hold tensors with plain attributes."""
-        return [module for module, attributes in self._modules if _tensors(attributes)]
+    def drop_caches(self) -> None:
+        """Let modules that keep tensors in plain attributes drop what they have computed.
+
+        Going to train mode is how such modules are told to; the modes stay as they are.
+        """
+        for holder in [module for module, attributes in self._modules if _tensors(attributes)]:
+            modes = [(child, child.training) for child in holder.modules()]
+            holder.train()
+            for child, mode in modes:
+                child.training = mode
 
 
 def _plain(module: nn.Module) -> dict[str, Any]:
@@ -100,7 +109,11 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
 
     Yields:
         The attributes with which every forward pass shall begin.
+
+    Raises:
+        ImportanceError: A forward pass put another parameter in the place of one that is measured.
     """
+    replaced: list[str] = []
     before = Attributes(model)
     places = [(module._parameters, dict(module._parameters)) for module in model.modules()]
     values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
@@ -108,11 +121,7 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
     try:
         for parameter, _ in hooks:
             parameter._backward_hooks = None
-        for module in before.caches():
-            modes = [(child, child.training) for child in module.modules()]
-            module.train()
-            for child, mode in modes:
-                child.training = mode
+        before.drop_caches()
         yield Attributes(model)
     finally:
         for parameter, held_hooks in hooks:
@@ -120,6 +129,7 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
         before.restore()
         for held, parameters in places:
             if not _same(held, parameters):
+                replaced += [key for key, p in parameters.items() if held.get(key) is not p]
                 held.clear()
                 held.update(parameters)
         for parameter, value in values:
@@ -127,6 +137,12 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
                 parameter.data = value  # the module was moved
             elif not torch.equal(parameter, value) and not _same_bits(parameter, value):
                 parameter.data.copy_(value)
+    if replaced:
+        raise ImportanceError(
+            f"a forward pass puts another parameter in the place of {replaced[0]!r}, so that the "
+            "output does not depend on the one that is measured: keep the nn.Parameter, and write "
+            "to it with copy_ under torch.no_grad()"
+        )
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

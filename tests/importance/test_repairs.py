@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
 
 from growmas import (
+    DataError,
     GrowmasError,
     GrowmasWarning,
+    ImportanceError,
     accumulate_importance,
     hebbian_importance,
     importance_sum,
@@ -234,3 +236,33 @@ def test_parameters_that_are_left_out_cost_nothing() -> None:
         with pytest.raises(GrowmasError, match=r"parameters="):
             mas_importance(model, [DATA], parameters=wrong)
     assert not model.layer.weight.requires_grad
+
+
+class _Renews(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.layer.weight = nn.Parameter(self.layer.weight.detach())
+        return self.layer(x)
+
+
+def test_a_parameter_that_is_put_in_anew_while_it_is_measured_is_refused_and_restored() -> None:
+    model = _Renews()
+    weight = model.layer.weight
+    with pytest.raises(ImportanceError, match="another parameter in the place of 'weight'"):
+        mas_importance(model, [torch.rand(2, 3)])
+    assert model.layer.weight is weight
+
+
+def test_a_batch_without_values_is_refused_in_words() -> None:
+    with pytest.raises(DataError, match="meta device"):
+        mas_importance(nn.Linear(3, 2), [torch.rand(2, 3, device="meta")])
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_nested_tensor_is_refused_in_words() -> None:
+    nested = torch.nested.nested_tensor([torch.rand(2, 3), torch.rand(1, 3)])
+    with pytest.raises(DataError, match="layout nested"):
+        mas_importance(nn.Linear(3, 2), [nested])

@@ -5,6 +5,7 @@
     finish  fill the fresh entries, verify the outputs, write down the `Edit`
     settle  give the structure its new groups
     tell    followers re-index what they hold, then listeners hear of the edit
+    forget  caches of eval mode, which were computed with the old tensors, are dropped
 
 An exception at any step, a follower's or a listener's too, undoes the steps before it in reverse
 order: tensors, groups, followers and random numbers are as they were, bit for bit.
@@ -18,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from growmas.importance.state import Attributes
 from growmas.structure.followers.followers import follow
 from growmas.structure.surgery.tensor_swap import TensorSwap, reordering, swap_tensors
 from growmas.structure.units.edit import Edit
@@ -82,6 +84,7 @@ def carry_out(site: Site, plan: Plan, generator: torch.Generator | None, finish:
         edit = finish(new, swap, undo)
         undo.callback(site.settle(new.groups))
         tell(site, edit)
+    Attributes(site.model).drop_caches()
     return edit
 
 

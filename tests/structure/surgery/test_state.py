@@ -8,7 +8,7 @@ import pytest
 import snapshots
 import torch
 from cases import CONVNET, MLP, SURGERY, Case, tensors
-from torch import Tensor
+from torch import Tensor, nn
 
 from growmas import Plan, Structure
 from growmas.errors import SurgeryError
@@ -174,3 +174,33 @@ def test_a_state_with_mistakes_changes_nothing() -> None:
         assert snapshots.of_model(structure.model) == before
         assert snapshots.of_groups(structure) == groups
         assert structure.tasks == ()
+
+
+class _Cached(nn.Module):
+    """Biases of heads that are kept in eval mode until the next training, as in LeViT."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b = nn.Linear(3, 4), nn.Linear(4, 2)
+        self.gains = nn.Parameter(torch.rand(2, 4))
+        self.cache: dict[str, Tensor] = {}
+
+    def train(self, mode: bool = True) -> "_Cached":
+        self.cache = {}
+        return super().train(mode)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return self.b(self.a(x) * self.gains[1])
+        if "gains" not in self.cache:
+            self.cache["gains"] = self.gains[1]
+        return self.b(self.a(x) * self.cache["gains"])
+
+
+def test_caches_of_eval_mode_are_dropped_by_an_edit() -> None:
+    model, x = _Cached().eval(), torch.rand(5, 3)
+    structure = Structure(model, x)
+    before = model(x).detach()  # fills the cache
+    structure.apply(Plan(grow={"a": 2}))
+    assert not model.training
+    torch.testing.assert_close(model(x), before)
