@@ -22,7 +22,7 @@ from growmas.training.methods import (
 
 
 class Ours(Method):
-    """Plain training with `Plasticity` at its defaults, or with other settings."""
+    """Plain training with `Plasticity`."""
 
     def __init__(
         self, structure: gm.Structure, *, optimizer: torch.optim.Optimizer, **settings: Any
@@ -39,7 +39,7 @@ class Ours(Method):
 METHODS: Mapping[str, Callable[..., Method]] = {
     "plain": lambda s, o, seed, **_: Method(s),
     "fresh": lambda s, o, seed, **_: Method(s),
-    "ours": lambda s, o, seed, **k: Ours(s, optimizer=o, **k),
+    "ours": lambda s, o, seed, **k: Ours(s, optimizer=o, **{"maturity": 500, **k}),
     "cbp naive": lambda s, o, seed, **k: ContinualBackprop(s, optimizer=o, warm_up=False, **k),
     "cbp": lambda s, o, seed, **k: ContinualBackprop(s, optimizer=o, **k),
     "redo": lambda s, o, seed, **k: ReDo(s, optimizer=o, **k),

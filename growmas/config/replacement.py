@@ -22,7 +22,7 @@ class ReplaceConfig(Record):
     rate: float | None = Field(
         None, gt=0, lt=1, description="a share of units per step, between 0 and 1, or null"
     )
-    maturity: int = Field(500, ge=0, description=_MATURITY)
+    maturity: int = Field(100, ge=0, description=_MATURITY)
     utility: Literal["activation", "contribution"] = Field(
         "activation", description="activation or contribution"
     )

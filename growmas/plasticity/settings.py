@@ -42,7 +42,7 @@ class ReplacementSettings:
 
     threshold: float = 0.2
     rate: float | None = None
-    maturity: int = 500
+    maturity: int = 100
     utility: Utility = "activation"
     decay: float = 0.9
     every: int = 10
