@@ -57,7 +57,7 @@ def test_fresh_units_are_not_dead(name: str) -> None:
 
 @by_model
 def test_random_plans(name: str) -> None:
-    check_random_plans(*transformer_models.example(name), plans=6)
+    check_random_plans(*transformer_models.example(name), plans=12)
 
 
 @pytest.mark.parametrize(
