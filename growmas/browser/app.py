@@ -366,7 +366,10 @@ class Browser(App[None]):
         self.push_screen(Help())
 
     def action_export(self) -> None:
-        """Ask for a format, then write a file."""
+        """Ask for a format, then write a file; refuse while there is nothing to write."""
+        if not self.watched.board.tasks:
+            self.notify("nothing to export yet: no task of a run is shown", severity="warning")
+            return
         self.push_screen(Export(), self._export)
 
     def _export(self, kind: str | None) -> None:

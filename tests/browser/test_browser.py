@@ -439,7 +439,12 @@ def sweep(tmp_path: Path) -> Path:
     return folder
 
 
-def test_runs_that_begin_later_appear_and_deleted_ones_go(sweep: Path) -> None:
+def test_runs_that_begin_later_appear_and_deleted_ones_go(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
     async def act(app: Browser, pilot: Pilot[None]) -> None:
         names = [line.split()[-1] for line in listed(app)[::2]]
         assert names[0] == "s"
@@ -460,6 +465,8 @@ def test_runs_that_begin_later_appear_and_deleted_ones_go(sweep: Path) -> None:
         assert listed(app) == []
         assert "waiting for a run" in shown(app, "#detail")
         await pilot.press("left", "d", "m", "t", "s", "r", "full_stop", "e", "c")
+        assert any("nothing to export yet" in note.message for note in app._notifications)
+        assert list(Path().iterdir()) == []
 
     with RunLock(sweep / "strength=1,seed=1", "id"):
         drive(FoundRuns(folders=[sweep.parent], root=sweep.parent), act, size=(80, 24))
