@@ -1,5 +1,7 @@
+import itertools
 import json
 import os
+import warnings
 import zlib
 from pathlib import Path
 
@@ -344,8 +346,9 @@ def test_a_save_killed_before_any_file_operation_leaves_a_checkpoint(
         with monkeypatch.context() as patch:
             for name in ("replace", "open", "unlink", "mkdir"):
                 patch.setattr(f"pathlib.Path.{name}", dying(getattr(Path, name)))
-            for name in ("growmas.checkpoint.files.save_file", "os.fsync"):
-                patch.setattr(name, dying(save_file if "save" in name else os.fsync))
+            patch.setattr("growmas.checkpoint.files.save_file", dying(save_file))
+            for name in ("fsync", "link"):
+                patch.setattr(os, name, dying(getattr(os, name)))
             try:
                 gm.save(folder, structure=structure)
             except Killed:
@@ -358,6 +361,76 @@ def test_a_save_killed_before_any_file_operation_leaves_a_checkpoint(
         gm.save(folder, structure=structure)
     assert fatal > 10
     assert seen == {0, 1}
+
+
+def test_a_power_failure_may_undo_any_names_that_are_not_synced(tmp_path, monkeypatch):
+    folder = tmp_path / "c"
+    for number in range(3):
+        write_state(folder, {"number": torch.tensor(number)})
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    changes, renamed, synced = [], Path.replace, os.fsync
+
+    def replace(path, target):
+        changes.append(({Path(target).name: path.read_bytes()}, path.name))
+        return renamed(path, target)
+
+    def fsync(handle):
+        synced(handle)
+        for path in (folder, *folder.iterdir()):
+            if not os.path.samestat(os.fstat(handle), path.stat()):
+                continue
+            if path == folder:
+                changes.append(None)
+            else:  # from now on it survives, in full
+                before[path.name] = path.read_bytes()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        patch.setattr(os, "fsync", fsync)
+        write_state(folder, {"number": torch.tensor(3)})
+    assert changes.pop() is None  # the last thing a save does is to sync the names
+    assert len(changes) == 4
+    assert None not in changes
+    seen = set()
+    for kept in itertools.product((False, True), repeat=len(changes)):
+        names = dict(before)
+        for (made, gone), done in zip(changes, kept, strict=True):
+            if done:
+                names.update(made)
+                names.pop(gone, None)
+        after = tmp_path / "-".join(map(str, kept))
+        after.mkdir()
+        for name, content in names.items():
+            (after / name).write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", gm.GrowmasWarning)
+            seen.add(int(read_state(after)["number"]))
+            write_state(after, {"number": torch.tensor(4)})
+        assert int(read_state(after)["number"]) == 4
+    assert seen == {2, 3}
+
+
+def test_a_damaged_text_does_not_take_the_place_of_the_one_before(tmp_path):
+    for number in range(2):
+        write_state(tmp_path / "c", {"number": number})
+    _flip(tmp_path / "c" / "state.json")
+    write_state(tmp_path / "c", {"number": 2})
+    assert read_state(tmp_path / "c") == {"number": 2}
+    _flip(tmp_path / "c" / "state.json")
+    with pytest.warns(gm.GrowmasWarning, match="the checkpoint before it"):
+        assert read_state(tmp_path / "c") == {"number": 0}
+
+
+def test_a_disk_without_hard_links_keeps_the_one_before(tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError("no hard links")
+
+    monkeypatch.setattr(os, "link", refused)
+    for number in range(3):
+        write_state(tmp_path / "c", {"number": number})
+    _flip(tmp_path / "c" / "state.json")
+    with pytest.warns(gm.GrowmasWarning, match="the checkpoint before it"):
+        assert read_state(tmp_path / "c") == {"number": 1}
 
 
 def test_a_failed_load_leaves_everything_as_it_was(trained, tmp_path):

@@ -1,9 +1,18 @@
 """Files of a checkpoint: written completely or not at all, and checked when read.
 
-A new state is written as `new.safetensors` and `new.json`. The switch is one rename, of `new.json`
-to `state.json`; the tensors follow. The state before stays, as `previous.json` and
-`previous.safetensors`. A text and the tensors that belong to it carry the same id, so that a
-reader finds them after a stop between two renames, and checksums, so that damage is seen.
+A new state is written as `new.safetensors` and `new.json`, and both are synced. The switch is one
+rename, of `new.json` to `state.json`; the tensors follow. The state before stays, as
+`previous.json` and `previous.safetensors`. Then all names are synced at once. A text and the
+tensors that belong to it carry the same id, so that a reader finds them after a stop between two
+renames, and checksums, so that damage is seen.
+
+A power failure before the names are synced may undo any of the renames. Whichever it undoes, the
+text of `state.json` or of `new.json` has its tensors, under one of their three names:
+
+    undone                     state.json   its tensors
+    all, or all but the old    old          tensors or previous.safetensors
+    that of the text           old          replaced; `new.json` has the tensors of its own
+    those of the tensors       new          new.safetensors
 """
 
 import json
@@ -76,33 +85,21 @@ def write_state(path: str | os.PathLike[str], state: State, *, parents: bool = T
     """
     encoder = Encoder()
     try:
-        body = json.dumps(encoder.encode(state, "state")["dict"])
+        body = json.dumps(encoder.encode(state, "state")["dict"]).encode()
     except (RecursionError, ValueError, TypeError) as error:
         raise CheckpointError(f"the state cannot be written: {error}") from error
     folder = Path(os.path.realpath(path))
     _check_ours(folder)
     try:
         folder.mkdir(parents=parents, exist_ok=True)
-        _finish_switch(folder)
-        identity = secrets.token_hex(8)
-        fresh = folder / "new.safetensors"
-        save_file(encoder.tensors, fresh, metadata={"id": identity})
-        with ThreadPoolExecutor(1) as disk:  # the checksum is made while the disk writes
-            synced = disk.submit(_sync, fresh)
-            tensors_crc = _crc_in_memory(fresh, encoder.tensors)
-            synced.result()
-        head = {
-            "format": FORMAT,
-            "id": identity,
-            "saved": time.time(),
-            "tensors_crc32": tensors_crc,
-            "crc32": f"{zlib.crc32(body.encode()):08x}",
-        }
-        _write(folder / _NEW, f"{json.dumps(head)[:-1]}{_BODY}{body}}}")
-        _keep_previous(folder)
+        if _finish_switch(folder):
+            _sync(folder)
+        _write_new(folder, encoder.tensors, body)
+        if _identity(folder / _STATE) is not None:
+            _keep_previous(folder)
         (folder / _NEW).replace(folder / _STATE)
-        _sync(folder)
         _finish_switch(folder)
+        _sync(folder)
     except (OSError, SafetensorError) as error:
         _drop_unfinished(folder)
         raise CheckpointError(f"the checkpoint {folder} cannot be written: {error}") from error
@@ -120,19 +117,17 @@ def read_state(path: str | os.PathLike[str]) -> State:
     except _NewerFormat:
         raise
     except CheckpointError as error:
-        if not (folder / _PREVIOUS).is_file():
-            raise
-        try:
-            state, header = _read(folder, _PREVIOUS)
-        except CheckpointError:
-            raise error from None
-        saved = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header.saved or 0))
-        warnings.warn(
-            f"{error}; the checkpoint before it, of {saved}, is used",
-            GrowmasWarning,
-            stacklevel=2,
-        )
-        return state
+        for name, where in ((_NEW, "after"), (_PREVIOUS, "before")):
+            with suppress(CheckpointError):
+                state, header = _read(folder, name)
+                saved = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header.saved or 0))
+                warnings.warn(
+                    f"{error}; the checkpoint {where} it, of {saved}, is used",
+                    GrowmasWarning,
+                    stacklevel=2,
+                )
+                return state
+        raise
 
 
 def exists(path: Path) -> bool:
@@ -159,6 +154,13 @@ def _read(folder: Path, name: str) -> tuple[State, _Header]:
 
 def _text(path: Path) -> tuple[Any, _Header]:
     """Return the encoded state of a text, and its head."""
+    body, header = _checked(path)
+    encoded = json.loads(body)
+    return (encoded if header.id is None else {"dict": encoded}), header
+
+
+def _checked(path: Path) -> tuple[str, _Header]:
+    """Return the body of a text that is not damaged, and its head; the first format has none."""
     if path.stat().st_size > _LARGEST:
         raise ValueError(f"{path.name} has more than {_LARGEST:,} bytes")
     text = path.read_text(encoding="utf-8")
@@ -169,15 +171,14 @@ def _text(path: Path) -> tuple[Any, _Header]:
         for version in [pair[1] for pair in pairs if pair[:1] == ["format"]]:
             if type(version) is int and version > FORMAT:
                 raise _newer(path.parent, version)
-        return encoded, _Header(None, None, None)
+        return text, _Header(None, None, None)
     values = json.loads(f"{head}}}")
     if type(values["format"]) is int and values["format"] > FORMAT:
         raise _newer(path.parent, values["format"])
     body = body.removesuffix("}")
     if values["crc32"] != f"{zlib.crc32(body.encode()):08x}":
         raise ValueError(f"{path.name} is damaged")
-    header = _Header(str(values["id"]), float(values["saved"]), str(values["tensors_crc32"]))
-    return {"dict": json.loads(body)}, header
+    return body, _Header(str(values["id"]), float(values["saved"]), str(values["tensors_crc32"]))
 
 
 def _newer(folder: Path, version: int) -> _NewerFormat:
@@ -208,25 +209,56 @@ def _id_of(file: Path) -> str | None:
         return None
 
 
+def _write_new(folder: Path, tensors: Mapping[str, Tensor], body: bytes) -> None:
+    """Write and sync the files of a new state.
+
+    The disk writes the tensors while their checksum is made, and both files at the same time: a
+    small file waits for the disk's journal, not for its bytes.
+    """
+    identity = secrets.token_hex(8)
+    fresh = folder / "new.safetensors"
+    save_file(dict(tensors), fresh, metadata={"id": identity})
+    with ThreadPoolExecutor(1) as disk:
+        synced = disk.submit(_sync, fresh)
+        head = {
+            "format": FORMAT,
+            "id": identity,
+            "saved": time.time(),
+            "tensors_crc32": _crc_in_memory(fresh, tensors),
+            "crc32": f"{zlib.crc32(body):08x}",
+        }
+        _write(folder / _NEW, f"{json.dumps(head)[:-1]}{_BODY}".encode(), body, b"}")
+        synced.result()
+
+
 def _keep_previous(folder: Path) -> None:
-    """Copy the text of the present state; its tensors follow in `_finish_switch`."""
-    if (folder / _STATE).is_file():
-        copy = folder / "previous.json"
-        fresh = folder / ".previous.json.new"
-        _write(fresh, (folder / _STATE).read_text(encoding="utf-8"))
-        fresh.replace(copy)
-
-
-def _finish_switch(folder: Path) -> None:
-    """Give the tensors of the present state, and of the one before, their final names."""
-    current = _identity(folder / _STATE)
-    if current is None or _id_of(folder / "new.safetensors") != current:
+    """Give the text of the present state its second name; `_finish_switch` does the tensors."""
+    state, previous, fresh = folder / _STATE, folder / _PREVIOUS, folder / ".previous.json.new"
+    if previous.exists() and previous.samefile(state):
         return
+    fresh.unlink(missing_ok=True)
+    try:
+        os.link(state, fresh)
+    except OSError:  # a disk without hard links
+        _write(fresh, state.read_bytes())
+    fresh.replace(previous)
+
+
+def _finish_switch(folder: Path) -> bool:
+    """Give the tensors of the present state, and of the one before, their final names.
+
+    Returns:
+        True if there was something to do.
+    """
+    fresh, tensors = folder / "new.safetensors", folder / "tensors.safetensors"
+    current = _identity(folder / _STATE) if fresh.exists() else None
+    if current is None or _id_of(fresh) != current:
+        return False
     before = _identity(folder / _PREVIOUS)
-    if before is not None and _id_of(folder / "tensors.safetensors") == before:
-        (folder / "tensors.safetensors").replace(folder / "previous.safetensors")
-    (folder / "new.safetensors").replace(folder / "tensors.safetensors")
-    _sync(folder)
+    if before is not None and _id_of(tensors) == before:
+        tensors.replace(folder / "previous.safetensors")
+    fresh.replace(tensors)
+    return True
 
 
 def _drop_unfinished(folder: Path) -> None:
@@ -240,9 +272,9 @@ def _drop_unfinished(folder: Path) -> None:
 
 
 def _identity(text: Path) -> str | None:
-    """Return the id of a text: "" in the first format, None where there is none."""
+    """Return the id of a text: "" in the first format, None if it is missing or damaged."""
     try:
-        return _text(text)[1].id or ""
+        return _checked(text)[1].id or ""
     except (CheckpointError, *_UNREADABLE):
         return None
 
@@ -270,9 +302,9 @@ def _has_our_tensors(folder: Path) -> bool:
     return any(_id_of(folder / name) for name in _TENSORS)
 
 
-def _write(file: Path, text: str) -> None:
-    with file.open("w", encoding="utf-8") as opened:
-        opened.write(text)
+def _write(file: Path, *pieces: bytes) -> None:
+    with file.open("wb") as opened:
+        opened.writelines(pieces)
         opened.flush()
         os.fsync(opened.fileno())
 
