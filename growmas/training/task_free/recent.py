@@ -24,10 +24,11 @@ class Seen:
 
     Attributes:
         step: Of the stream.
-        inputs: As given.
+        inputs: As given, without random changes.
         labels: As given.
         loss: Of the first gradient step, before the update and without the penalty.
         taken: True once the statistics of its context include it.
+        changed: The inputs with the random changes with which they were learnt; None for none.
     """
 
     step: int
@@ -35,6 +36,12 @@ class Seen:
     labels: Any
     loss: float
     taken: bool = False
+    changed: Any = None
+
+    @property
+    def learnt(self) -> Any:
+        """The inputs as the network learnt them."""
+        return self.inputs if self.changed is None else self.changed
 
 
 class Recent:
