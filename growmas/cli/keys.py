@@ -4,8 +4,9 @@ import json
 import sys
 from dataclasses import asdict
 
-from rich.console import RenderableType
-from rich.markup import escape
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
 
 from growmas.cli.output import Output
 from growmas.config import Experiment
@@ -13,8 +14,11 @@ from growmas.config.keys import Key, all_keys
 from growmas.data.names import did_you_mean
 from growmas.errors import ConfigError
 from growmas.suggestion import closest
+from growmas.terminal.breaking import BreakingName
 from growmas.terminal.symbols import symbols
-from growmas.terminal.tables import plain_table, with_notes
+from growmas.terminal.tables import Fitting, plain_table, with_notes
+
+_ROOM = 110  # columns below which the table is hard to read
 
 
 def list_keys(prefix: str, output: Output) -> None:
@@ -27,7 +31,7 @@ def list_keys(prefix: str, output: Output) -> None:
     if not found:
         raise ConfigError(f'no key begins with "{prefix}"; {_hint(prefix)}')
     output.show(
-        lambda ascii: _table(found, ascii=ascii),
+        lambda ascii: _view(found, ascii=ascii),
         lambda: [asdict(key) for key in found],
         title="growmas keys",
     )
@@ -50,16 +54,29 @@ def _hint(prefix: str) -> str:
     return did_you_mean(prefix, known if near else dict.fromkeys(p.split(".")[0] for p in known))
 
 
-def _table(keys: tuple[Key, ...], *, ascii: bool) -> RenderableType:
+def _view(keys: tuple[Key, ...], *, ascii: bool) -> RenderableType:
     table = plain_table(symbols(ascii=ascii))
-    table.add_column("key", overflow="fold")
-    for heading in ("of kind", "type", "default", "expected"):
-        table.add_column(heading, overflow="fold")
+    for heading in ("key", "of kind", "type", "default", "expected"):
+        table.add_column(heading)
+    paragraphs: list[RenderableType] = []
     for key in keys:
         limits = f"{key.type}, {key.range}" if key.range else key.type
         limits = limits.replace("≥", ">=").replace("≤", "<=") if ascii else limits
         meaning = key.meaning.replace("…", "...").replace("−", "-") if ascii else key.meaning
-        table.add_row(key.path, key.kind, *map(escape, (limits, key.default, meaning)))
+        row = (key.path, key.kind, limits, key.default, meaning)
+        table.add_row(*map(BreakingName, row))
+        paragraphs += _paragraph(*row)
     return with_notes(
-        table, ["growmas run CONFIG key=value sets one; --schema prints a JSON Schema for editors."]
+        Fitting(table, Group(*paragraphs), room=_ROOM),
+        ["growmas run CONFIG key=value sets one; --schema prints a JSON Schema for editors."],
     )
+
+
+def _paragraph(
+    path: str, kind: str, limits: str, default: str, meaning: str
+) -> tuple[RenderableType, ...]:
+    """Return a key in lines below each other, for terminals in which no table has room."""
+    preset = default if default == "required" else f"default {default}"
+    lines = [Text(f"{limits}; {preset}"), Text(meaning)]
+    lines += [Text(f"of kind {kind}", "dim")] if kind else []
+    return BreakingName(path), *(Padding(line, (0, 0, 0, 2)) for line in lines)

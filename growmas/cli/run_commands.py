@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from growmas.cli.app import RUNS, Config, app
+from growmas.cli.examples import examples
 from growmas.cli.printed import printed
 
 if TYPE_CHECKING:
     from growmas.cli.output import Output
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("run"))
 def run(
     config: Config,
     overrides: Annotated[
@@ -53,7 +54,7 @@ def run(
     )
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("sweep"))
 @printed
 def sweep(
     config: Config,
@@ -88,15 +89,7 @@ def sweep(
     *,
     output: "Output",
 ) -> None:
-    """Run every combination of values, or search for the best.
-
-    \b
-    growmas sweep mine.yaml seed=1..5 method.strength=0.1,1 --jobs 4
-    growmas sweep mine.yaml seed=1..5 --shard 1/4
-    growmas sweep with_tune.yaml --jobs 4
-    growmas sweep mine.yaml seed=1..5 --engine ray -E address=auto -E gpus=0.5
-    growmas sweep mine.yaml seed=1..5 --engine slurm -E partition=gpu -E timeout_min=240
-    """  # noqa: D301 (the lines below \b stay lines)
+    """Run every combination of values, or search for the best."""
     from growmas.cli.sweeping import sweep_config
 
     code = sweep_config(
@@ -114,7 +107,7 @@ def sweep(
     raise typer.Exit(code)
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("prune"))
 @printed
 def prune(
     model: Annotated[
@@ -168,7 +161,7 @@ def prune(
     )
 
 
-@app.command()
+@app.command(epilog=examples("configs"))
 @printed
 def configs(
     name: Annotated[str | None, typer.Argument(help="Print this one.")] = None,
@@ -181,7 +174,7 @@ def configs(
     bundled.print_config(name, output) if name else bundled.list_configs(output)
 
 
-@app.command()
+@app.command(epilog=examples("keys"))
 @printed
 def keys(
     prefix: Annotated[

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from growmas.cli.app import RUNS, Group, Run, Task, app
+from growmas.cli.examples import examples
 from growmas.cli.printed import printed
 
 if TYPE_CHECKING:
     from growmas.cli.output import Output
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("show"))
 @printed
 def show(run: Run, group: Group = None, *, output: "Output") -> None:
     """Show units per layer and task, with accuracy and parameters."""
@@ -21,7 +22,7 @@ def show(run: Run, group: Group = None, *, output: "Output") -> None:
     viewing.show(run, RUNS, output, group=group)
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("log"))
 @printed
 def log(
     run: Run,
@@ -38,7 +39,7 @@ def log(
     viewing.log(run, RUNS, output, group=group, task=task, number=number, reverse=reverse)
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("diff"))
 @printed
 def diff(
     run: Run,
@@ -53,7 +54,7 @@ def diff(
     viewing.diff(run, a, b, RUNS, output)
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("unit"))
 @printed
 def unit(
     run: Run,
@@ -67,7 +68,7 @@ def unit(
     viewing.unit(run, unit, RUNS, output)
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("lifelines"))
 @printed
 def lifelines(
     run: Run,
@@ -82,7 +83,7 @@ def lifelines(
     viewing.lifelines(run, RUNS, output, group=group, every=every)
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("survival"))
 @printed
 def survival(run: Run, group: Group = None, *, output: "Output") -> None:
     """Show how many of the units born in a task are alive."""
@@ -91,7 +92,7 @@ def survival(run: Run, group: Group = None, *, output: "Output") -> None:
     viewing.survival(run, RUNS, output, group=group)
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("graph"))
 @printed
 def graph(
     run: Run,
@@ -108,7 +109,7 @@ def graph(
     viewing.graph(run, RUNS, output, task=task, group=group)
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("importance"))
 @printed
 def importance(run: Run, group: Group = None, *, output: "Output") -> None:
     """Show the distribution of importance, and free units."""
@@ -117,7 +118,7 @@ def importance(run: Run, group: Group = None, *, output: "Output") -> None:
     viewing.importance(run, RUNS, output, group=group)
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("shifts"))
 @printed
 def shifts(run: Run, *, output: "Output") -> None:
     """Show the loss of a task-free run, with its shifts and widths."""
@@ -126,7 +127,7 @@ def shifts(run: Run, *, output: "Output") -> None:
     reading.show_shifts(run, RUNS, output)
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("curves"))
 @printed
 def curves(run: Run, *, output: "Output") -> None:
     """Show loss, penalty and learning rate of every epoch."""
@@ -135,7 +136,7 @@ def curves(run: Run, *, output: "Output") -> None:
     show_curves(run, RUNS, output)
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("compare"))
 @printed
 def compare(
     runs: Annotated[
@@ -164,7 +165,7 @@ def compare(
     comparing.compare_runs(runs, RUNS, output, format=format, metric=metric, baseline=baseline)
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("export"))
 def export(
     run: Run,
     graph: Annotated[str | None, typer.Option(help="architecture or lineage.")] = None,
@@ -209,7 +210,7 @@ def export(
     )
 
 
-@app.command("ls")
+@app.command("ls", epilog=examples("ls"))
 @printed
 def list_runs(
     folder: Annotated[Path, typer.Argument(help="Where to look for runs.")] = RUNS,
@@ -229,7 +230,7 @@ def list_runs(
     reading.list_folder(folder, output, sort=sort, words=filter.split())
 
 
-@app.command(no_args_is_help=True)
+@app.command(no_args_is_help=True, epilog=examples("report"))
 def report(
     runs: Annotated[
         list[str],
@@ -250,7 +251,7 @@ def report(
     write(runs, RUNS, out=out, figures=figures, png=png, overwrite=overwrite)
 
 
-@app.command()
+@app.command(epilog=examples("watch"))
 def watch(
     runs: Annotated[
         list[str] | None,
@@ -263,7 +264,7 @@ def watch(
     browse(runs or [], RUNS)
 
 
-@app.command()
+@app.command(epilog=examples("doctor"))
 def doctor(
     run: Annotated[
         str | None, typer.Argument(help="Check this run directory instead of the installation.")

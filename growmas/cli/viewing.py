@@ -80,8 +80,9 @@ def _diff_runs(first: str, second: str, root: Path, output: Output) -> None:
         try:
             other = open_history(second, root)
         except RunError as error:
+            end = "" if str(error).endswith("?") else "."
             raise RunError(
-                f"{error}. Two tasks of one run are compared by: growmas diff RUN TASK TASK"
+                f"{error}{end} Two tasks of one run are compared by: growmas diff RUN TASK TASK"
             ) from error
         with other:
             summary = view.summarise(one, other, names=(first, second))

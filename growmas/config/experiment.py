@@ -134,8 +134,9 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
         found.append((("method", "strength"), text))
     found += _trial_conflicts(values)
     found += _replacement_conflicts(values)
-    frozen = _at(values, "model", "freeze")
-    if isinstance(frozen, list | tuple) and "*" in frozen and _at(values, "training", "transforms"):
+    frozen, turns = _at(values, "model", "freeze"), _at(values, "stream", "of") == "turning"
+    fixed = isinstance(frozen, list | tuple) and "*" in frozen and not turns
+    if fixed and _at(values, "training", "transforms"):
         text = 'expected [], as model.freeze is ["*"]: features are computed once'
         found.append((("training", "transforms"), text))
     found += _log_conflicts(values)
@@ -328,16 +329,8 @@ def _task_free_method(values: Mapping[str, object]) -> Iterator[_Check]:
 def _task_free_training(values: Mapping[str, object]) -> Iterator[_Check]:
     words = f"1, {_BECAUSE}: a task lasts for stream.steps_per_task batches"
     yield ("training", "epochs"), _at(values, "training", "epochs") in (1, None), words
-    for name, plain, words in (
-        ("schedule", "constant", "constant"),
-        ("input_dropout", 0.0, "0.0"),
-        ("workers", 0, "0"),
-        ("precision", "fp32", "fp32"),
-        ("compile", False, "false"),
-    ):
-        fine = _at(values, "training", name) in (None, plain)
-        yield ("training", name), fine, f"{words}, {_BECAUSE}"
-    yield ("training", "transforms"), not _at(values, "training", "transforms"), f"[], {_BECAUSE}"
+    words = f"constant, {_BECAUSE}: a schedule falls until a task ends, which is not known here"
+    yield ("training", "schedule"), _at(values, "training", "schedule") in (None, "constant"), words
 
 
 def _at(values: object, *path: str) -> object:

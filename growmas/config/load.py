@@ -50,12 +50,24 @@ def load_config(
     try:
         experiment = Experiment.model_validate(document.values)
     except ValidationError as error:
-        found = [*explain(error), *conflicts(document.values)]
+        found = _once(explain(error), conflicts(document.values))
         mistakes += [Mistake(document.origin(at), at, text) for at, text in found]
     if mistakes:
         mistakes.sort(key=lambda mistake: (mistake.origin, str(mistake)))
         raise ConfigError("\n".join(map(str, mistakes)))
     return experiment.read_from(Origins(document.origins))
+
+
+def _once(
+    wrong: list[tuple[KeyPath, str]], conflicting: list[tuple[KeyPath, str]]
+) -> list[tuple[KeyPath, str]]:
+    """Return all mistakes, without conflicts of values that are wrong by themselves."""
+    paths = {path for path, _ in wrong}
+    return wrong + [
+        (path, text)
+        for path, text in conflicting
+        if not any(path[:end] in paths for end in range(1, len(path) + 1))
+    ]
 
 
 def dump_config(experiment: Experiment) -> str:

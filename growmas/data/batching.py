@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,6 +12,8 @@ from torch import Tensor
 from growmas.data import transforms as augmentation
 from growmas.data.splits import Split
 from growmas.errors import DataError
+
+Batch = TypeVar("Batch", covariant=True)
 
 
 def batches(
@@ -55,7 +58,14 @@ def batches(
     prepared = _Prepared(split, rows, seeds, tuple(transforms))
     if not workers:
         return (prepared[index] for index in range(len(rows)))
-    return iter(_loader(prepared, min(workers, len(rows))))
+    return iter(in_processes(prepared, range(len(rows)), min(workers, len(rows))))
+
+
+class Prepared(Protocol[Batch]):
+    """Batches by number, each of them the same whenever it is asked for."""
+
+    def __getitem__(self, index: int, /) -> Batch:
+        """Return one batch: a tuple of tensors and numbers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,13 +95,20 @@ class _Prepared:
         return self.split.augmented(rows, change), self.split.labels[rows]
 
 
-def _loader(
-    prepared: _Prepared, workers: int
-) -> torch.utils.data.DataLoader[tuple[Tensor, Tensor]]:
-    """Return a loader whose processes prepare batches ahead, in order."""
+def in_processes(
+    prepared: Prepared[Batch], order: Iterable[int], workers: int
+) -> torch.utils.data.DataLoader[Batch]:
+    """Return a loader whose processes prepare batches ahead.
+
+    Args:
+        prepared: Batches by number; each process holds a copy.
+        order: Numbers of the batches, in the order in which they come.
+        workers: Number of processes, at least 1.
+    """
     return torch.utils.data.DataLoader(
         prepared,  # type: ignore[arg-type]
         batch_size=None,
+        sampler=order,
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),
         generator=torch.Generator(),  # so that the global random state stays as it is

@@ -4,7 +4,8 @@ Every batch is a function of the stream's seed and its step: any step can be com
 a stream may be endless, and one that was stopped continues exactly where it was.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
@@ -12,12 +13,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from growmas.data.batching import in_processes
 from growmas.data.changes import Rotation, rotated
 from growmas.data.names import Scenario
 from growmas.data.sampling import PLAIN, Limit, Sampling
 from growmas.data.sources import Dataset
+from growmas.data.splits import Split
 from growmas.data.streams import permuted_stream
 from growmas.data.tasks import Stream, Task, digest_of
+from growmas.data.transforms import SeededChain, Transform, thinned
 from growmas.errors import DataError
 
 
@@ -30,12 +34,14 @@ class StreamBatch:
         inputs: [N, ...].
         labels: int64 [N].
         task: Index of the task that most samples are of; for scoring only.
+        plain: [N, ...], the inputs without random changes; None where `inputs` have none.
     """
 
     step: int
     inputs: Tensor
     labels: Tensor
     task: int
+    plain: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -109,36 +115,72 @@ class TaskFreeStream:
         """Number of outputs of the one head that a model needs."""
         return (self.outputs,)
 
-    def batches(self, start: int = 0) -> Iterator[StreamBatch]:
-        """Yield all batches from step `start` on."""
-        step = start
-        while self.steps is None or step < self.steps:
-            yield self.batch(step)
-            step += 1
+    def batches(
+        self,
+        start: int = 0,
+        *,
+        transforms: Sequence[Transform] = (),
+        input_dropout: float = 0.0,
+        workers: int = 0,
+    ) -> Iterator[StreamBatch]:
+        """Return all batches from step `start` on.
+
+        Args:
+            start: The first step.
+            transforms: Random changes of inputs, before their normalisation.
+            input_dropout: A share of inputs to set to zero.
+            workers: Processes that prepare batches; batches are the same for any number.
+        """
+        steps = itertools.count(start) if self.steps is None else range(start, self.steps)
+        prepared = _Steps(self, tuple(transforms), input_dropout)
+        loaded = in_processes(prepared, steps, workers) if workers else map(prepared.get, steps)
+        return (StreamBatch(*values) for values in loaded)
 
     def __iter__(self) -> Iterator[StreamBatch]:
         """Yield all batches."""
         return self.batches()
 
-    def batch(self, step: int) -> StreamBatch:
+    def batch(
+        self, step: int, *, transforms: Sequence[Transform] = (), input_dropout: float = 0.0
+    ) -> StreamBatch:
         """Return the batch of one step.
+
+        Args:
+            step: Its number, from 0.
+            transforms: Random changes of inputs, before their normalisation; the stream's seed and
+                the step are all that they depend on.
+            input_dropout: A share of inputs to set to zero, in the same way.
 
         Raises:
             DataError: The step is outside of the stream.
         """
+        plain = self._batch(step)
+        if not transforms and not input_dropout:
+            return plain
+        generator = _generator(self.seed, step, _CHANGING)
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        change = SeededChain(tuple(transforms), seed) if transforms else None
+        changed = plain if change is None else self._batch(step, change)
+        inputs = changed.inputs
+        if input_dropout:
+            inputs = thinned(inputs, input_dropout, generator)
+        return replace(plain, inputs=inputs, plain=plain.inputs)
+
+    def _batch(self, step: int, change: SeededChain | None = None) -> StreamBatch:
+        """Return the batch of one step, with a change that comes before all others."""
         if step < 0 or (self.steps is not None and step >= self.steps):
             raise DataError(
                 f"step {step} does not exist: {self.name!r} has {self.steps} steps, from 0"
             )
         segment, place = divmod(step, self.steps_per_task)
-        inputs, labels = self._pass(segment, place)
+        inputs, labels = self._pass(segment, place, change)
         near = round(step / self.steps_per_task)  # the boundary before segment `near`
         new = (step - near * self.steps_per_task + self.blur / 2 + 0.5) / max(self.blur, 1)
         exists = near > 0 and (self.steps is None or near * self.steps_per_task < self.steps)
         if self.blur and exists and 0 < new < 1:
             other = near if segment < near else near - 1
             share = new if segment < near else 1 - new
-            inputs, labels = self._mixed(step, inputs, labels, self._task(other), share)
+            inputs, labels = self._mixed(step, inputs, labels, self._task(other), share, change)
         if self.turn:
             inputs = rotated(inputs, self.turn * step)
         return StreamBatch(step, inputs, labels, self._task(segment).index)
@@ -164,24 +206,57 @@ class TaskFreeStream:
     def _task(self, segment: int) -> Task:
         return self.tasks[segment % len(self.tasks)]
 
-    def _pass(self, segment: int, place: int) -> tuple[Tensor, Tensor]:
+    def _pass(self, segment: int, place: int, change: SeededChain | None) -> tuple[Tensor, Tensor]:
         train = self._task(segment).train
         whole = max(1, len(train) // self.batch_size)
         number, part = divmod(place, whole)
         order = _order(self.seed, segment, number, len(train))
         rows = order[part * self.batch_size : (part + 1) * self.batch_size]
-        return train.take(rows), train.labels[rows]
+        return _read(train, rows, change), train.labels[rows]
 
     def _mixed(
-        self, step: int, inputs: Tensor, labels: Tensor, other: Task, share: float
+        self,
+        step: int,
+        inputs: Tensor,
+        labels: Tensor,
+        other: Task,
+        share: float,
+        change: SeededChain | None,
     ) -> tuple[Tensor, Tensor]:
         """Replace a share of the samples, in expectation, by ones of another task."""
         generator = _generator(self.seed, step, _MIXING)
         theirs = torch.rand(len(labels), generator=generator) < share
         rows = torch.randint(len(other.train), (len(labels),), generator=generator)
         mask = theirs.reshape(-1, *[1] * (inputs.dim() - 1))
-        inputs = torch.where(mask, other.train.take(rows), inputs)
+        inputs = torch.where(mask, _read(other.train, rows, change), inputs)
         return inputs, torch.where(theirs, other.train.labels[rows], labels)
+
+
+def _read(split: Split, rows: Tensor, change: SeededChain | None) -> Tensor:
+    return split.take(rows) if change is None else split.augmented(rows, change)
+
+
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    """The batches of a stream by step, as tuples of the values of a `StreamBatch`.
+
+    Attributes:
+        stream: The stream.
+        transforms: Random changes of inputs.
+        input_dropout: A share of inputs to set to zero.
+    """
+
+    stream: TaskFreeStream
+    transforms: tuple[Transform, ...]
+    input_dropout: float
+
+    def get(self, step: int) -> tuple[int, Tensor, Tensor, int, Tensor | None]:
+        batch = self.stream.batch(
+            step, transforms=self.transforms, input_dropout=self.input_dropout
+        )
+        return batch.step, batch.inputs, batch.labels, batch.task, batch.plain
+
+    __getitem__ = get
 
 
 def task_free_stream(
@@ -298,7 +373,7 @@ def drifting_stream(
     )
 
 
-_PASS, _MIXING = 0, 1
+_PASS, _MIXING, _CHANGING = 0, 1, 2
 
 
 @lru_cache(maxsize=8)

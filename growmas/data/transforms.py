@@ -123,6 +123,18 @@ class PerSample:
         return torch.stack(changed).to(inputs.dtype)
 
 
+def thinned(inputs: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Set a share of the inputs to zero, as `F.dropout` does without taking a generator.
+
+    Args:
+        inputs: [N, ...], normalised.
+        share: In expectation; what is left is divided by 1 − share.
+        generator: On the CPU.
+    """
+    kept = torch.rand(inputs.shape, generator=generator) >= share
+    return inputs * kept.to(inputs.device) / (1 - share)
+
+
 @dataclass(frozen=True)
 class SeededChain:
     """Transforms applied one after the other, with a seed.

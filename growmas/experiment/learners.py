@@ -31,6 +31,7 @@ from growmas.experiment.transforms import build_transforms
 from growmas.penalty import MAS
 from growmas.shift import PlateauDetector
 from growmas.structure import Structure
+from growmas.training.execution import Execution
 from growmas.training.learner import TaskAwareLearner
 from growmas.training.task_free.fixed import TaskFreeMAS, norm
 from growmas.training.task_free.learner import TaskFreeLearner
@@ -127,13 +128,18 @@ def build_task_free(
     Raises:
         RunError: The method needs task boundaries.
     """
-    method = experiment.method
+    method, training = experiment.method, experiment.training
+    compiled = structure if training.compile else None
+    execution = Execution(training.precision, experiment.device, compiled=compiled)
     if isinstance(method, GrowmasConfig):
-        return _growing(method, structure, optimizer, seed)
+        return _growing(method, structure, optimizer, seed, execution)
     if isinstance(method, FinetuneConfig):
-        return TaskFreeMAS(structure.model, optimizer, strength=0.0, buffer=0, steps=1)
+        return TaskFreeMAS(
+            structure.model, optimizer, strength=0.0, buffer=0, steps=1, execution=execution
+        )
     if isinstance(method, Boundless):
-        return TaskFreeMethod(build_boundless(method, structure, optimizer, seed=seed), optimizer)
+        boundless = build_boundless(method, structure, optimizer, seed=seed)
+        return TaskFreeMethod(boundless, optimizer, execution=execution)
     if not isinstance(method, MASConfig):
         raise RunError(f"method {method.kind} needs task boundaries: use another kind of stream")
     settings = method.task_free or TaskFreePenaltyConfig.model_validate({})
@@ -147,6 +153,7 @@ def build_task_free(
         function=norm if settings.function == "norm" else settings.function,
         normalize=method.normalize,
         recent=settings.recent,
+        execution=execution,
     )
 
 
@@ -155,6 +162,7 @@ def _growing(
     structure: Structure,
     optimizer: Optimizer,
     seed: int,
+    execution: Execution,
 ) -> TaskFreeLearner:
     settings = method.task_free or TaskFreeGrowthConfig.model_validate({})
     given = method.context
@@ -176,6 +184,7 @@ def _growing(
         norms=method.norms,
         init=method.init,
         trial=method.grow.trial if isinstance(method.grow, GrowByNeedConfig) else STEPS,
+        execution=execution,
     )
 
 

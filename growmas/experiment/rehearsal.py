@@ -27,6 +27,7 @@ from growmas.experiment.models import build_structure
 from growmas.experiment.optimizers import build_optimizer
 from growmas.experiment.results import group_widths
 from growmas.experiment.streams import build_stream, build_task_free_stream
+from growmas.experiment.transforms import build_transforms
 from growmas.structure import Plan, Structure
 
 _NUMBER = 4  # bytes
@@ -73,6 +74,7 @@ def rehearse(experiment: Experiment) -> Rehearsal:
         structure = build_structure(experiment, stream, heads=head_count(experiment))
         optimizer = build_optimizer(experiment.training, structure.model.parameters())
         build_task_free(experiment, structure, optimizer, seed=0)
+        build_transforms(experiment, stream)
     else:
         stream = build_stream(experiment)
         lessons = lessons_of(experiment, stream)

@@ -45,7 +45,8 @@ def imported_files(experiment: Experiment) -> dict[str, str]:
     """Return target -> SHA-256 of the file that it was imported from, for all targets."""
     stream = experiment.stream
     sources = stream.sources if isinstance(stream, SourcesConfig) else (stream.source,)
-    parts = (*sources, experiment.model, experiment.method)
+    changes, log = experiment.training.transforms, experiment.log
+    parts = (*sources, experiment.model, experiment.method, *changes, *log)
     targets = [target for part in parts if (target := getattr(part, "target", None))]
     return {target: target_hash(target) for target in targets}
 

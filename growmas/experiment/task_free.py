@@ -1,7 +1,7 @@
 """Task-free runs: a whole task-free stream learnt into a run directory."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from growmas.data import Task, TaskFreeStream, batches
 from growmas.data.task_free import StreamBatch
+from growmas.data.transforms import Transform
 from growmas.errors import RunError
 from growmas.experiment.learners import build_task_free, head_count
 from growmas.experiment.models import build_structure
@@ -25,6 +26,7 @@ from growmas.experiment.results import (
 from growmas.experiment.session import Session
 from growmas.experiment.signals import Signals
 from growmas.experiment.streams import build_task_free_stream
+from growmas.experiment.transforms import build_transforms
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunResult, TraceWriter
 from growmas.runs.observer import EpochDone, ScalarsWritten, TaskDone
@@ -46,7 +48,8 @@ def run_task_free(run: Session, *, resume: bool) -> RunResult:
     optimizer = build_optimizer(experiment.training, structure.model.parameters())
     seed = derived_seed(experiment.seed, "context")
     learner = build_task_free(experiment, structure, optimizer, seed=seed)
-    stream_run = StreamRun(learner, structure, stream, run, optimizer)
+    transforms = build_transforms(experiment, stream)
+    stream_run = StreamRun(learner, structure, stream, run, optimizer, transforms=transforms)
     state = run.saved_state(resume=resume)
     if state is None:
         run.begin(first_result(experiment, stream, structure))
@@ -99,6 +102,8 @@ class StreamRun:
         stream: TaskFreeStream,
         run: Session,
         optimizer: Optimizer,
+        *,
+        transforms: Sequence[Transform] = (),
     ) -> None:
         """Put the parts together.
 
@@ -108,6 +113,7 @@ class StreamRun:
             stream: With an end.
             run: Holds the run directory.
             optimizer: Of the learner; its learning rate is recorded.
+            transforms: Random changes of training inputs.
 
         Raises:
             RunError: The stream has no end.
@@ -123,6 +129,7 @@ class StreamRun:
         self._run = run
         self._losses: list[float] = []
         self._optimizer = optimizer
+        self._transforms = tuple(transforms)
         self._signals = Signals(run.experiment.signals, structure, run.experiment.device)
         self._window = max(1, min(stream.steps_per_task, stream.steps) // CURVE_POINTS)
 
@@ -158,13 +165,13 @@ class StreamRun:
         moments = {step: index for index, step in enumerate(self.evaluations)}
         header, start = _header(self._stream), self.learner.step
         with TraceWriter(self._run.folder.path, header, start=start) as trace:
-            for batch in self._stream.batches(start):
+            for batch in self._batches(start):
                 done = self._learn(batch)
                 self._write(trace, done)
                 self._note(tracker, batch)
                 self._signals.after_step(
                     tracker,
-                    partial(_first, batch.inputs),
+                    partial(_first, batch.inputs if batch.plain is None else batch.plain),
                     step=batch.step + 1,
                     task=self._stream.tasks[batch.task].name,
                 )
@@ -193,11 +200,21 @@ class StreamRun:
         tracker.scalars(numbers, step=batch.step + 1, task=name)
         self._run.observer.scalars_written(ScalarsWritten(batch.step + 1, name, None, numbers))
 
+    def _batches(self, start: int) -> Iterator[StreamBatch]:
+        training = self._run.experiment.training
+        return self._stream.batches(
+            start,
+            transforms=self._transforms,
+            input_dropout=training.input_dropout,
+            workers=training.workers,
+        )
+
     def _learn(self, batch: StreamBatch) -> StepDone:
         device = self._run.experiment.device
         inputs, labels = batch.inputs.to(device), batch.labels.to(device)
+        plain = None if batch.plain is None else batch.plain.to(device)
         wall, cpu = time.perf_counter(), time.process_time()
-        done = self.learner.learn(inputs, labels)
+        done = self.learner.learn(inputs, labels, plain=plain)
         self.seconds += time.perf_counter() - wall
         self.cpu_seconds += time.process_time() - cpu
         self._losses.append(done.loss)

@@ -14,7 +14,7 @@ from growmas.config import (
     PythonTransformConfig,
     TransformConfig,
 )
-from growmas.data import Split, Stream
+from growmas.data import Split, Stream, TaskFreeStream
 from growmas.data.names import did_you_mean
 from growmas.data.targets import call_target, raised
 from growmas.data.transforms import Crop, Erase, Flip, PerSample, SeededChain, Transform
@@ -24,7 +24,9 @@ from growmas.experiment.blame import blame
 _TRIED = 2  # samples
 
 
-def build_transforms(experiment: Experiment, stream: Stream) -> tuple[Transform, ...]:
+def build_transforms(
+    experiment: Experiment, stream: Stream | TaskFreeStream
+) -> tuple[Transform, ...]:
     """Build the transforms of an experiment, and try them on a few samples.
 
     Args:

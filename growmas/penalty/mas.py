@@ -269,12 +269,12 @@ class MAS(TaskMemory):
 
     def _current_terms(self) -> tuple[Terms, ...]:
         """Return the cached terms, made anew if the model or anything held has changed."""
-        if self._known is None or not self._known.are_current():
-            self._known = KnownParameters(self.model)
-        parameters = self._known.by_name
         count = sum(len(t.names) for t in self._terms)
-        if count == len(self.omega) and all(
-            t.are_of(parameters, self.omega, self.anchor) for t in self._terms
+        if (
+            count == len(self.omega)
+            and self._known is not None
+            and self._known.are_current()
+            and all(t.are_of(self.omega, self.anchor) for t in self._terms)
         ):
             return self._terms
         with torch.inference_mode(False):  # what is cached inside could not be used outside

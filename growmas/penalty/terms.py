@@ -74,14 +74,12 @@ class Terms:
             if p.requires_grad
         }
 
-    def are_of(
-        self,
-        parameters: Mapping[str, Tensor],
-        omega: Mapping[str, Tensor],
-        anchor: Mapping[str, Tensor],
-    ) -> bool:
-        """Return True if these are still the same tensors that the model and its penalty hold."""
-        held = (parameters, self.parameters), (omega, self.omegas), (anchor, self.anchors)
+    def are_of(self, omega: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) -> bool:
+        """Return True if these are still the same tensors that the penalty holds.
+
+        That the parameters are those of the model is known from `KnownParameters.are_current`.
+        """
+        held = (omega, self.omegas), (anchor, self.anchors)
         return (
             all(all(map(is_, map(now.get, self.names), then)) for now, then in held)
             and (not self.heard or all(map(_fit, self.parameters, self.omegas)))

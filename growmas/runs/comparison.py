@@ -1,6 +1,6 @@
-"""Runs side by side: which of them did best."""
+"""Runs side by side, and whether their numbers compare."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from growmas.runs.result import RunResult
@@ -8,21 +8,16 @@ from growmas.runs.result import RunResult
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs and which of them did best.
+    """Runs, none of which is called the best: single seeds do not show that.
 
     Attributes:
         runs: In the order given.
         differences: "streams: a, b" and "scenarios: …" where the runs differ, so that their
             numbers do not compare.
-        best_accuracy: Positions in `runs` of the finished ones with the highest ACC. Runs that
-            print alike share it; empty if fewer than two finished.
-        least_forgetting: Positions in `runs` of the finished ones with the lowest forgetting.
     """
 
     runs: tuple[RunResult, ...]
     differences: tuple[str, ...]
-    best_accuracy: frozenset[int]
-    least_forgetting: frozenset[int]
 
     def as_data(self) -> dict[str, object]:
         """Return the comparison as a JSON-ready dict."""
@@ -46,16 +41,14 @@ class Comparison:
                     "flops": run.flops,
                     "units": dict(run.units),
                     "seconds": run.seconds,
-                    "best_accuracy": i in self.best_accuracy,
-                    "least_forgetting": i in self.least_forgetting,
                 }
-                for i, run in enumerate(self.runs)
+                for run in self.runs
             ],
         }
 
 
 def compare(results: Iterable[RunResult]) -> Comparison:
-    """Compare runs by ACC and forgetting, where their streams and scenarios are the same."""
+    """Return runs with the reasons why their numbers do not compare, if there are any."""
     runs = tuple(results)
     differences = tuple(
         f"{what}: {', '.join(sorted(values))}"
@@ -70,17 +63,7 @@ def compare(results: Iterable[RunResult]) -> Comparison:
         differences = (f"the stream of {', '.join(unknown)} is not known",)
     if not differences:
         differences = _other_samples(runs)
-    compared = [i for i, run in enumerate(runs) if run.finished and run.accuracy]
-    if differences or len(compared) < 2:
-        compared = []
-    accuracy = {i: _printed(runs[i].average_accuracy) for i in compared}
-    lost = {i: _printed(runs[i].forgetting) for i in compared}
-    return Comparison(
-        runs=runs,
-        differences=differences,
-        best_accuracy=_positions(accuracy, max(accuracy.values(), default=0.0)),
-        least_forgetting=_positions(lost, min(lost.values(), default=0.0)),
-    )
+    return Comparison(runs=runs, differences=differences)
 
 
 def _other_samples(runs: tuple[RunResult, ...]) -> tuple[str, ...]:
@@ -94,12 +77,3 @@ def _other_samples(runs: tuple[RunResult, ...]) -> tuple[str, ...]:
             listed = ", ".join(f"{name} ({digest})" for digest, name in digests.items())
             return (f"samples of seed {seed}: {listed}",)
     return ()
-
-
-def _printed(share: float | None) -> float:
-    """Round a share as the table does, so that runs which print alike are alike."""
-    return round(100 * (share or 0.0), 1)
-
-
-def _positions(values: Mapping[int, float], wanted: float) -> frozenset[int]:
-    return frozenset(i for i, value in values.items() if value == wanted)

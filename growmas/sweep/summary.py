@@ -94,15 +94,11 @@ class SweepSummary:
         runs: In the order in which they begin.
         settings: In the order in which they came.
         varied: The keys, seed left out, in which settings differ.
-        best: Positions in `settings` of those with the highest mean ACC. Settings that print
-            alike share the mark; empty if a key of the stream is varied, as the numbers do not
-            compare then, or if fewer than two settings have numbers.
     """
 
     runs: tuple[SweepRun, ...]
     settings: tuple[Setting, ...]
     varied: tuple[str, ...]
-    best: frozenset[int]
 
 
 def read_runs(folder: Path) -> tuple[SweepRun, ...]:
@@ -150,7 +146,7 @@ def with_result(folder: Path, run: SweepRun) -> SweepRun:
 
 
 def summarise(runs: Iterable[SweepRun]) -> SweepSummary:
-    """Group runs by setting, with means over seeds, and mark the best."""
+    """Group runs by setting, with means over seeds."""
     runs = tuple(runs)
     alike: dict[tuple[tuple[str, str], ...], list[SweepRun]] = {}
     for run in runs:
@@ -159,15 +155,7 @@ def summarise(runs: Iterable[SweepRun]) -> SweepSummary:
     settings = tuple(_setting(dict(values), group) for values, group in alike.items())
     keys = list(dict.fromkeys(key for each in settings for key in each.values))
     varied = tuple(key for key in keys if len({each.values.get(key) for each in settings}) > 1)
-    means = {
-        i: round(100 * each.average_accuracy.mean, 1)
-        for i, each in enumerate(settings)
-        if each.average_accuracy is not None
-    }
-    if len(means) < 2 or any(key.partition(".")[0] == "stream" for key in varied):
-        means = {}
-    best = frozenset(i for i, mean in means.items() if mean == max(means.values()))
-    return SweepSummary(runs, settings, varied, best)
+    return SweepSummary(runs, settings, varied)
 
 
 def _setting(values: dict[str, str], runs: Sequence[SweepRun]) -> Setting:
@@ -187,10 +175,7 @@ def _setting(values: dict[str, str], runs: Sequence[SweepRun]) -> Setting:
 def as_data(summary: SweepSummary) -> dict[str, Any]:
     """Return the settings, and the runs they were made of, as a JSON-ready dict."""
     return {
-        "settings": [
-            {**asdict(setting), "best": i in summary.best}
-            for i, setting in enumerate(summary.settings)
-        ],
+        "settings": [asdict(setting) for setting in summary.settings],
         "runs": [
             {
                 "name": run.name,

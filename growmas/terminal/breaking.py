@@ -7,6 +7,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.measure import Measurement
 from rich.text import Text
 
+_PARTS = re.compile(r"(?<=[/, ])")
 _BREAKS = re.compile(r"(?<=[/,=_\- ])|(?<=\.)(?=\D)")
 
 
@@ -32,13 +33,18 @@ def broken(name: str, width: int) -> list[str]:
     """Return a name in lines of at most `width` columns that end at separators.
 
     >>> broken("runs/mas-sweep/seed=1,strength=0.1", 16)
-    ['runs/mas-sweep/', 'seed=1,strength=', '0.1']
+    ['runs/mas-sweep/', 'seed=1,', 'strength=0.1']
 
-    A piece without a separator that is wider than that stays whole.
+    A part between slashes, commas and blanks is only broken, at another separator, where it is
+    wider than a line. A piece without any separator that is wider than that stays whole.
+
+    >>> broken("runs/mas-sweep/seed=1,strength=0.1", 9)
+    ['runs/mas-', 'sweep/', 'seed=1,', 'strength=', '0.1']
     """
     lines = [""]
-    for piece in _BREAKS.split(name):
-        if lines[-1] and Text(lines[-1] + piece).cell_len > width:
-            lines.append("")
-        lines[-1] += piece
+    for part in _PARTS.split(name):
+        for piece in [part] if Text(part).cell_len <= width else _BREAKS.split(part):
+            if lines[-1] and Text(lines[-1] + piece).cell_len > width:
+                lines.append("")
+            lines[-1] += piece
     return lines

@@ -5,19 +5,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.table import Table
 from rich.text import Text
 
 from growmas.rounding import short
 from growmas.runs.curves import CurvePoint
+from growmas.terminal.breaking import BreakingName
 from growmas.terminal.plot import column, line
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import Explanation, plain_table, with_notes
+from growmas.terminal.tables import Explanation, InParts, plain_table, with_notes
 
 _ON_TRAINING = (
     "accuracy: of the task's own head, on training samples, as there are no validation samples "
     "(stream.validation)"
 )
 _MEAN = Explanation("mean: test accuracy over the tasks so far, after the task")
+_NAME_WIDTH = 20
 _ROWS = 4  # of a plot in a panel
 _SPREAD = 30.0  # times the least loss: above it the plot is logarithmic
 _LABEL = 14  # columns for the name of a number in a panel
@@ -36,31 +39,39 @@ _COLUMNS: tuple[_Column, ...] = (
 def render_curves(points: Sequence[CurvePoint], *, ascii: bool = False) -> RenderableType:
     """Draw a row for each epoch, or for each point of a task-free run, for a rich console.
 
-    Numbers that the run does not have get no column. Of the signals those of the whole network
-    are shown; those of single groups, such as "dormant/fc1", are in the data.
+    Numbers that the run does not have get no column, and columns that have no room stand below the
+    others. Of the signals those of the whole network are shown; those of single groups, such as
+    "dormant/fc1", are in the data.
 
     Args:
         points: Of `growmas.runs.curves.read_curves`.
         ascii: Use ASCII characters only (names are printed as they are).
     """
-    free = all(each.epoch is None for each in points)
     shown = _columns(points)
-    table = plain_table(symbols(ascii=ascii))
-    table.add_column("task", overflow="fold")
+    signs = symbols(ascii=ascii)
+    table = InParts(lambda part: _table(points, shown[part.start : part.stop], signs), len(shown))
+    notes: list[str] = [_ON_TRAINING] if any(each.training is not None for each in points) else []
+    notes += [_MEAN] if any(each.mean_accuracy is not None for each in points) else []
+    return with_notes(table, notes) if notes else table
+
+
+def _table(points: Sequence[CurvePoint], shown: Sequence[_Column], signs: Symbols) -> Table:
+    """Return a table with some of the columns, and the tasks and epochs or steps before them."""
+    free = all(each.epoch is None for each in points)
+    table = plain_table(signs)
+    table.add_column("task", max_width=_NAME_WIDTH, overflow="fold")
     for heading in ("step" if free else "epoch", *(name for name, _, _ in shown)):
         table.add_column(heading, justify="right")
     task = -1
     for each in points:
         values = [(value(each), form) for _, value, form in shown]
         table.add_row(
-            Text(each.name if each.task != task else ""),
+            BreakingName(each.name if each.task != task else ""),
             str(each.step if each.epoch is None else each.epoch),
             *("" if value is None else format(value, form) for value, form in values),
         )
         task = each.task
-    notes: list[str] = [_ON_TRAINING] if any(each.training is not None for each in points) else []
-    notes += [_MEAN] if any(each.mean_accuracy is not None for each in points) else []
-    return with_notes(table, notes) if notes else table
+    return table
 
 
 def _columns(points: Sequence[CurvePoint]) -> list[_Column]:

@@ -86,11 +86,12 @@ class _Drawing:
         self._lanes[lane] = readers[0] if readers else None
         opened = [lane]
         for target in readers[1:]:
-            if sum(each is not None for each in self._lanes) >= MOST_LANES:
+            free = self._free(lane + 1)
+            if free >= MOST_LANES:
                 self._also.setdefault(target, []).append(node)
                 continue
-            opened.append(self._free(lane + 1))
-            self._lanes[opened[-1]] = target
+            opened.append(free)
+            self._lanes[free] = target
         if len(opened) > 1:
             self._join(sorted(opened), ends=(self._signs.joins[3], self._signs.joins[4]))
         while self._lanes and self._lanes[-1] is None:

@@ -3,11 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rich.table import Table
+from rich.console import RenderableType
 from rich.text import Text
 
+from growmas.terminal.breaking import BreakingName
 from growmas.terminal.symbols import Symbols
-from growmas.terminal.tables import plain_table
+from growmas.terminal.tables import Fitting, plain_table
 
 _MOST = 12  # metrics listed, those that differ most
 _NAME_WIDTH = 30
@@ -68,7 +69,7 @@ def pairs(
 
 def number_table(
     numbers: Sequence[Pair], headings: tuple[str, str], signs: Symbols, *, keep: int
-) -> Table:
+) -> RenderableType:
     """Return a table with a row per number; of many metrics only those that differ most.
 
     Args:
@@ -78,20 +79,22 @@ def number_table(
         keep: So many of the first numbers are always listed.
     """
     shown, left_out = _most_different(numbers, keep)
-    table = plain_table(signs)
+    table, narrow = plain_table(signs), plain_table(signs)
     table.add_column("", max_width=_NAME_WIDTH, overflow="fold")
     for heading in (*headings, "change"):
         table.add_column(Text(heading), justify="right", overflow="fold")
+    narrow.add_column("", overflow="fold")
+    narrow.add_column(BreakingName(f" {signs.arrow} ".join(headings)), overflow="fold")
+    narrow.add_column("change", justify="right", no_wrap=True)
     for number in shown:
-        table.add_row(
-            Text(number.name),
-            _written(number.before, number, signs),
-            _written(number.after, number, signs),
-            _change(number, signs),
-        )
+        name = BreakingName(number.name)
+        both = [_written(value, number, signs) for value in (number.before, number.after)]
+        table.add_row(name, *both, _change(number, signs))
+        narrow.add_row(name, f" {signs.arrow} ".join(both), _change(number, signs, factor=False))
     if left_out:
-        table.add_row(Text(f"{signs.ellipsis} {left_out} changed less", "dim"))
-    return table
+        for each in (table, narrow):
+            each.add_row(Text(f"{signs.ellipsis} {left_out} changed less", "dim"))
+    return Fitting(table, narrow)
 
 
 def _most_different(numbers: Sequence[Pair], keep: int) -> tuple[list[Pair], int]:
@@ -113,13 +116,15 @@ def _written(value: float | None, number: Pair, signs: Symbols) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
-def _change(number: Pair, signs: Symbols) -> Text:
+def _change(number: Pair, signs: Symbols, *, factor: bool = True) -> Text:
     change = number.change
     if change is None:
         return Text(signs.nothing)
     if number.percent:
         return Text(signs.signed(100 * change, ".1f"))
     if isinstance(change, int):
-        factor = f" ({signs.times}{1 + change / number.before:.2f})" if number.before else ""
-        return Text(signs.signed(change, ",") + (factor if change else ""))
+        text = Text(signs.signed(change, ","))
+        if change and number.before and factor:
+            text.append(f" ({signs.times}{1 + change / number.before:.2f})")
+        return text
     return Text(signs.signed(change, ".4g"))

@@ -13,6 +13,7 @@ from rich.text import Text
 from growmas.history import TopologyHistory
 from growmas.history.differences import diff_runs
 from growmas.history.records import GroupState, NetworkState
+from growmas.terminal.breaking import BreakingName
 from growmas.terminal.lookup import all_tasks
 from growmas.terminal.numbers import Pair, number_table, pairs
 from growmas.terminal.symbols import Symbols, symbols
@@ -116,10 +117,10 @@ def _groups(summary: RunDiff, signs: Symbols) -> Table:
     table = plain_table(signs)
     table.add_column("units", max_width=_NAME_WIDTH, overflow="fold")
     for name in summary.names:
-        table.add_column(Text(name), overflow="fold")
+        table.add_column(BreakingName(name), overflow="fold")
     widths = [state.width for both in summary.groups.values() for state in both if state]
     for group, both in summary.groups.items():
-        table.add_row(Text(group), *(_state(state, max(widths), signs) for state in both))
+        table.add_row(BreakingName(group), *(_state(state, max(widths), signs) for state in both))
     return table
 
 

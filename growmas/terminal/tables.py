@@ -1,6 +1,6 @@
 """Tables in the common style: a line under the head and one above the foot."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -54,7 +54,8 @@ class Fitting:
     Attributes:
         wide: The table.
         narrow: The other view.
-        room: Columns that the first needs; by default those of its content without line breaks.
+        room: Columns that the first needs where its content is broken into lines; by default it has
+            to fit without.
     """
 
     wide: Table
@@ -63,8 +64,37 @@ class Fitting:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         unlimited = options.update(max_width=_UNLIMITED)
-        room = self.room or Measurement.get(console, unlimited, self.wide).maximum
+        whole = Measurement.get(console, unlimited, self.wide).maximum
+        room = whole if self.room is None else min(self.room, whole)
         yield self.wide if room <= options.max_width else self.narrow
+
+
+@dataclass(frozen=True)
+class InParts:
+    """A table whose columns stand in several tables below each other where they have no room.
+
+    Attributes:
+        draw: Returns the table with these of its columns; columns that name a row are in each.
+        columns: Number of columns that can be parted.
+    """
+
+    draw: Callable[[range], Table]
+    columns: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        unlimited = options.update(max_width=_UNLIMITED)
+        start = 0
+        while start < self.columns:
+            stop = self.columns
+            while stop > start + 1:
+                table = self.draw(range(start, stop))
+                if Measurement.get(console, unlimited, table).maximum <= options.max_width:
+                    break
+                stop -= 1
+            if start:
+                yield Text()
+            yield self.draw(range(start, stop))
+            start = stop
 
 
 class BriefConsole(Console):

@@ -7,18 +7,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.padding import Padding
 from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import GroupDiff, TopologyDiff
+from growmas.terminal.breaking import BreakingName
 from growmas.terminal.lookup import find_task
 from growmas.terminal.naming import some_units
 from growmas.terminal.numbers import Pair, number_table, pairs
 from growmas.terminal.symbols import Symbols, symbols
-from growmas.terminal.tables import Explanation, plain_table, with_notes
+from growmas.terminal.tables import Explanation, Fitting, plain_table, with_notes
 
 _NAME_WIDTH = 20
+_ROOM = 72  # columns for the units, with names in several lines
 _BAR_WIDTH = 16
 _MOST_MOVED = 3  # units of a group, those whose share of the importance changed most
 _MOST_UNITS = 6  # named in a line
@@ -151,31 +153,41 @@ def _move(group: GroupDiff, before: Mapping[int, float], after: Mapping[int, flo
     )
 
 
-def _units(diff: TopologyDiff, signs: Symbols) -> Table:
-    table = plain_table(signs)
+def _units(diff: TopologyDiff, signs: Symbols) -> RenderableType:
+    table, narrow = plain_table(signs), plain_table(signs)
     table.add_column("units", max_width=_NAME_WIDTH, overflow="fold")
     for heading in (diff.before, diff.after):
         table.add_column(Text(heading), justify="right", overflow="fold")
     for heading in ("kept", "born", "pruned"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
+    narrow.add_column("units", overflow="fold")
+    narrow.add_column(Text(f"{diff.before} {signs.arrow} {diff.after}"), overflow="fold")
+    narrow.add_column("", no_wrap=True)
     widest = max((_union(group) for group in diff.groups.values()), default=0)
-    for name, group in diff.groups.items():
-        table.add_row(Text(name), *_counts([group], signs), _bar(group, widest, signs))
-    table.add_section()
-    table.add_row("all units", *_counts([*diff.groups.values()], signs))
-    return table
+    groups = {name: [group] for name, group in diff.groups.items()}
+    for name, members in {**groups, "all units": [*diff.groups.values()]}.items():
+        if name not in diff.groups:
+            table.add_section()
+            narrow.add_section()
+        bar = _bar(members[0], widest, signs) if name in diff.groups else Text()
+        before, after, kept, born, pruned = _counts(members, signs)
+        table.add_row(BreakingName(name), before, after, kept, born, pruned, bar)
+        both = Text(f"{before} {signs.arrow} {after}")
+        narrow.add_row(BreakingName(name), both, Text(" ").join([born, pruned]))
+    return Fitting(table, narrow, room=_ROOM)
 
 
-def _counts(groups: list[GroupDiff], signs: Symbols) -> tuple[str | Text, ...]:
+def _counts(groups: list[GroupDiff], signs: Symbols) -> tuple[Text, Text, Text, Text, Text]:
+    """Return the units before, after, kept, born and pruned, over some groups."""
     born = sum(len(group.born) for group in groups)
     pruned = sum(len(group.pruned) for group in groups)
     return (
-        f"{sum(group.before for group in groups):,}",
-        f"{sum(group.after for group in groups):,}",
-        f"{sum(len(group.kept) for group in groups):,}",
-        Text(f"+{born:,}", "green") if born else signs.nothing,
-        Text(f"{signs.minus}{pruned:,}", "red") if pruned else signs.nothing,
+        Text(f"{sum(group.before for group in groups):,}"),
+        Text(f"{sum(group.after for group in groups):,}"),
+        Text(f"{sum(len(group.kept) for group in groups):,}"),
+        Text(f"+{born:,}", "green") if born else Text(signs.nothing),
+        Text(f"{signs.minus}{pruned:,}", "red") if pruned else Text(signs.nothing),
     )
 
 
@@ -218,16 +230,22 @@ def _notes(diff: TopologyDiff, signs: Symbols) -> list[str]:
     ]
 
 
-def _importance(moves: Mapping[str, Move], signs: Symbols) -> Table:
-    table = plain_table(signs)
-    table.add_column("importance", max_width=_NAME_WIDTH, overflow="fold")
-    table.add_column("pruned had", justify="right", overflow="fold")
-    table.add_column("born have", justify="right", overflow="fold")
+def _importance(moves: Mapping[str, Move], signs: Symbols) -> RenderableType:
+    table, narrow = plain_table(signs), plain_table(signs)
+    for each in (table, narrow):
+        each.add_column("importance", max_width=_NAME_WIDTH, overflow="fold")
+        each.add_column("pruned had", justify="right", overflow="fold")
+        each.add_column("born have", justify="right", overflow="fold")
     table.add_column("moved most", overflow="fold")
+    below: list[RenderableType] = []
     for name, move in moves.items():
-        moved = Text("\n").join(_moved(move, signs))
-        table.add_row(Text(name), signs.percent(move.gone), signs.percent(move.newborn), moved)
-    return table
+        row = BreakingName(name), signs.percent(move.gone), signs.percent(move.newborn)
+        moved = list(_moved(move, signs))
+        table.add_row(*row, Text("\n").join(moved))
+        narrow.add_row(*row)
+        if moved:
+            below += [Text(f"{name}, moved most"), *(Padding(line, (0, 0, 0, 2)) for line in moved)]
+    return Fitting(table, Group(narrow, *below))
 
 
 def _moved(move: Move, signs: Symbols) -> Iterator[Text]:

@@ -13,7 +13,8 @@ class CompiledModel:
     """Runs a network through `torch.compile` inside of a block, and as it is outside.
 
     Importance and views look at the network by hooks, which compiled code would not call, so that
-    only training steps are compiled. After an edit of the structure they are compiled anew.
+    only training steps are compiled. They are compiled anew after an edit of the structure, and for
+    every task, which has a head of its own.
 
     Args:
         structure: The units of the network.
@@ -21,19 +22,20 @@ class CompiledModel:
 
     def __init__(self, structure: Structure) -> None:
         self._structure = structure
-        self._widths: tuple[int, ...] | None = None
+        self._compiled_for: tuple[int, ...] | None = None
         self._compiled: Any = None
 
     @contextmanager
     def active(self) -> Iterator[None]:
         """Let calls of the network run compiled code while the block runs."""
         model = self._structure.model
-        widths = tuple(group.width for group in self._structure.groups.values())
-        if widths != self._widths:
-            if self._widths is not None:
+        widths = (group.width for group in self._structure.groups.values())
+        now = (len(self._structure.tasks), *widths)
+        if now != self._compiled_for:
+            if self._compiled_for is not None:
                 torch.compiler.reset()
             self._compiled = torch.compile(model._call_impl)
-            self._widths = widths
+            self._compiled_for = now
         before = model._compiled_call_impl
         model._compiled_call_impl = self._compiled
         try:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -13,13 +13,12 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from growmas.config import TrainingConfig
 from growmas.data import Split, Task, batches
-from growmas.data.transforms import Transform
+from growmas.data.transforms import Transform, thinned
 from growmas.distributed import add_gradients, all_sum, average_norms, own_rows, own_share, size
 from growmas.errors import RunError
 from growmas.runs.observer import EpochDone
-from growmas.training.compiled import CompiledModel
+from growmas.training.execution import Execution
 from growmas.training.methods import Method
-from growmas.training.precision import Precision
 
 EVALUATION_BATCH = 1024
 
@@ -93,8 +92,8 @@ class TaskAwareLearner:
         self._device = device
         self._task_known = task_known
         self._transforms = tuple(transforms)
-        self._precision = Precision(training.precision, device)
-        self._compiled = CompiledModel(method.structure) if training.compile else None
+        compiled = method.structure if training.compile else None
+        self._execution = Execution(training.precision, device, compiled=compiled)
         self._progress: LessonProgress | None = None
         self._schedule: LRScheduler | None = None
         self._saved_schedule: Mapping[str, Any] | None = None
@@ -177,7 +176,7 @@ class TaskAwareLearner:
             "schedule": None if self._schedule is None else self._schedule.state_dict(),
             "generator": self._generator.get_state(),
             "steps": self.steps,
-            "precision": self._precision.state_dict(),
+            "precision": self._execution.state_dict(),
             "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,
         }
@@ -189,7 +188,7 @@ class TaskAwareLearner:
         self._saved_schedule = state["schedule"]
         self._generator.set_state(state["generator"])
         self.steps = int(state.get("steps", 0))
-        self._precision.load_state_dict(state.get("precision", {}))
+        self._execution.load_state_dict(state.get("precision", {}))
         self.seconds, self.cpu_seconds = float(state["seconds"]), float(state["cpu_seconds"])
 
     def _epoch(self, task: Task, lesson: Split, progress: LessonProgress) -> EpochDone:
@@ -227,34 +226,27 @@ class TaskAwareLearner:
             The mean loss of the whole batch, the penalty, and True if the optimizer stepped.
         """
         if size() == 1:
-            with self._forward():
+            with self._execution.forward():
                 loss = self.method.loss(inputs, labels, task)
-            step = self._precision.step(loss, self.optimizer, self.method.penalty_grad_)
+            step = self._execution.step(loss, self.optimizer, self.method.penalty_grad_)
             return loss.detach(), *step
         seen, known = own_rows((inputs, labels))
         weight = len(known) / len(labels)
         if not weight:  # fewer rows than processes: take part, and add nothing
             seen, known = inputs[:1], labels[:1]
-        with self._forward():
+        with self._execution.forward():
             loss = self.method.loss(seen, known, task) * weight
         totals: list[torch.Tensor] = []
         model = self.method.structure.model
         average_norms(model, weight)
         parameters = list(model.parameters())
-        step = self._precision.step(
+        step = self._execution.step(
             loss,
             self.optimizer,
             self.method.penalty_grad_,
             combine=lambda: totals.append(add_gradients(parameters, loss.detach())),
         )
         return totals[0], *step
-
-    @contextmanager
-    def _forward(self) -> Iterator[None]:
-        """Run the block in the precision of training, through compiled code if that is wanted."""
-        compiled = self._compiled.active() if self._compiled else nullcontext()
-        with self._precision.forward(), compiled:
-            yield
 
     def _rest(
         self, lesson: Split, progress: LessonProgress
@@ -292,12 +284,9 @@ class TaskAwareLearner:
         self._saved_schedule = None
 
     def _thinned(self, inputs: torch.Tensor) -> torch.Tensor:
-        """Drop inputs by the learner's own generator, which `F.dropout` cannot take."""
+        """Return inputs with a share of them set to zero, if the config asks for it."""
         share = self._training.input_dropout
-        if not share:
-            return inputs
-        kept = torch.rand(inputs.shape, generator=self._generator) >= share
-        return inputs * kept.to(inputs.device) / (1 - share)
+        return thinned(inputs, share, self._generator) if share else inputs
 
     @contextmanager
     def _timed(self) -> Iterator[None]:

@@ -2,12 +2,19 @@
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 
 import pytest
+import typer
 
 import growmas
+import growmas.cli.program
+from growmas.cli.app import app
+from growmas.cli.examples import EXAMPLES
+
+COMMANDS = typer.main.get_command(app).commands
 
 
 def run(*arguments: str, **environment: str) -> str:
@@ -25,6 +32,25 @@ def test_it_runs_as_a_module_and_prints_its_version():
 @pytest.mark.parametrize("command", [[], ["show"], ["run"]])
 def test_h_is_short_for_help(command):
     assert run(*command, "-h") == run(*command, "--help") != ""
+
+
+def test_every_command_has_examples():
+    assert set(EXAMPLES) == set(COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_stand_below_the_help_as_they_are_typed(command):
+    text = run(command, "--help", COLUMNS="80")
+    assert text.endswith("\n  Examples:\n" + "".join(f"    {each}\n" for each in EXAMPLES[command]))
+    assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("example", [each for every in EXAMPLES.values() for each in every])
+def test_examples_are_commands_that_growmas_takes(example):
+    typed = shlex.split(example.partition(" > ")[0])
+    program, command, *arguments = typed
+    assert program == "growmas"
+    COMMANDS[command].make_context(command, arguments)
 
 
 def test_shells_complete_its_commands():

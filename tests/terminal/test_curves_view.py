@@ -1,6 +1,7 @@
 """The curves of a run, as a table and as a panel."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from printing import printed
@@ -67,3 +68,20 @@ def test_a_loss_over_orders_of_magnitude_is_drawn_on_a_log_scale() -> None:
 def test_one_point_and_none() -> None:
     assert "0.5" in printed(CurvePanel([CurvePoint(0, "a", 1, loss=0.5)]), 40)
     assert printed(CurvePanel([]), 40).strip() == ""
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_columns_that_have_no_room_stand_below_the_others(width: int) -> None:
+    signals = {"dormant": 0.25, "effective_rank": 12.5, "weight_norm": 3.0, "gradient_norm": 0.5}
+    points = [replace(each, signals=signals) for each in POINTS]
+    text = printed(render_curves(points), width)
+    assert max(map(len, text.splitlines())) <= width
+    tables = text.split("\n\n")[:-1]  # the notes are last
+    heads = [table.splitlines()[0].split() for table in tables]
+    assert all(head[:2] == ["task", "epoch"] for head in heads)
+    assert len(tables) == {40: 5, 60: 3, 80: 2}[width]
+    assert [word for head in heads for word in head[2:]] == [
+        *("loss", "penalty", "learning", "rate", "accuracy", "mean"),
+        *signals,
+    ]
+    assert all(len(table.splitlines()) == 2 + len(points) for table in tables)

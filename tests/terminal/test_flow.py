@@ -1,4 +1,4 @@
-from hypothesis import given, settings, strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from growmas.terminal.flow import MOST_LANES, draw, in_order
 from growmas.terminal.symbols import ASCII, UNICODE, Symbols
@@ -38,8 +38,18 @@ def read_back(rows: list, signs: Symbols) -> set[tuple[str, str]]:
     return edges
 
 
+# Lanes to the left of the third node are free when three more are opened to its right.
+SLANTED = (
+    [f"n{i}" for i in range(8)],
+    [("n0", f"n{i}") for i in range(1, 8)]
+    + [(a, b) for a in ("n1", "n3") for b in ("n4", "n5", "n6")]
+    + [("n1", "n2")],
+)
+
+
 @settings(max_examples=200, deadline=None)
 @given(graphs())
+@example(SLANTED)
 def test_whoever_follows_the_lanes_finds_every_edge_and_no_other(
     graph: tuple[list[str], Edges],
 ) -> None:

@@ -363,3 +363,16 @@ def test_many_groups_share_a_lane(tmp_path: Path) -> None:
         text = printed(log.render_log(log.summarise(history)), 80)
     assert text.startswith("20 groups\n│  [bold]a  finished")
     assert text.count("4 → 5  +1") == 20
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_differences_break_no_word_and_lose_no_number(lives: TopologyHistory, width: int) -> None:
+    text = printed(task_diff.render_task_diff(task_diff.summarise(lives, "1", "4")), width)
+    assert max(map(len, text.splitlines())) <= width
+    words = set(re.split(r"[^\w]+", " ".join(text.split())))
+    assert {"units", "importance", "pruned", "parameters", "change"} <= words
+    narrow = re.search(r"^features\.0 +(\d+) → (\d+) +\+8 −5$", text, re.MULTILINE)
+    wide = re.search(r"^features\.0 +(\d+) +(\d+) +10 +\+8 +−5 ", text, re.MULTILINE)
+    found = narrow or wide
+    assert found is not None
+    assert found.groups() == ("15", "18")

@@ -78,11 +78,9 @@ def test_golden(
     check_golden(f"{view}_{width}_{'ascii' if ascii else 'unicode'}", text)
 
 
-def test_only_finished_runs_are_marked() -> None:
+def test_no_run_is_called_the_best() -> None:
     data = json.loads(json.dumps(_compared().as_data()))
-    best = [run["name"] for run in data["runs"] if run["best_accuracy"]]
-    least = [run["name"] for run in data["runs"] if run["least_forgetting"]]
-    assert (best, least) == (["digits-mas-grow"], ["digits-deep"])
+    assert not [key for run in data["runs"] for key in run if "best" in key or "least" in key]
     assert data["runs"][5]["average_accuracy"] is None
     assert data["comparable"] is True
 
@@ -95,11 +93,6 @@ def test_printed_numbers_are_those_of_the_data() -> None:
         line = next(line for line in lines if line.startswith(f"{run.name} "))
         assert f"{100 * run.average_accuracy:.1f}" in line
         assert f"{100 * run.forgetting:.1f}" in line
-
-
-def test_runs_that_print_alike_share_the_mark() -> None:
-    alike = [_result("a", [[0.9001]]), _result("b", [[0.9004]]), _result("c", [[0.89]])]
-    assert _compared(alike).best_accuracy == {0, 1}
 
 
 @pytest.mark.parametrize("changes", [{"stream": "permuted"}, {"scenario": "class"}])

@@ -192,10 +192,22 @@ def test_mistakes_name_the_key(tmp_path: Path, changes: list[str], words: str) -
 
 
 def test_options_that_do_not_go_together_are_refused() -> None:
-    for change in ("training.transforms=[flip]", "training.workers=2", "training.precision=bf16",
-                   "training.compile=true"):  # fmt: skip
-        with pytest.raises(GrowmasError, match="is task_free"):
-            load_config("task_free_smoke", [change])
     frozen = 'model={kind: python, target: "m:N", freeze: ["*"]}'
-    with pytest.raises(GrowmasError, match="features are computed once"):
-        load_config("digits_smoke", [frozen, "training.transforms=[flip]"])
+    for config in ("digits_smoke", "task_free_smoke"):
+        with pytest.raises(GrowmasError, match="features are computed once"):
+            load_config(config, [frozen, "training.transforms=[flip]"])
+    turning = ["stream.of=turning", "stream.scenario=domain"]  # the network is run at every step
+    load_config("task_free_smoke", [frozen, *turning, "training.transforms=[flip]"])
+
+
+@pytest.mark.parametrize("config", ["digits_smoke", "task_free_smoke"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["training.transforms=x", "training.workers=x", "training.schedule=x", "training.momentum=x",
+     "method.kind=x", "stream.scenario=x", "training.epochs=x", "stream.validation=x"],
+)  # fmt: skip
+def test_one_wrong_value_is_one_line(config: str, wrong: str) -> None:
+    with pytest.raises(GrowmasError) as caught:
+        load_config(config, [wrong])
+    assert len(str(caught.value).splitlines()) == 1
+    assert f"override {wrong}: {wrong.partition('=')[0]}: expected" in str(caught.value)

@@ -20,12 +20,19 @@ def check_numbers(**numbers: tuple[object, int]) -> None:
             raise ShiftError(f"{name}={number!r}: expected a whole number >= {least}")
 
 
-def check_complete(state: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+def check_complete(
+    state: Mapping[str, Any], expected: Mapping[str, Any], *, optional: tuple[str, ...] = ()
+) -> None:
     """Refuse a state that lacks keys.
+
+    Args:
+        state: To check.
+        expected: With all keys.
+        optional: Keys that states of earlier versions lack.
 
     Raises:
         ShiftError: Names the keys.
     """
-    missing = sorted(expected.keys() - state.keys())
+    missing = sorted(expected.keys() - state.keys() - {*optional})
     if missing:
         raise ShiftError(f"the state of the learner lacks {', '.join(missing)}")

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
+from growmas.training.execution import Execution
 from growmas.training.task_free.checks import check_complete, check_numbers
 from growmas.training.task_free.recent import buffers_kept
 from growmas.training.task_free.records import Shift, StepDone
@@ -60,6 +61,7 @@ class TaskFreeMAS:
         function: Function = norm,
         normalize: Literal["mean", "max"] | None = None,
         recent: int = 0,
+        execution: Execution | None = None,
     ) -> None:
         """Prepare for a stream.
 
@@ -73,6 +75,7 @@ class TaskFreeMAS:
             function: Of the output, see `mas_importance`.
             normalize: See `MAS`.
             recent: On how many of the last batches importance is measured; 0 for the buffer.
+            execution: Precision of steps, and compiled code; None for float32 and no compiling.
 
         Raises:
             ShiftError: A number is out of range.
@@ -90,38 +93,44 @@ class TaskFreeMAS:
         self._function = function
         self._most_recent = recent
         self._recent: list[Tensor] = []
+        self._plain: Tensor | None = None  # the inputs of the buffer without random changes
+        self._execution = Execution() if execution is None else execution
 
-    def learn(self, inputs: Tensor, labels: Tensor) -> StepDone:
+    def learn(self, inputs: Tensor, labels: Tensor, *, plain: Tensor | None = None) -> StepDone:
         """Learn one batch, and return what happened.
 
         Args:
             inputs: [N, ...].
             labels: int64 [N].
+            plain: The inputs without random changes, for importance; None where they have none.
+                The buffer holds what was learnt, and these beside it.
 
         Raises:
             ShiftError: The loss became NaN or infinite; the network was not updated.
         """
         size = len(labels)
         if self.buffer is not None and self._size:
+            if plain is not None:
+                held = self.buffer[0] if self._plain is None else self._plain
+                plain = torch.cat([plain, held])
             inputs = torch.cat([inputs, self.buffer[0]])
             labels = torch.cat([labels, self.buffer[1]])
         event, first, losses = None, math.nan, torch.zeros(0)
         self.model.train()
         for step in range(self._steps):
             with buffers_kept(self.model):
-                losses = F.cross_entropy(self.model(inputs), labels, reduction="none")
+                with self._execution.forward():
+                    losses = F.cross_entropy(self.model(inputs), labels, reduction="none")
                 if step == 0:
                     first = float(losses[:size].detach().mean())
                     event = self.detector.update(first)
-            self.optimizer.zero_grad()
-            losses.mean().backward()  # type: ignore[no-untyped-call]
-            self.mas.penalty_grad_()
-            self.optimizer.step()
-        self._renew(inputs, labels, losses.detach())
+            self._execution.step(losses.mean(), self.optimizer, self.mas.penalty_grad_)
+        self._renew(inputs, labels, losses.detach(), plain)
+        seen = (inputs if plain is None else plain)[:size]
         if self._most_recent:
-            self._recent = [*self._recent, inputs[:size]][-self._most_recent :]
+            self._recent = [*self._recent, seen][-self._most_recent :]
         if event is not None and event.kind == "plateau" and self.mas.strength:
-            self.mas.consolidate(self._measured_on(inputs[:size]), function=self._function)
+            self.mas.consolidate(self._measured_on(seen), function=self._function)
             self.mas.measured = self.mas.measured[-1:]  # plateaus may be without end
         self.step += 1
         return StepDone(self.step - 1, first, "", None if event is None else _shift_of(event))
@@ -145,6 +154,8 @@ class TaskFreeMAS:
             "buffer": self.buffer,
             "recent": list(self._recent),
             "step": self.step,
+            "plain": self._plain,
+            "precision": self._execution.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -153,23 +164,26 @@ class TaskFreeMAS:
         Raises:
             ShiftError: Something is missing.
         """
-        check_complete(state, self.state_dict())
+        check_complete(state, self.state_dict(), optional=("plain", "precision"))
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.mas.load_state_dict(state["mas"])
         self.detector.load_state_dict(state["detector"])
         self.buffer = None if state["buffer"] is None else tuple(state["buffer"])
         self._recent, self.step = list(state["recent"]), int(state["step"])
+        self._plain = state.get("plain")
+        self._execution.load_state_dict(state.get("precision", {}))
 
-    def _renew(self, inputs: Tensor, labels: Tensor, losses: Tensor) -> None:
+    def _renew(self, inputs: Tensor, labels: Tensor, losses: Tensor, plain: Tensor | None) -> None:
         hardest = losses.argsort(descending=True, stable=True)[: self._size]
         self.buffer = inputs[hardest].clone(), labels[hardest].clone()
+        self._plain = None if plain is None else plain[hardest].clone()
 
     def _measured_on(self, inputs: Tensor) -> list[Tensor]:
         if self._most_recent:
             return self._recent
         if self._size and self.buffer is not None:
-            return [self.buffer[0]]
+            return [self.buffer[0] if self._plain is None else self._plain]
         return [inputs]
 
 

@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from growmas.penalty import MAS
 from growmas.shift import Detector, PlateauDetector, ShiftEvent
 from growmas.structure import Structure
 from growmas.structure.initialisation.initialisation import Init
+from growmas.training.execution import Execution
 from growmas.training.task_free.checks import check_complete, check_numbers
 from growmas.training.task_free.memory import StreamMemory
 from growmas.training.task_free.outputs import ContextOutputs, in_train_mode
@@ -96,6 +98,7 @@ class TaskFreeLearner:
         norms: Norms = "statistics",
         init: Init = "zero_out",
         trial: int = STEPS,
+        execution: Execution | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -119,6 +122,7 @@ class TaskFreeLearner:
             norms: The part of norms that views keep, see `StructuralManager`.
             init: How fresh units start, see `Structure.apply`.
             trial: Gradient steps of a trial for `GrowByNeed`.
+            execution: Precision of steps, and compiled code; None for float32 and no compiling.
 
         Raises:
             ShiftError: A number is out of range, or a task has been begun.
@@ -149,6 +153,7 @@ class TaskFreeLearner:
         self._outputs = ContextOutputs(structure, forward, loss)
         self._most = contexts
         self._steps, self._samples = steps, samples
+        self._execution = Execution() if execution is None else execution
 
     def _new_manager(self) -> StructuralManager:
         """Make a manager of the network as wide as it is now."""
@@ -174,33 +179,36 @@ class TaskFreeLearner:
         """Name of the context that is being learnt; "" before the first batch."""
         return self.structure.tasks[self.memory.current] if self.memory.current >= 0 else ""
 
-    def learn(self, inputs: Any, labels: Any) -> StepDone:
+    def learn(self, inputs: Any, labels: Any, *, plain: Any = None) -> StepDone:
         """Learn one batch, and return what happened.
 
         Args:
             inputs: N samples, as `forward` or the model and the context take them.
             labels: As `loss` takes them.
+            plain: The samples without random changes, for importance, growth and the context; None
+                where `inputs` have none.
 
         Raises:
             ShiftError: The loss became NaN or infinite; the network was not updated.
         """
         memory = self.memory
         if memory.current < 0:
-            self._open([(inputs, labels)])
+            self._open([(inputs if plain is None else plain, labels)])
         memory.rewind.keep(memory.step)
-        model = in_train_mode(self.structure.model)
-        with buffers_kept(model):
-            with self._outputs.view(memory.current):
-                loss = self._outputs.loss(model, inputs, labels, memory.current)
+        with buffers_kept(self.structure.model):
+            loss = self._loss(inputs, labels)
             first = float(loss.detach())
             event = self.detector.update(first)
         shift = None
+        seen = Seen(memory.step, inputs, labels, first)
+        if plain is not None:
+            seen = replace(seen, inputs=plain, changed=inputs)
         if event is not None and event.kind == "peak":
-            shift = self._peak(event, inputs, labels, first)
+            shift = self._peak(event, replace(seen))
             self._train(inputs, labels)
         else:
             self._train(inputs, labels, loss)
-        memory.recent.add(Seen(memory.step, inputs, labels, first))
+        memory.recent.add(seen)
         if memory.step % TOGETHER == 0:
             self._take_in(memory.recent.before(memory.step - HOLD + 1))
         if event is not None and event.kind == "plateau":
@@ -243,6 +251,7 @@ class TaskFreeLearner:
             "detector": self.detector.state_dict(),
             "context": self.context.state_dict(),
             "generator": None if generator is None else generator.get_state(),
+            "precision": self._execution.state_dict(),
             **self.memory.state_dict(),
         }
 
@@ -254,7 +263,7 @@ class TaskFreeLearner:
         Raises:
             GrowmasError: Something is missing or does not fit.
         """
-        check_complete(state, self.state_dict())
+        check_complete(state, self.state_dict(), optional=("precision",))
         replaced = self.structure.load_state_dict(state["structure"])
         self.structure.model.load_state_dict(state["model"])
         for group in self.optimizer.param_groups:
@@ -267,6 +276,7 @@ class TaskFreeLearner:
         self.manager.load_state_dict(state["manager"])
         self.detector.load_state_dict(state["detector"])
         self.context.load_state_dict(state["context"])
+        self._execution.load_state_dict(state.get("precision", {}))
         if state["generator"] is not None and self.structure.generator is not None:
             self.structure.generator.set_state(state["generator"])
 
@@ -279,9 +289,9 @@ class TaskFreeLearner:
         self.memory.rewind.forget()
         return Shift(event, "settled", self.current, event.reason)
 
-    def _peak(self, event: ShiftEvent, inputs: Any, labels: Any, loss: float) -> Shift:
+    def _peak(self, event: ShiftEvent, last: Seen) -> Shift:
         old = self.memory.recent.before(event.onset)
-        new = [*self.memory.recent.since(event.onset), Seen(self.memory.step, inputs, labels, loss)]
+        new = [*self.memory.recent.since(event.onset), last]
         self._take_in(old)
         if old:
             self.memory.levels[self.memory.current] = statistics.median(seen.loss for seen in old)
@@ -366,23 +376,25 @@ class TaskFreeLearner:
     def _learn_again(self, seen: Sequence[Seen]) -> None:
         """Learn the batches since a peak began, except for the last, in their own context."""
         for one in seen[:-1]:
-            self._train(one.inputs, one.labels)
-            self.memory.recent.add(Seen(one.step, one.inputs, one.labels, one.loss, one.taken))
+            self._train(one.learnt, one.labels)
+            self.memory.recent.add(replace(one))
         self._take_in(self.memory.recent.since(seen[0].step))
 
     def _train(self, inputs: Any, labels: Any, loss: Tensor | None = None) -> None:
         """Take the gradient steps on one batch; the first loss may be given."""
-        model = in_train_mode(self.structure.model)
         for _ in range(self._steps):
-            if loss is None:
-                with self._outputs.view(self.memory.current):
-                    loss = self._outputs.loss(model, inputs, labels, self.memory.current)
-            self.optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            self._penalty.penalty_grad_()
-            self.optimizer.step()
-            self.manager.replace_low()
+            loss = self._loss(inputs, labels) if loss is None else loss
+            _, stepped = self._execution.step(loss, self.optimizer, self._penalty.penalty_grad_)
+            if stepped:
+                self.manager.replace_low()
             loss = None
+
+    def _loss(self, inputs: Any, labels: Any) -> Tensor:
+        """Return the mean loss of a batch in train mode, through the view of the context."""
+        model, current = in_train_mode(self.structure.model), self.memory.current
+        newest = current == len(self.structure.tasks) - 1
+        with self._outputs.view(current), self._execution.forward(whole=newest):
+            return self._outputs.loss(model, inputs, labels, current)
 
     @property
     def _penalty(self) -> MAS:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from growmas.data import Split, Task
 from growmas.errors import ShiftError
+from growmas.training.execution import Execution
 from growmas.training.methods.method import Method
 from growmas.training.methods.own_state import load_own_state, own_state
 from growmas.training.task_free.checks import check_complete
@@ -26,34 +27,48 @@ class TaskFreeMethod:
         step: Number of batches learnt.
     """
 
-    def __init__(self, method: Method, optimizer: torch.optim.Optimizer) -> None:
+    def __init__(
+        self,
+        method: Method,
+        optimizer: torch.optim.Optimizer,
+        *,
+        execution: Execution | None = None,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            method: Of learning; it holds the network.
+            optimizer: Over the parameters of the network.
+            execution: Precision of steps, and compiled code; None for float32 and no compiling.
+        """
         self.method = method
+        self._execution = Execution() if execution is None else execution
         self.step = 0
         self.optimizer = optimizer
 
-    def learn(self, inputs: Tensor, labels: Tensor) -> StepDone:
+    def learn(self, inputs: Tensor, labels: Tensor, *, plain: Tensor | None = None) -> StepDone:
         """Learn one batch, and return what happened.
 
         Args:
             inputs: [N, ...].
             labels: int64 [N].
+            plain: The inputs without random changes. A method learns and keeps `inputs`.
 
         Raises:
             ShiftError: The loss became NaN or infinite; the network was not updated.
         """
         task = _stream_as_task(inputs, labels)
         self.method.structure.model.train()
-        loss = self.method.loss(inputs, labels, task)
+        with self._execution.forward():
+            loss = self.method.loss(inputs, labels, task)
         value = float(loss.detach())
         if not torch.isfinite(loss.detach()):
             raise ShiftError(
                 f"the loss became {value} at step {self.step}: lower training.learning_rate"
             )
-        self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.method.penalty_grad_()
-        self.optimizer.step()
-        self.method.step_done(task)
+        _, stepped = self._execution.step(loss, self.optimizer, self.method.penalty_grad_)
+        if stepped:
+            self.method.step_done(task)
         self.step += 1
         return StepDone(self.step - 1, value, "", None)
 
@@ -74,6 +89,7 @@ class TaskFreeMethod:
             "optimizer": self.optimizer.state_dict(),
             "mas": None,
             "own": own_state(self.method),
+            "precision": self._execution.state_dict(),
             "step": self.step,
         }
 
@@ -83,10 +99,11 @@ class TaskFreeMethod:
         Raises:
             ShiftError: Something is missing.
         """
-        check_complete(state, self.state_dict())
+        check_complete(state, self.state_dict(), optional=("precision",))
         self.method.structure.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         load_own_state(self.method, state["own"])
+        self._execution.load_state_dict(state.get("precision", {}))
         self.step = int(state["step"])
 
 

@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any
 
 import torch
@@ -24,10 +25,11 @@ class Seen:
 
     Attributes:
         step: Of the stream.
-        inputs: As given.
+        inputs: As given, without random changes.
         labels: As given.
         loss: Of the first gradient step, before the update and without the penalty.
         taken: True once the statistics of its context include it.
+        changed: The inputs with the random changes with which they were learnt; None for none.
     """
 
     step: int
@@ -35,6 +37,12 @@ class Seen:
     labels: Any
     loss: float
     taken: bool = False
+    changed: Any = None
+
+    @property
+    def learnt(self) -> Any:
+        """The inputs as the network learnt them."""
+        return self.inputs if self.changed is None else self.changed
 
 
 class Recent:
@@ -95,7 +103,7 @@ class Rewind:
         if step % EVERY == 0 or not self._kept:
             now = self._tensors()
             oldest = self._kept[0][1] if len(self._kept) == KEPT else {}
-            if list(now) == list(oldest) and all(map(_alike, now.values(), oldest.values())):
+            if list(now) == list(oldest) and _kinds(now) == _kinds(oldest):
                 with torch.no_grad():
                     torch._foreach_copy_(list(oldest.values()), list(now.values()))
                 self._kept.append((step, oldest))  # drops it at the other end
@@ -156,8 +164,9 @@ def buffers_kept(model: nn.Module) -> Iterator[None]:
         raise
 
 
-def _alike(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and one.dtype == other.dtype and one.device == other.device
+def _kinds(tensors: Mapping[str, Tensor]) -> list[object]:
+    """Return the shape, dtype and device of each tensor."""
+    return list(map(attrgetter("shape", "dtype", "device"), tensors.values()))
 
 
 def _buffers(model: nn.Module) -> Iterator[Tensor]:

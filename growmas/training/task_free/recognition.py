@@ -39,7 +39,7 @@ def recognise(
     scores = torch.stack([context.scores(seen.inputs).sum(0) for seen in new]).sum(0)
     likeliest = tasks.index(str(context.tasks[int(scores.argmax())]))
     usual, noticed = memory.levels[likeliest], statistics.mean(seen.loss for seen in new)
-    now = statistics.mean(outputs.measure(one.inputs, one.labels, likeliest) for one in new)
+    now = statistics.mean(outputs.measure(one.learnt, one.labels, likeliest) for one in new)
     near = now <= usual + NEAR * (noticed - usual)
     return likeliest, likeliest if near else None
 
