@@ -111,7 +111,12 @@ def _write_pt2(
     network: nn.Module, inputs: Tensor, about: Mapping[str, Any], path: Path
 ) -> tuple[Tensor, ...]:
     batch = torch.export.Dim("batch", min=1)
-    program = torch.export.export(network, (inputs,), dynamic_shapes=({0: batch},))
+    program = torch.export.export(
+        network,
+        (inputs,),
+        dynamic_shapes=({0: batch},),
+        strict=False,  # the default only since torch 2.7
+    )
     with path.open("wb") as file:
         torch.export.save(program, file, extra_files={"growmas.json": json.dumps(dict(about))})
     with path.open("rb") as file:

@@ -44,8 +44,11 @@ class RunNetwork(nn.Module):
         self.model = model
         self.features = features
         self._head = head
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
+        for name, value in (("mean", mean), ("std", std)):
+            if value is None:  # not a buffer: torch.export of torch 2.6 fails on one that is None
+                setattr(self, name, None)
+            else:
+                self.register_buffer(name, value)
 
     def forward(self, inputs: Tensor) -> Any:
         """Return logits [N, outputs], or a tuple of those of all heads."""

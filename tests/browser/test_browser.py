@@ -148,7 +148,7 @@ def test_two_marked_tasks_are_compared(recording: Recording, tmp_path: Path) -> 
         await pilot.press("d", "home", "d")
         assert app.query_one("#side").border_title == "difference"
         detail = shown(app, "#detail")
-        assert re.search(r"fc1 12 20 12 \+8", detail)
+        assert re.search(r"fc1 12 → 20 \+8", detail)
         assert "A:0/1" in grid(app)[0]
         assert "B:4/5" in grid(app)[0]
         await pilot.press("d")

@@ -4,12 +4,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import networkx as nx
 import pytest
 
 sys.path.append(str(Path(__file__).parents[1] / "history"))  # for its fake structure
 
 from fake_structure import FakeStructure
+from node_link import read_node_link
 
 from growmas.cli import exporting
 from growmas.errors import GrowmasError
@@ -44,7 +44,7 @@ def test_a_task_and_a_group_can_be_chosen(run: Path) -> None:
     out = run.with_name("out.json")
     for task, width in (("a", 4), ("1", 6)):
         export(run, graph="architecture", task=task, out=out)
-        graph = nx.node_link_graph(json.loads(out.read_text()), edges="edges")
+        graph = read_node_link(json.loads(out.read_text()))
         assert graph.nodes["fc1"]["width"] == width
     export(run, graph="lineage", group="fc2", out=out)
     assert len(json.loads(out.read_text())["nodes"]) == 3
