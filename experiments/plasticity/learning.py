@@ -39,7 +39,7 @@ class Ours(Method):
 METHODS: Mapping[str, Callable[..., Method]] = {
     "plain": lambda s, o, seed, **_: Method(s),
     "fresh": lambda s, o, seed, **_: Method(s),
-    "ours": lambda s, o, seed, **k: Ours(s, optimizer=o, **{"maturity": 500, **k}),
+    "ours": lambda s, o, seed, **k: Ours(s, optimizer=o, **k),
     "cbp naive": lambda s, o, seed, **k: ContinualBackprop(s, optimizer=o, warm_up=False, **k),
     "cbp": lambda s, o, seed, **k: ContinualBackprop(s, optimizer=o, **k),
     "redo": lambda s, o, seed, **k: ReDo(s, optimizer=o, **k),

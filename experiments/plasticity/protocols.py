@@ -79,6 +79,11 @@ def labellings(
         yield Lesson(batches, exam=batches[-len(order.split(BATCH)) :])
 
 
+def long_labellings(seed: int) -> Iterator[Lesson]:
+    """Yield 15 labellings of 1,200 images, 30 passes each."""
+    return labellings(seed, tasks=15, epochs=30)
+
+
 def short_labellings(seed: int) -> Iterator[Lesson]:
     """Yield 12 labellings of 320 images, 15 passes each."""
     return labellings(seed, tasks=12, samples=320, epochs=15)
@@ -108,6 +113,7 @@ PROTOCOLS: dict[str, Callable[..., Iterator[Lesson]]] = {
     "permutations": permutations,
     "gradual": gradual,
     "labellings": labellings,
+    "long labellings": long_labellings,
     "short labellings": short_labellings,
     "regression": regression,
 }

@@ -47,6 +47,7 @@ class Arm:
 ARMS = {
     "permutations-adam": Arm("permutations", "mlp", "adam", PEERS, (1, 2, 3, 4, 5)),
     "labellings-adam": Arm("labellings", "mlp", "adam", FEW),
+    "long-labellings-adam": Arm("long labellings", "mlp", "adam", FEW),
     "permutations-sgd": Arm("permutations", "mlp", "sgd", PEERS, (1, 2, 3, 4, 5)),
     "conv-adam": Arm("short labellings", "conv", "adam"),
     "conv-sgd": Arm("short labellings", "conv", "sgd"),
