@@ -19,6 +19,7 @@ import torch
 from networks import BATCH, NETWORKS
 from torch import nn
 from torch.func import functional_call, grad, vmap
+from torch.profiler import ProfilerActivity, profile
 
 import growmas as gm
 
@@ -189,34 +190,68 @@ def measure(name, options):
 
 
 def growth_of_peak(job):
-    """MiB by which one pass over one batch raises the peak memory of a fresh process."""
-    name, exact, device = job
+    """Return the bytes of tensors at the peak, and those by which the process grew."""
+    name, way, device = job
     torch.set_num_threads(1)
     build, shape, _, _, _ = NETWORKS[name]
-    model, batches = build().to(device).eval(), [inputs(name, shape).to(device)]
-    importance = gm.mas_importance  # what its import takes is not the pass
+    model = build().to(device).eval()
+    batches = [inputs(name, shape).to(device) for _ in range(1 if way.startswith("one") else 2)]
+    gm.mas_importance(nn.Linear(2, 2).to(device), [torch.ones(2, 2, device=device)])  # imports
     before = peak(device)
-    if exact:
-        importance(model, batches, parameters="trainable")
-    else:
-        plain(model, batches)
-    return (peak(device) - before) / 2**20
+
+    def work():
+        if "importance" in way:
+            gm.mas_importance(model, batches, parameters="trainable")
+        else:
+            for batch in batches:
+                model(batch).square().sum().backward()
+
+    if "process" not in way and device == "cpu":
+        return held_at_peak(work)
+    work()
+    return peak(device) - before
+
+
+def held_at_peak(work):
+    """Return the most bytes of tensors that were held at a time, beyond those held before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        work()
+    held = most = 0
+    for event in profiler.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    return most
 
 
 def peak(device):
-    """Bytes of memory at the peak so far."""
+    """Bytes of memory of this process at the peak so far."""
     if device != "cpu":
         return torch.cuda.max_memory_allocated()
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def memory(names, device):
-    print("| network | plain pass, MiB | growmas, exact, MiB | ratio |\n|---|---|---|---|")
+    """Print the peaks of tensors over one batch and over two, and those of the whole process.
+
+    A plain pass over two batches adds up their gradients, as Ω must; over one batch, there are no
+    gradients yet when it begins.
+    """
+    print("| network | tensors, one batch | ratio | two batches | ratio | process | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    context = get_context("spawn")
     for name in names:
-        context = get_context("spawn")
-        with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
-            base, ours = pool.map(growth_of_peak, [(name, way, device) for way in (False, True)])
-        print(f"| {name} | {base:.0f} | {ours:.0f} | {ours / base:.2f} |", flush=True)
+        cells = []
+        for kind in ("one", "two", "one process"):
+            if device != "cpu" and kind == "one process":
+                continue
+            jobs = [(name, f"{kind}, {way}", device) for way in ("plain", "importance")]
+            with ProcessPoolExecutor(1, mp_context=context, max_tasks_per_child=1) as pool:
+                base, ours = pool.map(growth_of_peak, jobs)
+            small = base < 2**24
+            sizes = [f"{size / 2**20:.{1 if small else 0}f}" for size in (base, ours)]
+            cells += [f"{sizes[0]} → {sizes[1]} MiB", f"{ours / base:.2f}"]
+        print(f"| {name} | {' | '.join(cells)} |", flush=True)
 
 
 def main():

@@ -40,7 +40,9 @@ def separate_attention(model: nn.Module, *, call_output: bool = False) -> Iterat
             del module.__dict__["forward"]
 
 
-def unfused_attention(module: Any, *, call_output: bool = False) -> Callable[..., Any]:
+def unfused_attention(
+    module: Any, *, call_output: bool = False, whole_softmax: bool = True
+) -> Callable[..., Any]:
     """Return a forward that computes the same as the module's own, in separate operations.
 
     The module's own forward hides its projections inside a single function. Calls with extra
@@ -50,6 +52,8 @@ def unfused_attention(module: Any, *, call_output: bool = False) -> Callable[...
     Args:
         module: The attention.
         call_output: Call the output projection as a layer, so that its hooks run.
+        whole_softmax: Compute the attention weights, [N, heads, queries, keys], also where the
+            caller does not need them and the module's own forward holds no such tensor.
     """
     original = module.forward
 
@@ -76,16 +80,24 @@ def unfused_attention(module: Any, *, call_output: bool = False) -> Callable[...
             tensor.reshape(*tensor.shape[:2], module.num_heads, -1).transpose(1, 2)
             for tensor in _projected(module, *inputs, same=query is key is value)
         ]
-        scores = heads[0] @ heads[1].mT / module.head_dim**0.5
-        for mask in _masks(module, attn_mask, key_padding_mask, scores):
-            scores = scores + mask
-        weights = F.dropout(scores.softmax(-1), module.dropout, module.training)
-        mixed = (weights @ heads[2]).transpose(1, 2).flatten(2)
+        masks = _masks(module, attn_mask, key_padding_mask, heads[0])
+        if whole_softmax or need_weights or any(m.dtype != heads[0].dtype for m in masks):
+            scores = heads[0] @ heads[1].mT / module.head_dim**0.5
+            for mask in masks:
+                scores = scores + mask
+            weights = F.dropout(scores.softmax(-1), module.dropout, module.training)
+            mixed = weights @ heads[2]
+        else:
+            bias = sum(masks[1:], masks[0]) if masks else None
+            rate = module.dropout if module.training else 0.0
+            weights = None
+            mixed = F.scaled_dot_product_attention(heads[0], heads[1], heads[2], bias, rate)
+        mixed = mixed.transpose(1, 2).flatten(2)
         last = module.out_proj
         output = last(mixed) if call_output else F.linear(mixed, last.weight, last.bias)
         if not module.batch_first:
             output = output.transpose(0, 1)
-        if not need_weights:
+        if not need_weights or weights is None:
             return output, None
         return output, weights.mean(1) if average_attn_weights else weights
 
@@ -113,19 +125,19 @@ def _projected(
 
 
 def _masks(
-    module: Any, mask: Tensor | None, padding: Tensor | None, scores: Tensor
+    module: Any, mask: Tensor | None, padding: Tensor | None, queries: Tensor
 ) -> list[Tensor]:
-    """Return the terms to add to the scores [N, heads, queries, keys]."""
+    """Return the terms to add to the scores [N, heads, queries, keys], in the dtype of queries."""
     found = []
     if mask is not None:
         shaped = mask if mask.dim() == 2 else mask.reshape(-1, module.num_heads, *mask.shape[1:])
-        found.append(_additive(shaped, scores))
+        found.append(_additive(shaped, queries))
     if padding is not None:
-        found.append(_additive(padding[:, None, None, :], scores))
+        found.append(_additive(padding[:, None, None, :], queries))
     return found
 
 
-def _additive(mask: Tensor, scores: Tensor) -> Tensor:
+def _additive(mask: Tensor, queries: Tensor) -> Tensor:
     if mask.dtype != torch.bool:
         return mask
-    return torch.zeros_like(mask, dtype=scores.dtype).masked_fill(mask, float("-inf"))
+    return torch.zeros_like(mask, dtype=queries.dtype).masked_fill(mask, float("-inf"))

@@ -258,7 +258,7 @@ def _followed(module: nn.Module, recorder: Recorder) -> Callable[..., Any]:
     if type(module) in RULES:
         return _as_one(module, recorder)
     if type(module) is nn.MultiheadAttention:
-        return unfused_attention(module)
+        return unfused_attention(module, whole_softmax=False)
 
     def note(parts: Tensor, data: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         bound = {"input": data, "weight": weight, "bias": bias}

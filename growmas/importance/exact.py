@@ -170,7 +170,8 @@ def sums_by_rule(
         counted: The objective to differentiate, if only some samples count; else all values.
         into: Contiguous tensors to which sums are added instead of being returned.
         forget: True if graph and uses are not needed again.
-        witness: A sample whose gradients are known, to compare with those of the rules.
+        witness: A sample whose gradients are known, to compare with those of the rules; `into`
+            must then be zero, or empty.
     """
     values = recording.values if counted is None else counted
     columns = values.shape[1]
@@ -213,7 +214,7 @@ class Checked(Protocol):
         ...
 
     def compare(self, name: str, column: int, found: Tensor) -> None:
-        """Compare |gradient|^power of the sample as a rule gives it, which may be overwritten."""
+        """Compare |gradient|^power of the sample as a rule gives it."""
         ...
 
 
@@ -312,12 +313,15 @@ class _Passing:
         found = {use: self._gradients(use, checked.sample, group) for use in present}
         added = not self._at_one_position(present)
         for name, source in group.members:
-            total = torch.zeros_like(self._sums[name])
+            total = self._sums[name]
+            own = total if self._column == 0 else torch.zeros_like(total)
             parts = [found[use][argument] for use, argument in source if use in found]
-            _joined(parts, total).add_to(total, self._power)
-            if added:
-                self._sums[name] += total
-            checked.compare(name, self._column, total)
+            _joined(parts, own).add_to(own, self._power)
+            checked.compare(name, self._column, own)
+            if own is not total and added:
+                total += own
+            elif own is total and not added:
+                total.zero_()
         return checked.sample.stop if added else 0
 
     def _at_one_position(self, uses: list[Use]) -> bool:

@@ -40,7 +40,7 @@ from growmas.importance.selection import (
     selected,
 )
 from growmas.importance.state import redrawn, untouched
-from growmas.importance.sums import ImportanceSum, running_dtype, warn_if_zero
+from growmas.importance.sums import ImportanceSum, Totals, warn_if_zero
 from growmas.preserving import preserving
 
 REDRAWS = 4
@@ -181,10 +181,7 @@ def total_over(
     measurement: Measurement, batches: Iterable[Any], estimate: "Estimate"
 ) -> ImportanceSum:
     """Sum over the samples of all batches."""
-    totals = {
-        name: torch.zeros(p.shape, dtype=running_dtype(p.dtype), device=p.device)
-        for name, p in measurement.parameters.items()
-    }
+    totals = Totals(measurement.parameters)
     samples = 0
     with measuring(measurement):
         for position, given in enumerate(batches):
@@ -196,7 +193,7 @@ def total_over(
             with differentiable(where):
                 samples += estimate.add(batch, where, totals)
     check_finite(totals)
-    sums = {n: _laid_out_like(measurement.parameters[n], total) for n, total in totals.items()}
+    sums = {n: _laid_out_like(p, totals[n]) for n, p in measurement.parameters.items()}
     return ImportanceSum(sums, samples)
 
 
@@ -226,7 +223,7 @@ def any_on_cuda(module: nn.Module) -> bool:
 class Estimate(Protocol):
     """A way to sum gradients of batch after batch."""
 
-    def add(self, batch: Any, where: str, totals: Mapping[str, Tensor]) -> int:
+    def add(self, batch: Any, where: str, totals: Totals) -> int:
         """Add the sums over a batch to `totals`; return its number of samples."""
         ...
 
@@ -242,7 +239,7 @@ class ExactSums:
         self._probed_alone = False
         self._begun = False
 
-    def add(self, batch: Any, where: str, totals: Mapping[str, Tensor]) -> int:
+    def add(self, batch: Any, where: str, totals: Totals) -> int:
         """Add the sums over a batch to `totals`; return its number of samples.
 
         Raises:
@@ -287,10 +284,10 @@ class ExactSums:
         witness: Witness,
         recording: Recording,
         cutting: Cutting | None,
-        totals: Mapping[str, Tensor],
+        totals: Totals,
     ) -> Trust:
         """Add the sums by rules that agree with the witness; return what may be trusted."""
-        sums = totals if not self._begun else {n: torch.zeros_like(t) for n, t in totals.items()}
+        sums = Totals(self._measurement.parameters) if self._begun else totals
         sources = witness.sources
         sums_by_rule(self._measurement, sources, recording, into=sums, forget=True, witness=witness)
         trust = witness.trust()
@@ -298,8 +295,8 @@ class ExactSums:
             trust = second_opinion(self._measurement, cutting, trust)
         for name, source in sources.items():
             if not trust.covers(name, source):
-                sums[name].zero_()
-            elif self._begun:
+                sums.pop(name, None)
+            elif self._begun and name in sums:
                 totals[name].add_(sums[name])
         return trust
 
@@ -339,7 +336,7 @@ class BatchSums:
         """Take the parameters and the objective from `measurement`."""
         self._measurement = measurement
 
-    def add(self, batch: Any, where: str, totals: Mapping[str, Tensor]) -> int:
+    def add(self, batch: Any, where: str, totals: Totals) -> int:
         """Add the approximation for a batch to `totals`; return its number of samples."""
         values = self._measurement.values(batch, where)
         columns = values.shape[1]

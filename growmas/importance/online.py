@@ -13,7 +13,7 @@ from growmas.errors import DataError, ImportanceError
 from growmas.importance.mas import ExactSums, measurement_of, measuring
 from growmas.importance.measurement import check_finite, check_is_module
 from growmas.importance.objective import Function
-from growmas.importance.sums import ImportanceSum, running_dtype, warn_if_zero
+from growmas.importance.sums import ImportanceSum, Totals, running_dtype, warn_if_zero
 
 logger = logging.getLogger("growmas")
 
@@ -76,10 +76,7 @@ class RunningImportance:
         try:
             with torch.inference_mode(False):
                 self._check_unchanged()
-                found = {
-                    name: torch.zeros(p.shape, dtype=running_dtype(p.dtype), device=p.device)
-                    for name, p in self._measurement.parameters.items()
-                }
+                found = Totals(self._measurement.parameters)
                 with measuring(self._measurement):
                     count = self._estimate.add(call, where, found)
                 check_finite(found)

@@ -35,6 +35,7 @@ from growmas.importance.fallback import gradients_of
 from growmas.importance.gradients import magnitude
 from growmas.importance.measurement import TOLERANCE, Measurement, check_finite
 from growmas.importance.operations import Rule
+from growmas.importance.sketch import BLOCK, Sketch, largest, sketch, sketched_gradients
 from growmas.importance.sums import running_dtype
 
 ROUNDINGS = 100
@@ -42,6 +43,9 @@ ROUNDINGS = 100
 
 COLUMNS = 4
 """Number of columns of the objective that the probe differentiates."""
+
+PRECISE = 1e-3
+"""Tolerance up to which gradients are compared by sketches; coarser ones are compared whole."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +104,8 @@ class Witness:
         measurement: Model, parameters and objective.
         sources: The uses of each parameter in the whole batch.
         values: The objective of the sample alone, [1, K].
-        expected: Parameter name -> its gradients, [k, *shape], of the first k columns.
+        expected: Parameter name -> sketches of its gradients, of the first columns.
+        coarse: Names of parameters whose sketches are the gradients themselves.
         right: Names for which the rules agreed in every column that is not 0.
         wrong: Names for which they did not.
     """
@@ -108,7 +113,8 @@ class Witness:
     measurement: Measurement
     sources: Mapping[str, Source]
     values: Tensor
-    expected: dict[str, Tensor]
+    expected: dict[str, list[Sketch]]
+    coarse: frozenset[str]
     right: set[str] = field(default_factory=set)
     wrong: set[str] = field(default_factory=set)
 
@@ -133,36 +139,39 @@ class Witness:
         Raises:
             ImportanceError: Its objective depends on the other samples.
         """
-        alone_ = some_of(measurement, cutting, cls.sample)
+        values = some_of(measurement, cutting, cls.sample)
         together = whole.values.detach().clone()
-        together[cls.sample] = alone_.detach()
+        together[cls.sample] = values.detach()
         check_alone(measurement, together, whole.values)
         parameters = {name: measurement.parameters[name] for name in sources}
-        expected = gradients_of(alone_[0, :COLUMNS], parameters) if parameters else {}
-        check_finite(expected)
-        return cls(measurement, sources, alone_.detach(), expected)
+        coarse = frozenset(n for n in sources if _tolerance(measurement, n, values) > PRECISE)
+        row = values[0, :COLUMNS]
+        expected = sketched_gradients(row, parameters, measurement.power, coarse)
+        return cls(measurement, sources, values.detach(), expected, coarse)
 
     def expects(self, column: int) -> bool:
         """Return True if a column of the objective is checked."""
         return column < COLUMNS
 
     def compare(self, name: str, column: int, found: Tensor) -> None:
-        """Compare |gradient|^power of the sample as a rule gives it, which is overwritten."""
-        precise = self.expected[name][column].to(found.dtype)
-        wanted = magnitude(precise, self.measurement.power)
-        size = _largest(wanted)
-        off = _largest(found.sub_(wanted))
-        bound = _tolerance(self.measurement, name, self.values) * size
-        if not (off <= bound or off <= bound + self.rounding):
+        """Compare |gradient|^power of the sample as a rule gives it."""
+        wanted = self.expected[name][column]
+        off = sketch(found, 1, whole=name in self.coarse).difference(wanted)
+        bound = _tolerance(self.measurement, name, self.values) * wanted.size
+        if not (off <= bound or off <= bound + self._rounding_of(name)):
             self.wrong.add(name)
-        elif size > 0:
+        elif wanted.size > 0:
             self.right.add(name)
+
+    def _rounding_of(self, name: str) -> float:
+        """Return what rounding makes of a gradient of 0 in its sketch; sums have more of it."""
+        return self.rounding * (1.0 if name in self.coarse else BLOCK**0.5)
 
     def trust(self) -> Trust:
         """Return what is settled once the backward pass of the batch has ended."""
         unseen = self.sources.keys() - self.right - self.wrong
-        sizes = {name: _largest(self.expected[name]) for name in unseen}
-        lost = {name for name, size in sizes.items() if size > 0 and size > self.rounding}
+        sizes = {n: max((s.size for s in self.expected[n]), default=0.0) for n in unseen}
+        lost = {n for n, size in sizes.items() if size > 0 and size > self.rounding}
         wrong = self.wrong | lost
         return Trust.of(self.right - wrong, wrong, self.sources)
 
@@ -251,7 +260,7 @@ class _Check:
         for name, total in found.items():
             wanted = expected[name]
             tolerance = _tolerance(self._measurement, name, values)
-            if _largest(total.sub_(wanted)) <= tolerance * _largest(wanted) + rounding:
+            if largest(total.sub_(wanted)) <= tolerance * largest(wanted) + rounding:
                 right.add(name)
         return Trust.of(right, found.keys() - right, self._sources)
 
@@ -293,17 +302,9 @@ def _rounding(measurement: Measurement, values: Tensor) -> float:
     squared norm of a normalised output have a gradient of 0; rounding makes it about this large.
     """
     weights = [p.detach() for p in measurement.parameters.values()]
-    largest = max((_largest(weight) for weight in weights), default=0.0)
-    if not largest:
+    most = max((largest(weight) for weight in weights), default=0.0)
+    if not most:
         return 0.0
     size = float(values.detach().abs().max())
-    rounding = ROUNDINGS * torch.finfo(values.dtype).eps * size / largest
+    rounding = ROUNDINGS * torch.finfo(values.dtype).eps * size / most
     return rounding**measurement.power
-
-
-def _largest(values: Tensor) -> float:
-    """Return the largest absolute value, in one pass; NaN if there is one."""
-    if not values.numel():
-        return 0.0
-    low, high = torch.aminmax(values)
-    return float(torch.maximum(-low, high))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from growmas.errors import ImportanceError
+from growmas.importance.kept import kept, unwritten
 
 _OWN = frozenset(vars(nn.Module())) - {"_modules"} | {"forward"}
 """Attributes of every module that forward passes leave alone, or that are preserved elsewhere."""
@@ -116,7 +117,7 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
     replaced: list[str] = []
     before = Attributes(model)
     places = [(module._parameters, dict(module._parameters)) for module in model.modules()]
-    values = [(parameter, parameter.detach().clone()) for parameter in model.parameters()]
+    values = [(parameter, kept(parameter)) for parameter in model.parameters()]
     hooks = [(p, p._backward_hooks) for p in model.parameters() if p._backward_hooks]
     try:
         for parameter, _ in hooks:
@@ -135,6 +136,8 @@ def untouched(model: nn.Module) -> Iterator[Attributes]:
         for parameter, value in values:
             if parameter.dtype != value.dtype or parameter.device != value.device:
                 parameter.data = value  # the module was moved
+            elif unwritten(parameter, value):
+                continue
             elif not torch.equal(parameter, value) and not _same_bits(parameter, value):
                 parameter.data.copy_(value)
     if replaced:

@@ -122,6 +122,25 @@ def running_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+class Totals(dict[str, Tensor]):
+    """Sums by parameter name, which begin as zero when they are first asked for.
+
+    Until then they take no memory: those of the last layers come into being while a backward pass
+    releases what the forward pass has kept.
+    """
+
+    def __init__(self, parameters: Mapping[str, Tensor]) -> None:
+        """Begin without sums of these parameters."""
+        super().__init__()
+        self._parameters = parameters
+
+    def __missing__(self, name: str) -> Tensor:
+        """Begin a sum."""
+        like = self._parameters[name]
+        self[name] = torch.zeros(like.shape, dtype=running_dtype(like.dtype), device=like.device)
+        return self[name]
+
+
 def _shapes(total: ImportanceSum) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in total.sums.items()}
 
