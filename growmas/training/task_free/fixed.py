@@ -105,7 +105,7 @@ class TaskFreeMAS:
         if self.buffer is not None and self._size:
             inputs = torch.cat([inputs, self.buffer[0]])
             labels = torch.cat([labels, self.buffer[1]])
-        event, first, losses = None, math.nan, torch.zeros(0)
+        event, first, penalty, losses = None, math.nan, 0.0, torch.zeros(0)
         self.model.train()
         for step in range(self._steps):
             with buffers_kept(self.model):
@@ -115,7 +115,7 @@ class TaskFreeMAS:
                     event = self.detector.update(first)
             self.optimizer.zero_grad()
             losses.mean().backward()  # type: ignore[no-untyped-call]
-            self.mas.penalty_grad_()
+            penalty += float(self.mas.penalty_grad_()) / self._steps
             self.optimizer.step()
         self._renew(inputs, labels, losses.detach())
         if self._most_recent:
@@ -124,7 +124,8 @@ class TaskFreeMAS:
             self.mas.consolidate(self._measured_on(inputs[:size]), function=self._function)
             self.mas.measured = self.mas.measured[-1:]  # plateaus may be without end
         self.step += 1
-        return StepDone(self.step - 1, first, "", None if event is None else _shift_of(event))
+        shift = None if event is None else _shift_of(event)
+        return StepDone(self.step - 1, first, "", shift, penalty)
 
     def predict(self, inputs: Tensor) -> Tensor:
         """Return the output in eval mode, [N, C]."""

@@ -51,11 +51,11 @@ class TaskFreeMethod:
             )
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
-        self.method.penalty_grad_()
+        penalty = float(self.method.penalty_grad_())
         self.optimizer.step()
         self.method.step_done(task)
         self.step += 1
-        return StepDone(self.step - 1, value, "", None)
+        return StepDone(self.step - 1, value, "", None, penalty)
 
     def predict(self, inputs: Tensor) -> Tensor:
         """Return the output in eval mode, [N, C]."""
