@@ -4,7 +4,7 @@
 # Before a release:
 #   make docs          build the site below site/, warnings as errors
 #   make test-lowest   run the tests against the lowest versions that pyproject.toml promises
-#   make wheel-check   install the wheel into an empty environment, and try it there
+#   make wheel-check   install the wheel into empty environments, pinned and lowest, and try it there
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -41,6 +41,7 @@ test-lowest: .venv-lowest/installed
 
 wheel-check: .venv/installed
 	$(BIN)/python experiments/tooling/wheel_check.py --constraint constraints.txt
+	$(BIN)/python experiments/tooling/wheel_check.py --constraint constraints-lowest.txt
 
 format: .venv/installed
 	$(BIN)/ruff format .

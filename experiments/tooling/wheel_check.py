@@ -1,5 +1,7 @@
 """Build the wheel, install it into an empty environment, and run the README's first screen there.
 
+The first screen is the README's first block of commands, without pip's, and its first example.
+
 The environment may borrow dependencies: with `--borrow`, packages that this Python has are used as
 they are, and only the wheel itself is installed. Without it, pip installs them from the index, at
 the versions of `--constraint` if one is given.
@@ -8,6 +10,7 @@ the versions of `--constraint` if one is given.
 import argparse
 import os
 import re
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -16,12 +19,11 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-COMMANDS = (
+BESIDES = (
     ("--version",),
     ("configs",),
-    ("run", "digits_smoke", "stream.limit=20", "training.epochs=1"),
-    ("show", "digits-smoke"),
     ("log", "digits-smoke"),
+    ("compare", "digits-smoke"),
     ("report", "digits-smoke"),
 )
 
@@ -67,13 +69,29 @@ def main() -> None:
         where = run(python, "-c", "import growmas; print(growmas.__file__)", folder=folder)
         if not where.startswith(str(Path(folder, "env").resolve())):
             sys.exit(f"growmas was imported from {where.strip()}, not from the wheel")
-        (first, *_) = re.findall(
-            r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+        about = run(
+            python,
+            "-c",
+            "from importlib.metadata import metadata; print(metadata('growmas')['Description'])",
+            folder=folder,
         )
-        run(python, "-c", first, folder=folder)
-        for command in COMMANDS:
+        if dead := re.findall(
+            r"\]\((?!https?:)[^)]*\)", re.sub(r"```.*?```", "", about, flags=re.S)
+        ):
+            sys.exit(f"links that lead nowhere on a package index: {', '.join(dead)}")
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        example = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)[0]
+        run(python, "-c", example, folder=folder)
+        screen = re.findall(r"```sh\n(.*?)```", readme, re.DOTALL)[0]
+        typed = [shlex.split(line, comments=True) for line in screen.splitlines()]
+        commands = [words[1:] for words in typed if words[:1] == ["growmas"]]
+        for command in (*commands, *BESIDES):
             run(python, "-m", "growmas", *command, folder=folder)
-        print(f"{wheel.name}: the README's first example and {len(COMMANDS)} commands work")
+        torch = run(python, "-c", "import torch; print(torch.__version__)", folder=folder).strip()
+        print(
+            f"{wheel.name} with torch {torch}: the README's first screen ({len(commands)} commands "
+            f"and an example) and {len(BESIDES)} other commands work"
+        )
 
 
 if __name__ == "__main__":

@@ -178,9 +178,9 @@ class Browser(App[None]):
             else ""
         )
         middle.border_subtitle = fitted(at, room - 10) + (" · playing" if self._playing else "")
-        reading = Text(measure.name, "bold", no_wrap=True, overflow="ellipsis")
+        reading = measure.reading_within(room - len(measure.name) - 2)
         self._main.query_one("#reading", Static).update(
-            reading.append(f"  {measure.reading}", "not bold dim")
+            Text(measure.name, "bold").append(f"  {reading}", "not bold dim")
         )
         self._show_progress()
         if self.watched is NOTHING:

@@ -108,6 +108,13 @@ class Measure:
     cell: Callable[[Board, str, int], Cell]
     number: Callable[[Board, str, int], float | None]
 
+    def reading_within(self, width: int) -> str:
+        """Return as much of `reading` as has room in one line: all, its first half, or words."""
+        if len(self.reading) <= width:
+            return self.reading
+        first = self.reading.partition(";")[0]
+        return first if len(first) <= width else f"{first[: width - 1].rpartition(' ')[0]}…"
+
 
 def _width(board: Board, group: str, task: int) -> Cell:
     widths = [each.width for each in board.turnover[group]]

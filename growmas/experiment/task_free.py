@@ -39,6 +39,8 @@ from growmas.training.task_free import StepDone, TaskFreeLearner, TaskFreeMAS, T
 CURVE_POINTS = 10
 """Points of the curves for each task, or of a stream that drifts for all of it."""
 
+_SHOWN = 64  # samples whose accuracy is a point of the curves
+
 
 def run_task_free(run: Session, *, resume: bool) -> RunResult:
     """Learn a task-free stream; see `run_experiment`."""
@@ -64,7 +66,7 @@ def run_task_free(run: Session, *, resume: bool) -> RunResult:
             result = _updated(run.result, stream_run, done)
             run.update(result)
             name = stream.tasks[done.index].name
-            observer.epoch_done(EpochDone(done.index, name, 1, done.loss, 0.0))
+            observer.epoch_done(EpochDone(done.index, name, 1, done.loss, done.penalty))
             observer.task_done(TaskDone(done.index, result, learner.step))
     return run.result
 
@@ -78,11 +80,13 @@ class Evaluated:
             end of the stream.
         row: Accuracy on each task up to it.
         loss: Mean loss since the last evaluation.
+        penalty: Mean penalty since then.
     """
 
     index: int
     row: tuple[float, ...]
     loss: float
+    penalty: float
 
 
 class StreamRun:
@@ -128,6 +132,7 @@ class StreamRun:
         self._steps = stream.steps
         self._run = run
         self._losses: list[float] = []
+        self._penalties: list[float] = []
         self._optimizer = optimizer
         self._transforms = tuple(transforms)
         self._signals = Signals(run.experiment.signals, structure, run.experiment.device)
@@ -157,6 +162,7 @@ class StreamRun:
         run = state["run"]
         self.seconds, self.cpu_seconds = run["seconds"], run["cpu_seconds"]
         self._losses = list(run["losses"])
+        self._penalties = list(run.get("penalties", ()))  # earlier files have none
 
     def go(self, tracker: TopologyTracker) -> Iterator[Evaluated]:
         """Learn the stream from where the learner is; yields at every evaluation."""
@@ -188,13 +194,14 @@ class StreamRun:
                     self._run.check_stop()
 
     def _note(self, tracker: TopologyTracker, batch: StreamBatch) -> None:
-        """Write the mean loss since the last point of the curves, where the next one is due."""
+        """Write the next point of the curves, where it is due: means since the last one."""
         if (batch.step + 1) % self._window and batch.step + 1 < self._steps:
             return
-        recent = self._losses[-self._window :]
         numbers = {
-            "loss": sum(recent) / len(recent),
+            "loss": _mean(self._losses[-self._window :]),
+            "penalty": _mean(self._penalties[-self._window :]),
             "learning_rate": float(self._optimizer.param_groups[0]["lr"]),
+            "accuracy/training": self._accuracy_just_now(batch.step),
         }
         name = self._stream.tasks[batch.task].name
         tracker.scalars(numbers, step=batch.step + 1, task=name)
@@ -209,6 +216,21 @@ class StreamRun:
             workers=training.workers,
         )
 
+    def _accuracy_just_now(self, step: int) -> float:
+        """Return the accuracy on up to 64 of the last samples, in the context being learnt."""
+        found: list[bool] = []
+        for before in range(step, -1, -1):
+            batch = self._stream.batch(before)
+            inputs = batch.inputs.to(self._run.experiment.device)
+            if isinstance(self.learner, TaskFreeLearner):
+                logits = self.learner.outputs.answer(inputs, self.learner.memory.current)
+            else:
+                logits = self.learner.predict(inputs)
+            found += (logits.argmax(1).cpu() == batch.labels.cpu()).tolist()
+            if len(found) >= _SHOWN or not before % self._window:
+                break
+        return _mean(found[:_SHOWN])
+
     def _learn(self, batch: StreamBatch) -> StepDone:
         device = self._run.experiment.device
         inputs, labels = batch.inputs.to(device), batch.labels.to(device)
@@ -218,13 +240,14 @@ class StreamRun:
         self.seconds += time.perf_counter() - wall
         self.cpu_seconds += time.process_time() - cpu
         self._losses.append(done.loss)
+        self._penalties.append(done.penalty)
         return done
 
     def _evaluate(self, index: int) -> Evaluated:
         row = tuple(self.accuracy(task) for task in self._stream.tasks[: index + 1])
-        loss = sum(self._losses) / len(self._losses)
-        self._losses = []
-        return Evaluated(index, row, loss)
+        done = Evaluated(index, row, _mean(self._losses), _mean(self._penalties))
+        self._losses, self._penalties = [], []
+        return done
 
     def accuracy(self, task: Task) -> float:
         """Return the share of the task's test samples answered right, the task unknown."""
@@ -261,7 +284,8 @@ class StreamRun:
             **self.learner.state_dict(),
         }
         times = {"seconds": self.seconds, "cpu_seconds": self.cpu_seconds}
-        extra = {**times, "losses": list(self._losses), "result": asdict(result)}
+        since = {"losses": list(self._losses), "penalties": list(self._penalties)}
+        extra = {**times, **since, "result": asdict(result)}
         self._run.save(state, tracker, extra)
 
 
@@ -296,6 +320,10 @@ def _header(stream: TaskFreeStream) -> dict[str, Any]:
         "tasks": [task.name for task in stream.tasks],
         "true_shifts": [[shift.first, shift.last, shift.task] for shift in shifts],
     }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else 0.0
 
 
 def _first(inputs: Tensor, most: int) -> Tensor:

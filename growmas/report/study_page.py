@@ -1,6 +1,7 @@
 """The page of a study: its table with intervals and tests, its figures, and its runs."""
 
 import json
+import re
 from html import escape
 from typing import NamedTuple
 
@@ -73,10 +74,9 @@ def _headline(study: StudySummary) -> str:
     if others == 1:
         verb = "differs" if differ else "does not differ"
         return f"{text} The other setting {verb} from it by the paired test."
-    verb = {0: "None of them differs", 1: "One of them differs"}.get(
-        differ, f"{differ} of them differ"
-    )
-    return f"{text} {others} others: {verb} from it by the paired test."
+    which = {0: "None", 1: "One", others: "All"}.get(differ, str(differ))
+    verb = "differ" if differ > 1 else "differs"
+    return f"{text} {which} of the {others} other settings {verb} from it by the paired test."
 
 
 def _comparison(study: StudySummary) -> str:
@@ -85,7 +85,7 @@ def _comparison(study: StudySummary) -> str:
     head += "".join(f"<th scope=col class=n>{escape(name)}</th>" for name in numbers)
     lines = "".join(
         "<tr>"
-        + "".join(f"<td>{escape(cell)}" for cell in row[: len(names)])
+        + "".join(f"<td>{_breakable(cell)}" for cell in row[: len(names)])
         + "".join(f"<td class=n>{escape(cell.strip())}" for cell in row[len(names) :])
         + "</tr>\n"
         for row in rows
@@ -102,6 +102,11 @@ def _comparison(study: StudySummary) -> str:
     )
 
 
+def _breakable(name: str) -> str:
+    """Return a name as HTML that a browser breaks after separators rather than inside words."""
+    return "<wbr>".join(escape(piece) for piece in re.split(r"(?<=[/,=_])(?=.)", name))
+
+
 def _runs(study: StudySummary) -> str:
     """Return a table of all finished runs."""
     heads = ("setting", "run", "seed", "ACC", "BWT", "forgetting", "numbers kept", "time")
@@ -109,7 +114,7 @@ def _runs(study: StudySummary) -> str:
         f"<th scope=col{' class=n' * (i > 1)}>{name}</th>" for i, name in enumerate(heads)
     )
     rows = "".join(
-        f"<tr><td>{escape(each.label)}<td>{escape(run.name)}"
+        f"<tr><td>{_breakable(each.label)}<td>{_breakable(run.name)}"
         + "".join(
             f"<td class=n>{escape(cell)}"
             for cell in (

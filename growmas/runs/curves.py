@@ -36,7 +36,8 @@ class CurvePoint:
         penalty: Mean penalty per step; None where it is not known.
         learning_rate: At the end.
         validation: Accuracy of the task's own head on its validation samples; None without any.
-        training: The same on some of its training samples, where there are no validation samples.
+        training: The same on some of its training samples, where there are no validation samples;
+            on a task-free stream on the last ones, in the context that is being learnt.
         mean_accuracy: Mean test accuracy over the tasks so far, measured after the task; at its
             last point, else None.
         signals: Other numbers by name, such as "dormant": those written at this step, and at the

@@ -59,7 +59,7 @@ class ScalarsWritten:
         task: Name of the task that is being learnt.
         epoch: Number of the pass over its data, from 1; None where there are no passes.
         values: Name -> number: loss, learning_rate, penalty, and accuracy/validation or
-            accuracy/training. On a task-free stream loss and learning_rate.
+            accuracy/training.
     """
 
     step: int

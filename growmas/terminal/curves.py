@@ -19,6 +19,9 @@ _ON_TRAINING = (
     "accuracy: of the task's own head, on training samples, as there are no validation samples "
     "(stream.validation)"
 )
+_ON_LAST = Explanation(
+    "accuracy: on the last training samples, in the context that is being learnt"
+)
 _MEAN = Explanation("mean: test accuracy over the tasks so far, after the task")
 _NAME_WIDTH = 20
 _ROWS = 4  # of a plot in a panel
@@ -50,7 +53,9 @@ def render_curves(points: Sequence[CurvePoint], *, ascii: bool = False) -> Rende
     shown = _columns(points)
     signs = symbols(ascii=ascii)
     table = InParts(lambda part: _table(points, shown[part.start : part.stop], signs), len(shown))
-    notes: list[str] = [_ON_TRAINING] if any(each.training is not None for each in points) else []
+    trained = any(each.training is not None for each in points)
+    free = all(each.epoch is None for each in points)
+    notes: list[str] = [_ON_LAST if free else _ON_TRAINING] if trained else []
     notes += [_MEAN] if any(each.mean_accuracy is not None for each in points) else []
     return with_notes(table, notes) if notes else table
 

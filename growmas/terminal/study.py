@@ -89,7 +89,8 @@ def _markdown_row(cells: Sequence[str], *, escape: bool = True) -> str:
 
 def _escaped(cell: str) -> str:
     text = cell.replace("\\", "\\\\").replace("|", "\\|").replace("_", "\\_").replace("\n", " ")
-    return text.replace("*", "\\*").replace("<", "\\<").strip()
+    text = text.replace("*", "\\*").replace("<", "\\<").replace("](", "]\\(")
+    return text.replace("`", "\\`").replace("~", "\\~").strip()
 
 
 def _latex_row(cells: Sequence[str]) -> str:
@@ -97,6 +98,6 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def _as_latex(cell: str) -> str:
-    """Return a cell; in braces if it begins with what a row's end would take for its argument."""
-    text = cell.strip().translate(_LATEX).replace("<", "$<$")
-    return f"{{{text}}}" if text.startswith("[") else text
+    """Return a cell; in braces if it begins with what the end of the row above would take."""
+    text = " ".join(cell.split()).translate(_LATEX).replace("<", "$<$").replace(">", "$>$")
+    return f"{{{text}}}" if text.startswith(("[", "*")) else text

@@ -333,6 +333,9 @@ def test_every_size_of_terminal_will_do(recording: Recording, tmp_path: Path) ->
             assert "[" in "".join(grid(app))
             if size[0] >= 40:
                 _check_nothing_is_cut(app)
+                words = str(app.query_one("#reading", Static).content)
+                assert len(words) <= app.query_one("#reading").size.width
+                assert words.endswith(("task", "many", "…"))
 
     drive([watched(tmp_path), watched(tmp_path, other.path.stem)], act)
     other.tracker.close()

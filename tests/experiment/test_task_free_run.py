@@ -15,6 +15,7 @@ from growmas.errors import ConfigError, RunError
 from growmas.experiment import build_stream, build_task_free, run_experiment
 from growmas.experiment.task_free import StreamRun
 from growmas.runs import read_trace
+from growmas.runs.curves import read_curves
 from growmas.training.task_free.recent import Seen
 
 SMOKE = "configs/task_free_smoke.yaml"
@@ -72,6 +73,7 @@ def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(
     assert resumed.accuracy == results.accuracy
     assert resumed.units == results.units
     assert read_trace(folder) == read_trace(whole)
+    assert read_curves(folder) == read_curves(whole)
     theirs, ours = (load_file(path / "checkpoint/tensors.safetensors") for path in (whole, folder))
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
@@ -123,6 +125,27 @@ def test_methods_of_fixed_size_learn_the_stream_too(method, tmp_path):
     again = run_experiment(experiment, tmp_path / "run", resume=True)  # nothing is left to learn
     assert again == results
     assert read_trace(tmp_path / "run").contexts == ()
+
+
+@pytest.mark.parametrize("kind", ["growmas", "mas", "finetune", "er", "l2_init"])
+def test_every_point_has_loss_penalty_learning_rate_and_accuracy(kind, tmp_path):
+    method = [] if kind == "growmas" else [f"method={{kind: {kind}}}"]
+    steps = "stream.steps_per_task=40" if kind == "growmas" else "stream.steps_per_task=20"
+    run_experiment(load_config(SMOKE, [*SMALL, steps, *method]), tmp_path / "run")
+    found = read_curves(tmp_path / "run")
+    assert len(found) == 20
+    assert all(each.learning_rate == 0.01 and each.loss for each in found)
+    assert any(each.penalty for each in found) == (kind in ("growmas", "l2_init"))
+    assert all(each.penalty is not None for each in found)
+    # the last point again, from the network as it ended
+    run = gm.load_run(tmp_path / "run")
+    model, right = run.structure.model.eval(), []
+    head = len(run.structure.tasks) - 1  # of the context that was learnt last
+    for batch in run.stream.batches(run.stream.steps - 2):
+        with torch.no_grad():
+            right += (model(batch.inputs, head).argmax(1) == batch.labels).tolist()
+    assert len(right) == 64
+    assert found[-1].training == pytest.approx(sum(right) / 64)
 
 
 def test_a_drift_runs_and_is_tested_at_every_angle(tmp_path):
@@ -199,7 +222,7 @@ def test_settings_reach_the_learner(norms, kept):
     x = torch.rand(16, 4)
     structure, optimizer = gm.Structure(net, x), torch.optim.Adam(net.parameters())
     learner = build_task_free(experiment, structure, optimizer, seed=0)
-    learner._outputs._forward = None  # one head
+    learner.outputs._forward = None  # one head
     steps = []
     norm.register_forward_pre_hook(lambda *_: steps.append(len(steps)))
     learner._open([(x, (x[:, 0] > 0.5).long())])

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 
-_EMPTY = {"meta", "input", "br", "rect", "circle", "line", "path", "stop"}
+_EMPTY = {"meta", "input", "br", "rect", "circle", "line", "path", "stop", "wbr"}
 _CLOSED_BY_NEXT = {"td": {"td", "tr", "th"}, "th": {"th", "tr"}}
 
 

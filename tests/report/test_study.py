@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -21,7 +22,7 @@ from growmas.errors import RunError
 from growmas.history import TopologyTracker
 from growmas.report import StudySummary, read_study
 from growmas.report.study_figures import study_figures
-from growmas.report.study_page import build_study_page
+from growmas.report.study_page import _headline, build_study_page
 from growmas.sweep.collecting import collect_runs
 
 OPTIONS: dict[str, Any] = {"out": None, "figures": None, "png": False, "overwrite": False}
@@ -161,3 +162,23 @@ def test_runs_that_cannot_be_read_or_are_not_finished_are_told(root: Path) -> No
     page = parse(build_study_page(read_study(collect_runs(["s"], root), "s")))
     assert "7 runs, 1 not finished and left out" in page.text
     assert page.by_id("comparison").all("table")[0].table[0][1] == "3/4"
+
+
+@pytest.mark.parametrize(
+    ("holding", "words"),
+    [
+        (0, "None of the 3 other settings differs from it"),
+        (1, "One of the 3 other settings differs from it"),
+        (2, "2 of the 3 other settings differ from it"),
+        (3, "All of the 3 other settings differ from it"),
+    ],
+)
+def test_the_headline_counts_the_settings_that_differ(
+    study: StudySummary, holding: int, words: str
+) -> None:
+    (sure,) = (each for each in study.study.differences if each is not None)
+    unsure = replace(sure, adjusted=0.5)
+    differences = (None, *[sure] * holding, *[unsure] * (3 - holding))
+    settings = (study.settings[0], *[study.settings[1]] * 3)
+    many = replace(study, settings=settings, study=replace(study.study, differences=differences))
+    assert words in _headline(many)

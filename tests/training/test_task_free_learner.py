@@ -77,6 +77,31 @@ def test_shifts_open_contexts_and_the_network_grows_for_each(learnt):
     assert [births.count(task) for task in range(1, 5)] == [8, 8, 8, 8]
 
 
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_penalty_is_the_mean_over_the_gradient_steps(steps):
+    stream = make_stream("permuted", steps_per_task=40)
+    learner = make_learner(stream, steps=steps)
+    seen, step = [], learner.optimizer.step
+
+    def watched():
+        mas = learner.memory.before if learner.memory.settled else learner.mas
+        values = {n: p.detach() for n, p in learner.structure.model.named_parameters()}
+        terms = [(o * (values[n] - mas.anchor[n]).square()).sum() for n, o in mas.omega.items()]
+        seen.append(float(mas.strength * sum(terms)))
+        step()
+
+    learner.optimizer.step = watched
+    found = []
+    for batch in itertools.islice(stream, 50):
+        before = len(seen)
+        done = learner.learn(batch.inputs, batch.labels)
+        if done.shift is None:
+            assert done.penalty == pytest.approx(sum(seen[before:]) / steps, rel=1e-4)
+            found.append(done.penalty)
+    assert found[0] == 0
+    assert found[-1] > 0
+
+
 def test_answers_need_no_task(learnt):
     stream, learner, _ = learnt
     # chance is 0.1; a network that forgets ends at 0.2, knowing the last two of ten digits

@@ -115,7 +115,7 @@ class TaskFreeMAS:
                 plain = torch.cat([plain, held])
             inputs = torch.cat([inputs, self.buffer[0]])
             labels = torch.cat([labels, self.buffer[1]])
-        event, first, losses = None, math.nan, torch.zeros(0)
+        event, first, penalty, losses = None, math.nan, 0.0, torch.zeros(0)
         self.model.train()
         for step in range(self._steps):
             with buffers_kept(self.model):
@@ -124,7 +124,8 @@ class TaskFreeMAS:
                 if step == 0:
                     first = float(losses[:size].detach().mean())
                     event = self.detector.update(first)
-            self._execution.step(losses.mean(), self.optimizer, self.mas.penalty_grad_)
+            added, _ = self._execution.step(losses.mean(), self.optimizer, self.mas.penalty_grad_)
+            penalty += float(added) / self._steps
         self._renew(inputs, labels, losses.detach(), plain)
         seen = (inputs if plain is None else plain)[:size]
         if self._most_recent:
@@ -133,7 +134,8 @@ class TaskFreeMAS:
             self.mas.consolidate(self._measured_on(seen), function=self._function)
             self.mas.measured = self.mas.measured[-1:]  # plateaus may be without end
         self.step += 1
-        return StepDone(self.step - 1, first, "", None if event is None else _shift_of(event))
+        shift = None if event is None else _shift_of(event)
+        return StepDone(self.step - 1, first, "", shift, penalty)
 
     def predict(self, inputs: Tensor) -> Tensor:
         """Return the output in eval mode, [N, C]."""

@@ -75,6 +75,7 @@ class TaskFreeLearner:
         context: Statistics of the inputs of each context.
         tracker: Gets snapshots.
         memory: Recent batches, earlier states, and the usual loss of each context.
+        outputs: Runs the network in each of its contexts.
     """
 
     def __init__(
@@ -150,7 +151,7 @@ class TaskFreeLearner:
         self.tracker = tracker
         tries = any(isinstance(each, GrowByNeed) for each in as_policies("grow", grow))
         self._trials = Trials(optimizer, steps=trial) if tries else None
-        self._outputs = ContextOutputs(structure, forward, loss)
+        self.outputs = ContextOutputs(structure, forward, loss)
         self._most = contexts
         self._steps, self._samples = steps, samples
         self._execution = Execution() if execution is None else execution
@@ -205,16 +206,16 @@ class TaskFreeLearner:
             seen = replace(seen, inputs=plain, changed=inputs)
         if event is not None and event.kind == "peak":
             shift = self._peak(event, replace(seen))
-            self._train(inputs, labels)
+            penalty = self._train(inputs, labels)
         else:
-            self._train(inputs, labels, loss)
+            penalty = self._train(inputs, labels, loss)
         memory.recent.add(seen)
         if memory.step % TOGETHER == 0:
             self._take_in(memory.recent.before(memory.step - HOLD + 1))
         if event is not None and event.kind == "plateau":
             shift = self._plateau(event)
         memory.step += 1
-        return StepDone(memory.step - 1, first, self.current, shift)
+        return StepDone(memory.step - 1, first, self.current, shift, penalty)
 
     def predict(self, inputs: Any, *, together: bool = False) -> Tensor:
         """Return the output for inputs whose context is unknown, [N, C].
@@ -300,7 +301,7 @@ class TaskFreeLearner:
             new,
             tasks=self.structure.tasks,
             context=self.context,
-            outputs=self._outputs,
+            outputs=self.outputs,
             memory=self.memory,
         )
         if known == self.memory.current:
@@ -310,9 +311,8 @@ class TaskFreeLearner:
         self._leave(old)
         self.memory.recent.keep([])
         self.memory.rewind.forget()
-        action: Action
         if known is not None:
-            action = "returned"
+            action: Action = "returned"
             self.memory.enter(known, settled=True)
         elif len(self.structure.tasks) < self._most:
             action = "opened"
@@ -331,12 +331,12 @@ class TaskFreeLearner:
         self.memory.levels.append(float("inf"))
 
         def loss(model: nn.Module, batch: Any) -> Tensor:
-            return self._outputs.loss(model, batch[0], batch[1], number)
+            return self.outputs.loss(model, batch[0], batch[1], number)
 
         self.manager.begin_task(
             name,
             batches,
-            forward=lambda model, batch: self._outputs.output(model, batch[0], number),
+            forward=lambda model, batch: self.outputs.output(model, batch[0], number),
             loss=loss,
             trial=self._trials.on_batches(batches, loss) if self._trials else None,
             init=self._init,
@@ -346,7 +346,7 @@ class TaskFreeLearner:
         """Consolidate on the last batches, prune, and take a snapshot."""
         self.memory.before.load_state_dict(self.mas.state_dict())
         self.manager.end_task(
-            [s.inputs for s in seen], forward=self._outputs.forward(self.memory.current)
+            [s.inputs for s in seen], forward=self.outputs.forward(self.memory.current)
         )
         self.memory.settled = True
         self._snapshot()
@@ -357,14 +357,13 @@ class TaskFreeLearner:
 
     def _leave(self, old: Sequence[Seen]) -> None:
         """Give a context that was new the importance measured at its end."""
-        newest = self.memory.current == len(self.structure.tasks) - 1
-        if not old or not newest:
+        if not old or self.memory.current < len(self.structure.tasks) - 1:
             return
         if not self.memory.settled:
             self._settle(old)
         elif self.memory.before.tasks < self.mas.tasks:
             self.mas.load_state_dict(self.memory.before.state_dict())
-            forward = self._outputs.forward(self.memory.current)
+            forward = self.outputs.forward(self.memory.current)
             self.mas.consolidate([s.inputs for s in old], forward=forward)
             if self._norms is not None:
                 self.structure.remember_norms(affine=self._norms == "affine")
@@ -380,21 +379,25 @@ class TaskFreeLearner:
             self.memory.recent.add(replace(one))
         self._take_in(self.memory.recent.since(seen[0].step))
 
-    def _train(self, inputs: Any, labels: Any, loss: Tensor | None = None) -> None:
-        """Take the gradient steps on one batch; the first loss may be given."""
+    def _train(self, inputs: Any, labels: Any, loss: Tensor | None = None) -> float:
+        """Take the gradient steps on one batch, and return the mean penalty."""
+        penalty = 0.0
         for _ in range(self._steps):
             loss = self._loss(inputs, labels) if loss is None else loss
-            _, stepped = self._execution.step(loss, self.optimizer, self._penalty.penalty_grad_)
+            held = self._penalty.penalty_grad_
+            added, stepped = self._execution.step(loss, self.optimizer, held)
+            penalty += float(added) / self._steps
             if stepped:
                 self.manager.replace_low()
             loss = None
+        return penalty
 
     def _loss(self, inputs: Any, labels: Any) -> Tensor:
         """Return the mean loss of a batch in train mode, through the view of the context."""
         model, current = in_train_mode(self.structure.model), self.memory.current
         newest = current == len(self.structure.tasks) - 1
-        with self._outputs.view(current), self._execution.forward(whole=newest):
-            return self._outputs.loss(model, inputs, labels, current)
+        with self.outputs.view(current), self._execution.forward(whole=newest):
+            return self.outputs.loss(model, inputs, labels, current)
 
     @property
     def _penalty(self) -> MAS:
@@ -409,4 +412,4 @@ class TaskFreeLearner:
     def _of_context(self, model: nn.Module, inputs: Any, position: int) -> Tensor:
         """Return the output for a position among the tasks that the context has seen."""
         task = self.structure.tasks.index(str(self.context.tasks[position]))
-        return self._outputs.output(model, inputs, task)
+        return self.outputs.output(model, inputs, task)

@@ -66,11 +66,11 @@ class TaskFreeMethod:
             raise ShiftError(
                 f"the loss became {value} at step {self.step}: lower training.learning_rate"
             )
-        _, stepped = self._execution.step(loss, self.optimizer, self.method.penalty_grad_)
+        penalty, stepped = self._execution.step(loss, self.optimizer, self.method.penalty_grad_)
         if stepped:
             self.method.step_done(task)
         self.step += 1
-        return StepDone(self.step - 1, value, "", None)
+        return StepDone(self.step - 1, value, "", None, float(penalty))
 
     def predict(self, inputs: Tensor) -> Tensor:
         """Return the output in eval mode, [N, C]."""

@@ -58,6 +58,16 @@ class ContextOutputs:
         with torch.no_grad(), self._structure.view(context):
             return float(self.loss(model, inputs, labels, context))
 
+    def answer(self, inputs: Any, context: int) -> Tensor:
+        """Return the output in eval mode, through the view of a context; the mode is kept."""
+        model = self._structure.model
+        mode = model.training
+        model.eval()
+        with torch.no_grad(), self.view(context):
+            output = self.output(model, inputs, context)
+        model.train(mode)
+        return output
+
 
 def in_train_mode(model: nn.Module) -> nn.Module:
     """Return a model in train mode; `train` is not called again on every head at every step."""

@@ -43,9 +43,11 @@ class StepDone:
         loss: Of the first gradient step, before the update and without the penalty.
         context: Name of the context it was learnt in; "" where there are none.
         shift: What happened, if anything did.
+        penalty: Mean over the gradient steps, before each update.
     """
 
     step: int
     loss: float
     context: str
     shift: Shift | None
+    penalty: float = 0.0
