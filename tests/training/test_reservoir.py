@@ -51,12 +51,12 @@ def test_a_stopped_run_with_replay_is_continued_exactly(
     whole = run_experiment(experiment, tmp_path / "whole")
     real, steps = Precision.step, 0
 
-    def interrupted(*args: Any) -> Any:
+    def interrupted(*args: Any, **more: Any) -> Any:
         nonlocal steps
         steps += 1
         if steps == step:
             raise KeyboardInterrupt
-        return real(*args)
+        return real(*args, **more)
 
     with monkeypatch.context() as patch:
         patch.setattr(Precision, "step", interrupted)
