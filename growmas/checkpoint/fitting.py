@@ -1,5 +1,6 @@
 """Checks that a checkpoint fits the model and the optimizer it is loaded into."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,6 +8,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from growmas.errors import CheckpointError
+from growmas.structure import Structure
 
 
 def module_kinds(model: nn.Module) -> dict[str, str]:
@@ -54,17 +56,54 @@ def check_tensors(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
             raise CheckpointError(f"{name} holds NaN or infinity: use an earlier checkpoint")
 
 
-def check_optimizer(optimizer: Optimizer, recorded: Any) -> None:
-    """Refuse an optimizer of another class than the one that was saved.
+def check_optimizer(optimizer: Optimizer, model: nn.Module, recorded: Any) -> None:
+    """Refuse an optimizer of another class than the one that was saved, or of another model.
 
     Raises:
-        CheckpointError: Names both.
+        CheckpointError: Names both classes, or says that it is of another model.
     """
+    ours = set(model.parameters())
+    if not any(p in ours for group in optimizer.param_groups for p in group["params"]):
+        raise CheckpointError(
+            "the optimizer holds none of the model's parameters: make it of model.parameters()"
+        )
     kind = optimizer_kind(optimizer)
     if isinstance(recorded, str) and recorded != kind:
         raise CheckpointError(
             f"the optimizer was saved as {recorded} and is {kind}: give the same kind"
         )
+
+
+def check_path(path: Any) -> None:
+    """Refuse what is not a path.
+
+    Raises:
+        CheckpointError: Says what came.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise CheckpointError(f"expected the path of a folder, got {type(path).__name__}")
+
+
+def check_parts(structure: Any, **parts: Any) -> None:
+    """Refuse what a checkpoint cannot hold, before anything is written.
+
+    Args:
+        structure: Expected to be a `Structure`.
+        **parts: Each expected to be None, or to have a state.
+
+    Raises:
+        CheckpointError: Names the first.
+    """
+    if not isinstance(structure, Structure):
+        raise CheckpointError(
+            f"structure: expected a growmas.Structure, got {type(structure).__name__}: make one "
+            "with gm.Structure(model, example_inputs)"
+        )
+    for name, part in parts.items():
+        if part is not None and not callable(getattr(part, "state_dict", None)):
+            raise CheckpointError(
+                f"{name}: expected an object with a state_dict(), got {type(part).__name__}"
+            )
 
 
 def _kind(module: nn.Module) -> str:

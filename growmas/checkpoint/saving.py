@@ -13,6 +13,8 @@ from growmas.checkpoint.files import read_state, write_state
 from growmas.checkpoint.fitting import (
     check_kinds,
     check_optimizer,
+    check_parts,
+    check_path,
     check_tensors,
     module_kinds,
     optimizer_kind,
@@ -51,16 +53,21 @@ def save(
     Raises:
         CheckpointError: The folder cannot be written, or holds something else than a checkpoint.
     """
+    check_parts(
+        structure, mas=mas, optimizer=optimizer, context=context, protect=protect, manager=manager
+    )
+    check_path(path)
     if mas is None and manager is not None:
         mas = manager.mas
-    state = {
-        **model_state(structure, optimizer),
-        "mas": mas.state_dict() if mas else None,
-        "context": context.state_dict() if context is not None else None,
-        "protect": protect.state_dict() if protect is not None else None,
-        "manager": manager.state_dict() if manager is not None else None,
-    }
-    write_state(path, state)
+    with structure.unchanging():  # another thread may want to edit it
+        state = {
+            **model_state(structure, optimizer),
+            "mas": mas.state_dict() if mas else None,
+            "context": context.state_dict() if context is not None else None,
+            "protect": protect.state_dict() if protect is not None else None,
+            "manager": manager.state_dict() if manager is not None else None,
+        }
+        write_state(path, state)
 
 
 def model_state(structure: Structure, optimizer: torch.optim.Optimizer | None) -> State:
@@ -87,7 +94,7 @@ def load_model_state(
     check_kinds(model, state.get("modules"))
     check_tensors(model, state["model"])
     if optimizer is not None:
-        check_optimizer(optimizer, state.get("optimizer_class"))
+        check_optimizer(optimizer, model, state.get("optimizer_class"))
     replaced = structure.load_state_dict(state["structure"])
     model.load_state_dict(state["model"])
     if optimizer is not None:
@@ -126,6 +133,7 @@ def load(
         CheckpointError: It is missing, damaged, of a newer format, or does not fit. Model,
             optimizer, context and protection are then as before.
     """
+    check_path(path)
     state = read_state(path)
     if optimizer is not None and state.get("optimizer") is None:
         raise CheckpointError(f"{path} holds no optimizer: save it with optimizer=")
