@@ -604,6 +604,27 @@ def test_an_optimizer_of_another_model_is_refused(trained, tmp_path):
         gm.load(tmp_path / "c", model=network(), example_inputs=x, optimizer=other)
 
 
+def test_a_manager_of_other_units_is_refused(tmp_path):
+    def managed():
+        net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+        structure = gm.Structure(net, torch.rand(2, 4))
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        return gm.StructuralManager(
+            structure, mas=gm.MAS(net), optimizer=optimizer, grow=gm.GrowPolicy(2)
+        )
+
+    manager = managed()
+    manager.begin_task("a")
+    manager.end_task([torch.rand(3, 4)])
+    manager.begin_task("b")
+    gm.save(tmp_path / "c", structure=manager.structure, manager=manager)
+    with pytest.raises(CheckpointError, match="remembers unit 6 of '0', which the structure does"):
+        gm.load_manager(tmp_path / "c", managed())
+    with pytest.raises(CheckpointError, match=r"manager: expected a growmas\.StructuralManager"):
+        gm.load_manager(tmp_path / "c", None)
+    gm.load_manager(tmp_path / "c", manager)
+
+
 def test_a_save_waits_for_an_edit_in_another_thread(trained, tmp_path):
     structure, *_ = trained
     editing, go_on = threading.Event(), threading.Event()

@@ -63,12 +63,11 @@ def write_state(path: str | os.PathLike[str], state: State, *, parents: bool = T
         CheckpointError: The folder cannot be written, holds something else than a checkpoint, or
             something else is in the state.
     """
-    encoder = Encoder()
+    folder, encoder = Path(os.path.realpath(_checked(path))), Encoder()
     try:
         body = json.dumps(encoder.encode(state, "state")["dict"]).encode()
     except (RecursionError, ValueError, TypeError) as error:
         raise CheckpointError(f"the state cannot be written: {error}") from error
-    folder = Path(os.path.realpath(path))
     _check_ours(folder)
     try:
         fresh = not folder.exists()
@@ -94,7 +93,7 @@ def read_state(path: str | os.PathLike[str]) -> State:
     Raises:
         CheckpointError: The checkpoint is missing, damaged, or of a newer format.
     """
-    folder = Path(path)
+    folder = Path(_checked(path))
     try:
         return _read(folder, STATE)[0]
     except NewerFormat:
@@ -111,6 +110,17 @@ def read_state(path: str | os.PathLike[str]) -> State:
                 return state
         lost = (folder / PREVIOUS).exists()
         raise type(error)(f"{error}, nor is the one before it" if lost else f"{error}") from error
+
+
+def _checked(path: Any) -> str:
+    """Return a path as text.
+
+    Raises:
+        CheckpointError: It is something else.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise CheckpointError(f"expected the path of a folder, got {type(path).__name__}")
+    return os.fsdecode(path)
 
 
 def exists(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """Checks that a checkpoint fits the model and the optimizer it is loaded into."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ from torch.optim import Optimizer
 
 from growmas.errors import CheckpointError
 from growmas.structure import Structure
+from growmas.structure.units.groups import UnitGroup
 
 
 def module_kinds(model: nn.Module) -> dict[str, str]:
@@ -74,14 +74,24 @@ def check_optimizer(optimizer: Optimizer, model: nn.Module, recorded: Any) -> No
         )
 
 
-def check_path(path: Any) -> None:
-    """Refuse what is not a path.
+def check_units(groups: Mapping[str, UnitGroup], births: Any) -> None:
+    """Refuse a manager that remembers the births of units which the structure does not have.
+
+    Args:
+        groups: Of the structure.
+        births: Group name -> pairs of a unit's id and its birth.
 
     Raises:
-        CheckpointError: Says what came.
+        CheckpointError: Names the first.
     """
-    if not isinstance(path, str | os.PathLike):
-        raise CheckpointError(f"expected the path of a folder, got {type(path).__name__}")
+    for name, pairs in (births or {}).items():
+        here = set(groups[name].unit_ids) if name in groups else set()
+        gone = [unit for unit, _ in pairs if unit not in here]
+        if gone:
+            raise CheckpointError(
+                f"the manager remembers unit {gone[0]} of {name!r}, which the structure does not "
+                "have: give the manager of what gm.load returned"
+            )
 
 
 def check_parts(structure: Any, **parts: Any) -> None:

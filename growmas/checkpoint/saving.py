@@ -14,8 +14,8 @@ from growmas.checkpoint.fitting import (
     check_kinds,
     check_optimizer,
     check_parts,
-    check_path,
     check_tensors,
+    check_units,
     module_kinds,
     optimizer_kind,
 )
@@ -56,7 +56,6 @@ def save(
     check_parts(
         structure, mas=mas, optimizer=optimizer, context=context, protect=protect, manager=manager
     )
-    check_path(path)
     if mas is None and manager is not None:
         mas = manager.mas
     with structure.unchanging():  # another thread may want to edit it
@@ -133,7 +132,6 @@ def load(
         CheckpointError: It is missing, damaged, of a newer format, or does not fit. Model,
             optimizer, context and protection are then as before.
     """
-    check_path(path)
     state = read_state(path)
     if optimizer is not None and state.get("optimizer") is None:
         raise CheckpointError(f"{path} holds no optimizer: save it with optimizer=")
@@ -173,10 +171,15 @@ def load_manager(path: str | os.PathLike[str], manager: StructuralManager) -> No
         CheckpointError: It is missing, damaged, of a newer format, holds no manager, or does not
             fit. The manager is then as before.
     """
+    if not isinstance(manager, StructuralManager):
+        raise CheckpointError(
+            f"manager: expected a growmas.StructuralManager, got {type(manager).__name__}"
+        )
     state = read_state(path)
     if state.get("manager") is None:
         raise CheckpointError(f"{path} holds no manager: save it with manager=")
     with _fitting(path), _restored(manager):
+        check_units(manager.structure.groups, state["manager"].get("births"))
         manager.load_state_dict(state["manager"])
 
 

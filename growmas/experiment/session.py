@@ -1,7 +1,8 @@
 """Session of a run: its directory held, its status reported, its checkpoints due."""
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from growmas.config import Experiment
 from growmas.distributed import all_max, together
 from growmas.errors import CheckpointError, GrowmasError, HistoryError, RunError
 from growmas.experiment.stopping import RunStopped, StopRequest
+from growmas.history.reader import TopologyHistory
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunDirectory, RunResult
 from growmas.runs.directory import new_run_id
@@ -79,6 +81,9 @@ class Session:
             return None
         if not self.folder.history.exists():
             raise RunError(f"{self.folder.path} has lost its {HISTORY}: {_REMEDY}")
+        with _remedy(), TopologyHistory(self.folder.history) as history:
+            run = history.meta().get("run", "")
+        self.folder.check_id(run, HISTORY)
         try:
             state = read_state(self.folder.checkpoint)
         except NewerFormat:
@@ -141,17 +146,8 @@ class Session:
         path = self.folder.history
         if state is None:
             return TopologyTracker(structure, path, meta={"run": self.folder.run_id})
-        rewind = state["run"].get("event", True)
-        try:
-            tracker = TopologyTracker.resume(structure, path, rewind=rewind)
-        except HistoryError as error:
-            raise HistoryError(f"{error}; if that does not help, {_REMEDY}") from error
-        try:
-            self.folder.check_id(tracker.meta.get("run", ""), "history.db")
-        except BaseException:
-            tracker.close()
-            raise
-        return tracker
+        with _remedy():
+            return TopologyTracker.resume(structure, path, rewind=state["run"].get("event", True))
 
     def update(self, result: RunResult) -> None:
         """Replace the result, in the directory too."""
@@ -202,6 +198,15 @@ class Session:
             self.folder.check_held()
             self._status.report(status, reason)
         self.observer.run_ended(RunEnded(status, reason))
+
+
+@contextmanager
+def _remedy() -> Iterator[None]:
+    """Say of a history that cannot be continued what to do."""
+    try:
+        yield
+    except HistoryError as error:
+        raise HistoryError(f"{error}; if that does not help, {_REMEDY}") from error
 
 
 def _ending(error: BaseException | None) -> tuple[Ending, str]:

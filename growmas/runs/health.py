@@ -22,9 +22,13 @@ from growmas.history.schema import open_to_read
 from growmas.history.tables import ALL
 from growmas.runs.directory import CHECKPOINT, CONFIG, read_run_id
 from growmas.runs.finding import HISTORY
+from growmas.runs.lock import LOCK
 from growmas.runs.result import METRICS, read_result
 from growmas.runs.status import read_status
 from growmas.runs.trace import TRACE, read_trace
+
+RUN_FILES = (CONFIG, METRICS, HISTORY, CHECKPOINT, TRACE, LOCK)
+"""Files by which a run directory is known."""
 
 _REMEDY = "restore a copy, or begin anew with --overwrite"
 
