@@ -141,6 +141,8 @@ def read_result(folder: Path) -> RunResult:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise RunError(f"{path} is not valid JSON ({error}): {_REMEDY}") from error
+    except FileNotFoundError as error:
+        raise RunError(f"{folder} has no {METRICS}: continue it with --resume") from error
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
     if not isinstance(values, dict):

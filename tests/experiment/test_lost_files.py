@@ -18,6 +18,7 @@ from growmas.errors import GrowmasError
 from growmas.experiment import run_experiment
 from growmas.experiment.session import Session
 from growmas.experiment.stopping import RunStopped, stop_requests
+from growmas.runs import list_runs
 from growmas.runs.health import check_run
 
 AWARE = (
@@ -213,6 +214,17 @@ def test_metrics_that_are_removed_are_written_again(kept: Path, tmp_path: Path) 
     again = run_experiment(load_config(*AWARE), tmp_path / "run", resume=True)
     whole = gm.load_run(kept / "other").metrics
     assert (again.status, again.accuracy) == ("finished", whole.accuracy)
+
+
+def test_a_run_without_metrics_is_listed_with_its_reason(kept: Path, tmp_path: Path) -> None:
+    for name in ("late", "other"):
+        shutil.copytree(kept / name, tmp_path / "runs" / name)
+    (tmp_path / "runs" / "late" / "metrics.json").unlink()
+    (tmp_path / "runs" / "mine").mkdir()
+    (tmp_path / "runs" / "mine" / "config.yaml").write_text("name: mine\n")
+    listed = list_runs(tmp_path / "runs")
+    assert [Path(each.directory).name for each in listed] == ["late", "other"]
+    assert "has no metrics.json: continue it with --resume" in listed[0].problem
 
 
 def test_the_history_is_on_the_disk_before_the_checkpoint_that_relies_on_it(
