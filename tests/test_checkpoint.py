@@ -1,6 +1,7 @@
 import itertools
 import json
 import os
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import nn
 
 import growmas as gm
 from growmas.checkpoint import files, read_state, write_state
+from growmas.checkpoint_files import crc_of
 from growmas.errors import CheckpointError
 
 
@@ -554,7 +556,7 @@ def test_the_checksum_from_memory_is_that_of_the_file(tmp_path):
     }  # fmt: skip
     tensors["ä b"] = torch.rand(7)
     save_file(tensors, tmp_path / "t", metadata={"id": "0"})
-    assert files._crc_in_memory(tmp_path / "t", tensors) == files._crc_of(tmp_path / "t")
+    assert files._crc_in_memory(tmp_path / "t", tensors) == crc_of(tmp_path / "t")
 
 
 def test_a_checkpoint_takes_little_more_than_its_tensors(tmp_path):
@@ -578,3 +580,70 @@ def test_a_checkpoint_takes_little_more_than_its_tensors(tmp_path):
     read = (16 * 9, 512, 64)  # features that each consumer reads, and one for its bias
     kept = 4 * (5 * parameters + sum((f + 1) * (f + 2) // 2 for f in read))
     assert sum(file.stat().st_size for file in (tmp_path / "c").iterdir()) <= 1.1 * kept
+
+
+def test_what_a_checkpoint_cannot_hold_is_said_before_anything_is_written(trained, tmp_path):
+    structure, *_, x = trained
+    for wrong in ({"structure": None}, {"structure": structure.model}, {"optimizer": "adam"}):
+        with pytest.raises(CheckpointError, match=f"{next(iter(wrong))}: expected"):
+            gm.save(tmp_path / "c", **{"structure": structure, **wrong})
+    assert not (tmp_path / "c").exists()
+    for call in (
+        lambda: gm.save(3, structure=structure),
+        lambda: gm.load(3, model=network(), example_inputs=x),
+    ):
+        with pytest.raises(CheckpointError, match="expected the path of a folder, got int"):
+            call()
+
+
+def test_an_optimizer_of_another_model_is_refused(trained, tmp_path):
+    structure, mas, optimizer, x = trained
+    gm.save(tmp_path / "c", structure=structure, mas=mas, optimizer=optimizer)
+    other = torch.optim.AdamW(network().parameters(), lr=1e-3)
+    with pytest.raises(CheckpointError, match="holds none of the model's parameters"):
+        gm.load(tmp_path / "c", model=network(), example_inputs=x, optimizer=other)
+
+
+def test_a_manager_of_other_units_is_refused(tmp_path):
+    def managed():
+        net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))
+        structure = gm.Structure(net, torch.rand(2, 4))
+        optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+        return gm.StructuralManager(
+            structure, mas=gm.MAS(net), optimizer=optimizer, grow=gm.GrowPolicy(2)
+        )
+
+    manager = managed()
+    manager.begin_task("a")
+    manager.end_task([torch.rand(3, 4)])
+    manager.begin_task("b")
+    gm.save(tmp_path / "c", structure=manager.structure, manager=manager)
+    with pytest.raises(CheckpointError, match="remembers unit 6 of '0', which the structure does"):
+        gm.load_manager(tmp_path / "c", managed())
+    with pytest.raises(CheckpointError, match=r"manager: expected a growmas\.StructuralManager"):
+        gm.load_manager(tmp_path / "c", None)
+    gm.load_manager(tmp_path / "c", manager)
+
+
+def test_a_save_waits_for_an_edit_in_another_thread(trained, tmp_path):
+    structure, *_ = trained
+    editing, go_on = threading.Event(), threading.Event()
+
+    def slow(_):
+        editing.set()
+        go_on.wait(10)
+
+    structure.subscribe(slow)
+    edit = threading.Thread(target=lambda: structure.apply(gm.Plan(grow={"0": 1})))
+    save = threading.Thread(target=lambda: gm.save(tmp_path / "c", structure=structure))
+    edit.start()
+    assert editing.wait(10)
+    save.start()
+    save.join(0.3)
+    assert save.is_alive()
+    go_on.set()
+    edit.join()
+    save.join()
+    state = read_state(tmp_path / "c")
+    assert len(state["structure"]["groups"]["0"]["unit_ids"]) == structure.groups["0"].width
+    assert state["model"]["0.weight"].shape[0] == structure.groups["0"].width

@@ -26,7 +26,7 @@ LAYERS = (
         "visible",
         "suggestion",
     },
-    {"batches", "metrics", "settings"},
+    {"batches", "checkpoint_files", "metrics", "settings"},
     {"atomic_write", "importance"},
     {"structure", "data"},
     {"penalty", "contexts", "history", "config"},

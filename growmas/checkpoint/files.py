@@ -24,51 +24,31 @@ import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from growmas.checkpoint.encoding import Decoder, Encoder, State
+from growmas.checkpoint_files import (
+    BODY,
+    FORMAT,
+    NEW,
+    OTHERS,
+    PREVIOUS,
+    STATE,
+    TENSORS,
+    UNREADABLE,
+    NewerFormat,
+    id_of,
+    identity,
+    read_whole,
+    strange_files,
+)
 from growmas.errors import CheckpointError, GrowmasWarning
-
-FORMAT = 2
-
-_STATE, _PREVIOUS, _NEW = "state.json", "previous.json", "new.json"
-_TENSORS = ("tensors.safetensors", "new.safetensors", "previous.safetensors")
-OWN_FILES = frozenset({_STATE, _PREVIOUS, _NEW, *_TENSORS})
-
-_BODY = ', "dict": '
-_LARGEST = 2**31  # bytes of a text; beyond it, a file is not one of ours
-_CHUNK = 2**24
-
-_UNREADABLE = (
-    OSError, SafetensorError, ValueError, KeyError, TypeError, AttributeError, IndexError,
-    RecursionError, OverflowError, MemoryError,
-)  # fmt: skip
-
-
-class _NewerFormat(CheckpointError):
-    """A checkpoint of a later growmas."""
-
-
-@dataclass(frozen=True)
-class _Header:
-    """The head of a text.
-
-    Attributes:
-        id: Shared with its tensors; None in the first format.
-        saved: Seconds since the epoch; None in the first format.
-        crc: Of its tensors' file; None in the first format.
-    """
-
-    id: str | None
-    saved: float | None
-    crc: str | None
 
 
 def write_state(path: str | os.PathLike[str], state: State, *, parents: bool = True) -> None:
@@ -83,21 +63,23 @@ def write_state(path: str | os.PathLike[str], state: State, *, parents: bool = T
         CheckpointError: The folder cannot be written, holds something else than a checkpoint, or
             something else is in the state.
     """
-    encoder = Encoder()
+    folder, encoder = Path(os.path.realpath(_checked(path))), Encoder()
     try:
         body = json.dumps(encoder.encode(state, "state")["dict"]).encode()
     except (RecursionError, ValueError, TypeError) as error:
         raise CheckpointError(f"the state cannot be written: {error}") from error
-    folder = Path(os.path.realpath(path))
     _check_ours(folder)
     try:
+        fresh = not folder.exists()
         folder.mkdir(parents=parents, exist_ok=True)
+        if fresh:
+            _sync(folder.parent)
         if _finish_switch(folder):
             _sync(folder)
         _write_new(folder, encoder.tensors, body)
-        if _identity(folder / _STATE) is not None:
+        if identity(folder / STATE) is not None:
             _keep_previous(folder)
-        (folder / _NEW).replace(folder / _STATE)
+        (folder / NEW).replace(folder / STATE)
         _finish_switch(folder)
         _sync(folder)
     except (OSError, SafetensorError) as error:
@@ -111,102 +93,54 @@ def read_state(path: str | os.PathLike[str]) -> State:
     Raises:
         CheckpointError: The checkpoint is missing, damaged, or of a newer format.
     """
-    folder = Path(path)
+    folder = Path(_checked(path))
     try:
-        return _read(folder, _STATE)[0]
-    except _NewerFormat:
+        return _read(folder, STATE)[0]
+    except NewerFormat:
         raise
     except CheckpointError as error:
-        for name, where in ((_NEW, "after"), (_PREVIOUS, "before")):
+        for name, where in OTHERS:
             with suppress(CheckpointError):
-                state, header = _read(folder, name)
-                saved = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header.saved or 0))
+                state, saved = _read(folder, name)
                 warnings.warn(
                     f"{error}; the checkpoint {where} it, of {saved}, is used",
                     GrowmasWarning,
                     stacklevel=2,
                 )
                 return state
-        raise
+        lost = (folder / PREVIOUS).exists()
+        raise type(error)(f"{error}, nor is the one before it" if lost else f"{error}") from error
+
+
+def _checked(path: Any) -> str:
+    """Return a path as text.
+
+    Raises:
+        CheckpointError: It is something else.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise CheckpointError(f"expected the path of a folder, got {type(path).__name__}")
+    return os.fsdecode(path)
 
 
 def exists(path: Path) -> bool:
     """Return True if a folder holds a checkpoint, complete or not."""
-    return (path / _STATE).is_file() or (path / _PREVIOUS).is_file()
+    return (path / STATE).is_file() or (path / PREVIOUS).is_file()
 
 
-def _read(folder: Path, name: str) -> tuple[State, _Header]:
+def _read(folder: Path, name: str) -> tuple[State, str]:
+    """Return a state, and when it was saved."""
     try:
-        encoded, header = _text(folder / name)
-        file = _tensors_of(folder, header)
-        if header.crc is not None and _crc_of(file) != header.crc:
-            raise ValueError(f"{file.name} is damaged")
-        state = Decoder(load_file(file)).decode(encoded)
+        whole = read_whole(folder, name)
+        state = Decoder(load_file(whole.tensors)).decode(whole.encoded)
         if not isinstance(state, dict):
             raise ValueError("it does not hold a state")
-    except (CheckpointError, *_UNREADABLE) as error:
-        if isinstance(error, _NewerFormat):
+    except (CheckpointError, SafetensorError, *UNREADABLE) as error:
+        if isinstance(error, NewerFormat):
             raise
         reason = str(error) or type(error).__name__
         raise CheckpointError(f"{folder} is not a readable checkpoint: {reason:.200}") from error
-    return state, header
-
-
-def _text(path: Path) -> tuple[Any, _Header]:
-    """Return the encoded state of a text, and its head."""
-    body, header = _checked(path)
-    encoded = json.loads(body)
-    return (encoded if header.id is None else {"dict": encoded}), header
-
-
-def _checked(path: Path) -> tuple[str, _Header]:
-    """Return the body of a text that is not damaged, and its head; the first format has none."""
-    if path.stat().st_size > _LARGEST:
-        raise ValueError(f"{path.name} has more than {_LARGEST:,} bytes")
-    text = path.read_text(encoding="utf-8")
-    head, found, body = text.partition(_BODY)
-    if not found or not head.startswith('{"format"'):
-        encoded = json.loads(text)
-        pairs = encoded.get("dict", ()) if isinstance(encoded, dict) else ()
-        for version in [pair[1] for pair in pairs if pair[:1] == ["format"]]:
-            if type(version) is int and version > FORMAT:
-                raise _newer(path.parent, version)
-        return text, _Header(None, None, None)
-    values = json.loads(f"{head}}}")
-    if type(values["format"]) is int and values["format"] > FORMAT:
-        raise _newer(path.parent, values["format"])
-    body = body.removesuffix("}")
-    if values["crc32"] != f"{zlib.crc32(body.encode()):08x}":
-        raise ValueError(f"{path.name} is damaged")
-    return body, _Header(str(values["id"]), float(values["saved"]), str(values["tensors_crc32"]))
-
-
-def _newer(folder: Path, version: int) -> _NewerFormat:
-    return _NewerFormat(
-        f"{folder} has format {version}, this growmas reads up to {FORMAT}: install a newer growmas"
-    )
-
-
-def _tensors_of(folder: Path, header: _Header) -> Path:
-    """Return the file with the tensors of a text.
-
-    Raises:
-        FileNotFoundError: It is not there.
-    """
-    for name in _TENSORS:
-        if (folder / name).is_file() and _id_of(folder / name) == (header.id or ""):
-            return folder / name
-    raise FileNotFoundError(f"the tensors of {folder} are missing or damaged")
-
-
-def _id_of(file: Path) -> str | None:
-    """Return the id of a file of tensors: "" in the first format, None of a damaged file."""
-    try:
-        with safe_open(file, "pt") as opened:
-            metadata: Mapping[str, str] = opened.metadata() or {}
-            return metadata.get("id", "")
-    except _UNREADABLE:
-        return None
+    return state, whole.saved
 
 
 def _write_new(folder: Path, tensors: Mapping[str, Tensor], body: bytes) -> None:
@@ -215,25 +149,25 @@ def _write_new(folder: Path, tensors: Mapping[str, Tensor], body: bytes) -> None
     The disk writes the tensors while their checksum is made, and both files at the same time: a
     small file waits for the disk's journal, not for its bytes.
     """
-    identity = secrets.token_hex(8)
+    name = secrets.token_hex(8)
     fresh = folder / "new.safetensors"
-    save_file(dict(tensors), fresh, metadata={"id": identity})
+    save_file(dict(tensors), fresh, metadata={"id": name})
     with ThreadPoolExecutor(1) as disk:
         synced = disk.submit(_sync, fresh)
         head = {
             "format": FORMAT,
-            "id": identity,
+            "id": name,
             "saved": time.time(),
             "tensors_crc32": _crc_in_memory(fresh, tensors),
             "crc32": f"{zlib.crc32(body):08x}",
         }
-        _write(folder / _NEW, f"{json.dumps(head)[:-1]}{_BODY}".encode(), body, b"}")
+        _write(folder / NEW, f"{json.dumps(head)[:-1]}{BODY}".encode(), body, b"}")
         synced.result()
 
 
 def _keep_previous(folder: Path) -> None:
     """Give the text of the present state its second name; `_finish_switch` does the tensors."""
-    state, previous, fresh = folder / _STATE, folder / _PREVIOUS, folder / ".previous.json.new"
+    state, previous, fresh = folder / STATE, folder / PREVIOUS, folder / ".previous.json.new"
     if previous.exists() and previous.samefile(state):
         return
     fresh.unlink(missing_ok=True)
@@ -251,11 +185,11 @@ def _finish_switch(folder: Path) -> bool:
         True if there was something to do.
     """
     fresh, tensors = folder / "new.safetensors", folder / "tensors.safetensors"
-    current = _identity(folder / _STATE) if fresh.exists() else None
-    if current is None or _id_of(fresh) != current:
+    current = identity(folder / STATE) if fresh.exists() else None
+    if current is None or id_of(fresh) != current:
         return False
-    before = _identity(folder / _PREVIOUS)
-    if before is not None and _id_of(tensors) == before:
+    before = identity(folder / PREVIOUS)
+    if before is not None and id_of(tensors) == before:
         tensors.replace(folder / "previous.safetensors")
     fresh.replace(tensors)
     return True
@@ -265,30 +199,24 @@ def _drop_unfinished(folder: Path) -> None:
     """Remove what a failed write has left, unless the switch was made or that cannot be told."""
     with suppress(OSError):
         fresh = folder / "new.safetensors"
-        current = _identity(folder / _STATE) if (folder / _STATE).exists() else ""
-        if current is not None and current != _id_of(fresh):
-            for file in (fresh, folder / _NEW, folder / ".previous.json.new"):
+        current = identity(folder / STATE) if (folder / STATE).exists() else ""
+        if current is not None and current != id_of(fresh):
+            for file in (fresh, folder / NEW, folder / ".previous.json.new"):
                 file.unlink(missing_ok=True)
-
-
-def _identity(text: Path) -> str | None:
-    """Return the id of a text: "" in the first format, None if it is missing or damaged."""
-    try:
-        return _checked(text)[1].id or ""
-    except (CheckpointError, *_UNREADABLE):
-        return None
 
 
 def _check_ours(folder: Path) -> None:
     """Refuse to write into anything but a checkpoint or an empty folder."""
     if not folder.exists():
         return
-    names = {each.name for each in folder.iterdir()} if folder.is_dir() else {""}
-    strange = sorted(name for name in names - OWN_FILES if not name.startswith(".") or not name)
-    texts = [folder / name for name in (_STATE, _PREVIOUS, _NEW) if (folder / name).is_file()]
-    if strange or (texts and not any(map(_looks_ours, texts)) and not _has_our_tensors(folder)):
+    strange = strange_files(folder) if folder.is_dir() else [folder.name]
+    texts = [folder / name for name in (STATE, PREVIOUS, NEW) if (folder / name).is_file()]
+    ours = any(map(_looks_ours, texts)) or _has_our_tensors(folder)
+    if strange or (texts and not ours):
+        names = f"move {', '.join(strange):.200} elsewhere, or " if strange and ours else ""
         raise CheckpointError(
-            f"{folder} exists and is not a checkpoint, so it is not replaced: choose another path"
+            f"{folder} exists and is not a checkpoint, so it is not replaced: {names}choose "
+            "another path"
         )
 
 
@@ -299,7 +227,7 @@ def _looks_ours(text: Path) -> bool:
 
 
 def _has_our_tensors(folder: Path) -> bool:
-    return any(_id_of(folder / name) for name in _TENSORS)
+    return any(id_of(folder / name) for name in TENSORS)
 
 
 def _write(file: Path, *pieces: bytes) -> None:
@@ -318,14 +246,6 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _crc_of(file: Path) -> str:
-    crc = 0
-    with file.open("rb") as opened:
-        while chunk := opened.read(_CHUNK):
-            crc = zlib.crc32(chunk, crc)
-    return f"{crc:08x}"
 
 
 def _crc_in_memory(file: Path, tensors: Mapping[str, Tensor]) -> str:

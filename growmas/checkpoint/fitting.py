@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from growmas.errors import CheckpointError
+from growmas.structure import Structure
+from growmas.structure.units.groups import UnitGroup
 
 
 def module_kinds(model: nn.Module) -> dict[str, str]:
@@ -54,17 +56,64 @@ def check_tensors(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
             raise CheckpointError(f"{name} holds NaN or infinity: use an earlier checkpoint")
 
 
-def check_optimizer(optimizer: Optimizer, recorded: Any) -> None:
-    """Refuse an optimizer of another class than the one that was saved.
+def check_optimizer(optimizer: Optimizer, model: nn.Module, recorded: Any) -> None:
+    """Refuse an optimizer of another class than the one that was saved, or of another model.
 
     Raises:
-        CheckpointError: Names both.
+        CheckpointError: Names both classes, or says that it is of another model.
     """
+    ours = set(model.parameters())
+    if not any(p in ours for group in optimizer.param_groups for p in group["params"]):
+        raise CheckpointError(
+            "the optimizer holds none of the model's parameters: make it of model.parameters()"
+        )
     kind = optimizer_kind(optimizer)
     if isinstance(recorded, str) and recorded != kind:
         raise CheckpointError(
             f"the optimizer was saved as {recorded} and is {kind}: give the same kind"
         )
+
+
+def check_units(groups: Mapping[str, UnitGroup], births: Any) -> None:
+    """Refuse a manager that remembers the births of units which the structure does not have.
+
+    Args:
+        groups: Of the structure.
+        births: Group name -> pairs of a unit's id and its birth.
+
+    Raises:
+        CheckpointError: Names the first.
+    """
+    for name, pairs in (births or {}).items():
+        here = set(groups[name].unit_ids) if name in groups else set()
+        gone = [unit for unit, _ in pairs if unit not in here]
+        if gone:
+            raise CheckpointError(
+                f"the manager remembers unit {gone[0]} of {name!r}, which the structure does not "
+                "have: give the manager of what gm.load returned"
+            )
+
+
+def check_parts(structure: Any, **parts: Any) -> None:
+    """Refuse what a checkpoint cannot hold, before anything is written.
+
+    Args:
+        structure: Expected to be a `Structure`.
+        **parts: Each expected to be None, or to have a state.
+
+    Raises:
+        CheckpointError: Names the first.
+    """
+    if not isinstance(structure, Structure):
+        raise CheckpointError(
+            f"structure: expected a growmas.Structure, got {type(structure).__name__}: make one "
+            "with gm.Structure(model, example_inputs)"
+        )
+    for name, part in parts.items():
+        if part is not None and not callable(getattr(part, "state_dict", None)):
+            raise CheckpointError(
+                f"{name}: expected an object with a state_dict(), got {type(part).__name__}"
+            )
 
 
 def _kind(module: nn.Module) -> str:

@@ -13,7 +13,9 @@ from growmas.checkpoint.files import read_state, write_state
 from growmas.checkpoint.fitting import (
     check_kinds,
     check_optimizer,
+    check_parts,
     check_tensors,
+    check_units,
     module_kinds,
     optimizer_kind,
 )
@@ -51,16 +53,20 @@ def save(
     Raises:
         CheckpointError: The folder cannot be written, or holds something else than a checkpoint.
     """
+    check_parts(
+        structure, mas=mas, optimizer=optimizer, context=context, protect=protect, manager=manager
+    )
     if mas is None and manager is not None:
         mas = manager.mas
-    state = {
-        **model_state(structure, optimizer),
-        "mas": mas.state_dict() if mas else None,
-        "context": context.state_dict() if context is not None else None,
-        "protect": protect.state_dict() if protect is not None else None,
-        "manager": manager.state_dict() if manager is not None else None,
-    }
-    write_state(path, state)
+    with structure.unchanging():  # another thread may want to edit it
+        state = {
+            **model_state(structure, optimizer),
+            "mas": mas.state_dict() if mas else None,
+            "context": context.state_dict() if context is not None else None,
+            "protect": protect.state_dict() if protect is not None else None,
+            "manager": manager.state_dict() if manager is not None else None,
+        }
+        write_state(path, state)
 
 
 def model_state(structure: Structure, optimizer: torch.optim.Optimizer | None) -> State:
@@ -87,7 +93,7 @@ def load_model_state(
     check_kinds(model, state.get("modules"))
     check_tensors(model, state["model"])
     if optimizer is not None:
-        check_optimizer(optimizer, state.get("optimizer_class"))
+        check_optimizer(optimizer, model, state.get("optimizer_class"))
     replaced = structure.load_state_dict(state["structure"])
     model.load_state_dict(state["model"])
     if optimizer is not None:
@@ -165,10 +171,15 @@ def load_manager(path: str | os.PathLike[str], manager: StructuralManager) -> No
         CheckpointError: It is missing, damaged, of a newer format, holds no manager, or does not
             fit. The manager is then as before.
     """
+    if not isinstance(manager, StructuralManager):
+        raise CheckpointError(
+            f"manager: expected a growmas.StructuralManager, got {type(manager).__name__}"
+        )
     state = read_state(path)
     if state.get("manager") is None:
         raise CheckpointError(f"{path} holds no manager: save it with manager=")
     with _fitting(path), _restored(manager):
+        check_units(manager.structure.groups, state["manager"].get("births"))
         manager.load_state_dict(state["manager"])
 
 

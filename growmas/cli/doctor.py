@@ -12,8 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from growmas.errors import RunError
 from growmas.runs.finding import find_directory
-from growmas.runs.health import Finding, check_run
+from growmas.runs.health import RUN_FILES, Finding, check_run
 
 
 def examine() -> int:
@@ -23,7 +24,13 @@ def examine() -> int:
 
 def examine_run(name: str, root: Path) -> int:
     """Print the state of the files of a run; return 1 if one is damaged, else 0."""
-    return _printed(check_run(find_directory(name, root)))
+    folder = find_directory(name, root)
+    if not any(os.path.lexists(folder / each) for each in RUN_FILES):
+        raise RunError(
+            f"{name} is not a run directory: it has none of {', '.join(RUN_FILES)}; growmas ls "
+            "lists the runs there are"
+        )
+    return _printed(check_run(folder))
 
 
 def _printed(findings: Sequence[Finding]) -> int:

@@ -1,5 +1,6 @@
 """The command line as a program: its errors, warnings and interruptions."""
 
+import io
 import sys
 import warnings
 from typing import TextIO
@@ -18,6 +19,9 @@ _INTERRUPTED = 130  # 128 and the number of SIGINT, as shells have it
 def main() -> None:
     """Run the command line; a user's mistake is one message and exit code 2."""
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except GrowmasError as error:

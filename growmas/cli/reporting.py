@@ -21,6 +21,7 @@ from growmas.runs import read_result
 from growmas.runs.finding import HISTORY, find_sweep
 from growmas.runs.result import METRICS
 from growmas.sweep.collecting import collect_runs
+from growmas.visible import visible
 
 
 def report(
@@ -41,10 +42,11 @@ def report(
     if out is not None or figures is None:
         page = out or Path(f"{_stem(runs)}.html")
         write_report(runs, page, overwrite=overwrite)
-        console.print(f"written to {page}; open it in any browser", markup=False)
+        text = f"written to {page}; open it in any browser"
+        console.print(visible(text), markup=False)
     if figures is not None:
         paths = write_figures(runs, figures, png=png, overwrite=overwrite)
-        console.print(f"{len(paths)} figures written to {figures}", markup=False)
+        console.print(visible(f"{len(paths)} figures written to {figures}"), markup=False)
 
 
 def _study(names: Sequence[str], root: Path) -> StudySummary:

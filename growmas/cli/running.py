@@ -14,6 +14,7 @@ from growmas.experiment import run_experiment
 from growmas.runs import compare
 from growmas.terminal.comparison import render_comparison
 from growmas.terminal.progress import RunProgress
+from growmas.visible import visible
 
 
 def run_config(
@@ -64,4 +65,5 @@ def _run(experiment: Experiment, folder: Path, *, overwrite: bool, resume: bool)
     plain = not console.encoding.startswith("utf")
     console.print(render_comparison(compare([result]), ascii=plain))
     command = f"growmas show {shlex.quote(str(folder))}"
-    console.print(f"written to {folder}; look at it with: {command}", markup=False, soft_wrap=True)
+    text = f"written to {folder}; look at it with: {command}"
+    console.print(visible(text), markup=False, soft_wrap=True)

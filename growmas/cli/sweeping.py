@@ -15,6 +15,7 @@ from growmas.sweep.record import other_code, recorded_runs
 from growmas.sweep.summary import SweepRun, as_data, summarise
 from growmas.terminal.sweep import render_plan, render_sweep
 from growmas.terminal.sweep_progress import SweepProgress
+from growmas.visible import visible
 
 
 def sweep_config(
@@ -89,7 +90,7 @@ def _tell(sweep: Sweep, runs: Sequence[SweepRun], console: Console) -> bool:
         f"{shlex.quote(str(sweep.folder))}"
     )
     for line in lines:
-        console.print(line, markup=False)
+        console.print(visible(line), markup=False)
     return bool(failed)
 
 

@@ -15,8 +15,10 @@ from growmas.experiment.task_aware import run_task_aware
 from growmas.experiment.task_free import run_task_free
 from growmas.loggers import build_loggers
 from growmas.runs import RunDirectory, RunResult
+from growmas.runs.directory import read_run_id
 from growmas.runs.lock import refuse_locked
 from growmas.runs.observer import Observer, Observers
+from growmas.runs.result import METRICS
 
 
 def run_experiment(
@@ -90,6 +92,8 @@ def _finished(
     folder.check_resumable(experiment)
     done = folder.read_result() if folder.metrics.exists() else None
     if done is not None and done.finished:
+        folder.run_id = read_run_id(folder.path)
+        folder.check_id(done.run_id, METRICS)
         told.note(f"{folder.path} is finished: nothing is left to resume")
         return done
     if not folder.path.exists():

@@ -1,7 +1,8 @@
 """Session of a run: its directory held, its status reported, its checkpoints due."""
 
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -9,18 +10,23 @@ import torch
 
 from growmas.checkpoint import read_state, write_state
 from growmas.checkpoint.files import exists
+from growmas.checkpoint_files import NewerFormat
 from growmas.config import Experiment
 from growmas.distributed import all_max, together
-from growmas.errors import GrowmasError, RunError
+from growmas.errors import CheckpointError, GrowmasError, HistoryError, RunError
 from growmas.experiment.stopping import RunStopped, StopRequest
+from growmas.history.reader import TopologyHistory
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunDirectory, RunResult
 from growmas.runs.directory import new_run_id
+from growmas.runs.finding import HISTORY
 from growmas.runs.observer import Ending, Observer, RunBegun, RunEnded, TaskDone
 from growmas.runs.status import StatusWriter
 from growmas.structure import Structure
 
 State = dict[str, Any]
+
+_REMEDY = "restore a copy, or begin anew with --overwrite"
 
 
 class Session:
@@ -70,12 +76,20 @@ class Session:
         return together(self._read_state) if resume else None
 
     def _read_state(self) -> State | None:
-        if not exists(self.folder.checkpoint) or not self.folder.history.exists():
-            if self.folder.config.exists():
-                text = f"{self.folder.path} was stopped before its first checkpoint: it begins anew"
-                self.observer.note(text)
+        if not exists(self.folder.checkpoint):
+            self._check_early()
             return None
-        state = read_state(self.folder.checkpoint)
+        if not self.folder.history.exists():
+            raise RunError(f"{self.folder.path} has lost its {HISTORY}: {_REMEDY}")
+        with _remedy(), TopologyHistory(self.folder.history) as history:
+            run = history.meta().get("run", "")
+        self.folder.check_id(run, HISTORY)
+        try:
+            state = read_state(self.folder.checkpoint)
+        except NewerFormat:
+            raise
+        except CheckpointError as error:
+            raise CheckpointError(f"{error}: {_REMEDY}") from error
         if not isinstance(state.get("run"), dict):
             raise RunError(
                 f"{self.folder.path} has a checkpoint of an earlier growmas that cannot be "
@@ -85,6 +99,18 @@ class Session:
         if self.folder.metrics.exists():
             self.folder.check_id(self.folder.read_result().run_id, "metrics.json")
         return state
+
+    def _check_early(self) -> None:
+        """Say that a run without a checkpoint begins anew.
+
+        Raises:
+            RunError: It had one.
+        """
+        path = self.folder.path
+        if self.folder.metrics.exists() and self.folder.read_result().learnt:
+            raise RunError(f"{path} has learnt tasks, and has lost its checkpoint: {_REMEDY}")
+        if self.folder.config.exists():
+            self.observer.note(f"{path} was stopped before its first checkpoint: it begins anew")
 
     def begin(self, result: RunResult) -> None:
         """Write the config and the first result of a run that begins."""
@@ -120,14 +146,8 @@ class Session:
         path = self.folder.history
         if state is None:
             return TopologyTracker(structure, path, meta={"run": self.folder.run_id})
-        rewind = state["run"].get("event", True)
-        tracker = TopologyTracker.resume(structure, path, rewind=rewind)
-        try:
-            self.folder.check_id(tracker.meta.get("run", ""), "history.db")
-        except BaseException:
-            tracker.close()
-            raise
-        return tracker
+        with _remedy():
+            return TopologyTracker.resume(structure, path, rewind=state["run"].get("event", True))
 
     def update(self, result: RunResult) -> None:
         """Replace the result, in the directory too."""
@@ -143,6 +163,7 @@ class Session:
             "random": torch.random.get_rng_state(),
             **extra,
         }
+        self.folder.sync()
         write_state(self.folder.checkpoint, {**state, "run": run}, parents=False)
         self.folder.check_held()
         self._due.start()
@@ -177,6 +198,15 @@ class Session:
             self.folder.check_held()
             self._status.report(status, reason)
         self.observer.run_ended(RunEnded(status, reason))
+
+
+@contextmanager
+def _remedy() -> Iterator[None]:
+    """Say of a history that cannot be continued what to do."""
+    try:
+        yield
+    except HistoryError as error:
+        raise HistoryError(f"{error}; if that does not help, {_REMEDY}") from error
 
 
 def _ending(error: BaseException | None) -> tuple[Ending, str]:

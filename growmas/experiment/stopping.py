@@ -6,23 +6,26 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
-"""SLURM warns by SIGUSR1 (sbatch --signal=USR1@60) or SIGTERM, a terminal interrupts by SIGINT."""
+_SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT", "SIGHUP")
+"""SLURM warns by SIGUSR1 (sbatch --signal=USR1@60) or SIGTERM, a terminal interrupts by SIGINT, and
+sends SIGHUP when it is closed. Where a signal is ignored, as SIGHUP under nohup, it stays so."""
 
-INTERRUPTED, TERMINATED = 130, 143
+_CODES = {"SIGINT": 130, "SIGHUP": 129}
+TERMINATED = 143
 
 
 class RunStopped(SystemExit):
     """A run was stopped by a signal, and its state is saved.
 
     Attributes:
-        code: 130 after an interrupt from the terminal, else 143.
+        code: 130 after an interrupt from the terminal, 129 after its end, else 143.
         reason: Names the signal.
     """
 
     def __init__(self, number: int) -> None:
-        super().__init__(INTERRUPTED if number == signal.SIGINT else TERMINATED)
-        self.reason = f"stopped by {signal.Signals(number).name}"
+        name = signal.Signals(number).name
+        super().__init__(_CODES.get(name, TERMINATED))
+        self.reason = f"stopped by {name}"
 
 
 class StopRequest:

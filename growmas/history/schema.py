@@ -21,6 +21,7 @@ def create(
         HistoryError: If `path` exists and `overwrite` is False, if it exists and is not a history,
             or if nothing can be written there.
     """
+    _check_timeout(timeout)
     if path.exists():
         if not overwrite:
             raise HistoryError(
@@ -36,6 +37,11 @@ def create(
             f"no history can be written at {path} ({error}): choose a path in a folder you can "
             "write, on a disk with free space"
         ) from error
+
+
+def _check_timeout(timeout: float) -> None:
+    if not isinstance(timeout, int | float) or not 0 <= timeout < float("inf"):
+        raise HistoryError(f"timeout: expected seconds, 0 or more, got {timeout!r:.80}")
 
 
 def _create(path: Path, timeout: float) -> sqlite3.Connection:
@@ -55,6 +61,7 @@ def open_to_write(path: Path, *, timeout: float = BUSY_TIMEOUT) -> sqlite3.Conne
         HistoryError: If `path` is not a history, has tables of another version, or cannot be
             written.
     """
+    _check_timeout(timeout)
     connection = _open(path, mode="rw", timeout=timeout)
     try:
         _ready_to_write(connection)

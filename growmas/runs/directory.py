@@ -56,6 +56,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.run_id = ""
+        self._named = False
         self._lock: RunLock | None = None
 
     @property
@@ -94,13 +95,13 @@ class RunDirectory:
             return
         if self._lock is None:
             refuse_locked(self.path)
-        if not overwrite:
-            raise RunError(
-                f"{self.path} exists: name another with --out, or replace it with --overwrite"
-            )
         if not self.is_run():
             raise RunError(
                 f"{self.path} exists and is not a run of growmas: name another with --out"
+            )
+        if not overwrite:
+            raise RunError(
+                f"{self.path} exists: name another with --out, or replace it with --overwrite"
             )
 
     @property
@@ -142,6 +143,11 @@ class RunDirectory:
         if not self.is_run():
             raise RunError(f"{self.path} is not a run that could be resumed: it has no {METRICS}")
         if not self.config.exists():
+            if self.metrics.exists() or self.checkpoint.exists():
+                raise RunError(
+                    f"{self.path} has lost its {CONFIG}, so it cannot be told what it continues: "
+                    "restore a copy, or begin anew with --overwrite"
+                )
             return
         try:
             other = differing_keys(load_config(self.config), experiment)
@@ -211,6 +217,24 @@ class RunDirectory:
         """
         return read_result(self.path)
 
+    def sync(self) -> None:
+        """Wait until the history is on the disk, before a checkpoint that relies on it.
+
+        SQLite syncs a transaction only when it moves it from the -wal file to the history.
+
+        Raises:
+            RunError: The disk has no room.
+        """
+        try:
+            _sync(self.path / f"{HISTORY}-wal")
+            if not self._named:  # the names of its files, once
+                _sync(self.path)
+                self._named = True
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise self._unwritten(error) from error
+
     def write_result(self, result: RunResult) -> None:
         """Replace the result.
 
@@ -258,3 +282,14 @@ def _replace(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

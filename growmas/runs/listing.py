@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from growmas.errors import RunError
+from growmas.runs.directory import CONFIG, read_run_id
 from growmas.runs.result import METRICS, RunResult, read_result
 from growmas.runs.status import read_status
 from growmas.suggestion import suggestion
@@ -72,12 +73,16 @@ SORTS: Mapping[str, Callable[[RunEntry], Any]] = {
 def list_runs(folder: Path) -> tuple[RunEntry, ...]:
     """Read the runs below a folder, the newest last; one that cannot be read says why.
 
+    A run is a folder with `metrics.json`, or with the config of a run.
+
     Raises:
         RunError: The folder does not exist.
     """
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}; growmas run CONFIG makes runs/NAME")
-    return in_order(read_entry(path.parent) for path in folder.rglob(METRICS))
+    runs = {path.parent for path in folder.rglob(METRICS)}
+    runs |= {path.parent for path in folder.rglob(CONFIG) if read_run_id(path.parent)}
+    return in_order(read_entry(path) for path in runs)
 
 
 def select(

@@ -10,6 +10,8 @@ from typing import Any
 from growmas.errors import RunError
 from growmas.metrics import average_accuracy, backward_transfer, forgetting
 
+_REMEDY = "remove it and let --resume write it again, or run the experiment anew"
+
 METRICS = "metrics.json"
 
 
@@ -138,11 +140,13 @@ def read_result(folder: Path) -> RunResult:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is not valid JSON ({error}): run the experiment again") from error
+        raise RunError(f"{path} is not valid JSON ({error}): {_REMEDY}") from error
+    except FileNotFoundError as error:
+        raise RunError(f"{folder} has no {METRICS}: continue it with --resume") from error
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
     if not isinstance(values, dict):
-        raise RunError(f"{path} does not hold the metrics of a run: run the experiment again")
+        raise RunError(f"{path} does not hold the metrics of a run: {_REMEDY}")
     return RunResult.read(values)
 
 

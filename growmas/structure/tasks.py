@@ -105,6 +105,12 @@ class StructureTasks(StructureQueries):
         with self._views.changing, restored_on_error(*parts, self.model, self, self._norms):
             yield
 
+    @contextmanager
+    def unchanging(self) -> Iterator[None]:
+        """Keep other threads from changing the network, while its state is read."""
+        with self._views.changing:
+            yield
+
     def subscribe(
         self, listener: Listener, *, begun: Callable[[str], None] | None = None
     ) -> Callable[[], None]:

@@ -147,7 +147,10 @@ def sweep_runner(
 
 @contextmanager
 def _ends_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGUSR1 into an exit, so that the runs in progress save their states."""
+    """Turn SIGTERM, SIGUSR1 and SIGHUP into an exit, so that the runs in progress save.
+
+    A signal that is ignored, such as SIGHUP under nohup, stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -155,8 +158,10 @@ def _ends_on_signals() -> Iterator[None]:
     def end(number: int, frame: object) -> None:
         raise SystemExit(STOPPED)
 
-    names = [name for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
-    before = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names}
+    names = [name for name in ("SIGTERM", "SIGUSR1", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names]
+    before = {number: signal.getsignal(number) for number in numbers}
+    before = {number: held for number, held in before.items() if held != signal.SIG_IGN}
     for number in before:
         signal.signal(number, end)
     try:

@@ -92,6 +92,7 @@ def test_doctor_finds_all_here():
         (["compare", "one", "tow"], "did you mean 'two'?"),
         (["ls", "nowhere"], "there is no folder nowhere"),
         (["show", "."], "is not a run directory"),
+        (["doctor", "."], "is not a run directory: it has none of config.yaml"),
     ],
 )
 def test_a_mistake_is_one_message_and_exit_code_2(folder, arguments, message):

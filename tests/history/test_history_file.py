@@ -146,3 +146,11 @@ def test_a_damaged_file_is_named(path: Path) -> None:
     path.write_bytes(content)
     with TopologyHistory(path) as history, pytest.raises(HistoryError, match="could not be read"):
         history.widths()
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), "x", None])
+def test_a_timeout_that_is_not_a_time_is_refused(path: Path, timeout: object) -> None:
+    structure = FakeStructure({"fc1": 4})
+    with pytest.raises(HistoryError, match="timeout: expected seconds, 0 or more, got"):
+        TopologyTracker(structure, path, timeout=timeout)
+    assert not path.exists()
