@@ -1,8 +1,10 @@
 import random
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from histories import write_lives, write_long, write_residual
 
 from growmas.history import TopologyHistory, TopologyTracker
 
+RULE = re.compile(r"^[─-]+$", re.MULTILINE)
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -26,7 +29,10 @@ def check_golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         path = GOLDEN / f"{name}.txt"
         if request.config.getoption("--regenerate"):
             path.write_text(text, encoding="utf-8")
-        assert text == path.read_text(encoding="utf-8")
+        expected = path.read_text(encoding="utf-8")
+        if int(version("rich").split(".")[0]) < 15:  # its rules end a column later
+            text, expected = (RULE.sub("", each) for each in (text, expected))
+        assert text == expected
 
     return check
 
