@@ -23,6 +23,7 @@ LAYERS = (
         "preserving",
         "rollback",
         "rounding",
+        "start_up",
         "visible",
         "suggestion",
     },

@@ -8,6 +8,7 @@ import typer
 from growmas.cli.app import RUNS, Config, app
 from growmas.cli.examples import examples
 from growmas.cli.printed import printed
+from growmas.start_up import start_up
 
 if TYPE_CHECKING:
     from growmas.cli.output import Output
@@ -41,7 +42,10 @@ def run(
 
         rehearse(config, overrides or [], imports=imports or [])
         return
-    from growmas.cli.running import run_config
+    with start_up():
+        import torch._dynamo  # noqa: F401 (the first optimizer of a process imports it)
+
+        from growmas.cli.running import run_config
 
     run_config(
         config,

@@ -20,7 +20,7 @@ def _known_source(name: str) -> str:
 
 def _as_size(value: object) -> object:
     """Turn one number of pixels into height and width."""
-    return [value, value] if type(value) is int else value
+    return [value, value] if type(value) is int and value > 0 else value
 
 
 def _as_list(value: object) -> object:

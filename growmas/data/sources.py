@@ -53,10 +53,15 @@ class Dataset:
     scaling: Scaling | None = None
 
     def __post_init__(self) -> None:
-        faults = [
-            *_faults("train", self.train_inputs, self.train_labels, len(self.classes)),
-            *_faults("test", self.test_inputs, self.test_labels, len(self.classes)),
-        ]
+        parts = {
+            "training": (self.train_inputs, self.train_labels),
+            "test": (self.test_inputs, self.test_labels),
+        }
+        found: dict[str, str] = {}  # the fault -> the parts that have it
+        for name, part in parts.items():
+            for fault in _faults(*part, len(self.classes)):
+                found[fault] = f"{found[fault]} and {name}" if fault in found else name
+        faults = [f"{names} {fault}" for fault, names in found.items()]
         if not faults and self.train_inputs.shape[1:] != self.test_inputs.shape[1:]:
             shapes = tuple(self.train_inputs.shape[1:]), tuple(self.test_inputs.shape[1:])
             faults.append(f"one training input is {shapes[0]} but one test input is {shapes[1]}")
@@ -183,27 +188,27 @@ def _load_once(name: str) -> Dataset:
     return _LOADERS[name]()
 
 
-def _faults(part: str, inputs: Tensor, labels: Tensor, classes: int) -> list[str]:
-    """Return the faults of the training or the test half of a source."""
+def _faults(inputs: Tensor, labels: Tensor, classes: int) -> list[str]:
+    """Return the faults of the training or the test half of a source, without its name."""
     import torch
 
     shape = tuple(inputs.shape)
     faults = []
     if inputs.ndim < 2 or 0 in shape or inputs.is_complex():
         faults.append(
-            f"{part} inputs must be numbers of shape [N, channels, height, width] (images) or "
-            f"[N, D] (vectors or tokens), none of them 0, got {inputs.dtype} {shape}"
+            "inputs must be numbers of shape [N, channels, height, width] (images) or [N, D] "
+            f"(vectors or tokens), none of them 0, got {inputs.dtype} {shape}"
         )
     elif inputs.is_floating_point() and not _all_finite(inputs):
-        faults.append(f"{part} inputs must be finite, got NaN or infinity: correct or drop them")
+        faults.append("inputs must be finite, got NaN or infinity: correct or drop them")
     if labels.dtype != torch.int64 or labels.shape != inputs.shape[:1]:
         faults.append(
-            f"{part} labels must be int64, one for each of the {len(inputs)} inputs, "
+            f"labels must be int64, one for each of the {len(inputs)} inputs, "
             f"got {labels.dtype} {tuple(labels.shape)}"
         )
     elif len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < classes:
         faults.append(
-            f"{part} labels must lie in 0 … {classes - 1}, a name for each in classes, "
+            f"labels must lie in 0 … {classes - 1}, a name for each in classes, "
             f"got {int(labels.min())} … {int(labels.max())}"
         )
     return faults

@@ -102,6 +102,12 @@ def samples_of(
         if name not in columns:
             hint = did_you_mean(name, columns).replace("known:", "columns:")
             raise DataError(f"{where} has no column {name!r}; {hint}", key=(key,))
+    if label in names:
+        raise DataError(
+            f"column {label!r} of {where} is the label, and would be learnt from: leave it out of "
+            "input",
+            key=("input",),
+        )
     if not names:
         raise DataError(f"{where} has no column besides the label {label!r}", key=("input",))
     if not len(columns[label]):

@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -78,7 +79,7 @@ def call_target(
             return found(*given, **{**keywords, **args})
     except GrowmasError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(f"{target} raised {raised(error)}", key=("target",)) from error
 
 
@@ -105,12 +106,31 @@ def target_hash(target: str) -> str:
     return hashlib.sha256(Path(path).read_bytes()).hexdigest() if path else ""
 
 
+def passes_target(error: BaseException, target: str) -> bool:
+    """Return True if an error came from the module of a target, or from what it called."""
+    path = getattr(sys.modules.get(target.partition(":")[0]), "__file__", None)
+    return any(frame.filename == path for frame in traceback.extract_tb(error.__traceback__))
+
+
 def raised(error: BaseException) -> str:
     """Return the type and text of an error, and the line of the user's file that raised it."""
-    last = traceback.extract_tb(error.__traceback__)
-    place = f" in {last[-1].filename}:{last[-1].lineno}" if last else ""
+    frames = [
+        each for each in traceback.extract_tb(error.__traceback__) if each.filename[:1] != "<"
+    ]
+    own = [each for each in frames if not each.filename.startswith(_INSTALLED)]
+    place = f" in {[*frames, *own][-1].filename}:{[*frames, *own][-1].lineno}" if frames else ""
+    if isinstance(error, SyntaxError) and error.filename:
+        place = f" in {error.filename}:{error.lineno}"
+        error = type(error)(error.msg)
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:300]}{place}"
+
+
+_INSTALLED = (
+    *{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")},
+    str(Path(__file__).parent.parent),
+)
+"""Folders of files that are not the user's."""
 
 
 def _imported(name: str, folders: Sequence[str | Path]) -> Any:
@@ -133,7 +153,7 @@ def _imported(name: str, folders: Sequence[str | Path]) -> Any:
             "its folder to imports (or give --import FOLDER)",
             key=("target",),
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"module {name} cannot be imported: {raised(error)}", key=("target",)
         ) from error
@@ -156,7 +176,7 @@ def _fresh(name: str, path: Path) -> Any:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise ConfigError(
             f"module {name} cannot be imported: {raised(error)}", key=("target",)

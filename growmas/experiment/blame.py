@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from growmas.config import Experiment
+from growmas.config import Experiment, PythonMethodConfig
 from growmas.config.formatting import KeyPath, dotted
-from growmas.errors import GrowmasError
+from growmas.data.targets import passes_target, raised
+from growmas.errors import ConfigError, GrowmasError
 
 
 @contextmanager
@@ -22,6 +23,30 @@ def blame(experiment: Experiment, *path: str | int) -> Iterator[None]:
         if error.located:
             raise
         raise located(error, experiment, path) from error
+
+
+@contextmanager
+def blame_own(experiment: Experiment) -> Iterator[None]:
+    """Name the method of the user in the errors that it raises, and in those about what it returns.
+
+    Args:
+        experiment: For a method of growmas, errors stay as they are.
+    """
+    method = experiment.method
+    if not isinstance(method, PythonMethodConfig):
+        yield
+        return
+    try:
+        yield
+    except ConfigError as error:
+        raise error if error.located else located(error, experiment, ("method",)) from error
+    except (GrowmasError, OSError, MemoryError):
+        raise
+    except Exception as error:
+        if not passes_target(error, method.target):
+            raise
+        text = f"{method.target} raised {raised(error)}"
+        raise located(ConfigError(text, key=("target",)), experiment, ("method",)) from error
 
 
 def located(error: GrowmasError, experiment: Experiment, path: KeyPath) -> GrowmasError:

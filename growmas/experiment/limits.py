@@ -27,8 +27,8 @@ def check_threads(threads: int) -> None:
     most = max(_MOST_THREADS, 4 * (os.cpu_count() or 1))
     if threads > most:
         raise RunError(
-            f"threads={threads}: expected at most {most} on this machine, which has "
-            f"{os.cpu_count()} cores"
+            f"expected at most {most} on this machine, which has "
+            f"{os.cpu_count()} cores; got {threads}"
         )
 
 
@@ -63,7 +63,7 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        reason = str(error).splitlines()[0].partition(". ")[0]
         raise RunError(
             f"device {device!r} cannot be used here ({reason}): give device: cpu, or run it on a "
             "machine that has one"

@@ -54,8 +54,10 @@ def run_experiment(
     observers = [Observers([observer if is_main() else None])]
     if size() > 1:
         check_parallel(experiment)
-    check_threads(experiment.threads)
-    check_device(experiment.device)
+    with blame(experiment, "threads"):
+        check_threads(experiment.threads)
+    with blame(experiment, "device"):
+        check_device(experiment.device)
 
     def prepare() -> RunResult | None:
         done = _finished(experiment, folder, overwrite, resume, observers[0])

@@ -53,11 +53,17 @@ class Session:
         self._status = StatusWriter(folder.path)
         self._due = _Due(experiment.checkpoint.steps, experiment.checkpoint.seconds)
         self._result: RunResult | None = None
+        self._stepped = False
 
     @property
     def begun(self) -> bool:
         """True once the run has written its config, or has been resumed."""
         return self._result is not None
+
+    @property
+    def fruitless(self) -> bool:
+        """True until the first training step is done."""
+        return not self._stepped
 
     @property
     def result(self) -> RunResult:
@@ -170,6 +176,7 @@ class Session:
 
     def step_done(self) -> bool:
         """Return True if a checkpoint is due after a step; reports that the run goes on."""
+        self._stepped = True
         self.beat()
         self.agree()
         return self._due.step() or self._request.number is not None

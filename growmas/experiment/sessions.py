@@ -7,7 +7,7 @@ import torch
 
 from growmas.config import Experiment
 from growmas.distributed import is_main, together
-from growmas.errors import GrowmasError, RunError
+from growmas.errors import ConfigError, GrowmasError, RunError
 from growmas.experiment.following import FollowingSession
 from growmas.experiment.randomness import derived_seed
 from growmas.experiment.session import Session, blame_directory
@@ -42,6 +42,9 @@ def session(
                 folder.leave_nothing()
             if isinstance(error, OSError | GrowmasError) and run.begun and is_main():
                 blame_directory(folder, error)
+            if isinstance(error, ConfigError) and run.begun and run.fruitless and not resume:
+                together(folder.clear)  # a mistake in what the config names, at the first step
+                together(folder.leave_nothing)
             if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
                 raise RunError(
                     f"the run {folder.path} could not be written: {error.strerror or error}; make "

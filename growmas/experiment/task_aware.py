@@ -5,6 +5,7 @@ from functools import partial
 
 from growmas.config import ANSWER_BY_TASK, OrderedConfig
 from growmas.data import Task, own_heads
+from growmas.experiment.blame import blame_own
 from growmas.experiment.learners import build_task_aware, task_aware_state
 from growmas.experiment.results import (
     accuracy_metrics,
@@ -40,7 +41,7 @@ def run_task_aware(run: Session, *, resume: bool) -> RunResult:
     else:
         run.resume(state)
     signals = Signals(experiment.signals, method.structure, experiment.device)
-    with run.open_history(method.structure, state) as tracker:
+    with run.open_history(method.structure, state) as tracker, blame_own(experiment):
         ended = learner.between_tasks and bool(run.result.accuracy)
         run.tell_begun(learner.steps, resumed=state is not None, ended=ended)
         for task in lessons.tasks[len(run.result.accuracy) :]:

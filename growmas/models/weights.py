@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -71,9 +71,13 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        found: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of other protocols of pickle; the error says enough
+            found: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a file that is something else makes them raise
+        text = "it holds other objects than tensors"
+        if not isinstance(error, pickle.UnpicklingError):
+            text = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"{path} is not a safetensors file or a torch state dict ({text}): save it with "
             "safetensors.torch.save_file(net.state_dict(), path)",

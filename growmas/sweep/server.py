@@ -20,6 +20,8 @@ from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any, Protocol
 
+from growmas.start_up import start_up
+
 _GRACE = 5.0  # seconds that runs have to end when the sweep has ended
 
 
@@ -41,7 +43,8 @@ def serve(module: str, life: int) -> None:
         life: File descriptor that ends when the sweep does; runs watch it.
     """
     child: Child = import_module(module)
-    child.preload()
+    with start_up():
+        child.preload()
     woken, wake = os.pipe()
     for end in (woken, wake):
         os.set_blocking(end, False)

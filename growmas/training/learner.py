@@ -19,6 +19,7 @@ from growmas.errors import RunError
 from growmas.runs.observer import EpochDone
 from growmas.training.execution import Execution
 from growmas.training.methods import Method
+from growmas.training.methods.contract import checked_labels, checked_loss
 
 EVALUATION_BATCH = 1024
 
@@ -142,7 +143,8 @@ class TaskAwareLearner:
         with torch.no_grad():
             for inputs, labels in own_share(batches(task.test, EVALUATION_BATCH)):
                 inputs, labels = inputs.to(self._device), labels.to(self._device)
-                right += int((self.method.predict(inputs, known) == labels).sum())
+                found = checked_labels(self.method.predict(inputs, known), len(labels), self.method)
+                right += int((found == labels).sum())
         model.train(mode)
         return all_sum(right) / len(task.test)
 
@@ -227,7 +229,7 @@ class TaskAwareLearner:
         """
         if size() == 1:
             with self._execution.forward():
-                loss = self.method.loss(inputs, labels, task)
+                loss = checked_loss(self.method.loss(inputs, labels, task), self.method)
             step = self._execution.step(loss, self.optimizer, self.method.penalty_grad_)
             return loss.detach(), *step
         seen, known = own_rows((inputs, labels))

@@ -97,13 +97,21 @@ def test_every_fault_of_a_source_is_told():
     with pytest.raises(DataError) as caught:
         Dataset("mine", inputs, torch.full((10,), 2), inputs[:, :0], torch.zeros(9), ("a", "b"))
     assert str(caught.value).splitlines() == [
-        "source 'mine': train inputs must be finite, got NaN or infinity: correct or drop them",
-        "source 'mine': train labels must lie in 0 … 1, a name for each in classes, got 2 … 2",
+        "source 'mine': training inputs must be finite, got NaN or infinity: correct or drop them",
+        "source 'mine': training labels must lie in 0 … 1, a name for each in classes, got 2 … 2",
         "source 'mine': test inputs must be numbers of shape [N, channels, height, width] (images) "
         "or [N, D] (vectors or tokens), none of them 0, got torch.float32 (10, 0, 4, 4)",
         "source 'mine': test labels must be int64, one for each of the 10 inputs, "
         "got torch.float32 (9,)",
     ]
+
+
+def test_a_fault_of_both_halves_is_told_once():
+    inputs, labels = torch.full((10, 1, 4, 4), torch.inf), torch.zeros(10).long()
+    with pytest.raises(DataError) as caught:
+        Dataset("mine", inputs, labels, inputs, labels, ("a",))
+    words = "source 'mine': training and test inputs must be finite, got NaN or infinity"
+    assert str(caught.value) == f"{words}: correct or drop them"
 
 
 def test_train_and_test_inputs_have_one_shape():

@@ -227,17 +227,12 @@ WRONG: dict[str, tuple[dict[str, Any], str, str]] = {
     "fewer than no workers": (training(workers=-1), "training.workers", "0 for none"),
     "workers in words": (training(workers="two"), "training.workers", "a whole number"),
     "compile in words": (training(compile="yes please"), "training.compile", "true to run"),
-    "workers without tasks": (
-        {**free(), **training(workers=1)}, "training.workers", "task_free",
+    "a schedule without tasks": (
+        {**free(), **training(schedule="cosine")}, "training.schedule", "expected constant",
     ),
-    "precision without tasks": (
-        {**free(), **training(precision="bf16")}, "training.precision", "task_free",
-    ),
-    "compiled steps without tasks": (
-        {**free(), **training(compile=True)}, "training.compile", "task_free",
-    ),
-    "transforms without tasks": (
-        {**free(), **training("flip")}, "training.transforms", "task_free",
+    "transforms without tasks that do not fit": (
+        {**free(of="split", scenario="class"),
+         **training(own("own_code:nothing"))}, "training.transforms.0.target", "own_code",
     ),
     "periods that tell classes apart": (
         tasks(kind="ordered", scenario="class"), "stream.scenario", "share the same classes",
