@@ -17,11 +17,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         RunError: It could not be written, with the cause and the path.
     """
-    special = path.is_symlink() or (path.exists() and not path.is_file() and not path.is_dir())
+    if path.is_dir():
+        raise RunError(f"{path} is a folder: give the name of a file")
+    special = path.is_symlink() or (path.exists() and not path.is_file())
     fresh = path if special else path.with_name(f".{path.name}.new")
     try:
-        if path.is_dir():
-            raise RunError(f"{path} is a folder: give the name of a file")
         yield fresh
         if not special:
             fresh.replace(path)

@@ -4,6 +4,8 @@ import math
 
 from growmas.errors import GrowmasError
 
+_LARGEST = 2**1023  # an int beyond it is not a float
+
 Setting = tuple[object, bool, str]
 """The value given, whether it is in range, and what was expected."""
 
@@ -38,4 +40,6 @@ def is_whole(value: object, least: int | None = None) -> bool:
 
 def is_number(value: object) -> bool:
     """Return True for an int or a float that is not NaN or infinite."""
-    return isinstance(value, int | float) and type(value) is not bool and math.isfinite(value)
+    if not isinstance(value, int | float) or type(value) is bool:
+        return False
+    return abs(value) < math.inf if isinstance(value, float) else abs(value) < _LARGEST

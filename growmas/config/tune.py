@@ -1,6 +1,5 @@
 """Tuning: the record of `tune`, which says what a sweep searches for."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
@@ -9,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from growmas.config.formatting import show
 from growmas.config.record import Record
+from growmas.settings import is_number
 
 _FIXED = ("seed", "name", "stream", "sweep", "tune", "checkpoint", "device", "threads", "imports")
 _RANGE = "a list of values, or a range {low: 1e-4, high: 1e-1, log: true}"
@@ -43,7 +43,7 @@ def _as_range(value: object) -> object:
     if not isinstance(value, Mapping) or not {"low", "high"} <= {*value} <= {"low", "high", "log"}:
         raise ValueError(f"expected {_RANGE}, got {show(value)}")
     low, high, log = value["low"], value["high"], value.get("log", False)
-    if not all(type(each) in (int, float) and math.isfinite(each) for each in (low, high)):
+    if not all(map(is_number, (low, high))):
         raise ValueError(f"expected numbers for low and high, got {show(value)}")
     if type(log) is not bool:
         raise ValueError(f"expected true or false for log, got {show(log)}")

@@ -21,7 +21,7 @@ def finite_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     for name, value in metrics.items():
         try:
             numbers[name] = float(value)
-        except (TypeError, ValueError, RuntimeError) as error:
+        except (TypeError, ValueError, RuntimeError, OverflowError) as error:
             raise HistoryError(
                 f"metrics: {name}={value!r:.80} is not a number; pass finite numbers by name"
             ) from error

@@ -1,11 +1,11 @@
 """The settings of a penalty, and the parameters that their patterns match."""
 
-import math
 from collections.abc import Collection, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
 from growmas.errors import PenaltyError
+from growmas.settings import is_number
 
 Accumulate = Literal["sum", "mean", "exponential", "max"]
 """The combination of the importance of several tasks."""
@@ -114,4 +114,4 @@ def check_share(key: str, value: object) -> None:
 
 def _is_not_negative(value: object) -> bool:
     """Return True for a finite number >= 0."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
+    return is_number(value) and isinstance(value, int | float) and value >= 0

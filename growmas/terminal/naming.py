@@ -45,7 +45,7 @@ def read_unit(text: str) -> tuple[str, int]:
     >>> read_unit("blocks.1.fc#17")
     ('blocks.1.fc', 17)
     """
-    found = re.fullmatch(r"(.+)#(\d+)", text)
+    found = re.fullmatch(r"(.+)#(\d{1,18})", text)  # more digits than any id, or any file, has
     if not found:
         raise HistoryError(
             f"{text!r} does not name a unit: write GROUP#ID, such as 'fc1#17' (with quotes, since "

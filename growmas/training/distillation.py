@@ -7,6 +7,7 @@ about wrong answers, and T² keeps the gradient's scale.
 
 import itertools
 import math
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -223,7 +224,7 @@ def _check(
             + ("got the network itself" if teacher is student else f"got {teacher!r:.80}")
         )
     check_batches(batches)
-    if type(steps) is not int or steps < 1 or not temperature > 0:
+    if type(steps) is not int or not 1 <= steps <= sys.maxsize or not temperature > 0:
         raise DataError(
             f"steps={steps!r}, temperature={temperature!r}: expected a whole number of steps >= 1 "
             "and a temperature above 0"

@@ -13,8 +13,10 @@ import pytest
 
 from growmas.errors import RunError
 from growmas.sweep import plan_sweep, run_sweep
+from growmas.sweep.child import STOPPED
 from growmas.sweep.lock import only_one
 from growmas.sweep.summary import read_runs
+from growmas.sweep.work import _ends_on_signals
 from growmas.sweep.workers import workers_for
 
 ROOT = Path(__file__).parents[2]
@@ -233,3 +235,15 @@ def state_of(process):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
         return "Z"
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs SIGHUP")
+def test_the_end_of_the_terminal_ends_a_sweep_unless_that_is_ignored():
+    with pytest.raises(SystemExit, match=str(STOPPED)), _ends_on_signals():
+        signal.raise_signal(signal.SIGHUP)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with _ends_on_signals():
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
