@@ -7,12 +7,8 @@ tensors that belong to it carry the same id, so that a reader finds them after a
 renames, and checksums, so that damage is seen.
 
 A power failure before the names are synced may undo any of the renames. Whichever it undoes, the
-text of `state.json` or of `new.json` has its tensors, under one of their three names:
-
-    undone                     state.json   its tensors
-    all, or all but the old    old          tensors or previous.safetensors
-    that of the text           old          replaced; `new.json` has the tensors of its own
-    those of the tensors       new          new.safetensors
+text in `state.json` or the one in `new.json` still has its tensors, under one of their three names,
+and a reader looks at all of them.
 """
 
 import json
