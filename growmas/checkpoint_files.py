@@ -5,8 +5,10 @@ body, under "dict", the state. A file of tensors (safetensors) carries the id of
 """
 
 import json
+import os
 import time
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,11 +75,13 @@ class Whole:
     """A state whose text and tensors are whole, to the last byte.
 
     Attributes:
+        id: Shared by text and tensors.
         encoded: The text.
         tensors: The file of its tensors.
         saved: When it was saved, in words.
     """
 
+    id: str
     encoded: Any
     tensors: Path
     saved: str
@@ -93,7 +97,7 @@ class Whole:
 
 
 def read_whole(folder: Path, text: str) -> Whole:
-    """Read a text, and check it and its tensors.
+    """Read a text, and check it and its tensors; one that is replaced meanwhile is read again.
 
     Args:
         folder: The checkpoint.
@@ -103,12 +107,33 @@ def read_whole(folder: Path, text: str) -> Whole:
         NewerFormat: A later growmas wrote it.
         OSError, ValueError, KeyError and others of `UNREADABLE`: It is damaged.
     """
+    before = None
+    while before != (now := _marks(folder, text)):
+        before = now
+        with suppress(*UNREADABLE):
+            return _read_once(folder, text)
+    return _read_once(folder, text)
+
+
+def _marks(folder: Path, text: str) -> list[tuple[int, int]]:
+    """Return numbers that change when a file of a checkpoint is replaced."""
+    marks = []
+    for name in (text, *TENSORS):
+        try:
+            held = os.stat(folder / name)
+            marks.append((held.st_ino, held.st_mtime_ns))
+        except OSError:
+            marks.append((0, 0))
+    return marks
+
+
+def _read_once(folder: Path, text: str) -> Whole:
     encoded, header = _read_text(folder / text)
     file = _tensors_of(folder, header)
     if header.crc is not None and crc_of(file) != header.crc:
         raise ValueError(f"{file.name} is damaged")
     saved = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(header.saved or 0))
-    return Whole(encoded, file, saved)
+    return Whole(header.id or "", encoded, file, saved)
 
 
 def strange_files(folder: Path) -> list[str]:

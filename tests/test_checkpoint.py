@@ -604,6 +604,29 @@ def test_an_optimizer_of_another_model_is_refused(trained, tmp_path):
         gm.load(tmp_path / "c", model=network(), example_inputs=x, optimizer=other)
 
 
+def test_a_state_that_is_saved_while_it_is_read_is_never_mixed(tmp_path):
+    folder, done = tmp_path / "c", threading.Event()
+
+    def save():
+        number = 0
+        while not done.is_set():
+            number += 1
+            write_state(folder, {"number": number, "tensor": torch.full((9,), float(number))})
+
+    write_state(folder, {"number": 0, "tensor": torch.zeros(9)})
+    saving = threading.Thread(target=save)
+    saving.start()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # nor is the one before used without need
+            for _ in range(400):
+                state = read_state(folder)
+                assert (state["tensor"] == state["number"]).all()
+    finally:
+        done.set()
+        saving.join()
+
+
 def test_a_manager_of_other_units_is_refused(tmp_path):
     def managed():
         net = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2))

@@ -7,12 +7,8 @@ tensors that belong to it carry the same id, so that a reader finds them after a
 renames, and checksums, so that damage is seen.
 
 A power failure before the names are synced may undo any of the renames. Whichever it undoes, the
-text of `state.json` or of `new.json` has its tensors, under one of their three names:
-
-    undone                     state.json   its tensors
-    all, or all but the old    old          tensors or previous.safetensors
-    that of the text           old          replaced; `new.json` has the tensors of its own
-    those of the tensors       new          new.safetensors
+text in `state.json` or the one in `new.json` still has its tensors, under one of their three names,
+and a reader looks at all of them.
 """
 
 import json
@@ -43,6 +39,7 @@ from growmas.checkpoint_files import (
     TENSORS,
     UNREADABLE,
     NewerFormat,
+    Whole,
     id_of,
     identity,
     read_whole,
@@ -132,15 +129,29 @@ def _read(folder: Path, name: str) -> tuple[State, str]:
     """Return a state, and when it was saved."""
     try:
         whole = read_whole(folder, name)
-        state = Decoder(load_file(whole.tensors)).decode(whole.encoded)
+        tensors = _load(whole)
+        if tensors is None:
+            return _read(folder, name)
+        state = Decoder(tensors).decode(whole.encoded)
         if not isinstance(state, dict):
             raise ValueError("it does not hold a state")
-    except (CheckpointError, SafetensorError, *UNREADABLE) as error:
+    except (CheckpointError, SafetensorError, RuntimeError, *UNREADABLE) as error:
         if isinstance(error, NewerFormat):
             raise
         reason = str(error) or type(error).__name__
         raise CheckpointError(f"{folder} is not a readable checkpoint: {reason:.200}") from error
     return state, whole.saved
+
+
+def _load(whole: Whole) -> dict[str, Tensor] | None:
+    """Return the tensors of a state; None if another process has replaced their file meanwhile."""
+    try:
+        tensors = load_file(whole.tensors)
+    except (OSError, RuntimeError, SafetensorError):
+        if id_of(whole.tensors) == whole.id:
+            raise
+        return None
+    return tensors if id_of(whole.tensors) == whole.id else None
 
 
 def _write_new(folder: Path, tensors: Mapping[str, Tensor], body: bytes) -> None:

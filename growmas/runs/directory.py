@@ -226,13 +226,14 @@ class RunDirectory:
             RunError: The disk has no room.
         """
         try:
-            _sync(self.path / f"{HISTORY}-wal")
+            wal = self.path / f"{HISTORY}-wal"
+            if wal.exists():
+                _sync(wal)
             if not self._named:  # the names of its files, once
                 _sync(self.path)
                 self._named = True
-        except FileNotFoundError:
-            return
         except OSError as error:
+            self.check_held()
             raise self._unwritten(error) from error
 
     def write_result(self, result: RunResult) -> None:
