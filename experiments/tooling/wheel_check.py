@@ -42,7 +42,7 @@ def run(*command: str, folder: str, **environment: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--borrow", action="store_true", help="use this Python's packages")
-    parser.add_argument("--constraint", help="a file of versions")
+    parser.add_argument("--constraint", type=Path, help="a file of versions")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         run(
@@ -64,7 +64,9 @@ def main() -> None:
             )
             Path(site.strip(), "borrowed.pth").write_text(sysconfig.get_path("purelib"))
         else:
-            pinned = ["--constraint", options.constraint] if options.constraint else []
+            pinned = (
+                ["--constraint", str(options.constraint.resolve())] if options.constraint else []
+            )
             run(*install, *pinned, f"{wheel}[data]", folder=folder)
         where = run(python, "-c", "import growmas; print(growmas.__file__)", folder=folder)
         if not where.startswith(str(Path(folder, "env").resolve())):
