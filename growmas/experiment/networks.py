@@ -21,6 +21,7 @@ from growmas.data.targets import call_target, find_target, raised
 from growmas.errors import ConfigError
 from growmas.models import HeadedNetwork, load_weights
 from growmas.models.headed import check_head, find_head
+from growmas.suggestion import closest
 
 
 def caches_features(experiment: Experiment) -> bool:
@@ -103,9 +104,11 @@ def _package(name: str) -> Any:
     try:
         return import_module(name)
     except Exception as error:  # also an installation that does not fit this torch
+        absent = isinstance(error, ModuleNotFoundError) and error.name == name
+        remedy = f"pip install {name}" if absent else "install versions that fit this torch"
         raise ConfigError(
             f"models of kind {name} need the package {name}, which cannot be imported "
-            f"({error}): pip install {name}",
+            f"({error}): {remedy}",
             key=("kind",),
         ) from error
 
@@ -125,6 +128,12 @@ def _timm(config: TimmConfig, examples: Tensor) -> Any:
 
 def _transformers(config: Any, examples: Tensor) -> Any:
     transformers = _package("transformers")
+    if not config.pretrained and config.name not in transformers.CONFIG_MAPPING:
+        near = closest(config.name, list(transformers.CONFIG_MAPPING))
+        hint = f'did you mean "{near}"?' if near else "expected one such as vit or bert"
+        raise ConfigError(
+            f"transformers has no architecture {config.name!r}; {hint}", key=("name",)
+        )
     images = examples.ndim == 4
     kind = (
         transformers.AutoModelForImageClassification

@@ -1,6 +1,7 @@
 """Mistakes in the code and files of the user, as a run meets them: one message, nothing written."""
 
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -215,3 +216,24 @@ def test_a_mistake_is_one_line_and_nothing_is_written(place: Path, change: str) 
     assert message.startswith(f"override {change}: ")
     assert all(words in message for words in FILES[change])
     assert not Path("run").exists()
+
+
+def test_an_architecture_that_transformers_lacks_is_told(place: Path) -> None:
+    pytest.importorskip("transformers")
+    for name, hint in (("bertt", 'did you mean "bert"?'), ("nope", "such as vit or bert")):
+        experiment = load_config(place / "c.yaml", [f"model={{kind: transformers, name: {name}}}"])
+        with pytest.raises(GrowmasError) as caught:
+            run_experiment(experiment, "run")
+        assert f"model.name: transformers has no architecture '{name}'; " in str(caught.value)
+        assert hint in str(caught.value)
+        assert not Path("run").exists()
+
+
+def test_a_package_that_is_there_but_broken_is_not_to_be_installed_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place / "timm.py").write_text("raise RuntimeError('another torch')\n")
+    monkeypatch.syspath_prepend(place)
+    monkeypatch.delitem(sys.modules, "timm", raising=False)
+    with pytest.raises(GrowmasError, match=r"another torch\): install versions that fit"):
+        run_experiment(load_config(place / "c.yaml", ["model={kind: timm, name: resnet18}"]), "run")
