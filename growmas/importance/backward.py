@@ -63,6 +63,24 @@ def pass_gradients(value: Tensor, graph: Graph, receiver: Receiver, *, keep_grap
 UNDIFFERENTIABLE = ("needed for gradient computation", "derivative for", "no grad fn")
 """Words in torch's errors about models that have no backward pass."""
 
+CHECKPOINT = "CheckpointFunctionBackward"
+"""Name of the node of a checkpoint with `use_reentrant=True`, and of those made after it."""
+
+
+def check_checkpoints(graph: Graph, where: str) -> None:
+    """Refuse checkpoints of the old kind: the graph does not show the parameters inside them.
+
+    Raises:
+        ImportanceError: There is one, between the objective and a parameter or an input.
+    """
+    if graph.has_node(CHECKPOINT):
+        raise ImportanceError(
+            f"{where}: the model uses torch.utils.checkpoint with use_reentrant=True, through "
+            "which gradients cannot be asked for: give use_reentrant=False (for models of "
+            "Hugging Face: gradient_checkpointing_enable(gradient_checkpointing_kwargs="
+            "{'use_reentrant': False})), or measure without checkpoints"
+        )
+
 
 @contextmanager
 def differentiable(where: str) -> Iterator[None]:

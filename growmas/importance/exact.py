@@ -30,7 +30,7 @@ import torch
 from torch import Tensor
 
 from growmas.importance.alignment_rules import Independent
-from growmas.importance.backward import pass_gradients
+from growmas.importance.backward import check_checkpoints, pass_gradients
 from growmas.importance.capture import captured_uses, covered
 from growmas.importance.certificate import can_measure, owners_of_rows, precision
 from growmas.importance.derived import with_derived
@@ -129,6 +129,7 @@ def record(measurement: Measurement, batch: Any, where: str) -> Recording:
     measurement.check(values, batch, where)
     measurement.dtypes.update(recorder.dtypes)
     graph, samples = Graph(values), len(values)
+    check_checkpoints(graph, where)
     if any(use.derived for use in recorder.uses):
         wanted = {id(p): p for p in measurement.parameters.values()}
         graph, uses = with_derived(graph, values, recorder.uses, wanted)

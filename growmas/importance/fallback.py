@@ -15,6 +15,7 @@ In 1 and 2 the objective of every sample alone is compared with that in the batc
 """
 
 import logging
+import warnings
 from typing import Any
 
 import torch
@@ -128,7 +129,9 @@ class Fallback:
         sums = self._zeros(parameters)
         gradients = vmap(jacrev(scalars, has_aux=True), in_dims=(None, 0))
         values = []
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            # some operations are mapped over one by one, which is still faster than batches of one
+            warnings.filterwarnings("ignore", "There is a performance drop")
             for start in range(0, cutting.samples, step):
                 found, row = gradients(given, [leaf[start : start + step] for leaf in leaves])
                 values.append(row)

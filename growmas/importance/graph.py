@@ -47,6 +47,10 @@ class Graph:
         alone = use.through is None or len(self._above.get(use.through, ())) == 1
         return use.edge.node in self._above and alone
 
+    def has_node(self, name: str) -> bool:
+        """Return True if a node has this name."""
+        return any(node.name() == name for node in self._above)
+
     def paths(self, leaf: int, ends: Collection[Any]) -> int:
         """Count the paths from a leaf up to `ends`, or to some nodes further than they can be.
 

@@ -1,7 +1,8 @@
 """MAS importance (Aljundi et al., ECCV 2018, Eq. 2), exact for every parameter of every model."""
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Literal, Protocol
 
 import torch
@@ -204,7 +205,7 @@ def measuring(measurement: Measurement) -> Iterator[None]:
     # cuDNN has no backward pass for recurrent layers in eval mode
     fused = any(isinstance(m, nn.RNNBase) and any_on_cuda(m) for m in model.modules())
     cudnn = torch.backends.cudnn.flags(enabled=False) if fused else nullcontext()
-    with preserving(model), untouched(model) as attributes, torch.enable_grad(), cudnn:
+    with preserving(model), untouched(model) as attributes, torch.enable_grad(), cudnn, _eagerly():
         for parameter in model.parameters():
             if parameter.is_floating_point() or parameter.is_complex():
                 parameter.requires_grad_(id(parameter) in wanted)
@@ -213,6 +214,18 @@ def measuring(measurement: Measurement) -> Iterator[None]:
             yield
         finally:
             measurement.end()
+
+
+def _eagerly() -> AbstractContextManager[Any]:
+    """Return a context in which compiled parts of a model run as the Python they were made from.
+
+    The compiler would otherwise trace the recording as well, and compile it anew for every
+    measurement. Where it was never imported nothing is compiled.
+    """
+    if "torch._dynamo" not in sys.modules:
+        return nullcontext()
+    eager: AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def any_on_cuda(module: nn.Module) -> bool:

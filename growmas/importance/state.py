@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
+from itertools import repeat
+from operator import is_
 from typing import Any
 
 import torch
@@ -44,9 +46,8 @@ class Attributes:
         """Give every module its attributes back."""
         for module, before in self._modules:
             now = vars(module)
-            changed = [key for key, value in before.items() if now.get(key, self) is not value]
-            for key in changed:
-                now[key] = before[key]
+            if not _has(now, before):
+                now.update(before)
             if len(now) != len(before) + len(_OWN & now.keys()):
                 for key in [k for k in now if k not in before and k not in _OWN]:
                     del now[key]
@@ -90,10 +91,15 @@ def _same(held: Contents, contents: Contents) -> bool:
     if len(held) != len(contents):
         return False
     if isinstance(held, dict) and isinstance(contents, dict):
-        return all(held.get(key, contents) is value for key, value in contents.items())
+        return _has(held, contents)
     if isinstance(held, set):
         return held == contents
     return all(one is other for one, other in zip(held, contents, strict=True))
+
+
+def _has(held: dict[Any, Any], entries: dict[Any, Any]) -> bool:
+    """Return True if `held` has these entries, compared by identity, without a step of Python."""
+    return all(map(is_, map(held.get, entries, repeat(entries)), entries.values()))
 
 
 @contextmanager

@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from growmas import GrowmasError, mas_importance
+from tests.foreign import wrappings
 from tests.foreign.kinds import KINDS, Drawn
 
 EXACT = 1e-10
+REGISTERED = (wrappings,)  # its import fills KINDS
 
 
 def drawn(name: str, seed: int) -> Drawn:

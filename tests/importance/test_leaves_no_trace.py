@@ -10,6 +10,7 @@ from cases import CONVNET, IMPORTANCE, MLP, Case
 from torch import Tensor, nn
 
 from growmas import mas_importance
+from growmas.importance.state import Attributes
 
 by_name = pytest.mark.parametrize("case", IMPORTANCE, ids=lambda case: case.name)
 
@@ -121,3 +122,23 @@ def test_batches_are_not_written_to() -> None:
     assert snapshots.bits(data) == kept
     assert data.grad is None
     assert not data.requires_grad
+
+
+@pytest.mark.parametrize("change", ["deleted", "deleted and another added", "set", "emptied"])
+def test_attributes_are_put_back_before_every_pass_however_they_change(change: str) -> None:
+    """An attribute that is None and one that is missing are not the same."""
+    model = nn.Linear(3, 2)
+    model.note, model.table = None, {"first": None}
+    start = Attributes(model)
+    if change == "set":
+        model.note = model.table["second"] = torch.ones(2)
+    elif change == "emptied":
+        model.table.clear()
+    else:
+        del model.note, model.table["first"]
+        if change == "deleted and another added":
+            model.other = model.table["other"] = None
+    start.restore()
+    assert vars(model)["note"] is None
+    assert vars(model)["table"] == {"first": None}
+    assert "other" not in vars(model)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -176,3 +177,47 @@ def test_a_rule_that_is_wrong_for_one_entry_of_a_large_weight_is_not_used(
         wanted = {n: torch.stack([g[n] ** 2 for g in squares]).mean(0) for n in named}
     for name, want in wanted.items():
         assert torch.allclose(found[name], want, rtol=1e-9, atol=0), name
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_measured_model_is_trained_saved_and_written_to_as_before(
+    fused: bool, tmp_path: Path
+) -> None:
+    model, data = nn.Sequential(nn.Linear(6, 5), nn.ReLU(), nn.Linear(5, 3)), torch.randn(7, 6)
+    addresses = [p.data_ptr() for p in model.parameters()]
+    optimizer = torch.optim.Adam(model.parameters(), fused=fused)
+    for _ in range(2):
+        before = [p.detach().clone() for p in model.parameters()]
+        mas_importance(model, [data])
+        model(data).square().sum().backward()
+        optimizer.step()
+        for p, was in zip(model.parameters(), before, strict=True):
+            assert not torch.equal(p, was)
+    mas_importance(model, [data])
+    array = model[0].weight.detach().numpy()
+    array[0, 0] = 42.0
+    assert model[0].weight[0, 0] == 42
+    mas_importance(model, [data])
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    saved = torch.load(tmp_path / "model.pt")
+    for name, value in model.state_dict().items():
+        assert torch.equal(saved[name], value)
+    assert [p.data_ptr() for p in model.parameters()] == addresses
+    mas_importance(model, [data])
+    model.share_memory()
+    mas_importance(model, [data])
+    assert model[0].weight.is_shared()
+
+
+def test_an_interrupted_pass_that_has_written_leaves_the_model_as_it_was() -> None:
+    class Writes(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            self.weight.data.fill_(1.0)
+            self.bias.detach().numpy()[:] = 5.0
+            raise KeyboardInterrupt
+
+    model = Writes(3, 2)
+    before = snapshots.of_model(model)
+    with pytest.raises(KeyboardInterrupt):
+        mas_importance(model, [torch.randn(2, 3)])
+    assert snapshots.of_model(model) == before

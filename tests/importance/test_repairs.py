@@ -8,6 +8,7 @@ import snapshots
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_sequence
+from torch.utils.checkpoint import checkpoint
 
 from growmas import (
     DataError,
@@ -266,3 +267,36 @@ def test_a_nested_tensor_is_refused_in_words() -> None:
     nested = torch.nested.nested_tensor([torch.rand(2, 3), torch.rand(1, 3)])
     with pytest.raises(DataError, match="layout nested"):
         mas_importance(nn.Linear(3, 2), [nested])
+
+
+def test_under_autocast_the_rules_are_used_without_a_warning() -> None:
+    """Parameters and objective are float32, but gradients have the precision of bfloat16."""
+
+    class Half(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                return super().forward(x).float()
+
+    torch.manual_seed(3)
+    model, data = Half(nn.Linear(90, 80), nn.Tanh(), nn.Linear(80, 10)), torch.randn(12, 90)
+    found = mas_importance(model, [data])  # warnings are errors here
+    close(found, reference.importance(model, data.split(1)), 0.02)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+@pytest.mark.parametrize("samples", [1, 6])
+@pytest.mark.parametrize("below", ["a layer", "inputs with gradients"])
+def test_a_checkpoint_of_the_old_kind_is_refused_with_the_remedy(below: str, samples: int) -> None:
+    """Its parameters are not in the graph: with nothing to measure below it, Ω would be 0."""
+
+    class Saving(nn.Sequential):
+        def forward(self, x: Tensor) -> Tensor:
+            y = self[0](x) if below == "a layer" else x.clone().requires_grad_()
+            inner = nn.Sequential(self[1], self[2])
+            return self[3](checkpoint(inner, y, use_reentrant=True))
+
+    model = Saving(nn.Linear(4, 4), nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    before = snapshots.of_model(model)
+    with pytest.raises(ImportanceError, match="use_reentrant=False"):
+        mas_importance(model, [DATA[:samples]])
+    assert snapshots.of_model(model) == before

@@ -254,6 +254,32 @@ def test_importance_and_weights_may_be_written_to() -> None:
     same(mas, lambda: model(CONVNET.inputs(4)).sum())
 
 
+WRITES: dict[str, Callable[[Tensor], Any]] = {
+    "data": lambda p: p.data.mul_(3),
+    "part of data": lambda p: p.data.view(-1)[:2].fill_(5),
+    "detached view": lambda p: p.detach().flatten()[1:].add_(1),
+    "numpy": lambda p: p.detach().numpy().__setitem__(0, 7.0),
+    "other data": lambda p: setattr(p, "data", p.data + 2),
+}
+"""Writes to a parameter that do not raise its version counter."""
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_writes_that_torch_does_not_count_are_seen_by_the_next_penalty(name: str) -> None:
+    model = MLP.model(torch.float64)
+    mas = held(model, DATA)
+    for parameter in model.parameters():
+        mas.penalty_grad_()
+        float(mas.penalty().detach())
+        WRITES[name](parameter)
+        model.zero_grad()
+        same(mas, lambda: model(DATA).sum())
+        wanted = sum(
+            (mas.omega[n] * (p - mas.anchor[n]).square()).sum() for n, p in model.named_parameters()
+        )
+        torch.testing.assert_close(mas.penalty(), mas.strength * wanted, rtol=1e-12, atol=0)
+
+
 def test_accumulated_gradients() -> None:
     model = MLP.model(torch.float64)
     mas = held(model, DATA)
