@@ -46,6 +46,7 @@ from growmas.checkpoint_files import (
     strange_files,
 )
 from growmas.errors import CheckpointError, GrowmasWarning
+from growmas.paths import as_path
 
 
 def write_state(path: str | os.PathLike[str], state: State, *, parents: bool = True) -> None:
@@ -60,7 +61,7 @@ def write_state(path: str | os.PathLike[str], state: State, *, parents: bool = T
         CheckpointError: The folder cannot be written, holds something else than a checkpoint, or
             something else is in the state.
     """
-    folder, encoder = Path(os.path.realpath(_checked(path))), Encoder()
+    folder, encoder = Path(os.path.realpath(as_path(path, CheckpointError, "a folder"))), Encoder()
     try:
         body = json.dumps(encoder.encode(state, "state")["dict"]).encode()
     except (RecursionError, ValueError, TypeError) as error:
@@ -90,7 +91,7 @@ def read_state(path: str | os.PathLike[str]) -> State:
     Raises:
         CheckpointError: The checkpoint is missing, damaged, or of a newer format.
     """
-    folder = Path(_checked(path))
+    folder = as_path(path, CheckpointError, "a folder")
     try:
         return _read(folder, STATE)[0]
     except NewerFormat:
@@ -107,17 +108,6 @@ def read_state(path: str | os.PathLike[str]) -> State:
                 return state
         lost = (folder / PREVIOUS).exists()
         raise type(error)(f"{error}, nor is the one before it" if lost else f"{error}") from error
-
-
-def _checked(path: Any) -> str:
-    """Return a path as text.
-
-    Raises:
-        CheckpointError: It is something else.
-    """
-    if not isinstance(path, str | os.PathLike):
-        raise CheckpointError(f"expected the path of a folder, got {type(path).__name__}")
-    return os.fsdecode(path)
 
 
 def exists(path: Path) -> bool:
