@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from growmas.atomic_write import sync_disk
 from growmas.checkpoint.encoding import Decoder, Encoder, State
 from growmas.checkpoint_files import (
     BODY,
@@ -71,15 +72,15 @@ def write_state(path: str | os.PathLike[str], state: State, *, parents: bool = T
         fresh = not folder.exists()
         folder.mkdir(parents=parents, exist_ok=True)
         if fresh:
-            _sync(folder.parent)
+            sync_disk(folder.parent)
         if _finish_switch(folder):
-            _sync(folder)
+            sync_disk(folder)
         _write_new(folder, encoder.tensors, body)
         if identity(folder / STATE) is not None:
             _keep_previous(folder)
         (folder / NEW).replace(folder / STATE)
         _finish_switch(folder)
-        _sync(folder)
+        sync_disk(folder)
     except (OSError, SafetensorError) as error:
         _drop_unfinished(folder)
         raise CheckpointError(f"the checkpoint {folder} cannot be written: {error}") from error
@@ -154,7 +155,7 @@ def _write_new(folder: Path, tensors: Mapping[str, Tensor], body: bytes) -> None
     fresh = folder / "new.safetensors"
     save_file(dict(tensors), fresh, metadata={"id": name})
     with ThreadPoolExecutor(1) as disk:
-        synced = disk.submit(_sync, fresh)
+        synced = disk.submit(sync_disk, fresh)
         head = {
             "format": FORMAT,
             "id": name,
@@ -236,17 +237,6 @@ def _write(file: Path, *pieces: bytes) -> None:
         opened.writelines(pieces)
         opened.flush()
         os.fsync(opened.fileno())
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _crc_in_memory(file: Path, tensors: Mapping[str, Tensor]) -> str:
