@@ -1,5 +1,6 @@
-"""Files that are replaced completely or not at all."""
+"""Files that are replaced completely or not at all, and that are on the disk."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,3 +34,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
         if not special:
             with suppress(OSError):  # the file or its folder may not exist
                 fresh.unlink(missing_ok=True)
+
+
+def sync_disk(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    if path.is_dir() and os.name == "nt":
+        return
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

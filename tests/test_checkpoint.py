@@ -365,6 +365,16 @@ def test_a_save_killed_before_any_file_operation_leaves_a_checkpoint(
     assert seen == {0, 1}
 
 
+def interrupted(work):
+    """Return a function that does some work, after which the process is killed."""
+
+    def stopped(*args, **options):
+        work(*args, **options)
+        raise Killed
+
+    return stopped
+
+
 def test_a_power_failure_may_undo_any_names_that_are_not_synced(tmp_path, monkeypatch):
     folder = tmp_path / "c"
     for number in range(3):
@@ -406,7 +416,16 @@ def test_a_power_failure_may_undo_any_names_that_are_not_synced(tmp_path, monkey
             (after / name).write_bytes(content)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", gm.GrowmasWarning)
-            seen.add(int(read_state(after)["number"]))
+            seen.add(found := int(read_state(after)["number"]))
+            for stopped in (
+                "save_file",
+                "_write_new",
+                "_keep_previous",
+            ):  # the next save does not get far
+                with monkeypatch.context() as patch, pytest.raises(Killed):
+                    patch.setattr(files, stopped, interrupted(getattr(files, stopped)))
+                    write_state(after, {"number": torch.tensor(4)})
+                assert int(read_state(after)["number"]) in (found, 4)
             write_state(after, {"number": torch.tensor(4)})
         assert int(read_state(after)["number"]) == 4
     assert seen == {2, 3}

@@ -28,6 +28,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from growmas.atomic_write import sync_disk
 from growmas.checkpoint.encoding import Decoder, Encoder, State
 from growmas.checkpoint_files import (
     BODY,
@@ -46,6 +47,7 @@ from growmas.checkpoint_files import (
     strange_files,
 )
 from growmas.errors import CheckpointError, GrowmasWarning
+from growmas.paths import as_path
 
 
 def write_state(path: str | os.PathLike[str], state: State, *, parents: bool = True) -> None:
@@ -60,7 +62,7 @@ def write_state(path: str | os.PathLike[str], state: State, *, parents: bool = T
         CheckpointError: The folder cannot be written, holds something else than a checkpoint, or
             something else is in the state.
     """
-    folder, encoder = Path(os.path.realpath(_checked(path))), Encoder()
+    folder, encoder = Path(os.path.realpath(as_path(path, CheckpointError, "a folder"))), Encoder()
     try:
         body = json.dumps(encoder.encode(state, "state")["dict"]).encode()
     except (RecursionError, ValueError, TypeError) as error:
@@ -70,15 +72,15 @@ def write_state(path: str | os.PathLike[str], state: State, *, parents: bool = T
         fresh = not folder.exists()
         folder.mkdir(parents=parents, exist_ok=True)
         if fresh:
-            _sync(folder.parent)
+            sync_disk(folder.parent)
         if _finish_switch(folder):
-            _sync(folder)
+            sync_disk(folder)
         _write_new(folder, encoder.tensors, body)
         if identity(folder / STATE) is not None:
             _keep_previous(folder)
         (folder / NEW).replace(folder / STATE)
         _finish_switch(folder)
-        _sync(folder)
+        sync_disk(folder)
     except (OSError, SafetensorError) as error:
         _drop_unfinished(folder)
         raise CheckpointError(f"the checkpoint {folder} cannot be written: {error}") from error
@@ -90,7 +92,7 @@ def read_state(path: str | os.PathLike[str]) -> State:
     Raises:
         CheckpointError: The checkpoint is missing, damaged, or of a newer format.
     """
-    folder = Path(_checked(path))
+    folder = as_path(path, CheckpointError, "a folder")
     try:
         return _read(folder, STATE)[0]
     except NewerFormat:
@@ -107,17 +109,6 @@ def read_state(path: str | os.PathLike[str]) -> State:
                 return state
         lost = (folder / PREVIOUS).exists()
         raise type(error)(f"{error}, nor is the one before it" if lost else f"{error}") from error
-
-
-def _checked(path: Any) -> str:
-    """Return a path as text.
-
-    Raises:
-        CheckpointError: It is something else.
-    """
-    if not isinstance(path, str | os.PathLike):
-        raise CheckpointError(f"expected the path of a folder, got {type(path).__name__}")
-    return os.fsdecode(path)
 
 
 def exists(path: Path) -> bool:
@@ -164,7 +155,7 @@ def _write_new(folder: Path, tensors: Mapping[str, Tensor], body: bytes) -> None
     fresh = folder / "new.safetensors"
     save_file(dict(tensors), fresh, metadata={"id": name})
     with ThreadPoolExecutor(1) as disk:
-        synced = disk.submit(_sync, fresh)
+        synced = disk.submit(sync_disk, fresh)
         head = {
             "format": FORMAT,
             "id": name,
@@ -246,17 +237,6 @@ def _write(file: Path, *pieces: bytes) -> None:
         opened.writelines(pieces)
         opened.flush()
         os.fsync(opened.fileno())
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _crc_in_memory(file: Path, tensors: Mapping[str, Tensor]) -> str:

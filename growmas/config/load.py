@@ -19,6 +19,7 @@ from growmas.config.origins import Origins
 from growmas.config.paths import resolve
 from growmas.config.yaml_loader import Dumper
 from growmas.errors import ConfigError
+from growmas.paths import as_path
 
 _MACHINE = {"device", "threads", "checkpoint", "imports", "log", "sweep", "tune"}  # not the numbers
 _OF_SWEEPS = ("sweep", "tune")  # not written where they are not given
@@ -43,7 +44,7 @@ def load_config(
         ConfigError: if the file cannot be read, or with every mistake in it, a line each:
             ``file:line: key: what was expected, what came``.
     """
-    file = find_config(Path(path))
+    file = find_config(as_path(path, ConfigError, "a config"))
     document = read_document(file, overrides)
     resolve(document.values, file.parent, imports)
     mistakes = list(document.mistakes)

@@ -16,6 +16,7 @@ from growmas.experiment.learners import head_count
 from growmas.experiment.models import build_structure
 from growmas.experiment.streams import build_stream, build_task_free_stream
 from growmas.history import TopologyHistory
+from growmas.paths import as_path
 from growmas.runs import RunDirectory, RunResult
 from growmas.structure import Structure
 
@@ -62,7 +63,7 @@ def load_run(directory: str | os.PathLike[str]) -> LoadedRun:
         ConfigError: Its config cannot be read, or a target cannot be imported.
         DataError: Its data is not where it was, or is not the same as it was.
     """
-    folder = RunDirectory(Path(directory))
+    folder = RunDirectory(as_path(directory, RunError, "a run directory"))
     if not folder.metrics.is_file():
         raise RunError(f"{directory} is not a run directory: it has no {folder.metrics.name}")
     if not folder.checkpoint.exists():

@@ -1,19 +1,19 @@
 """A run of one experiment, from its config to a run directory."""
 
 import os
-from pathlib import Path
 
 import torch
 
 from growmas.config import Experiment, TaskFreeConfig
 from growmas.distributed import is_main, size, together
-from growmas.errors import RunError
+from growmas.errors import ConfigError, RunError
 from growmas.experiment.blame import blame
 from growmas.experiment.limits import check_device, check_parallel, check_threads
 from growmas.experiment.sessions import session
 from growmas.experiment.task_aware import run_task_aware
 from growmas.experiment.task_free import run_task_free
 from growmas.loggers import build_loggers
+from growmas.paths import as_path
 from growmas.runs import RunDirectory, RunResult
 from growmas.runs.directory import read_run_id
 from growmas.runs.lock import refuse_locked
@@ -46,11 +46,16 @@ def run_experiment(
         RunError: The directory exists or is in use, the device is not available, or the loss
             became NaN or infinite.
         RunStopped: SIGTERM, SIGUSR1 or SIGINT came; the state is saved.
+        ConfigError: `experiment` is something else.
         GrowmasError: Raised by the parts.
     """
     if resume and overwrite:
         raise RunError("a run is either resumed or replaced: give one of resume and overwrite")
-    folder = RunDirectory(Path(directory))
+    if not isinstance(experiment, Experiment):
+        raise ConfigError(
+            f"expected an Experiment, as load_config returns it, got {type(experiment).__name__}"
+        )
+    folder = RunDirectory(as_path(directory, RunError, "a run directory"))
     observers = [Observers([observer if is_main() else None])]
     if size() > 1:
         check_parallel(experiment)

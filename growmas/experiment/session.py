@@ -18,15 +18,13 @@ from growmas.experiment.stopping import RunStopped, StopRequest
 from growmas.history.reader import TopologyHistory
 from growmas.history.tracker import TopologyTracker
 from growmas.runs import RunDirectory, RunResult
-from growmas.runs.directory import new_run_id
+from growmas.runs.directory import REMEDY, new_run_id
 from growmas.runs.finding import HISTORY
 from growmas.runs.observer import Ending, Observer, RunBegun, RunEnded, TaskDone
 from growmas.runs.status import StatusWriter
 from growmas.structure import Structure
 
 State = dict[str, Any]
-
-_REMEDY = "restore a copy, or begin anew with --overwrite"
 
 
 class Session:
@@ -86,7 +84,7 @@ class Session:
             self._check_early()
             return None
         if not self.folder.history.exists():
-            raise RunError(f"{self.folder.path} has lost its {HISTORY}: {_REMEDY}")
+            raise RunError(f"{self.folder.path} has lost its {HISTORY}: {REMEDY}")
         with _remedy(), TopologyHistory(self.folder.history) as history:
             run = history.meta().get("run", "")
         self.folder.check_id(run, HISTORY)
@@ -95,7 +93,7 @@ class Session:
         except NewerFormat:
             raise
         except CheckpointError as error:
-            raise CheckpointError(f"{error}: {_REMEDY}") from error
+            raise CheckpointError(f"{error}: {REMEDY}") from error
         if not isinstance(state.get("run"), dict):
             raise RunError(
                 f"{self.folder.path} has a checkpoint of an earlier growmas that cannot be "
@@ -114,7 +112,7 @@ class Session:
         """
         path = self.folder.path
         if self.folder.metrics.exists() and self.folder.read_result().learnt:
-            raise RunError(f"{path} has learnt tasks, and has lost its checkpoint: {_REMEDY}")
+            raise RunError(f"{path} has learnt tasks, and has lost its checkpoint: {REMEDY}")
         if self.folder.config.exists():
             self.observer.note(f"{path} was stopped before its first checkpoint: it begins anew")
 
@@ -213,7 +211,7 @@ def _remedy() -> Iterator[None]:
     try:
         yield
     except HistoryError as error:
-        raise HistoryError(f"{error}; if that does not help, {_REMEDY}") from error
+        raise HistoryError(f"{error}; if that does not help, {REMEDY}") from error
 
 
 def _ending(error: BaseException | None) -> tuple[Ending, str]:

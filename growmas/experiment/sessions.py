@@ -42,9 +42,12 @@ def session(
                 folder.leave_nothing()
             if isinstance(error, OSError | GrowmasError) and run.begun and is_main():
                 blame_directory(folder, error)
-            if isinstance(error, ConfigError) and run.begun and run.fruitless and not resume:
-                together(folder.clear)  # a mistake in what the config names, at the first step
-                together(folder.leave_nothing)
+            fruitless = run.begun and run.fruitless and not resume
+            if isinstance(error, ConfigError) and fruitless and is_main():
+                # A mistake in what the config names, at the first step. Other processes may not
+                # have made it, so that there is no collective call here.
+                folder.clear()
+                folder.leave_nothing()
             if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
                 raise RunError(
                     f"the run {folder.path} could not be written: {error.strerror or error}; make "

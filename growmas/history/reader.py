@@ -5,7 +5,6 @@ import os
 import sqlite3
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from growmas.closeable import Closeable
@@ -29,6 +28,7 @@ from growmas.history.scalars import ScalarReading
 from growmas.history.schema import open_to_read
 from growmas.history.suggestion import suggest
 from growmas.history.tables import FLOPS_OF
+from growmas.paths import as_path
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -58,7 +58,7 @@ class TopologyHistory(ArchitectureReading, ScalarReading, Closeable):
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
+        self.path = as_path(path, HistoryError, "a topology history")
         self._connection = open_to_read(self.path)
 
     def close(self) -> None:

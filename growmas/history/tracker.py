@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from growmas import __version__
@@ -30,6 +29,7 @@ from growmas.history.schema import BUSY_TIMEOUT
 from growmas.history.store import Store, Topology
 from growmas.history.tables import FLOPS_OF, ONE_SAMPLE
 from growmas.history.validation import check_frozen, finite_metrics
+from growmas.paths import as_path
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,7 +78,9 @@ class TopologyTracker(ScalarWriting, Closeable):
         timeout: float = BUSY_TIMEOUT,
     ) -> None:
         self._structure, self._meta = structure, dict(meta or {})
-        self._store = Store.create(Path(path), overwrite=overwrite, timeout=timeout)
+        self._store = Store.create(
+            as_path(path, HistoryError, "a topology history"), overwrite=overwrite, timeout=timeout
+        )
         self._start(self._write_first_units)
 
     @classmethod
@@ -137,7 +139,7 @@ class TopologyTracker(ScalarWriting, Closeable):
         """
         tracker = cls.__new__(cls)
         tracker._structure = structure
-        tracker._store = Store.open(Path(path))
+        tracker._store = Store.open(as_path(path, HistoryError, "a topology history"))
         tracker._start(lambda: tracker._continue(rewind=rewind))
         return tracker
 

@@ -31,11 +31,16 @@ def kept(values: Tensor) -> Tensor:
 
 
 def unwritten(values: Tensor, before: Tensor) -> bool:
-    """Return True if a tensor still shares its memory with what was kept of it."""
+    """Return True if a tensor certainly still shares its memory with what was kept of it.
+
+    False does not say that it was written to. A tensor without memory of its own, such as one that
+    wraps other tensors, has the address 0 and shows nothing.
+    """
     address: Any = getattr(torch._C, "_data_address", None)
+    if address is None or not values.layout == before.layout == torch.strided:
+        return False
     same = values.shape == before.shape and values.stride() == before.stride()
-    strided = values.layout == before.layout == torch.strided
-    return strided and same and address is not None and address(values) == address(before)
+    return same and address(values) == address(before) != 0
 
 
 def _references(values: Tensor) -> int:

@@ -2,10 +2,11 @@
 
 Automatic differentiation and the rules both give the gradients of a sample, for every parameter.
 Keeping them until the others arrive would take as much memory as the parameters. So every 64
-neighbouring entries are replaced by two weighted sums. Whatever two gradients differ by, these sums
-differ by the weighted sums of that, and because the weights are random (and none of them is near
-0), an entry that is off by e makes a sum that is off by e/2 or more: nothing is averaged away.
-Small parameters, and those in half precision, are kept whole.
+neighbouring entries are replaced by two weighted sums. Sums of two gradients differ by the weighted
+sums of their difference. No weight is nearer to 0 than 1/2: a single entry that is off by e makes
+both sums of its block differ by e/2 or more. Several entries that are off could cancel in a block
+only in a ratio that random weights fix, for both sums, and to escape the check they would have to
+in every block. Parameters of fewer than 4096 entries, and those in half precision, are kept whole.
 """
 
 import math

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from growmas.atomic_write import atomic_write
 from growmas.errors import RunError
+from growmas.paths import as_path
 from growmas.report.figure import Figure
 from growmas.report.page import build_page, comparison_figures, run_figures
 from growmas.report.palette import file_styles
@@ -31,7 +32,7 @@ def write_report(
         RunError: If the file exists and `overwrite` is False, or if it cannot be written, as
             where its folder does not exist; an existing file is then unchanged.
     """
-    target = Path(path)
+    target = as_path(path, RunError, "a file")
     _check_free([target], overwrite=overwrite)
     page = build_study_page(runs) if isinstance(runs, StudySummary) else build_page(runs)
     _write(target, visible(page).encode())
@@ -53,15 +54,16 @@ def write_figures(
         RunError: If one of the files exists and `overwrite` is False, if one cannot be written, or
             if `png` is True and resvg-py is not installed.
     """
+    target = as_path(folder, RunError, "a folder")
     pictures: dict[Path, bytes] = {}
     for name, figure in _named(runs):
         svg = as_svg(figure)
-        pictures[Path(folder) / f"{name}.svg"] = visible(svg).encode()
+        pictures[target / f"{name}.svg"] = visible(svg).encode()
         if png:
-            pictures[Path(folder) / f"{name}.png"] = as_png(svg)
+            pictures[target / f"{name}.png"] = as_png(svg)
     _check_free(list(pictures), overwrite=overwrite)
     with suppress(OSError):  # `atomic_write` reports it with the path
-        Path(folder).mkdir(parents=True, exist_ok=True)
+        target.mkdir(parents=True, exist_ok=True)
     for path, content in pictures.items():
         _write(path, content)
     return tuple(pictures)

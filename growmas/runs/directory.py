@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from growmas.atomic_write import sync_disk
 from growmas.config import Experiment, differing_keys, dump_config, load_config
 from growmas.errors import ConfigError, RunError
 from growmas.runs.curves import CURVES
@@ -20,6 +21,9 @@ from growmas.runs.trace import TRACE
 CONFIG = "config.yaml"
 CHECKPOINT = "checkpoint"
 LOG = "log"
+
+REMEDY = "restore a copy, or begin anew with --overwrite"
+"""What to do about a file of a run that is lost or damaged."""
 
 _ID = "# run "
 _NEW = f".{METRICS}.new"
@@ -145,8 +149,8 @@ class RunDirectory:
         if not self.config.exists():
             if self.metrics.exists() or self.checkpoint.exists():
                 raise RunError(
-                    f"{self.path} has lost its {CONFIG}, so it cannot be told what it continues: "
-                    "restore a copy, or begin anew with --overwrite"
+                    f"{self.path} has lost its {CONFIG}, so that what to continue is unknown: "
+                    + REMEDY
                 )
             return
         try:
@@ -228,9 +232,9 @@ class RunDirectory:
         try:
             wal = self.path / f"{HISTORY}-wal"
             if wal.exists():
-                _sync(wal)
+                sync_disk(wal)
             if not self._named:  # the names of its files, once
-                _sync(self.path)
+                sync_disk(self.path)
                 self._named = True
         except OSError as error:
             self.check_held()
@@ -283,14 +287,3 @@ def _replace(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.replace(path)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
-    if path.is_dir() and os.name == "nt":
-        return
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -20,7 +20,7 @@ from growmas.config import load_config
 from growmas.errors import GrowmasError
 from growmas.history.schema import open_to_read
 from growmas.history.tables import ALL
-from growmas.runs.directory import CHECKPOINT, CONFIG, read_run_id
+from growmas.runs.directory import CHECKPOINT, CONFIG, REMEDY, read_run_id
 from growmas.runs.finding import HISTORY
 from growmas.runs.lock import LOCK
 from growmas.runs.result import METRICS, read_result
@@ -29,8 +29,6 @@ from growmas.runs.trace import TRACE, read_trace
 
 RUN_FILES = (CONFIG, METRICS, HISTORY, CHECKPOINT, TRACE, LOCK)
 """Files by which a run directory is known."""
-
-_REMEDY = "restore a copy, or begin anew with --overwrite"
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def check_run(folder: Path) -> list[Finding]:
 def _config(folder: Path) -> Iterator[Finding]:
     if not (folder / CONFIG).is_file():
         begun = (folder / METRICS).exists() or (folder / CHECKPOINT).exists()
-        said = f"it was deleted: {_REMEDY}" if begun else "the run has not begun"
+        said = f"it was deleted: {REMEDY}" if begun else "the run has not begun"
         yield Finding(CONFIG, "missing", said)
         return
     try:
@@ -88,7 +86,7 @@ def _history(folder: Path) -> Iterator[Finding]:
     path = folder / HISTORY
     if not path.is_file():
         if (folder / CHECKPOINT).is_dir():
-            yield Finding(HISTORY, "missing", f"it was deleted: {_REMEDY}")
+            yield Finding(HISTORY, "missing", f"it was deleted: {REMEDY}")
         else:
             yield Finding(HISTORY, "absent", "no history yet")
         return
@@ -99,10 +97,10 @@ def _history(folder: Path) -> Iterator[Finding]:
                 _read_rows(database)
                 meta = dict(database.execute("SELECT key, value FROM meta"))
     except (GrowmasError, sqlite3.Error) as error:
-        yield Finding(HISTORY, "damaged", f"{error}: {_REMEDY}")
+        yield Finding(HISTORY, "damaged", f"{error}: {REMEDY}")
         return
     if said != ["ok"]:
-        yield Finding(HISTORY, "damaged", f"{'; '.join(said)}: {_REMEDY}")
+        yield Finding(HISTORY, "damaged", f"{'; '.join(said)}: {REMEDY}")
         return
     yield Finding(HISTORY, "ok", "PRAGMA quick_check: ok")
     yield from _same_run(HISTORY, str(meta.get("run", "")), folder)
@@ -126,7 +124,7 @@ def _checkpoint(folder: Path) -> Iterator[Finding]:
         if os.path.lexists(path):
             yield Finding(CHECKPOINT, "damaged", "it is not a folder: move it elsewhere")
         elif _learnt(folder):
-            yield Finding(CHECKPOINT, "missing", f"it was deleted: {_REMEDY}")
+            yield Finding(CHECKPOINT, "missing", f"it was deleted: {REMEDY}")
         else:
             yield Finding(CHECKPOINT, "absent", "no checkpoint yet: --resume begins the run anew")
         return
@@ -151,7 +149,7 @@ def _instead(checkpoint: Path) -> str:
     for name, where in OTHERS:
         with suppress(GrowmasError, *UNREADABLE):
             return f"the one {where} it, of {read_whole(checkpoint, name).saved}, is used"
-    return f"and no other is whole; {_REMEDY}"
+    return f"and no other is whole; {REMEDY}"
 
 
 def _learnt(folder: Path) -> int:
@@ -165,7 +163,7 @@ def _trace(folder: Path) -> Iterator[Finding]:
     saved = _saved_step(folder)
     if not (folder / TRACE).is_file():
         if saved is not None:
-            yield Finding(TRACE, "missing", f"the checkpoint is of step {saved}: {_REMEDY}")
+            yield Finding(TRACE, "missing", f"the checkpoint is of step {saved}: {REMEDY}")
         return
     try:
         trace = read_trace(folder)
@@ -174,7 +172,7 @@ def _trace(folder: Path) -> Iterator[Finding]:
         return
     short = trace.missing
     if not short and saved is not None and len(trace.losses) < saved:
-        short = f"the checkpoint is of step {saved}: {_REMEDY}"
+        short = f"the checkpoint is of step {saved}: {REMEDY}"
     text = f"{len(trace.losses)} of {trace.steps} steps"
     yield Finding(TRACE, "damaged" if short else "ok", f"{text}; {short}" if short else text)
 

@@ -11,6 +11,7 @@ import snapshots
 import torch
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
+from torch.testing._internal.two_tensor import TwoTensor
 
 from growmas import GrowmasWarning, fisher_information, mas_importance
 from growmas.importance.gradients import Products
@@ -104,6 +105,21 @@ def test_kept_values_are_what_they_were_however_a_parameter_is_written(name: str
 def test_kept_values_take_no_memory_until_something_is_written() -> None:
     parameter = nn.Parameter(torch.randn(1000, 100))
     assert held_at_peak(lambda: kept(parameter)) < 1000
+
+
+@pytest.mark.parametrize("kind", ["wraps others", "sparse", "empty"])
+def test_a_tensor_without_memory_of_its_own_does_not_count_as_unwritten(kind: str) -> None:
+    dense = torch.eye(3)
+    values = {
+        "wraps others": lambda: TwoTensor(dense, dense.clone()),
+        "sparse": dense.to_sparse,
+        "empty": lambda: dense[:0],
+    }[kind]()
+    before = kept(values)
+    if kind == "wraps others":
+        values.mul_(2)
+        assert torch.equal(before.a, torch.eye(3))
+    assert not unwritten(values, before)
 
 
 @pytest.mark.parametrize("alias", ["view", "numpy"])
