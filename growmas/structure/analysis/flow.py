@@ -60,6 +60,7 @@ from growmas.structure.analysis.outcomes import PairedChannels, Propagation
 from growmas.structure.analysis.products import PRODUCTS, factors
 from growmas.structure.analysis.propagation import (
     axis_argument,
+    inputs_of,
     joins_along,
     operation,
     output_labels,
@@ -147,9 +148,8 @@ class Flow:
 
     def operands(self, node: Node) -> tuple[Node | None, ...]:
         """Return the nodes that an operation reads; None stands for a constant."""
-        functions = getattr(node.grad_fn, "next_functions", ())
         read = {index: operand.node for index, operand in self._operands(node.grad_fn)}
-        return tuple(read.get(index) for index in range(len(functions)))
+        return tuple(read.get(index) for index in range(len(inputs_of(node.grad_fn))))
 
     def channels(self, node: Node) -> tuple[bool, int | None]:
         """Return True if an operation joins channels, and how many it gives; None: not known."""
@@ -358,7 +358,7 @@ class Flow:
 
     def _operands(self, function: Any, leaves: bool = True) -> Iterator[tuple[int, Operand]]:
         """Give the inputs of a function that carry gradients, with their numbers."""
-        for index, (given, number) in enumerate(getattr(function, "next_functions", ())):
+        for index, (given, number) in enumerate(inputs_of(function)):
             if given is None:
                 continue
             if hasattr(given, "variable"):

@@ -104,6 +104,18 @@ def operation(function: Any) -> str:
     return str(function.name()).split("Backward")[0].removeprefix("torch::autograd::")
 
 
+def inputs_of(function: Any) -> tuple[tuple[Any, int], ...]:
+    """Return what an operation reads: functions, each with the number of its output.
+
+    A constant reads nothing, and torch 2.6 does not say what a call reads whose outputs are gone.
+    """
+    try:
+        read: tuple[tuple[Any, int], ...] = function.next_functions
+    except (AttributeError, RuntimeError):
+        return ()
+    return read
+
+
 def output_shape(function: Any, number: int = 0) -> Shape:
     """Return the shape of one output of an operation."""
     return tuple(function._input_metadata[number].shape)
