@@ -365,7 +365,7 @@ def test_a_save_killed_before_any_file_operation_leaves_a_checkpoint(
     assert seen == {0, 1}
 
 
-def interrupted(work):
+def killed_after(work):
     """Return a function that does some work, after which the process is killed."""
 
     def stopped(*args, **options):
@@ -417,14 +417,11 @@ def test_a_power_failure_may_undo_any_names_that_are_not_synced(tmp_path, monkey
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", gm.GrowmasWarning)
             seen.add(found := int(read_state(after)["number"]))
-            for stopped in (
-                "save_file",
-                "_write_new",
-                "_keep_previous",
-            ):  # the next save does not get far
-                with monkeypatch.context() as patch, pytest.raises(Killed):
-                    patch.setattr(files, stopped, interrupted(getattr(files, stopped)))
-                    write_state(after, {"number": torch.tensor(4)})
+            for last in ("save_file", "_write_new", "_keep_previous"):  # of the next save
+                with monkeypatch.context() as patch:
+                    patch.setattr(files, last, killed_after(getattr(files, last)))
+                    with pytest.raises(Killed):
+                        write_state(after, {"number": torch.tensor(4)})
                 assert int(read_state(after)["number"]) in (found, 4)
             write_state(after, {"number": torch.tensor(4)})
         assert int(read_state(after)["number"]) == 4

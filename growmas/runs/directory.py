@@ -149,8 +149,7 @@ class RunDirectory:
         if not self.config.exists():
             if self.metrics.exists() or self.checkpoint.exists():
                 raise RunError(
-                    f"{self.path} has lost its {CONFIG}, so that what to continue is unknown: "
-                    + REMEDY
+                    f"{self.path} has lost its {CONFIG}, which says what to continue: {REMEDY}"
                 )
             return
         try:

@@ -1,5 +1,6 @@
 """What a measurement holds at its peak, and how it does without copies of the parameters."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -156,6 +157,16 @@ def test_a_sketch_shows_what_moves_entries_without_changing_them(change: str) ->
     }[change]  # fmt: skip
     assert sketch(other, 1).difference(sketch(values, 1)) > 0.05
     assert sketch(values.clone(), 1).difference(sketch(values, 1)) == 0
+
+
+def test_a_sketch_shows_every_pair_of_neighbours_that_is_swapped_or_equally_off() -> None:
+    whole = torch.zeros(WHOLE_BELOW, dtype=torch.float64)
+    zero = sketch(whole, 1)
+    for one, two in itertools.combinations(range(BLOCK), 2):
+        for other in (1.0, -1.0):
+            off = whole.clone()
+            off[one], off[two] = 1.0, other
+            assert sketch(off, 1).difference(zero) >= 0.25
 
 
 @pytest.mark.parametrize("measure", ["importance", "Fisher"])
