@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
 import sysconfig
 import traceback
@@ -127,8 +128,8 @@ def raised(error: BaseException) -> str:
 
 
 _INSTALLED = (
-    *{sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")},
-    str(Path(__file__).parent.parent),
+    *{f"{sysconfig.get_path(name)}{os.sep}" for name in ("stdlib", "purelib", "platlib")},
+    f"{Path(__file__).parent.parent}{os.sep}",  # not growmas-mine beside it
 )
 """Folders of files that are not the user's."""
 

@@ -77,9 +77,10 @@ def sketch(values: Tensor, power: Power, *, whole: bool = False) -> Sketch:
         return Sketch(size, None, magnitude(flat, power))
     end = flat.numel() // BLOCK * BLOCK
     weights = _weights(flat.dtype, flat.device)
-    rows = max(1, piece(flat.device) // (4 * BLOCK))
+    rows = piece(flat.device) // (4 * BLOCK)  # the sizes of a piece are held as well
     pieces = torch.split(flat[:end].view(-1, BLOCK), rows)
-    sums = torch.cat([magnitude(some, power) @ weights for some in pieces])
+    with torch.autocast(flat.device.type, enabled=False):  # sums in bfloat16 compare nothing
+        sums = torch.cat([magnitude(some, power) @ weights for some in pieces])
     return Sketch(size, sums, magnitude(flat[end:], power))
 
 

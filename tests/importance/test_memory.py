@@ -159,6 +159,14 @@ def test_a_sketch_shows_what_moves_entries_without_changing_them(change: str) ->
     assert sketch(values.clone(), 1).difference(sketch(values, 1)) == 0
 
 
+def test_autocast_does_not_make_sketches_coarser() -> None:
+    values = torch.rand(2 * WHOLE_BELOW, generator=STRANGE)
+    with torch.autocast("cpu", torch.bfloat16):
+        coarse = sketch(values, 2)
+    assert coarse.sums.dtype == torch.float32
+    assert coarse.difference(sketch(values, 2)) == 0
+
+
 def test_a_sketch_shows_every_pair_of_neighbours_that_is_swapped_or_equally_off() -> None:
     whole = torch.zeros(WHOLE_BELOW, dtype=torch.float64)
     zero = sketch(whole, 1)
