@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Set
 from pathlib import Path
 
@@ -22,6 +23,10 @@ def top_level() -> Set[str]:
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
+    """Let signals arrive as in a terminal: a shell's `nohup` and `&` have them ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
     session.config.stash[BEFORE] = top_level()
 
 

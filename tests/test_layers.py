@@ -27,7 +27,7 @@ LAYERS = (
         "visible",
         "suggestion",
     },
-    {"batches", "checkpoint_files", "metrics", "settings"},
+    {"batches", "checkpoint_files", "metrics", "paths", "settings"},
     {"atomic_write", "importance"},
     {"structure", "data"},
     {"penalty", "contexts", "history", "config"},
