@@ -34,7 +34,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Terms:
-    """What all learners of a run share.
+    """The settings of a run, for every learner.
 
     Attributes:
         domains: In the order in which they are learnt.
@@ -96,7 +96,7 @@ def base_of(size: Size, terms: Terms) -> nn.Module:
 
 
 class Learner:
-    """What the study asks of a learner; this one goes on with one network.
+    """Train one network on and on; the base class of all learners.
 
     Attributes:
         net: The network.
