@@ -1,6 +1,6 @@
 """A small language model learns one domain after another: perplexity against numbers kept.
 
-    python experiments/language/study.py    # about 40 CPU minutes; resumable
+    python experiments/language/study.py    # some two CPU hours; resumable
     python experiments/language/study.py --base long --learner "growing, auto"
     python experiments/language/study.py table      # the tables of README.md
 
