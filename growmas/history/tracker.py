@@ -16,18 +16,11 @@ from growmas.history.attribution import (
     write_begun,
     write_names,
 )
-from growmas.history.importance import (
-    PackedImportance,
-    Shares,
-    by_ascending_id,
-    pack_importance,
-    pack_shares,
-    summed,
-)
 from growmas.history.scalars import ScalarWriting
 from growmas.history.schema import BUSY_TIMEOUT
 from growmas.history.store import Store, Topology
 from growmas.history.tables import FLOPS_OF, ONE_SAMPLE
+from growmas.history.unit_importance import importance_of_units
 from growmas.history.validation import check_frozen, finite_metrics
 from growmas.paths import as_path
 
@@ -182,7 +175,7 @@ class TopologyTracker(ScalarWriting, Closeable):
             if numbers is not None:
                 self._store.write_metrics(index, numbers)
             if omega is not None:
-                self._store.write_importance(index, *self._importance(omega))
+                self._store.write_importance(index, *importance_of_units(self._structure, omega))
             if frozen is not None:
                 check_frozen(self._structure.groups, frozen)
                 self._store.write_frozen(index, frozen)
@@ -370,29 +363,6 @@ class TopologyTracker(ScalarWriting, Closeable):
         )
         self._store.write_topology(task, topology)
         return topology
-
-    def _importance(
-        self, omega: "Mapping[str, Tensor]"
-    ) -> tuple[dict[str, PackedImportance], dict[str, Shares]]:
-        """Return the importance of every unit, and the shares of the layers that read it."""
-        ids = {name: group.unit_ids for name, group in self._structure.groups.items()}
-        by_layer = {
-            name: {
-                layer: by_ascending_id(ids[name], part.tolist()) for layer, part in parts.items()
-            }
-            for name, parts in self._structure.consumers(omega).items()
-        }
-        if by_layer:
-            totals = {name: summed(parts) for name, parts in by_layer.items()}
-        else:
-            found = self._structure.saliency(omega)
-            totals = {
-                name: by_ascending_id(ids[name], part.tolist()) for name, part in found.items()
-            }
-        values = {
-            name: pack_importance(name, sorted(ids[name]), units) for name, units in totals.items()
-        }
-        return values, {name: pack_shares(by_layer[name], totals[name]) for name in by_layer}
 
 
 def _summary(topology: Topology, metrics: Mapping[str, float]) -> dict[str, Any]:

@@ -21,9 +21,9 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence, unpack_sequence
 from growmas.batches import LABEL_KEYS, batch_size
 from growmas.errors import DataError, ImportanceError
 from growmas.importance.alignment_rules import tensors_in
-from growmas.importance.exact import Recording
 from growmas.importance.measurement import Measurement
 from growmas.importance.ragged import Graphs, Ragged, Role, edges_in, is_graphs, roles_of
+from growmas.importance.recording import Recording
 
 MOST_READINGS = 16
 """Ways to read the shapes of a ragged batch that are tried."""

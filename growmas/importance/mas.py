@@ -21,7 +21,7 @@ from growmas.errors import ImportanceError
 from growmas.importance.backward import differentiable
 from growmas.importance.company import check_halves
 from growmas.importance.cutting import Cutting, find_cutting
-from growmas.importance.exact import CHUNK_ELEMENTS, Recording, Source, record, sums_by_rule
+from growmas.importance.exact import CHUNK_ELEMENTS, sums_by_rule
 from growmas.importance.fallback import Fallback
 from growmas.importance.measurement import Measurement, Samples, check_finite
 from growmas.importance.objective import Function, make_objective, without_batch
@@ -33,6 +33,7 @@ from growmas.importance.probe import (
     witness_of,
 )
 from growmas.importance.ragged import Owner, check_owner
+from growmas.importance.recording import Recording, Source, record
 from growmas.importance.selection import (
     Parameters,
     check_model,

@@ -30,11 +30,12 @@ from torch import Tensor
 from growmas.errors import GrowmasWarning
 from growmas.importance.company import alone, check_alone
 from growmas.importance.cutting import Cutting, some_of
-from growmas.importance.exact import Recording, Source, record, sums_by_rule
+from growmas.importance.exact import sums_by_rule
 from growmas.importance.fallback import gradients_of
 from growmas.importance.gradients import magnitude
 from growmas.importance.measurement import TOLERANCE, Measurement, check_finite
 from growmas.importance.operations import Rule
+from growmas.importance.recording import Recording, Source, record
 from growmas.importance.sketch import BLOCK, Sketch, largest, sketch, sketched_gradients
 from growmas.importance.sums import running_dtype
 

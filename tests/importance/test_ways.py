@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.utils.rnn import pack_sequence, pad_packed_sequence
 
 from growmas import fisher_information, mas_importance
-from growmas.importance import exact
+from growmas.importance import recording
 from growmas.importance.fallback import Fallback
 from tests.foreign.test_kinds import drawn
 
@@ -74,7 +74,7 @@ def test_unusual_weights_and_masks_have_rules_and_proofs(
     def never(*arguments: Any) -> None:
         raise AssertionError("the owners of rows were measured")
 
-    monkeypatch.setattr(exact, "owners_of_rows", never)
+    monkeypatch.setattr(recording, "owners_of_rows", never)
     case = drawn(name, 3)
     mas_importance(case.model, [case.batch], forward=case.forward)
     assert fallback == set()
