@@ -56,6 +56,7 @@ class Store:
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
         self._path = path
+        self._last_event = self.last_event()
 
     @classmethod
     def create(cls, path: Path, *, overwrite: bool, timeout: float = BUSY_TIMEOUT) -> "Store":
@@ -72,7 +73,8 @@ class Store:
         """Write all changes made inside, or none; an inner transaction is part of the outer one.
 
         Raises:
-            HistoryError: If SQLite cannot write, with its reason.
+            HistoryError: If SQLite cannot write, with its reason, or if something else has written
+                events since the file was opened.
         """
         inside_another = self._connection.in_transaction
         if inside_another:
@@ -81,14 +83,25 @@ class Store:
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             try:
+                self._check_only_writer()
                 yield
+                last = self.last_event()
                 self._connection.execute("COMMIT")
+                self._last_event = last
             except BaseException:
                 if self._connection.in_transaction:  # on a full disk SQLite ends it by itself
                     self._connection.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
             raise HistoryError(f"{self._path} could not be written: {error}") from error
+
+    def _check_only_writer(self) -> None:
+        last = self.last_event()
+        if last != self._last_event:
+            raise HistoryError(
+                f"{self._path} ends with event {last}, and this tracker left it at event "
+                f"{self._last_event}: another tracker writes to it. Give each run a file of its own"
+            )
 
     def close(self) -> None:
         """Close the file; without a reader, and with free space, no -wal file is left."""

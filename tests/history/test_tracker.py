@@ -185,6 +185,17 @@ def test_resume_goes_on_where_the_history_stopped(structure: FakeStructure, path
         assert history.widths()["fc1"] == {"a": 7, "b": 6}
 
 
+def test_a_second_tracker_of_the_same_file_is_noticed(structure: FakeStructure, path: Path) -> None:
+    first = TopologyTracker(structure, path)
+    with TopologyTracker.resume(structure, path) as second:
+        second.note("plateau")
+    with pytest.raises(HistoryError, match="another tracker writes to it"):
+        first.note("shift")
+    first.close()
+    with TopologyHistory(path) as history:
+        assert history.log()[-1].kind == "plateau"
+
+
 def test_resume_refuses_another_structure(structure: FakeStructure, path: Path) -> None:
     TopologyTracker(structure, path).close()
     structure.edit(grow={"fc1": 1})
