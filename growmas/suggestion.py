@@ -14,7 +14,7 @@ LISTED = 20
 """Longest list of known names in a message."""
 
 
-def closest(name: str, known: Iterable[str]) -> str | None:
+def closest(name: object, known: Iterable[str]) -> str | None:
     """Return the known name that `name` is most likely a misspelling of, or None.
 
     Names with other numbers are different names, not misspellings, however similar they look; only
@@ -27,6 +27,8 @@ def closest(name: str, known: Iterable[str]) -> str | None:
     >>> print(closest("fc3", ["fc1", "fc2"]), closest("nothere", ["anchor"]))
     None None
     """
+    if not isinstance(name, str):  # an index, for instance, is not a misspelling
+        return None
     similar = {
         each: SequenceMatcher(None, name.lower(), each.lower()).ratio()
         for each in known

@@ -10,6 +10,8 @@ from growmas.browser.watched_run import WatchedRun
 
 def title(run: WatchedRun, room: int) -> str:
     """Return name and state in at most `room` characters; of a long name both ends are kept."""
+    if not run.board.tasks and run.entry is None and run.status != "waiting":
+        return fitted(run.name, room)
     state = " · live" if run.board.live or run.status == "running" else " · recorded"
     return fitted(run.name, max(4, room - len(state))) + state
 

@@ -127,8 +127,7 @@ class RunList(OptionList):
         title = f"{len(self.shown)} of {len(self.runs)}" if self.words else f"{len(self.runs)}"
         self.border_title = f"{title} run{'s' * (len(self.runs) != 1)}"
         order = "by name" if self.order == "name" else f"{self.order} first"
-        filtered = f" · {self.words}" if self.words else ""
-        self.border_subtitle = fitted(f"{order}{filtered}", self._room)
+        self.border_subtitle = _told(order, self.words, self._room - 2)
 
     def on_resize(self) -> None:
         """Fit the names to the new width."""
@@ -184,6 +183,18 @@ class RunList(OptionList):
     def _room(self) -> int:
         """Columns of a line."""
         return max(10, self.scrollable_content_region.width)
+
+
+def _told(order: str, words: str, room: int) -> str:
+    """Return the order, and the words of the filter, which win where there is no room for both.
+
+    >>> _told("by name", "finished", 18), _told("by name", "finished", 12), _told("", "finished", 6)
+    ('by name · finished', '/ finished', '/ fin…')
+    """
+    if not words or len(f"{order} · {words}") <= room:
+        return f"{order} · {words}" if words else order
+    text = f"/ {words}"
+    return text if len(text) <= room else f"{text[: max(1, room - 1)]}…"
 
 
 def _own_names(runs: Sequence[WatchedRun], sweep: Path) -> list[str]:

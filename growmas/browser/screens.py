@@ -2,31 +2,32 @@
 
 from typing import ClassVar
 
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-HELP = """\
-[b]growmas watch[/b]: groups × tasks, live or recorded
-
-[b]←  →[/b]      step through tasks      [b]home  end[/b]  first, last
-[b]↑  ↓[/b]      step through groups     [b]click[/b]      on a cell
-[b]tab[/b]       to the list of runs and back; [b]enter[/b] folds a sweep
-[b]r[/b]         next run                [b]s[/b]  sort the list
-[b]t[/b]         how training goes, or the group again
-[b]m  M[/b]      next measure, previous: width, born − pruned,
-          importance, unused
-[b]space[/b]     play the tasks, or stop
-[b],  .[/b]      previous unit, next unit of the group at the task
-[b]d[/b]         mark a task; mark another to see what is different;
-          once more to clear
-[b]/[/b]         filter groups, or a unit: fc1#17; in the list: runs
-[b]e[/b]         export what is shown: SVG, JSON or CSV
-[b]esc[/b]       back;  [b]q[/b]  quit
-
-On the last task the cursor follows a run that goes on.
-"""
+KEYS = {
+    "← →": "step through tasks; home and end: first, last",
+    "↑ ↓": "step through groups; or click on a cell",
+    "tab": "to the list of runs and back; enter folds a sweep",
+    "r": "next run",
+    "s": "sort the list",
+    "t": "how training goes, or the group again",
+    "m M": "next measure, previous: width, born − pruned, importance, unused",
+    "space": "play the tasks, or stop",
+    ", .": "previous unit, next unit of the group at the task",
+    "d": "mark a task; mark another to see what is different; once more to clear",
+    "/": "filter groups, or a unit: fc1#17; in the list: runs",
+    "e": "export what is shown: SVG, JSON or CSV",
+    "esc": "back",
+    "q": "quit",
+}
+"""Keys -> what they do."""
 
 
 class Help(ModalScreen[None]):
@@ -37,8 +38,16 @@ class Help(ModalScreen[None]):
     ]
 
     def compose(self) -> ComposeResult:
-        """Yield a box of text."""
-        yield Static(HELP, classes="box")
+        """Yield a box of text that scrolls where it does not fit."""
+        keys = Table.grid(padding=(0, 2))
+        keys.add_column(no_wrap=True, style="bold")
+        keys.add_column()
+        for key, meaning in KEYS.items():
+            keys.add_row(key, meaning)
+        heading = Text("growmas watch: groups × tasks, live or recorded\n")
+        last = Text("\nOn the last task the cursor follows a run that goes on.")
+        with VerticalScroll(classes="box"):
+            yield Static(Group(heading, keys, last), id="keys")
 
 
 class Export(ModalScreen[str | None]):

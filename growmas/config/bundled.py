@@ -40,6 +40,8 @@ def bundled_config(name: str) -> BundledConfig:
     Raises:
         ConfigError: It does not exist; names the nearest.
     """
+    if not isinstance(name, str):
+        raise ConfigError(f"expected the name of a bundled config, got {type(name).__name__}")
     known = {config.name: config for config in bundled_configs()}
     plain = name.removesuffix(".yaml")
     if plain not in known:

@@ -13,6 +13,7 @@ from growmas.config.formatting import KeyPath, dotted, show
 from growmas.config.origins import Origin
 from growmas.config.yaml_loader import Loader, fault
 from growmas.errors import ConfigError
+from growmas.paths import unlike_a_file
 from growmas.suggestion import closest
 
 
@@ -75,6 +76,8 @@ def read_document(path: Path, overrides: Sequence[str] = ()) -> Document:
 
 
 def _text(path: Path) -> str:
+    if strange := unlike_a_file(path):
+        raise ConfigError(f"{path}: cannot be read: {strange}: save the config as a file first")
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:

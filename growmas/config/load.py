@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from growmas.config.experiment import Experiment, conflicts
 from growmas.config.formatting import KeyPath, dotted, show
 from growmas.config.mistakes import explain
 from growmas.config.origins import Origins
+from growmas.config.overrides import as_texts
 from growmas.config.paths import resolve
 from growmas.config.yaml_loader import Dumper
 from growmas.errors import ConfigError
@@ -45,8 +46,8 @@ def load_config(
             ``file:line: key: what was expected, what came``.
     """
     file = find_config(as_path(path, ConfigError, "a config"))
-    document = read_document(file, overrides)
-    resolve(document.values, file.parent, imports)
+    document = read_document(file, as_texts(overrides))
+    resolve(document.values, file.parent, _folders(imports))
     mistakes = list(document.mistakes)
     try:
         experiment = Experiment.model_validate(document.values)
@@ -57,6 +58,12 @@ def load_config(
         mistakes.sort(key=lambda mistake: (mistake.origin, str(mistake)))
         raise ConfigError("\n".join(map(str, mistakes)))
     return experiment.read_from(Origins(document.origins))
+
+
+def _folders(given: object) -> list[Path]:
+    if isinstance(given, str | bytes | PathLike) or not isinstance(given, Iterable):
+        raise ConfigError(f"imports: expected a list of folders, got {show(given)}")
+    return [as_path(each, ConfigError, "a folder of modules") for each in given]
 
 
 def _once(
@@ -118,13 +125,13 @@ def config_digest(experiment: Experiment) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
 
 
-def config_leaves(path: Path) -> dict[str, object]:
+def config_leaves(path: str | PathLike[str]) -> dict[str, object]:
     """Return the values of a config in dotted keys, unchecked; device and threads left out.
 
     Raises:
         ConfigError: The file cannot be read or does not hold a mapping.
     """
-    values = read_document(path).values
+    values = read_document(as_path(path, ConfigError, "a config")).values
     return _leaves({key: value for key, value in values.items() if key not in _MACHINE}, ())
 
 

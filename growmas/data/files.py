@@ -13,6 +13,7 @@ from growmas.data.arrays import Form, Samples, dataset_of
 from growmas.data.names import did_you_mean
 from growmas.data.sources import Dataset
 from growmas.errors import DataError
+from growmas.paths import unlike_a_file
 
 LARGE = 64 * 2**20
 """Bytes from which an array is memory-mapped."""
@@ -131,8 +132,10 @@ def existing(path: Path, key: str = "path") -> Path:
     """Return a path that exists.
 
     Raises:
-        DataError: It does not; names the nearest.
+        DataError: It does not (names the nearest), or is a device or a pipe.
     """
+    if strange := unlike_a_file(path):
+        raise DataError(f"{path} cannot be read: {strange}", key=(key,))
     if path.exists():
         return path
     there = [str(each) for each in path.parent.glob("*")] if path.parent.is_dir() else []

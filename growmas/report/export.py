@@ -33,6 +33,7 @@ def write_report(
             where its folder does not exist; an existing file is then unchanged.
     """
     target = as_path(path, RunError, "a file")
+    _check_runs(runs)
     _check_free([target], overwrite=overwrite)
     page = build_study_page(runs) if isinstance(runs, StudySummary) else build_page(runs)
     _write(target, visible(page).encode())
@@ -55,6 +56,7 @@ def write_figures(
             if `png` is True and resvg-py is not installed.
     """
     target = as_path(folder, RunError, "a folder")
+    _check_runs(runs)
     pictures: dict[Path, bytes] = {}
     for name, figure in _named(runs):
         svg = as_svg(figure)
@@ -108,6 +110,18 @@ def _named(runs: Sequence[RunSummary] | StudySummary) -> list[tuple[str, Figure]
 
 def _file_name(name: str) -> str:
     return "".join(c if c.isalnum() or c in "-_." else "-" for c in name).strip("-.") or "run"
+
+
+def _check_runs(runs: object) -> None:
+    if isinstance(runs, StudySummary):
+        return
+    if not isinstance(runs, Sequence) or not all(isinstance(each, RunSummary) for each in runs):
+        raise RunError(
+            f"expected a list of runs, as read_summary returns them, or a study, as read_study "
+            f"returns, got {visible(repr(runs)):.80}"
+        )
+    if not runs:
+        raise RunError("there is no run to write a report about")
 
 
 def _check_free(paths: Sequence[Path], *, overwrite: bool) -> None:

@@ -135,6 +135,11 @@ def read_summary(
     Raises:
         HistoryError: If the history has no task yet.
     """
+    if not isinstance(history, TopologyHistory):
+        raise HistoryError(
+            f"expected an open TopologyHistory, got {type(history).__name__}: open the file of a "
+            "run with TopologyHistory(path)"
+        )
     with history.frozen():
         tasks = history.tasks()
         if not tasks:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from growmas.errors import GrowmasError
+from growmas.errors import GrowmasError, RunError
 from growmas.report.comparison import shared_tasks
 from growmas.runs.collection import Collection
 from growmas.runs.curves import CurvePoint, read_curves
@@ -76,6 +76,10 @@ def read_study(
         RunError: No run is finished, the metric or the baseline does not exist, or there are
             several seeds and scipy is not installed.
     """
+    if not isinstance(collection, Collection):
+        raise RunError(
+            f"expected a Collection, as collect_runs returns, got {type(collection).__name__}"
+        )
     study = compare_settings(group_by_seed(collection.triples), metric=metric, baseline=baseline)
     folders = {id(run.result): run.folder for run in collection.runs}
     settings = []

@@ -6,11 +6,13 @@ import secrets
 import shutil
 from contextlib import suppress
 from dataclasses import asdict
+from os import PathLike
 from pathlib import Path
 
 from growmas.atomic_write import sync_disk
 from growmas.config import Experiment, differing_keys, dump_config, load_config
 from growmas.errors import ConfigError, RunError
+from growmas.paths import as_path
 from growmas.runs.curves import CURVES
 from growmas.runs.finding import HISTORY
 from growmas.runs.lock import LOCK, RunLock, refuse_locked
@@ -57,8 +59,8 @@ class RunDirectory:
         run_id: Of the run that is written; "" before one is begun or resumed.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | PathLike[str]) -> None:
+        self.path = as_path(path, RunError, "a run directory")
         self.run_id = ""
         self._named = False
         self._lock: RunLock | None = None

@@ -1,8 +1,10 @@
 """Runs found by their path, or by their name below the folder of all runs."""
 
+from os import PathLike
 from pathlib import Path
 
 from growmas.errors import RunError
+from growmas.paths import as_path
 from growmas.runs.result import METRICS
 from growmas.suggestion import closest
 
@@ -10,56 +12,64 @@ HISTORY = "history.db"
 SWEEP = "sweep.json"
 
 
-def find_run(name: str, root: Path) -> Path:
+def find_run(name: str | PathLike[str], root: str | PathLike[str]) -> Path:
     """Return the directory of a run, given by its path or its name below `root`.
 
     Raises:
         RunError: The run does not exist; names the nearest.
     """
-    for folder in (Path(name), root / name):
+    given, root = _paths(name, root)
+    for folder in (given, root / given):
         if (folder / METRICS).is_file():
             return folder
     if (group := find_sweep(name, root)) is not None:
         raise RunError(f"{name} is a sweep: compare it alone, or its runs by {group}/*=*")
-    if Path(name).exists():
+    if given.exists():
         raise RunError(f"{name} is not a run directory: it has no {METRICS}")
-    raise _unknown(name, root, METRICS)
+    raise _unknown(str(name), root, METRICS)
 
 
-def find_directory(name: str, root: Path) -> Path:
+def find_directory(name: str | PathLike[str], root: str | PathLike[str]) -> Path:
     """Return a directory, given by its path or its name below `root`, whatever it holds.
 
     Raises:
         RunError: It does not exist.
     """
-    for folder in (Path(name), root / name):
+    given, root = _paths(name, root)
+    for folder in (given, root / given):
         if folder.is_dir():
             return folder
-    raise _unknown(name, root, METRICS)
+    raise _unknown(str(name), root, METRICS)
 
 
-def find_history(name: str, root: Path) -> Path:
+def find_history(name: str | PathLike[str], root: str | PathLike[str]) -> Path:
     """Return the history of a run, given by its directory, its name below `root`, or the file.
 
     Raises:
         RunError: The run does not exist (names the nearest), or has no history.
     """
-    for path in (Path(name), root / name):
+    given, root = _paths(name, root)
+    for path in (given, root / given):
         if path.is_file():
             return path
         if (path / HISTORY).is_file():
             return path / HISTORY
-    if Path(name).exists():
+    if given.exists():
         raise RunError(f"{name} is not a run directory: it has no {HISTORY}")
-    raise _unknown(name, root, HISTORY)
+    raise _unknown(str(name), root, HISTORY)
 
 
-def find_sweep(name: str, root: Path) -> Path | None:
+def find_sweep(name: str | PathLike[str], root: str | PathLike[str]) -> Path | None:
     """Return the folder of a sweep, given by its path or its name below `root`; else None."""
-    for folder in (Path(name), root / name):
+    given, root = _paths(name, root)
+    for folder in (given, root / given):
         if (folder / SWEEP).is_file():
             return folder
     return None
+
+
+def _paths(name: object, root: object) -> tuple[Path, Path]:
+    return as_path(name, RunError, "a run"), as_path(root, RunError, "a folder of runs")
 
 
 def _unknown(name: str, root: Path, mark: str) -> RunError:

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from growmas.errors import RunError
+from growmas.paths import as_path
 from growmas.runs.directory import CONFIG, read_run_id
 from growmas.runs.result import METRICS, RunResult, read_result
 from growmas.runs.status import read_status
@@ -70,7 +72,7 @@ SORTS: Mapping[str, Callable[[RunEntry], Any]] = {
 """Key -> what runs are sorted by, the smallest first."""
 
 
-def list_runs(folder: Path) -> tuple[RunEntry, ...]:
+def list_runs(folder: str | PathLike[str]) -> tuple[RunEntry, ...]:
     """Read the runs below a folder, the newest last; one that cannot be read says why.
 
     A run is a folder with `metrics.json`, or with the config of a run.
@@ -78,6 +80,7 @@ def list_runs(folder: Path) -> tuple[RunEntry, ...]:
     Raises:
         RunError: The folder does not exist.
     """
+    folder = as_path(folder, RunError, "a folder of runs")
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}; growmas run CONFIG makes runs/NAME")
     runs = {path.parent for path in folder.rglob(METRICS)}

@@ -4,11 +4,12 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 from growmas.errors import RunError
 from growmas.metrics import average_accuracy, backward_transfer, forgetting
+from growmas.paths import as_path
 
 _REMEDY = "remove it and let --resume write it again, or run the experiment anew"
 
@@ -130,12 +131,13 @@ class RunResult:
         return forgetting(self.accuracy) if self.accuracy else None
 
 
-def read_result(folder: Path) -> RunResult:
+def read_result(folder: str | PathLike[str]) -> RunResult:
     """Read the result of a run directory.
 
     Raises:
         RunError: The file is missing, or is not what a run writes.
     """
+    folder = as_path(folder, RunError, "a run directory")
     path = folder / METRICS
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

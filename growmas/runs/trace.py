@@ -12,11 +12,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from growmas.closeable import Closeable
 from growmas.errors import GrowmasWarning, RunError
+from growmas.paths import as_path
 from growmas.runs.result import METRICS, read_result
 
 TRACE = "stream.jsonl"
@@ -153,12 +155,13 @@ class TraceWriter(Closeable):
         self._file.close()
 
 
-def read_trace(folder: Path) -> StreamTrace:
+def read_trace(folder: str | PathLike[str]) -> StreamTrace:
     """Read what a run has written so far; an incomplete last line is left out.
 
     Raises:
         RunError: The run is not over a task-free stream, or the file is damaged.
     """
+    folder = as_path(folder, RunError, "a run directory")
     path = folder / TRACE
     if not path.is_file():
         raise RunError(

@@ -9,6 +9,7 @@ from itertools import product
 from math import prod
 
 from growmas.config.formatting import short_keys
+from growmas.config.overrides import as_texts
 
 MOST_RUNS = 10_000
 """More runs than this are taken for a mistake, such as `seed=1..100000`."""
@@ -55,6 +56,7 @@ class Grid:
 
 def read_grid(overrides: Sequence[str]) -> Grid:
     """Return the grid of `key=value,value` overrides, with the mistakes in them."""
+    overrides = as_texts(overrides)
     axes: list[Axis] = []
     mistakes: list[str] = []
     for override in overrides:

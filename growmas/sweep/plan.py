@@ -14,6 +14,7 @@ from growmas.config import (
     load_config,
 )
 from growmas.errors import ConfigError, RunError
+from growmas.paths import as_path
 from growmas.runs import RunDirectory, read_result
 from growmas.runs.directory import CONFIG, OWN_FILES
 from growmas.sweep.engine import State
@@ -127,7 +128,7 @@ def plan_settings(
     grid = read_grid(settings.axes)
     names = directory_names(grid)
     experiments = _checked(config, grid, names, settings)
-    folder = Path(root) / f"{experiments[0].name}-sweep" if directory is None else Path(directory)
+    folder = sweep_folder(directory, root, f"{experiments[0].name}-sweep")
     _check_folder(folder)
     chosen = experiments[0].sweep
     return Sweep(
@@ -136,6 +137,19 @@ def plan_settings(
         shard,
         LocalEngineConfig() if chosen is None else chosen.engine,
     )
+
+
+def sweep_folder(
+    directory: str | PathLike[str] | None, root: str | PathLike[str], name: str
+) -> Path:
+    """Return the folder that a caller named, or else the one of this name below `root`.
+
+    Raises:
+        RunError: What was given is not a path.
+    """
+    if directory is None:
+        return as_path(root, RunError, "a folder of runs") / name
+    return as_path(directory, RunError, "a folder for the sweep")
 
 
 def _planned(

@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
-from pathlib import Path
 
 from growmas.config import Experiment
 from growmas.config.bundled import find_config
 from growmas.config.document import read_document
+from growmas.config.overrides import as_texts
+from growmas.errors import ConfigError
+from growmas.paths import as_path
 
 _OWN = ("sweep", "tune")
 """Top-level keys that concern a sweep and not its runs."""
@@ -40,6 +42,8 @@ class SweepSettings:
         Raises:
             ConfigError: The config cannot be read.
         """
+        overrides = as_texts(overrides)
+        options = as_texts(options, "engine options, each key=value")
         axes = [each for each in overrides if not _is_own(each)]
         own = [each for each in overrides if _is_own(each)]
         names = {}
@@ -62,7 +66,8 @@ class SweepSettings:
         Raises:
             ConfigError: The config cannot be read.
         """
-        document = read_document(find_config(Path(config)), self.own)
+        file = find_config(as_path(config, ConfigError, "a config"))
+        document = read_document(file, self.own)
         return document.values.get("tune") is not None
 
     def as_given(self, mistakes: str) -> str:
@@ -83,7 +88,8 @@ def _is_own(override: str) -> bool:
 
 def _kind(config: str | PathLike[str]) -> str | None:
     """Return the kind of engine that a config asks for; None if it asks for none."""
-    value: object = read_document(find_config(Path(config))).values
+    file = find_config(as_path(config, ConfigError, "a config"))
+    value: object = read_document(file).values
     for key in ("sweep", "engine", "kind"):
         value = value.get(key) if isinstance(value, Mapping) else None
     return value if isinstance(value, str) else None

@@ -30,6 +30,8 @@ class Shard:
         Raises:
             ConfigError: It names none.
         """
+        if not isinstance(text, str):
+            raise ConfigError(f"shard {text!r}: {_EXPECTED}")
         found = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", text)
         if found is None:
             raise ConfigError(f"shard {text}: {_EXPECTED}")

@@ -22,7 +22,7 @@ from growmas.config import (
 from growmas.errors import ConfigError, RunError
 from growmas.sweep.end_points import end_points
 from growmas.sweep.grid import split_values
-from growmas.sweep.plan import Sweep, plan_settings
+from growmas.sweep.plan import Sweep, plan_settings, sweep_folder
 from growmas.sweep.settings import SweepSettings, without_sweep
 from growmas.sweep.summary import SEED, SweepRun
 from growmas.sweep.work import Observer, SweepRunner, sweep_runner
@@ -127,11 +127,11 @@ def plan_tuning(
             "tune: expected null, as stream.kind is task_free: it has no validation data to judge "
             "trials on"
         )
+    folder = sweep_folder(directory, root, f"{experiment.name}-tuned")
     if mistakes := _mistakes(config, fixed, tune):
         raise ConfigError("\n".join(mistakes))
     if importlib.util.find_spec("optuna") is None:
         raise RunError("tune needs optuna, which is not installed: pip install 'growmas[optuna]'")
-    folder = Path(root) / f"{experiment.name}-tuned" if directory is None else Path(directory)
     return Tuning(folder, config, fixed, experiment, tune)
 
 
@@ -155,6 +155,8 @@ def run_tuning(
     Raises:
         RunError: No trial was finished, or a sweep could not be run.
     """
+    if not isinstance(tuning, Tuning):
+        raise RunError(f"expected a Tuning, as plan_tuning returns, got {type(tuning).__name__}")
     tune, sweep = tuning.tune, tuning.experiment.sweep
     engine = LocalEngineConfig() if sweep is None else sweep.engine
     with sweep_runner(tuning.folder, engine, jobs=jobs, runs=tune.trials) as runner:

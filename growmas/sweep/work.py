@@ -75,6 +75,8 @@ def run_sweep(
         RunError: The folder cannot be written, another sweep uses it, the engine cannot be
             reached, its machines do not see the folder, or have other code.
     """
+    if not isinstance(sweep, Sweep):
+        raise RunError(f"expected a Sweep, as plan_sweep returns, got {type(sweep).__name__}")
     runs = len(sweep.waiting)
     with sweep_runner(
         sweep.folder, sweep.engine, shard=sweep.shard, jobs=jobs, runs=runs, warm=warm

@@ -21,6 +21,7 @@ sys.path.append(str(Path(__file__).parents[1] / "history"))  # for its fake stru
 
 from fake_structure import FakeStructure
 from rich.console import Console
+from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.widgets import Input, OptionList, Static
 from textual.widgets._footer import FooterKey
@@ -28,7 +29,7 @@ from textual.widgets._footer import FooterKey
 from growmas.browser.app import Browser
 from growmas.browser.board import MEASURES, read_board
 from growmas.browser.found_runs import FoundRuns
-from growmas.browser.screens import Export, Help
+from growmas.browser.screens import KEYS, Export, Help
 from growmas.browser.watched_run import WatchedRun
 from growmas.history import TopologyHistory, TopologyTracker
 from growmas.runs.lock import RunLock
@@ -315,6 +316,32 @@ def test_runs_side_by_side(recording: Recording, tmp_path: Path) -> None:
 
     drive([watched(tmp_path), watched(tmp_path, "other")], act)
     other.tracker.close()
+
+
+@pytest.mark.parametrize("size", [(40, 24), (80, 24), (100, 30), (140, 40)])
+def test_the_help_fits_or_scrolls(
+    recording: Recording, tmp_path: Path, size: tuple[int, int]
+) -> None:
+    async def act(app: Browser, pilot: Pilot[None]) -> None:
+        await pilot.press("question_mark")
+        box, keys = app.screen.query_one(".box"), app.screen.query_one("#keys", Static)
+        lines = [line.text for line in keys.render_lines(Region(0, 0, *keys.size))]
+        starts = [line[:5].strip() for line in lines if line[:1].strip() and line[5:7] == "  "]
+        assert starts == list(KEYS)  # meanings stand in a column of their own
+        text = " ".join(word for line in lines for word in line.split())
+        for meaning in KEYS.values():
+            assert all(word in text for word in meaning.split())
+        assert box.region.bottom <= size[1]
+        assert box.region.right <= size[0]
+        if size[0] >= 80:
+            assert keys.size.height <= box.size.height
+        await pilot.press("end")
+        await pilot.pause(0.3)
+        assert box.scroll_offset.y == max(0, keys.size.height - box.size.height)
+        await pilot.press("q")
+        assert not isinstance(app.screen, Help)
+
+    drive([watched(tmp_path)], act, size=size)
 
 
 def test_every_size_of_terminal_will_do(recording: Recording, tmp_path: Path) -> None:
