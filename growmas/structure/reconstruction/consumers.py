@@ -29,7 +29,7 @@ from torch.utils.hooks import RemovableHandle
 
 from growmas.importance.attention import can_separate
 from growmas.structure.layers.class_names import qualified_name
-from growmas.structure.layers.gains import GAINED
+from growmas.structure.layers.gains import has_gains, plain_class
 from growmas.structure.reconstruction.recurrence import Gates, is_recurrent, read_by
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.placement import Placement, placements
@@ -178,7 +178,7 @@ class Consumer:
             output = output.movedim(1, -1)
         rows = output.reshape(-1, output.shape[-1])
         rows = rows.clone() if sites is None else rows[sites]
-        if type(self.module) not in GAINED.values():
+        if not has_gains(self.module):
             return rows
         gain = self.module.gain.detach()
         return rows / torch.where(gain == 0, 1, gain)
@@ -320,12 +320,11 @@ def _is_known(kind: type) -> bool:
 
 def _problem(consumer: Consumer, tied: set[str]) -> str:
     """Return the reason why a consumer cannot be refitted; empty if it can."""
-    kind = type(consumer.module)
     if isinstance(consumer.module, Gates):
         names = {f"{consumer.node}.{n}" for n in (consumer.module.name, consumer.module.bias_name)}
         shared = sorted(names & tied)
         return consumer.module.problem or _tied(shared)
-    kind = next((plain for plain, gained in GAINED.items() if gained is kind), kind)
+    kind = plain_class(consumer.module)
     if not (_is_plain(kind, *_CONVOLUTIONS) or _is_plain(kind, nn.Linear) or _is_known(kind)):
         return f"a {kind.__name__} is not a matrix product per position"
     if consumer.transposed and consumer.blocks > 1:

@@ -24,6 +24,7 @@ from growmas.structure.selection.elimination import Elimination
 from growmas.structure.selection.readings import Group, readings
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.plan import Plan, unknown_group
+from growmas.structure.units.rounding import units_of
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -211,8 +212,7 @@ def _too_coarse(
     found = {}
     for name, group in groups.items():
         multiple = round_to.get(name, 1) if isinstance(round_to, Mapping) else round_to
-        channels = group.members[0].positions.shape[1]
-        if counts.get(name) == 0 and group.width * channels <= multiple > 1:
+        if counts.get(name) == 0 and group.width <= units_of(group, multiple) > 1:
             found[name] = (
                 f"no multiple of round_to={multiple} is below its {group.width} {group.kind}"
             )
