@@ -241,5 +241,5 @@ def _check_images(images: object) -> None:
         got = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise DataError(
             "RandomFilters takes floating-point images [N, channels, height, width], got "
-            f"{got}: make the context without extract= for other inputs"
+            f"{got}: leave extract= out for other inputs (in a config: features: inputs)"
         )
