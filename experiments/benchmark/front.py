@@ -60,7 +60,7 @@ def _growing(widths, words):
 
 
 def front_settings():
-    """Return the settings of every method at every size: "method | size" -> two rates."""
+    """Return the settings of every method at every size: "method | size" -> one for each rate."""
     found = {}
     for size in SIZES:
         kinds = {

@@ -70,6 +70,25 @@ def _vectors(*names, units, hidden, context, tasks_known=False):
     }
 
 
+def _front(name, title, about, stream):
+    """Return a scenario of accuracy against numbers kept on five tasks of 200 images."""
+    return Scenario(
+        name,
+        title,
+        about,
+        (
+            f"stream={{{stream}, source: {{kind: python, target: 'sources:fashion', resize: 14}}, "
+            "tasks: 5, scenario: task}",
+            "training.epochs=20",
+            "training.batch_size=50",
+            "model={kind: mlp, hidden: [8]}",
+        ),
+        front_settings(),
+        baseline="warm copies | SIZE",
+        tried=(0, 1, 2),
+    )
+
+
 FASHION = "Fashion-MNIST, 400 training images and 200 test images a class"
 
 SCENARIOS = (
@@ -200,37 +219,19 @@ SCENARIOS = (
         baseline="context alone",
         seeds=(1, 2, 3),
     ),
-    Scenario(
+    _front(
         "front-rotated",
         "Five rotations of Fashion-MNIST, 200 images each, by numbers kept",
         "Fashion-MNIST at 14 × 14 pixels, 0 to 60 degrees, 20 training images a class and "
         "rotation; the rotation is known. One hidden layer, 20 epochs.",
-        (
-            "stream={kind: rotated, source: {kind: python, target: 'sources:fashion', resize: 14},"
-            " tasks: 5, degrees: 60, scenario: task, limit: 20}",
-            "training.epochs=20",
-            "training.batch_size=50",
-            "model={kind: mlp, hidden: [8]}",
-        ),
-        front_settings(),
-        baseline="warm copies | SIZE",
-        tried=(0, 1, 2),
+        "kind: rotated, degrees: 60, limit: 20",
     ),
-    Scenario(
+    _front(
         "front-split",
         "Fashion-MNIST, 5 × 2 classes, 200 images each, by numbers kept",
         "Fashion-MNIST at 14 × 14 pixels, 100 training images a class; the task is known. The same "
         "networks.",
-        (
-            "stream={kind: split, source: {kind: python, target: 'sources:fashion', resize: 14},"
-            " tasks: 5, scenario: task, limit: 100}",
-            "training.epochs=20",
-            "training.batch_size=50",
-            "model={kind: mlp, hidden: [8]}",
-        ),
-        front_settings(),
-        baseline="warm copies | SIZE",
-        tried=(0, 1, 2),
+        "kind: split, limit: 100",
     ),
 )
 """In the order in which they are run: what is finished first is whole first."""

@@ -142,6 +142,10 @@ class RanPACConfig(_StatisticsConfig):
     )
 
 
+FILTERED: dict[str, type[Record]] = {"slda": SLDAConfig, "ranpac": RanPACConfig}
+"""Kinds of methods that take random filters, with settings of these."""
+
+
 class L2InitConfig(Record):
     """Every parameter is pulled toward its initial value."""
 

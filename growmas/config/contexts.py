@@ -77,6 +77,14 @@ class SharedContextConfig(_LinearContextConfig):
     kind: Literal["shared"] = Field(description="shared")
 
 
+FILTERED: dict[str, type[Record]] = {
+    "gaussian": GaussianContextConfig,
+    "ridge": RidgeContextConfig,
+    "shared": SharedContextConfig,
+}
+"""Kinds of contexts that take random filters."""
+
+
 class EntropyContextConfig(Record):
     """The view whose answer has the least entropy is used."""
 

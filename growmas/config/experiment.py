@@ -4,10 +4,11 @@ Each field's ``description`` says what it expects; error messages quote it.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import Self
+from typing import Self, get_args
 
 from pydantic import Field, PrivateAttr, model_validator
 
+from growmas.config import baselines, contexts
 from growmas.config.baselines import SCENARIOS
 from growmas.config.checkpoints import CheckpointConfig
 from growmas.config.formatting import KeyPath, dotted, listed, show
@@ -132,6 +133,7 @@ def conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
     if _at(values, "method", "protect") == "auto" and _at(values, "method", "strength") == 0:
         text = "expected a number above 0, as protect: auto tries multiples of it; got 0"
         found.append((("method", "strength"), text))
+    found += _filter_conflicts(values)
     found += _trial_conflicts(values)
     found += _replacement_conflicts(values)
     frozen, turns = _at(values, "model", "freeze"), _at(values, "stream", "of") == "turning"
@@ -221,6 +223,27 @@ def _context_conflicts(values: Mapping[str, object], scenario: object) -> list[t
         f"by itself, and in scenario {scenario} the task is unknown"
     )
     return [(("method", "context"), f"expected {expected}; got null")]
+
+
+def _filter_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:
+    """Return settings of random filters where features are something else."""
+    found: list[tuple[KeyPath, str]] = []
+    places: tuple[tuple[KeyPath, dict[str, type[Record]]], ...] = (
+        (("method",), baselines.FILTERED),
+        (("method", "context"), contexts.FILTERED),
+    )
+    for path, kinds in places:
+        given = _at(values, *map(str, path))
+        record = kinds.get(str(_at(given, "kind")))
+        if record is None or _at(given, "features") == "filters":
+            continue
+        for key in ("filters", "pool", "whiten"):
+            field, value = record.model_fields[key], _at(given, key)
+            valid = type(value) is int or value in get_args(field.annotation)
+            if valid and value != field.default:
+                expected = f"features: filters beside it, or {key} left out"
+                found.append(((*path, key), f"expected {expected}; got {show(value)}"))
+    return found
 
 
 def _trial_conflicts(values: Mapping[str, object]) -> list[tuple[KeyPath, str]]:

@@ -17,6 +17,21 @@ UNKNOWN = -1
 """Stands in place of a task: the input is unlike all that were learnt."""
 
 
+def check_other(context: object, other: object, kind: type) -> None:
+    """Refuse to merge a context with one that is not of a kind, or with itself.
+
+    Raises:
+        ContextError: It is one of these.
+    """
+    if not isinstance(other, kind):
+        raise ContextError(f"expected a {kind.__name__}, got {type(other).__name__}")
+    if other is context:
+        raise ContextError(
+            "the other context is this one itself, whose samples would count twice: merge the "
+            "context of another shard, or copy.deepcopy(context) if they are meant to"
+        )
+
+
 class Context(Protocol):
     """Name the task of inputs that come without one. N samples, T tasks.
 

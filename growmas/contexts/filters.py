@@ -237,9 +237,14 @@ def _check_pieces(images: Tensor, shape: Shape) -> None:
 
 
 def _check_images(images: object) -> None:
-    if not isinstance(images, Tensor) or images.dim() != 4 or not images.is_floating_point():
+    if isinstance(images, Tensor) and images.dim() == 4 and not images.is_floating_point():
+        raise DataError(
+            f"RandomFilters takes floating-point images, got {images.dtype}: convert them, such as "
+            "images.float() / 255"
+        )
+    if not isinstance(images, Tensor) or images.dim() != 4:
         got = list(images.shape) if isinstance(images, Tensor) else type(images).__name__
         raise DataError(
-            "RandomFilters takes floating-point images [N, channels, height, width], got "
-            f"{got}: make the context without extract= for other inputs"
+            f"RandomFilters takes floating-point images [N, channels, height, width], got {got}: "
+            "leave extract= out for other inputs (in a config: features: inputs)"
         )

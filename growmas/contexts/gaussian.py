@@ -11,6 +11,7 @@ from growmas.contexts.context import (
     Context,
     TaskKey,
     check_kind,
+    check_other,
     check_task,
     check_tasks,
     likeliest,
@@ -167,10 +168,9 @@ class GaussianContext(Context):
 
         Raises:
             ContextError: The settings or the size of the inputs differ, or `other` is not a
-                `GaussianContext`.
+                `GaussianContext`, or is this context itself.
         """
-        if not isinstance(other, GaussianContext):
-            raise ContextError(f"expected a GaussianContext, got {type(other).__name__}")
+        check_other(self, other, GaussianContext)
         self._check_same(other._settings(), "the other context")
         extract = self._projection.extract
         adopt_extract(extract, extract_state(other._projection.extract), "the other context")

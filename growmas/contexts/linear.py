@@ -17,6 +17,7 @@ from growmas.contexts.context import (
     Context,
     TaskKey,
     check_kind,
+    check_other,
     check_task,
     check_tasks,
     likeliest,
@@ -153,11 +154,10 @@ class LinearContext(Context):
         after those that are not. Settings other than `per` and `extract` stay as they are here.
 
         Raises:
-            ContextError: It is of another kind, `per`, default temperature or size of features, or
-                its filters differ.
+            ContextError: It is of another kind, `per`, default temperature or size of features,
+                its filters differ, or it is this context itself.
         """
-        if type(other) is not type(self):
-            raise ContextError(f"expected a {type(self).__name__}, got {type(other).__name__}")
+        check_other(self, other, type(self))
         self._check_same(other._settings(), extract_state(other.extract), "the other context")
         self._projection.adopt(other._projection)
         self._sums.merge(other._sums)

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -193,6 +194,11 @@ MISTAKES = {
         "config.yaml:10: method.context.whiten: expected analytic (keeps nothing of the data), "
         'patches or covariance (of the first images), none, got "patch"; did you mean "patches"?',
     ),
+    "filters that are not used": (
+        replaced("  grow:", "  context: {kind: ridge, filters: 8}\n  grow:"),
+        "config.yaml:10: method.context.filters: expected features: filters beside it, or filters "
+        "left out; got 8",
+    ),
     "a temperature for nothing": (
         replaced("  grow:", "  context: {kind: gaussian, per: class, temperature: 2}\n  grow:"),
         "config.yaml:10: method.context.temperature: expected 1, unless the context has a say in "
@@ -333,6 +339,28 @@ def test_conflicts_are_mistakes_in_code_too(write):
     stream = PermutedConfig(kind="permuted", source="digits", scenario="class")
     with pytest.raises(ValidationError, match=r"stream\.scenario: expected task or domain"):
         Experiment(**dict(experiment) | {"stream": stream})
+
+
+@pytest.mark.parametrize(
+    ("setting", "key"),
+    [
+        ("{kind: slda, features: inputs, pool: 3}", "method.pool"),
+        ("{kind: ranpac, features: model, whiten: patches}", "method.whiten"),
+        (
+            "{kind: growmas, context: {kind: shared, features: inputs, filters: 8}}",
+            "method.context.filters",
+        ),
+        (
+            "{kind: growmas, context: {kind: gaussian, features: inputs, pool: 2}}",
+            "method.context.pool",
+        ),
+    ],
+)
+def test_settings_of_filters_need_filters(write, setting, key):
+    path = write(GOOD)
+    with pytest.raises(ConfigError, match=rf"{key}: expected features: filters beside it, or"):
+        load_config(path, [f"method={setting}"])
+    load_config(path, [f"method={re.sub('features: [a-z]+', 'features: filters', setting)}"])
 
 
 def test_every_field_says_what_it_expects():

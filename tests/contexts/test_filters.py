@@ -52,7 +52,13 @@ def test_the_seed_decides() -> None:
     assert not torch.equal(RandomFilters(seed=3)(images), RandomFilters(seed=4)(images))
 
 
-@pytest.mark.parametrize("inputs", [torch.rand(3, 64), torch.ones(3, 1, 8, 8).long(), [1.0]])
+def test_whole_numbers_are_refused_with_the_conversion() -> None:
+    images = (255 * torch.rand(3, 1, 8, 8)).byte()
+    with pytest.raises(DataError, match=r"got torch.uint8: convert them, such as images\.float"):
+        RandomFilters()(images)
+
+
+@pytest.mark.parametrize("inputs", [torch.rand(3, 64), torch.ones(3, 8, 8).long(), [1.0]])
 def test_what_is_no_image_is_refused(inputs: object) -> None:
     with pytest.raises(DataError, match=r"takes floating-point images \[N, channels, height"):
         RandomFilters()(inputs)  # type: ignore[arg-type]

@@ -356,6 +356,8 @@ class TestRefusals:
                 context.merge(other)
         with pytest.raises(ContextError, match="expected a GaussianContext, got EnergyContext"):
             context.merge(EnergyContext())  # type: ignore[arg-type]
+        with pytest.raises(ContextError, match="would count twice: merge the context of another"):
+            context.merge(context)
 
 
 def test_what_it_says_of_the_classes_of_a_task() -> None:

@@ -411,6 +411,13 @@ class TestRefusals:
         with pytest.raises(ContextError, match="per 'task' instead of 'class'"):
             kind().merge(kind("task"))
 
+    def test_merged_with_itself(self, kind: Any) -> None:
+        context = learnt(kind(), *samples())
+        before = context.state_dict()
+        with pytest.raises(ContextError, match="would count twice: merge the context of another"):
+            context.merge(context)
+        assert context.state_dict()["counts"] == before["counts"]
+
     def test_classes_where_there_are_tasks(self, kind: Any) -> None:
         context = learnt(kind("task"), *samples())
         with pytest.raises(ContextError, match="class_answers needs classes"):

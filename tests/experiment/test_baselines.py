@@ -168,7 +168,7 @@ def test_features_that_do_not_fit_the_inputs_are_refused(tmp_path):
     )
     path = write(tmp_path, "slda", "class", extra=", features: filters")
     source = "stream.source={kind: csv, path: table.csv, test: 0.2}"
-    with pytest.raises(GrowmasError, match="takes floating-point images"):
+    with pytest.raises(GrowmasError, match=r"for other inputs \(in a config: features: inputs\)"):
         run_experiment(load_config(path, [source, "stream.tasks=2"]), tmp_path / "run")
 
 

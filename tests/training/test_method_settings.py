@@ -26,6 +26,7 @@ CASES = [
     (lambda s: gm.HAT(s, stream=STREAM, scale=0), "scale=0: expected a number that is 1 or more"),
     (lambda s: gm.ICaRL(s, stream=STREAM), "expected a stream of scenario class, got task"),
     (lambda s: gm.ICaRL(s, stream=CLASSES, memory=0), "size=0: expected a whole number >= 1"),
+    (lambda s: gm.ICaRL(s, stream=CLASSES, memory=5), "memory=5: expected at least 6, an exemplar"),
     (lambda s: gm.SLDA(s, stream=STREAM, strength=2), "strength=2: expected a number above 0, up"),
     (lambda s: gm.RanPAC(s, stream=STREAM, projections=1), "projections=1: expected a whole"),
     (lambda s: gm.Reservoir(-1), "size=-1: expected a whole number >= 1"),

@@ -38,7 +38,8 @@ class ICaRL(Method):
         memory: K.
 
     Raises:
-        ConfigError: The stream is not of scenario class, or the memory is not a whole number.
+        ConfigError: The stream is not of scenario class, or the memory is not a whole number or has
+            less than a sample for each class.
 
     Attributes:
         exemplars: The samples kept.
@@ -57,6 +58,12 @@ class ICaRL(Method):
         self._stream = stream
         self._known = KnownOutputs(stream)
         self.exemplars = Exemplars(memory)
+        classes = len({label for task in stream.tasks for label in task.classes})
+        if memory < classes:
+            raise ConfigError(
+                f"memory={memory}: expected at least {classes}, an exemplar of each class of the "
+                "stream"
+            )
         self.teacher = Teacher(structure.model)
         self._current = -1  # index of the task whose classes have no exemplars yet
         self._means: tuple[list[int], Tensor] | None = None
