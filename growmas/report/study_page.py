@@ -5,7 +5,8 @@ import re
 from html import escape
 from typing import NamedTuple
 
-from growmas.report.page import document, figure_block
+from growmas.report.figure import NARROW
+from growmas.report.page import document, figure_blocks
 from growmas.report.scale import percent
 from growmas.report.study_figures import study_figures
 from growmas.report.study_summary import StudySummary
@@ -39,7 +40,7 @@ def build_study_page(study: StudySummary) -> str:
         f'<p class="where">{escape(_where(study))}</p>'
         f'<p class="lead">{escape(_headline(study))}</p></header>'
         f"{_comparison(study)}"
-        f"{''.join(figure_block(figure, figure.key) for figure in figures)}"
+        f"{figure_blocks(figures, study_figures(study, NARROW))}"
         f"{_runs(study)}</section>"
     )
     contents = [("comparison", "table")]
