@@ -19,6 +19,7 @@ from growmas.report.widths import draw_widths
 from growmas.report.writing import (
     MOST_CELLS,
     MOST_EVENTS,
+    breakable,
     comparison_table,
     events_table,
     headline,
@@ -122,7 +123,7 @@ def _run(run: RunSummary, index: int, *, alone: bool) -> str:
     figures = figure_blocks(run_figures(run), run_figures(run, NARROW), after=f"-{index}")
     return (
         f'<section id="run-{index}" {_tasks(run)}><header>'
-        f"<{heading}>{escape(run.name)}</{heading}>"
+        f"<{heading}>{breakable(run.name)}</{heading}>"
         f'<p class="where">{escape(where)}</p><p class="lead">{escape(headline(run))}</p>'
         f'<dl class="tiles">{cards}</dl></header>\n'
         f"{figures}{_events(run, index)}{_layers(run, index)}</section>\n"

@@ -1,5 +1,6 @@
 """Texts and tables of a page: summaries, events, numbers."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import zip_longest
@@ -168,6 +169,11 @@ def settings(run: RunSummary) -> str:
     return " · ".join(parts)
 
 
+def breakable(name: str) -> str:
+    """Return a name as HTML that a browser breaks after separators rather than inside words."""
+    return "<wbr>".join(escape(piece) for piece in re.split(r"(?<=[/,=_])(?=.)", name))
+
+
 def comparison_table(runs: Sequence[RunSummary]) -> str:
     """Return a table of runs with the numbers that are usually reported."""
     rows = []
@@ -184,7 +190,7 @@ def comparison_table(runs: Sequence[RunSummary]) -> str:
             "·" if size is None else f"{size.parameters:,}",
             seconds(result.seconds) if result else "·",
         )
-        name = f'<td><a href="#run-{i}">{escape(run.name)}</a>'
+        name = f'<td><a href="#run-{i}">{breakable(run.name)}</a>'
         rows.append(f"<tr>{name}{''.join(f'<td class=n>{escape(cell)}' for cell in cells)}</tr>")
     heads = ("run", "method", "seed", "ACC", "BWT", "forgetting", "units", "parameters", "time")
     head = "".join(f"<th scope=col>{name}</th>" for name in heads)
