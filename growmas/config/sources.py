@@ -28,12 +28,17 @@ def _as_list(value: object) -> object:
     return [value] if type(value) in (int, float) else value
 
 
+def _as_tuple(value: object) -> object:
+    """Turn a list into a tuple; in a union, older pydantic ignores `strict=False`."""
+    return tuple(value) if isinstance(value, list) else value
+
+
 _Size = Annotated[
     tuple[Annotated[int, Field(ge=1)], ...],
     Field(min_length=2, max_length=2, strict=False),
     BeforeValidator(_as_size),
 ]
-_Names = Annotated[tuple[str, ...], Field(min_length=1, strict=False)]
+_Names = Annotated[tuple[str, ...], Field(min_length=1), BeforeValidator(_as_tuple)]
 _Numbers = Annotated[
     tuple[float, ...], Field(min_length=1, strict=False), BeforeValidator(_as_list)
 ]

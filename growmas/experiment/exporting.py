@@ -25,6 +25,7 @@ Format = Literal["pt2", "onnx", "safetensors"]
 
 _TOLERANCE = 1e-5
 _OPSET = 18
+_MOST_SAMPLES = 2**31 - 1  # of a batch; torch 2.6 cannot export BERT without an upper bound
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +111,7 @@ def write_network(
 def _write_pt2(
     network: nn.Module, inputs: Tensor, about: Mapping[str, Any], path: Path
 ) -> tuple[Tensor, ...]:
-    batch = torch.export.Dim("batch", min=1)
+    batch = torch.export.Dim("batch", min=1, max=_MOST_SAMPLES)
     program = torch.export.export(
         network,
         (inputs,),
@@ -133,7 +134,7 @@ def _write_onnx(
                 "onnx onnxscript onnxruntime"
             )
     onnx: Any = import_module("onnx")
-    batch = torch.export.Dim("batch", min=1)
+    batch = torch.export.Dim("batch", min=1, max=_MOST_SAMPLES)
     with torch.no_grad():
         written = torch.onnx.export(
             network,

@@ -15,25 +15,27 @@ from growmas.report.run_summary import RunSummary
 from growmas.report.scale import fitted, percent, row_labels, ticks
 from growmas.report.svg import Drawing
 
-_LEFT = 118
+_LEFT = 118  # pixels for the names of tasks
+_LEFT_IF_NARROW = 92
 _CELL = 34.0  # pixels per row, at most
 
 
-def draw_accuracy(run: RunSummary) -> Figure | None:
+def draw_accuracy(run: RunSummary, width: float = WIDTH) -> Figure | None:
     """Draw the matrix, and below it each task when learnt and at the end; None if unmeasured."""
     known = [value for row in run.accuracy for value in row if value is not None]
     if not known:
         return None
     tasks = len(run.tasks)
     low, high = _range(min(known), max(known))
-    drawing = Drawing(WIDTH)
+    drawing = Drawing(width)
     draw_shades(drawing, 12, "a", (percent(low), percent(high)))
     row = min(_CELL, max(3.0, 420 / tasks))
-    frame = Frame(_LEFT, 44, WIDTH - _LEFT, row * tasks)
+    left = _LEFT if width >= WIDTH else _LEFT_IF_NARROW
+    frame = Frame(left, 44, width - left, row * tasks)
     drawing.text(0, 36, "after learning …", "t")
     drawing.text(frame.x, 36, "accuracy on …", "t")
     _matrix(drawing, frame, run, low, high)
-    below = Frame(_LEFT, frame.bottom + 54, frame.width, 110)
+    below = Frame(left, frame.bottom + 54, frame.width, 110)
     _then_and_now(drawing, below, run)
     draw_tasks(drawing, below, run.tasks)
     drawing.height = below.bottom + 38
@@ -60,11 +62,11 @@ def _matrix(drawing: Drawing, frame: Frame, run: RunSummary, low: float, high: f
     gap = 2.0 if down > 12 else 0.0
     drawing.cells(frame.x, frame.y, (across, down), styles, gap=gap)
     every = max(1, -(-13 // int(max(down, 1))))
-    names = row_labels(run.tasks, _LEFT - 12)
+    names = row_labels(run.tasks, frame.x - 12)
     for i, name in enumerate(names):
         middle = frame.y + (i + 0.5) * down + 3.5
         if i % every == 0:
-            drawing.text(frame.x - 8, middle, fitted(name, _LEFT - 12), anchor="end")
+            drawing.text(frame.x - 8, middle, fitted(name, frame.x - 12), anchor="end")
         for j, value in enumerate(run.accuracy[i]):
             share = shares[i][j]
             if value is not None and share is not None and across > 36 and down > 12:

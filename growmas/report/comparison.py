@@ -16,12 +16,11 @@ from growmas.report.figure import (
 )
 from growmas.report.palette import SERIES
 from growmas.report.run_summary import RunSummary
-from growmas.report.scale import common_start, fitted, percent
+from growmas.report.scale import common_start, narrowed, percent
 from growmas.report.svg import Drawing
 from growmas.rounding import short
 
 Values = Sequence[float | None]
-_NAMES = 190  # pixels for the names of runs at the ends of their lines
 
 
 @dataclass(frozen=True)
@@ -53,9 +52,9 @@ _QUANTITIES = (
 )
 
 
-def draw_comparison(runs: Sequence[RunSummary]) -> Figure:
+def draw_comparison(runs: Sequence[RunSummary], width: float = WIDTH) -> Figure:
     """Draw accuracy, units and parameters of all runs over their tasks."""
-    drawing = Drawing(WIDTH)
+    drawing = Drawing(width)
     top = 28.0
     names = distinct([run.name for run in runs])
     longest = shared_tasks([run.tasks for run in runs])
@@ -65,7 +64,7 @@ def draw_comparison(runs: Sequence[RunSummary]) -> Figure:
         if not any(value is not None for line in lines for value in line):
             continue
         height = 190.0 if not quantity.from_zero else 130.0
-        frame = Frame(LEFT, top, WIDTH - LEFT - _NAMES, height)
+        frame = Frame(LEFT, top, width - LEFT - names_room(width), height)
         _panel(drawing, frame, quantity, lines, names, longest or counted)
         top = frame.bottom + 62
     drawing.height = top - 18
@@ -111,7 +110,7 @@ def _panel(
     for (y, x, i), place in zip(sorted(ends), places, strict=True):
         last = next(value for value in reversed(lines[i]) if value is not None)
         drawing.path(f"M{x + 3:.1f} {y:.1f}L{frame.right + 8} {place:.1f}", f"link run-{i}")
-        word = f"{quantity.form(last)}  {fitted(names[i], _NAMES - 78)}"
+        word = f"{quantity.form(last)}  {narrowed(names[i], names_room(drawing.width) - 78)}"
         drawing.text(frame.right + 12, place + 3.5, word, f"n{i % SERIES} run-{i}")
     draw_tasks(drawing, frame, tasks)
     tips = [
@@ -126,6 +125,11 @@ def _panel(
         for j, task in enumerate(tasks)
     ]
     draw_targets(drawing, frame, tips)
+
+
+def names_room(width: float) -> float:
+    """Return the pixels for names at the ends of lines in a figure of some width."""
+    return 190.0 if width >= WIDTH else 144.0
 
 
 def shared_tasks(lists: Sequence[Sequence[str]]) -> tuple[str, ...] | None:

@@ -9,6 +9,9 @@ from growmas.report.svg import Drawing
 from growmas.rounding import short
 
 WIDTH = 960
+NARROW = 480
+"""Pixels across a figure, and across the same one for a narrow window."""
+_LINE = 17.0  # pixels from one row of a legend to the next
 LEFT = 46  # pixels for the numbers of an axis
 Cell = str | int | float | None
 
@@ -108,12 +111,23 @@ def draw_targets(drawing: Drawing, frame: Frame, tips: Sequence[str]) -> None:
 
 def draw_legend(
     drawing: Drawing, y: float, entries: Sequence[tuple[str, str]], *, x: float = 0
-) -> None:
-    """Draw boxes with their meanings in a row; `y` is the base line of the words."""
+) -> float:
+    """Draw boxes with their meanings in rows; return the base line of the last row.
+
+    Args:
+        drawing: To add them to.
+        y: Base line of the words in the first row.
+        entries: Style of a box, and its meaning.
+        x: Where the first row begins.
+    """
     for style, words in entries:
+        room = 17 + 6.1 * len(words)
+        if x > 0 and x + room > drawing.width:
+            x, y = 0, y + _LINE
         drawing.rect(x + 0.5, y - 9, 11, 10, style)
         drawing.text(x + 17, y, words)
-        x += 17 + 6.1 * len(words) + 20
+        x += room + 20
+    return y
 
 
 def draw_shades(drawing: Drawing, y: float, letter: str, ends: tuple[str, str]) -> float:

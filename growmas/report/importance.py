@@ -20,7 +20,8 @@ from growmas.report.svg import Drawing
 from growmas.report.unit_map import UnitMap
 from growmas.rounding import short
 
-_LEFT = 150
+_LEFT = 150  # pixels for the names of groups
+_LEFT_IF_NARROW = 100
 _LEFT_OF_UNITS = 46
 _SHOWN = 30
 
@@ -56,17 +57,18 @@ class _Shade:
         return f"{short(self.least)} or less", short(self.most)
 
 
-def draw_importance(run: RunSummary) -> Figure | None:
+def draw_importance(run: RunSummary, width: float = WIDTH) -> Figure | None:
     """Draw importance of groups × tasks; None if it was never measured."""
     measured = [group for group in run.by_change if any(group.importance)]
     if not measured:
         return None
     shown = sorted(measured[:_SHOWN], key=run.groups.index)
     shade = _Shade.over(e.mean for group in shown for e in group.importance if e)
-    drawing = Drawing(WIDTH)
+    drawing = Drawing(width)
     draw_shades(drawing, 12, "m", shade.ends)
     row = min(34.0, max(14.0, 420 / len(shown)))
-    frame = Frame(_LEFT, 30, WIDTH - _LEFT, row * len(shown))
+    left = _LEFT if width >= WIDTH else _LEFT_IF_NARROW
+    frame = Frame(left, 30, width - left, row * len(shown))
     _draw_heat_map(drawing, frame, shown, shade)
     draw_tasks(drawing, frame, run.tasks)
     drawing.height = frame.bottom + 38
@@ -94,7 +96,7 @@ def _draw_heat_map(
     drawing.cells(frame.x, frame.y, (across, row), styles, gap=gap)
     for i, group in enumerate(groups):
         middle = frame.y + (i + 0.5) * row + 2.5
-        drawing.text(frame.x - 8, middle, fitted(group.name, _LEFT - 10), "tv", anchor="end")
+        drawing.text(frame.x - 8, middle, fitted(group.name, frame.x - 20), "tv", anchor="end")
         for j, each in enumerate(group.importance):
             share = shares[i][j]
             if each and each.zeros and share is not None and across > 54:
@@ -118,13 +120,13 @@ def _draw_heat_map(
     )
 
 
-def draw_units(run: RunSummary) -> Figure:
+def draw_units(run: RunSummary, width: float = WIDTH) -> Figure:
     """Draw life and importance of every unit, for the groups that changed most."""
     maps = [(g.name, run.maps[g.name]) for g in run.groups if g.name in run.maps]
     shade = _Shade.over(
         value for _, each in maps for row in each.importance for value in row if value is not None
     )
-    drawing = Drawing(WIDTH)
+    drawing = Drawing(width)
     x = draw_shades(drawing, 12, "m", shade.ends) if shade.most > 0 else 0
     kinds = {
         _style(alive, value, shade)
@@ -133,15 +135,15 @@ def draw_units(run: RunSummary) -> Figure:
         for alive, value in zip(lives, values, strict=True)
     }
     legend = [("unused", "importance exactly 0"), ("life", "alive, not measured")]
-    draw_legend(drawing, 12, [entry for entry in legend if entry[0] in kinds], x=x)
-    across = min(2, len(maps)) or 1
-    width = (WIDTH - (across - 1) * 30) / across
-    top = 48.0
+    below = draw_legend(drawing, 12, [entry for entry in legend if entry[0] in kinds], x=x)
+    across = min(2 if width >= WIDTH else 1, len(maps)) or 1
+    room = (width - (across - 1) * 30) / across
+    top = below + 36
     for start in range(0, len(maps), across):
         heights = []
         for k, (name, units) in enumerate(maps[start : start + across]):
             height = min(340.0, max(60.0, 6.0 * len(units.first)))
-            frame = Frame(k * (width + 30) + _LEFT_OF_UNITS, top, width - _LEFT_OF_UNITS, height)
+            frame = Frame(k * (room + 30) + _LEFT_OF_UNITS, top, room - _LEFT_OF_UNITS, height)
             _draw_map(drawing, frame, name, units, run.tasks, shade)
             heights.append(height)
         top += max(heights) + 68

@@ -16,25 +16,27 @@ _RIGHT = 62
 _GAP = 24
 
 
-def draw_lineage(run: RunSummary) -> Figure:
+def draw_lineage(run: RunSummary, width: float = WIDTH) -> Figure:
     """Draw cohorts by birth, one row each, which narrows as its units are pruned."""
     most = _SHOWN if len(run.tasks) <= 40 else _SHOWN_OF_MANY_TASKS
     shown = sorted(run.by_change[:most], key=run.groups.index)
-    drawing = Drawing(WIDTH)
+    drawing = Drawing(width)
     draw_legend(drawing, 12, (("kept", "alive"), ("gone", "pruned since")))
-    if any(group.links for group in shown):
-        drawing.path("M190 12C200 12 200 3 212 3", "link")
-        drawing.text(218, 12, "split from, or in the place of, a unit of another row")
-    across = min(2, len(shown)) or 1
-    width = (WIDTH - (across - 1) * _GAP) / across
     top = 48.0
+    if any(group.links for group in shown):
+        x, y = (190, 12) if width >= WIDTH else (0, 29)
+        drawing.path(f"M{x} {y}c10 0 10 -9 22 -9", "link")
+        drawing.text(x + 28, y, "split from, or in the place of, a unit of another row")
+        top += y - 12
+    across = min(2 if width >= WIDTH else 1, len(shown)) or 1
+    room = (width - (across - 1) * _GAP) / across
     for start in range(0, len(shown), across):
         bottoms = []
         for k, group in enumerate(shown[start : start + across]):
             rows = len(group.cohorts)
             height = max(rows * min(22.0, max(4.0, 360 / max(rows, 1))), 22.0)
-            inner = width - _LEFT - _RIGHT
-            frame = Frame(k * (width + _GAP) + _LEFT, top, inner, height)
+            inner = room - _LEFT - _RIGHT
+            frame = Frame(k * (room + _GAP) + _LEFT, top, inner, height)
             _draw_group(drawing, frame, group, run.tasks)
             bottoms.append(frame.bottom)
         top = max(bottoms) + 68

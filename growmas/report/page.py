@@ -8,7 +8,7 @@ from importlib.resources import files
 from growmas import __version__
 from growmas.report.accuracy import draw_accuracy
 from growmas.report.comparison import draw_comparison
-from growmas.report.figure import Figure
+from growmas.report.figure import NARROW, WIDTH, Figure
 from growmas.report.importance import draw_importance, draw_units
 from growmas.report.lineage import draw_lineage
 from growmas.report.palette import FONT, file_styles, page_patterns, page_styles
@@ -19,6 +19,7 @@ from growmas.report.widths import draw_widths
 from growmas.report.writing import (
     MOST_CELLS,
     MOST_EVENTS,
+    breakable,
     comparison_table,
     events_table,
     headline,
@@ -32,23 +33,23 @@ from growmas.report.writing import (
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 
 
-def run_figures(run: RunSummary) -> tuple[Figure, ...]:
-    """Return all figures for which the run has numbers."""
+def run_figures(run: RunSummary, width: float = WIDTH) -> tuple[Figure, ...]:
+    """Return all figures for which the run has numbers, `width` pixels across."""
     drawn = (
-        draw_widths(run),
-        draw_size(run),
-        draw_accuracy(run),
-        draw_training(run),
-        draw_lineage(run),
-        draw_importance(run),
-        draw_units(run),
+        draw_widths(run, width),
+        draw_size(run, width),
+        draw_accuracy(run, width),
+        draw_training(run, width),
+        draw_lineage(run, width),
+        draw_importance(run, width),
+        draw_units(run, width),
     )
     return tuple(figure for figure in drawn if figure is not None)
 
 
-def comparison_figures(runs: Sequence[RunSummary]) -> tuple[Figure, ...]:
-    """Return the figures that compare runs; none for a single run."""
-    return (draw_comparison(runs),) if len(runs) > 1 else ()
+def comparison_figures(runs: Sequence[RunSummary], width: float = WIDTH) -> tuple[Figure, ...]:
+    """Return the figures that compare runs, `width` pixels across; none for a single run."""
+    return (draw_comparison(runs, width),) if len(runs) > 1 else ()
 
 
 def build_page(runs: Sequence[RunSummary]) -> str:
@@ -100,7 +101,7 @@ def document(title: str, contents: Sequence[tuple[str, str]], body: str) -> str:
 
 
 def _comparison(runs: Sequence[RunSummary], title: str) -> str:
-    figures = "".join(figure_block(figure, figure.key) for figure in comparison_figures(runs))
+    figures = figure_blocks(comparison_figures(runs), comparison_figures(runs, NARROW))
     longest = max(runs, key=lambda run: len(run.tasks))
     return (
         f'<section id="comparison-of-runs" {_tasks(longest)}>'
@@ -119,20 +120,34 @@ def _run(run: RunSummary, index: int, *, alone: bool) -> str:
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)}</dd><dd>{escape(remark)}</dd></div>"
         for name, value, remark in tiles(run)
     )
-    figures = "".join(figure_block(figure, f"{figure.key}-{index}") for figure in run_figures(run))
+    figures = figure_blocks(run_figures(run), run_figures(run, NARROW), after=f"-{index}")
     return (
         f'<section id="run-{index}" {_tasks(run)}><header>'
-        f"<{heading}>{escape(run.name)}</{heading}>"
+        f"<{heading}>{breakable(run.name)}</{heading}>"
         f'<p class="where">{escape(where)}</p><p class="lead">{escape(headline(run))}</p>'
         f'<dl class="tiles">{cards}</dl></header>\n'
         f"{figures}{_events(run, index)}{_layers(run, index)}</section>\n"
     )
 
 
-def figure_block(figure: Figure, name: str) -> str:
-    """Return a figure with its caption and its numbers; `name` is its id on the page."""
-    picture = figure.drawing.render(
-        title=figure.title, description=figure.caption, name=f"{name}-picture"
+def figure_blocks(wide: Sequence[Figure], narrow: Sequence[Figure], *, after: str = "") -> str:
+    """Return figures with their captions and numbers.
+
+    Args:
+        wide: The figures.
+        narrow: The same, as a narrow window shows them.
+        after: What ids on the page have after the key of a figure.
+    """
+    pairs = zip(wide, narrow, strict=True)
+    return "".join(_figure_block(one, other, f"{one.key}{after}") for one, other in pairs)
+
+
+def _figure_block(figure: Figure, narrow: Figure, name: str) -> str:
+    pictures = "".join(
+        f'<div class="{kind}">'
+        + each.drawing.render(title=each.title, description=each.caption, name=f"{name}-{kind}")
+        + "</div>"
+        for kind, each in (("wide", figure), ("narrow", narrow))
     )
     cells = len(figure.numbers.rows) * len(figure.numbers.head)
     numbers = ""
@@ -143,7 +158,7 @@ def figure_block(figure: Figure, name: str) -> str:
         f'<figure id="{name}"><figcaption><h3>{escape(figure.title)}</h3>'
         f"<p>{escape(figure.caption)}</p></figcaption>"
         f'<button class="save" type="button" title="Save this figure as SVG">SVG</button>'
-        f'<div class="plot">{picture}</div>{numbers}</figure>\n'
+        f'<div class="plot">{pictures}</div>{numbers}</figure>\n'
     )
 
 

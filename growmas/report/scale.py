@@ -69,6 +69,19 @@ def fitted(text: str, pixels: float) -> str:
     return text if len(text) <= most else f"{text[: max(1, most - 1)]}…"
 
 
+def narrowed(name: str, pixels: float) -> str:
+    """Return a name without its middle if it does not fit: names differ at their ends.
+
+    >>> narrowed("sweep/seed=1,strength=0.1", 80)
+    'sweep/…th=0.1'
+    """
+    most = max(3, int(pixels / _LETTER))
+    if len(name) <= most:
+        return name
+    start = most // 2
+    return f"{name[:start]}…{name[start + 1 - most :]}"
+
+
 @dataclass(frozen=True)
 class TaskLabels:
     """Labels below an axis of tasks.

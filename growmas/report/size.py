@@ -16,10 +16,11 @@ from growmas.report.svg import Drawing
 from growmas.rounding import short
 
 _GAP = 40
+_HEIGHT = 232.0  # pixels of a panel
 
 
-def draw_size(run: RunSummary) -> Figure | None:
-    """Draw both panels next to each other; None if neither was recorded."""
+def draw_size(run: RunSummary, width: float = WIDTH) -> Figure | None:
+    """Draw both panels, next to each other if there is room; None if neither was recorded."""
     parameters = [None if size is None else float(size.parameters) for size in run.sizes]
     panels = [
         (title, values, form)
@@ -31,10 +32,12 @@ def draw_size(run: RunSummary) -> Figure | None:
     ]
     if not panels:
         return None
-    drawing = Drawing(WIDTH, 232)
-    width = (WIDTH - (len(panels) - 1) * _GAP) / len(panels)
+    across = len(panels) if width >= WIDTH else 1
+    drawing = Drawing(width, -(-len(panels) // across) * _HEIGHT)
+    room = (width - (across - 1) * _GAP) / across
     for i, (title, values, form) in enumerate(panels):
-        frame = Frame(i * (width + _GAP) + LEFT, 28, width - LEFT, 160)
+        x, y = i % across * (room + _GAP), i // across * _HEIGHT
+        frame = Frame(x + LEFT, y + 28, room - LEFT, 160)
         _panel(drawing, frame, run, title, values, whole=form is short)
     return Figure(
         key="size",

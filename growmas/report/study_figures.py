@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from growmas.report.axis import Axis, draw_upward, fitting_axis
-from growmas.report.comparison import apart
+from growmas.report.comparison import apart, names_room
 from growmas.report.figure import (
     LEFT,
     WIDTH,
@@ -15,7 +15,7 @@ from growmas.report.figure import (
     draw_values,
 )
 from growmas.report.palette import SERIES
-from growmas.report.scale import Scale, fitted, percent
+from growmas.report.scale import Scale, fitted, narrowed, percent
 from growmas.report.study_summary import SettingSummary, StudySummary
 from growmas.report.svg import Drawing
 from growmas.rounding import short
@@ -23,32 +23,32 @@ from growmas.runs.intervals import Interval
 from growmas.runs.study import Metric
 
 _ROW = 30.0  # pixels per setting
-_LABELS = 250  # pixels for the names of settings on the left
-_VALUES = 150  # pixels for the numbers on the right
-_NAMES = 190  # pixels for names at the ends of lines
+_SIDES = 250, 150  # pixels for the names of settings on the left, and the numbers on the right
+_SIDES_IF_NARROW = 140, 122
 
 
-def study_figures(study: StudySummary) -> tuple[Figure, ...]:
+def study_figures(study: StudySummary, width: float = WIDTH) -> tuple[Figure, ...]:
     """Return all figures for which the runs have numbers."""
     drawn = (
-        draw_intervals(study),
-        draw_cost(study),
-        draw_learning(study),
-        draw_losses(study),
+        draw_intervals(study, width),
+        draw_cost(study, width),
+        draw_learning(study, width),
+        draw_losses(study, width),
     )
     return tuple(figure for figure in drawn if figure is not None)
 
 
-def draw_intervals(study: StudySummary) -> Figure:
+def draw_intervals(study: StudySummary, width: float = WIDTH) -> Figure:
     """Draw mean and interval of the metric in a row for each setting, with a dot for each seed."""
     metric, known = study.study.metric, [each for each in study.settings if each.metric]
     values = [value for each in known for value in _values(each, metric)]
     ends = [end for each in known for end in _ends(each.metric)]
     low, high = min([*values, *ends]), max([*values, *ends])
     pad = max((high - low) * 0.06, abs(high) * 0.004, 1e-9)
-    frame = Frame(_LABELS, 26, WIDTH - _LABELS - _VALUES, _ROW * len(study.settings))
+    sides = _SIDES if width >= WIDTH else _SIDES_IF_NARROW
+    frame = Frame(sides[0], 26, width - sum(sides), _ROW * len(study.settings))
     scale = Scale(low - pad, high + pad, frame.x, frame.right)
-    drawing = Drawing(WIDTH, frame.bottom + 40)
+    drawing = Drawing(width, frame.bottom + 40)
     drawing.text(frame.x, 12, metric.heading, "tb")
     for tick in scale.ticks:
         x = scale.at(tick)
@@ -59,9 +59,8 @@ def draw_intervals(study: StudySummary) -> Figure:
         drawing.line(scale.at(base.mean), frame.y, scale.at(base.mean), frame.bottom, "axis")
     for i, each in enumerate(study.settings):
         y = frame.y + (i + 0.5) * _ROW
-        mark = " (baseline)" if i == study.study.baseline and len(study.settings) > 1 else ""
-        name = fitted(each.label, _LABELS - 14 - 6 * len(mark)) + mark
-        drawing.text(frame.x - 12, y + 3.5, name, "tv", anchor="end")
+        baseline = i == study.study.baseline and len(study.settings) > 1
+        _name_row(drawing, frame.x - 12, y, each.label, baseline=baseline)
         if each.metric is None:
             drawing.text(frame.right + 12, y + 3.5, "no finished run")
             continue
@@ -77,6 +76,16 @@ def draw_intervals(study: StudySummary) -> Figure:
         drawing=drawing,
         numbers=_interval_numbers(study),
     )
+
+
+def _name_row(drawing: Drawing, right: float, y: float, label: str, *, baseline: bool) -> None:
+    """Write the name of a setting; "(baseline)" goes below it where there is no room behind."""
+    whole = f"{label} (baseline)" if baseline else label
+    if fitted(whole, right) == whole or not baseline:
+        drawing.text(right, y + 3.5, narrowed(whole, right), "tv", anchor="end")
+        return
+    drawing.text(right, y - 2, narrowed(label, right), "tv", anchor="end")
+    drawing.text(right, y + 10, "(baseline)", anchor="end")
 
 
 def _interval_mark(
@@ -97,7 +106,7 @@ def _interval_mark(
     drawing.circle(scale.at(interval.mean), y, 5.5, f"p{i % SERIES}", tip=tip)
 
 
-def draw_cost(study: StudySummary) -> Figure | None:
+def draw_cost(study: StudySummary, width: float = WIDTH) -> Figure | None:
     """Draw accuracy against the numbers kept; None if no run has both."""
     known = [
         (i, each, each.accuracy, each.numbers)
@@ -106,13 +115,13 @@ def draw_cost(study: StudySummary) -> Figure | None:
     ]
     if not known:
         return None
-    frame = Frame(LEFT, 28, WIDTH - LEFT - _NAMES, 300)
+    frame = Frame(LEFT, 28, width - LEFT - names_room(width), 300)
     kept = [numbers.mean for _, _, _, numbers in known]
     across = fitting_axis(kept, frame.x, frame.right, from_zero=True)
     ends = [end for _, _, accuracy, _ in known for end in _ends(accuracy)]
     pad = max((max(ends) - min(ends)) * 0.1, 0.01)
     upward = frame.upward(max(0.0, min(ends) - pad), min(1.0, max(ends) + pad))
-    drawing = Drawing(WIDTH, frame.bottom + 44)
+    drawing = Drawing(width, frame.bottom + 44)
     drawing.text(frame.x, frame.y - 12, "ACC", "tb")
     marks = [f"{100 * tick:.4g}%" for tick in upward.ticks]
     draw_values(drawing, frame, upward, marks=marks)
@@ -144,7 +153,7 @@ def draw_cost(study: StudySummary) -> Figure | None:
     )
 
 
-def draw_learning(study: StudySummary) -> Figure | None:
+def draw_learning(study: StudySummary, width: float = WIDTH) -> Figure | None:
     """Draw the mean accuracy over the tasks so far, after each task; None for a single task."""
     lines = [
         [[sum(row) / len(row) for row in run.accuracy if row] for run in each.runs]
@@ -154,10 +163,10 @@ def draw_learning(study: StudySummary) -> Figure | None:
         return None
     most = max(len(line) for of in lines for line in of)
     known = [value for of in lines for line in of for value in line]
-    frame = Frame(LEFT, 28, WIDTH - LEFT - _NAMES, 240)
+    frame = Frame(LEFT, 28, width - LEFT - names_room(width), 240)
     pad = max((max(known) - min(known)) * 0.08, 0.01)
     upward = frame.upward(max(0.0, min(known) - pad), min(1.0, max(known) + pad))
-    drawing = Drawing(WIDTH, frame.bottom + 44)
+    drawing = Drawing(width, frame.bottom + 44)
     drawing.text(frame.x, frame.y - 12, "mean accuracy over the tasks so far", "tb")
     draw_values(drawing, frame, upward, marks=[f"{100 * tick:.4g}%" for tick in upward.ticks])
     step = frame.width / most
@@ -204,16 +213,16 @@ def _learning_tip(
     return "\n".join([f"after {tasks[j]}", *lines])
 
 
-def draw_losses(study: StudySummary) -> Figure | None:
+def draw_losses(study: StudySummary, width: float = WIDTH) -> Figure | None:
     """Draw the loss over training steps; None if no run has curves."""
     known = [loss for each in study.settings for line in each.losses for _, loss in line]
     if not known:
         return None
     last = max(step for each in study.settings for line in each.losses for step, _ in line)
-    frame = Frame(LEFT, 28, WIDTH - LEFT - _NAMES, 240)
+    frame = Frame(LEFT, 28, width - LEFT - names_room(width), 240)
     upward = fitting_axis(known, frame.bottom, frame.y, from_zero=True)
     across = Scale(0, last, frame.x, frame.right)
-    drawing = Drawing(WIDTH, frame.bottom + 44)
+    drawing = Drawing(width, frame.bottom + 44)
     drawing.text(frame.x, frame.y - 12, upward.heading("task loss"), "tb")
     draw_upward(drawing, frame, upward)
     for tick in across.ticks:
@@ -274,7 +283,7 @@ def _name_ends(
     ranked = sorted(places)
     for (y, x, i, label), place in zip(ranked, apart([y for y, *_ in ranked], 13.0), strict=True):
         drawing.path(f"M{x + 3:.1f} {y:.1f}L{frame.right + 8} {place:.1f}", f"link run-{i}")
-        name = fitted(label, _NAMES - 16)
+        name = narrowed(label, names_room(drawing.width) - 16)
         drawing.text(frame.right + 12, place + 3.5, name, f"n{i % SERIES} run-{i}")
 
 

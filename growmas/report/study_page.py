@@ -1,15 +1,15 @@
 """The page of a study: its table with intervals and tests, its figures, and its runs."""
 
 import json
-import re
 from html import escape
 from typing import NamedTuple
 
-from growmas.report.page import document, figure_block
+from growmas.report.figure import NARROW
+from growmas.report.page import document, figure_blocks
 from growmas.report.scale import percent
 from growmas.report.study_figures import study_figures
 from growmas.report.study_summary import StudySummary
-from growmas.report.writing import points, seconds
+from growmas.report.writing import breakable, points, seconds
 from growmas.runs.study_cells import cells, notes
 
 
@@ -35,11 +35,11 @@ def build_study_page(study: StudySummary) -> str:
     figures = study_figures(study)
     tasks = escape(json.dumps(study.tasks or ()))
     body = (
-        f'<section id="study" data-tasks="{tasks}"><header><h1>{escape(study.name)}</h1>'
+        f'<section id="study" data-tasks="{tasks}"><header><h1>{breakable(study.name)}</h1>'
         f'<p class="where">{escape(_where(study))}</p>'
         f'<p class="lead">{escape(_headline(study))}</p></header>'
         f"{_comparison(study)}"
-        f"{''.join(figure_block(figure, figure.key) for figure in figures)}"
+        f"{figure_blocks(figures, study_figures(study, NARROW))}"
         f"{_runs(study)}</section>"
     )
     contents = [("comparison", "table")]
@@ -85,7 +85,7 @@ def _comparison(study: StudySummary) -> str:
     head += "".join(f"<th scope=col class=n>{escape(name)}</th>" for name in numbers)
     lines = "".join(
         "<tr>"
-        + "".join(f"<td>{_breakable(cell)}" for cell in row[: len(names)])
+        + "".join(f"<td>{breakable(cell)}" for cell in row[: len(names)])
         + "".join(f"<td class=n>{escape(cell.strip())}" for cell in row[len(names) :])
         + "</tr>\n"
         for row in rows
@@ -102,11 +102,6 @@ def _comparison(study: StudySummary) -> str:
     )
 
 
-def _breakable(name: str) -> str:
-    """Return a name as HTML that a browser breaks after separators rather than inside words."""
-    return "<wbr>".join(escape(piece) for piece in re.split(r"(?<=[/,=_])(?=.)", name))
-
-
 def _runs(study: StudySummary) -> str:
     """Return a table of all finished runs."""
     heads = ("setting", "run", "seed", "ACC", "BWT", "forgetting", "numbers kept", "time")
@@ -114,7 +109,7 @@ def _runs(study: StudySummary) -> str:
         f"<th scope=col{' class=n' * (i > 1)}>{name}</th>" for i, name in enumerate(heads)
     )
     rows = "".join(
-        f"<tr><td>{_breakable(each.label)}<td>{_breakable(run.name)}"
+        f"<tr><td>{breakable(each.label)}<td>{breakable(run.name)}"
         + "".join(
             f"<td class=n>{escape(cell)}"
             for cell in (

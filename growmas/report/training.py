@@ -26,23 +26,24 @@ _OTHERS: tuple[tuple[str, _Values], ...] = (
 )
 
 
-def draw_training(run: RunSummary) -> Figure | None:
+def draw_training(run: RunSummary, width: float = WIDTH) -> Figure | None:
     """Draw the loss in a large panel, other numbers in small ones; None without curves."""
     losses = [(x, point.loss) for x, point in _places(run.curves) if point.loss is not None]
     others = _others(run.curves)
     if not losses:
         return None
-    drawing = Drawing(WIDTH)
+    drawing = Drawing(width)
     last = max(x for x, _ in losses)
-    frame = Frame(LEFT, 28, WIDTH - LEFT - _RIGHT, 180)
+    frame = Frame(LEFT, 28, width - LEFT - _RIGHT, 180)
     _panel(drawing, frame, "task loss", losses, last)
     _tasks(drawing, frame, run.curves, last)
-    top, width = frame.bottom + 66, (WIDTH - (_ACROSS - 1) * _GAP) / _ACROSS
+    across = _ACROSS if width >= WIDTH else 2
+    top, room = frame.bottom + 66, (width - (across - 1) * _GAP) / across
     for i, (name, values) in enumerate(others[:_MOST]):
-        left = (i % _ACROSS) * (width + _GAP) + LEFT
-        small = Frame(left, top + (i // _ACROSS) * (_HEIGHT + 52), width - LEFT - _RIGHT, _HEIGHT)
+        left = (i % across) * (room + _GAP) + LEFT
+        small = Frame(left, top + (i // across) * (_HEIGHT + 52), room - LEFT - _RIGHT, _HEIGHT)
         _panel(drawing, small, name, values, last)
-    rows = -(-min(len(others), _MOST) // _ACROSS)
+    rows = -(-min(len(others), _MOST) // across)
     drawing.height = top + rows * (_HEIGHT + 52) - 20 if others else frame.bottom + 40
     free = all(point.epoch is None for point in run.curves)
     return Figure(
@@ -109,8 +110,9 @@ def _tasks(drawing: Drawing, frame: Frame, points: Sequence[CurvePoint], last: i
         x = across.at(step)
         drawing.line(x, frame.y, x, frame.bottom, "axis")
         if x >= free:
-            drawing.text(x + 4, frame.y + 9, fitted(name, 90))
-            free = x + min(90.0, 6.1 * len(name)) + 12
+            room = min(90.0, frame.right + _RIGHT - x - 4)
+            drawing.text(x + 4, frame.y + 9, fitted(name, room))
+            free = x + min(room, 6.1 * len(name)) + 12
     drawing.text(frame.right, frame.bottom + 34, "training steps →", anchor="end")
 
 

@@ -23,10 +23,10 @@ _ACROSS = 3
 _GAP = 26
 
 
-def draw_widths(run: RunSummary) -> Figure:
+def draw_widths(run: RunSummary, width: float = WIDTH) -> Figure:
     """Draw all units in a large panel, and a small panel per group."""
-    drawing = Drawing(WIDTH)
-    draw_legend(
+    drawing = Drawing(width)
+    legend = draw_legend(
         drawing,
         12,
         (
@@ -37,7 +37,7 @@ def draw_widths(run: RunSummary) -> Figure:
     )
     changed = run.by_change[:_SHOWN] if len(run.groups) > 1 else ()
     shown = sorted(changed, key=run.groups.index)
-    frame = Frame(LEFT, 44, WIDTH - LEFT, 210)
+    frame = Frame(LEFT, legend + 32, width - LEFT, 210)
     fresh = [sum(group.fresh[i] for group in run.groups) for i in range(len(run.tasks))]
     _panel(drawing, frame, "all units", run.total, fresh, run.tasks, wide=True)
     bottom = _small_panels(drawing, frame.bottom + 76, shown, run.tasks)
@@ -55,8 +55,8 @@ def _small_panels(
     drawing: Drawing, top: float, groups: Sequence[GroupSummary], tasks: Sequence[str]
 ) -> float:
     """Draw rows of small panels, one per group; return their lower end."""
-    across = min(_ACROSS, max(len(groups), 1))
-    width = (WIDTH - (across - 1) * _GAP) / across
+    across = min(_ACROSS if drawing.width >= WIDTH else 2, max(len(groups), 1))
+    width = (drawing.width - (across - 1) * _GAP) / across
     height = 92.0
     for i, group in enumerate(groups):
         x = (i % across) * (width + _GAP)

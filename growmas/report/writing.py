@@ -1,5 +1,6 @@
 """Texts and tables of a page: summaries, events, numbers."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import zip_longest
@@ -168,32 +169,34 @@ def settings(run: RunSummary) -> str:
     return " · ".join(parts)
 
 
+def breakable(name: str) -> str:
+    """Return a name as HTML that a browser breaks after separators rather than inside words."""
+    return "<wbr>".join(escape(piece) for piece in re.split(r"(?<=[/,=_])(?=.)", name))
+
+
 def comparison_table(runs: Sequence[RunSummary]) -> str:
     """Return a table of runs with the numbers that are usually reported."""
-    best = max((run.average_accuracy or 0.0 for run in runs), default=0.0)
     rows = []
     for i, run in enumerate(runs):
         result = run.result
-        mark = " *" if run.average_accuracy == best and best and _comparable(runs) else ""
         size = run.sizes[-1]
         cells = (
             result.method if result else "",
             f"{result.seed}" if result else "",
-            percent(run.average_accuracy) + mark,
+            percent(run.average_accuracy),
             "·" if run.backward_transfer is None else points(run.backward_transfer),
             "·" if run.forgetting is None else points(run.forgetting),
             f"{run.total[-1].width:,}",
             "·" if size is None else f"{size.parameters:,}",
             seconds(result.seconds) if result else "·",
         )
-        name = f'<td><a href="#run-{i}">{escape(run.name)}</a>'
+        name = f'<td><a href="#run-{i}">{breakable(run.name)}</a>'
         rows.append(f"<tr>{name}{''.join(f'<td class=n>{escape(cell)}' for cell in cells)}</tr>")
     heads = ("run", "method", "seed", "ACC", "BWT", "forgetting", "units", "parameters", "time")
     head = "".join(f"<th scope=col>{name}</th>" for name in heads)
-    notes = "ACC in percent, BWT and forgetting in points. " + (
-        "* highest ACC." if _comparable(runs) else
-        "These runs learnt different streams or scenarios, so none is marked."
-    )  # fmt: skip
+    notes = "ACC in percent, BWT and forgetting in points."
+    if not _comparable(runs):
+        notes += " These runs learnt different streams or scenarios: their numbers do not compare."
     return (
         f"<table class=compare><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
         f"<p class=note>{notes}</p>"

@@ -43,8 +43,10 @@ class LiveBar(Closeable):
 
     def close(self) -> None:
         """Remove the bar."""
-        self._progress.stop()
+        if self._console.is_terminal:  # rich 14.2 prints an empty line elsewhere
+            self._progress.stop()
 
     def __enter__(self) -> Self:
-        self._progress.start()
+        if self._console.is_terminal:
+            self._progress.start()
         return self

@@ -34,15 +34,22 @@ def page(facts: RunSummary) -> Element:
 @pytest.mark.parametrize("key", FIGURES)
 def test_every_figure_has_marks_a_title_and_numbers(page: Element, key: str) -> None:
     figure = page.by_id(f"{key}-0")
-    (svg,) = figure.all("svg")
-    marks = [e for e in svg.walk() if e.tag in ("rect", "path", "circle", "line")]
-    drawn = [e for e in marks if e.attributes["class"] not in ("hit", "rule", "axis")]
-    assert len(drawn) > 3
-    assert svg.all("title")[0].text
-    assert svg.attributes["aria-labelledby"].split() == [
-        e.attributes["id"] for e in svg.children[:2]
-    ]
+    for svg, kind in zip(figure.all("svg"), ("wide", "narrow"), strict=True):
+        marks = [e for e in svg.walk() if e.tag in ("rect", "path", "circle", "line")]
+        drawn = [e for e in marks if e.attributes["class"] not in ("hit", "rule", "axis")]
+        assert len(drawn) > 3
+        assert svg.all("title")[0].text
+        assert svg.attributes["id"] == f"{key}-0-{kind}"
+        assert svg.attributes["aria-labelledby"].split() == [
+            e.attributes["id"] for e in svg.children[:2]
+        ]
     assert figure.all("details")[0].table
+
+
+def test_ids_on_the_page_are_unique(facts: RunSummary) -> None:
+    page = build_page([facts, facts])
+    names = re.findall(r' id="([^"]+)"', page[: page.index("<template")])
+    assert len(names) == len({*names}) > 30
 
 
 def test_widths_on_the_page_are_those_of_the_store(page: Element, history_file: Path) -> None:

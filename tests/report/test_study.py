@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,52 +11,22 @@ import pytest
 
 pytest.importorskip("scipy")
 
-sys.path.append(str(Path(__file__).parents[1] / "history"))  # for its fake structure
-
-from fake_structure import FakeStructure
 from parsing import Element, parse
+from study_cases import ACCURACY, write_run, write_study
 
 from growmas.cli.reporting import report
 from growmas.errors import RunError
-from growmas.history import TopologyTracker
 from growmas.report import StudySummary, read_study
 from growmas.report.study_figures import study_figures
 from growmas.report.study_page import _headline, build_study_page
 from growmas.sweep.collecting import collect_runs
 
 OPTIONS: dict[str, Any] = {"out": None, "figures": None, "png": False, "overwrite": False}
-TASKS = ["<i>0/1</i>", "2/3"]
-ACCURACY = {"mas": (0.9, 0.92, 0.91, 0.93), "<b>er</b>": (0.7, 0.73, 0.72, 0.74)}
-SEEDS = range(4)
-
-
-def write_run(folder: Path, method: str, seed: int, accuracy: float, **changes: object) -> None:
-    folder.mkdir(parents=True)
-    config = {"name": folder.name, "seed": seed, "method": {"kind": method}, "stream": {"n": 2}}
-    (folder / "config.yaml").write_text(json.dumps(config))
-    metrics = {
-        "name": folder.name, "method": method, "stream": "digits split", "scenario": "task",
-        "seed": seed, "tasks": TASKS, "accuracy": [[1.0], [accuracy, accuracy]],
-        "parameters": 1000, "units": {}, "seconds": 2.0, "status": "finished",
-        "memory_size": 50_000 if method == "mas" else 0, **changes,
-    }  # fmt: skip
-    (folder / "metrics.json").write_text(json.dumps(metrics))
-    with TopologyTracker(FakeStructure({"fc": 4}), folder / "history.db") as tracker:
-        for step in (1, 2, 3):
-            tracker.scalars({"loss": 10.0**-step * (seed + 1)}, step=step, task="a", epoch=step)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("study") / "runs"
-    names = []
-    for method, values in ACCURACY.items():
-        for seed, accuracy in zip(SEEDS, values, strict=True):
-            names.append({"name": f"kind={method[:3]},seed={seed}"})
-            write_run(root / "s" / names[-1]["name"].replace("/", ""), method, seed, accuracy)
-    runs = [{**each, "setting": {}, "message": ""} for each in names]
-    (root / "s" / "sweep.json").write_text(json.dumps({"runs": runs}))
-    return root
+    return write_study(tmp_path_factory.mktemp("study") / "runs")
 
 
 @pytest.fixture
