@@ -81,8 +81,11 @@ def torch_pruning_saliency(name, net, structure, data):
     for group in structure.groups.values():
         try:
             root = net.get_submodule(group.name)
-        except AttributeError:
-            continue  # heads: Torch-Pruning has no group of its own for them
+        except AttributeError:  # heads: Torch-Pruning has no group of its own for them
+            if name == "magnitude":
+                ones = {key: torch.ones_like(value) for key, value in net.named_parameters()}
+                found[group.name] = structure.saliency(ones)[group.name]  # Σ θ²
+            continue
         fn = graph.get_pruner_of_module(root).prune_out_channels
         everyone = list(range(root.weight.shape[0]))
         found[group.name] = importance(graph.get_pruning_group(root, fn, everyone))

@@ -89,7 +89,8 @@ def distil(
 
     Raises:
         DataError: There is no batch, a batch of one sample goes through BatchNorm, the teacher
-            gives other outputs, or a loss is not finite.
+            gives other outputs or such that are not finite, a loss is not finite, or an argument
+            does not fit.
 
     Example:
         >>> import copy, torch, growmas
@@ -104,7 +105,8 @@ def distil(
         True
     """
     student = model.model if isinstance(model, Structure) else model
-    _check(student, teacher, batches, steps, temperature)
+    _check_numbers(steps, temperature, lr)
+    _check_parts(student, teacher, batches, optimizer, mas, protect, progress)
     check_forward(forward)
     measure = _loss(loss, temperature)
     chosen = optimizer or torch.optim.Adam(
@@ -116,7 +118,7 @@ def distil(
         for batch in itertools.islice(_cycled(batches, student, generator), steps):
             with data_that_fits():
                 with torch.no_grad():
-                    wanted = float_tensors(run(teacher, batch))
+                    wanted = _finite_outputs(float_tensors(run(teacher, batch)))
                 given = float_tensors(run(student, batch))
             _check_outputs(given, wanted)
             value = torch.stack(
@@ -215,20 +217,48 @@ def _guarded(optimizer: Optimizer, protect: HardProtection | None) -> Iterator[N
         handle.remove()
 
 
-def _check(
-    student: nn.Module, teacher: object, batches: Iterable[Any], steps: object, temperature: float
+def _check_numbers(steps: object, temperature: object, lr: object) -> None:
+    if type(steps) is not int or not 1 <= steps <= sys.maxsize:
+        raise DataError(f"steps={steps!r:.80}: expected a whole number of steps >= 1")
+    for name, value in (("temperature", temperature), ("lr", lr)):
+        if not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise DataError(f"{name}={value!r:.80}: expected a number above 0")
+
+
+def _check_parts(
+    student: nn.Module,
+    teacher: object,
+    batches: Iterable[Any],
+    optimizer: object,
+    mas: object,
+    protect: object,
+    progress: object,
 ) -> None:
     if not isinstance(teacher, nn.Module) or teacher is student:
         raise DataError(
             "teacher: expected another network, such as copy.deepcopy(model) from before the edit, "
-            + ("got the network itself" if teacher is student else f"got {teacher!r:.80}")
+            f"got {'the network itself' if teacher is student else f'a {type(teacher).__name__}'}"
         )
     check_batches(batches)
-    if type(steps) is not int or not 1 <= steps <= sys.maxsize or not temperature > 0:
-        raise DataError(
-            f"steps={steps!r}, temperature={temperature!r}: expected a whole number of steps >= 1 "
-            "and a temperature above 0"
-        )
+    parts = {
+        "optimizer": (optimizer, isinstance(optimizer, Optimizer), "an optimizer of torch"),
+        "mas": (mas, isinstance(mas, MAS), "a growmas.MAS"),
+        "protect": (protect, isinstance(protect, HardProtection), "a growmas.HardProtection"),
+        "progress": (progress, callable(progress), "a function of the step and the loss"),
+    }
+    for name, (given, fits, expected) in parts.items():
+        if given is not None and not fits:
+            raise DataError(f"{name}={given!r:.80}: expected {expected}")
+    learning = {id(each) for each in student.parameters() if each.requires_grad}
+    if not learning:
+        raise DataError("no parameter of the network learns: set requires_grad for some")
+    if isinstance(optimizer, Optimizer):
+        held = {id(each) for group in optimizer.param_groups for each in group["params"]}
+        if not held & learning:
+            raise DataError(
+                "the optimizer holds no parameter of the network that learns: make it of "
+                "model.parameters(), and pass it in followers= of every structure.apply"
+            )
 
 
 def _check_outputs(given: list[Tensor], wanted: list[Tensor]) -> None:
@@ -240,11 +270,21 @@ def _check_outputs(given: list[Tensor], wanted: list[Tensor]) -> None:
         )
 
 
+def _finite_outputs(wanted: list[Tensor]) -> list[Tensor]:
+    """Return the teacher's outputs; bad data are noticed before norms of the student see them."""
+    if not all(bool(each.isfinite().all()) for each in wanted):
+        raise DataError(
+            "the teacher's outputs are NaN or infinite: look for NaN in the data or in the "
+            "teacher's parameters"
+        )
+    return wanted
+
+
 def _finite(value: Tensor) -> float:
     number = float(value.detach())
     if not math.isfinite(number):
         raise DataError(
-            f"the loss is {number}: look for NaN in the data, the teacher or the parameters, or "
-            "lower the learning rate"
+            f"the loss is {number}: look for NaN in the network's parameters, or lower the "
+            "learning rate"
         )
     return number

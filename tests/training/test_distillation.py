@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from torch import nn
+from torch.optim import SGD
 
 import growmas as gm
 from growmas.errors import DataError
@@ -83,10 +84,30 @@ def test_bad_input_is_refused_in_words():
         ("steps=0", student, net(1), x, {"steps": 0}),
         ("temperature=0", student, net(1), x, {"temperature": 0}),
         ("loss='ce'", student, net(1), x, {"loss": "ce"}),
-        ("loss is nan", student, net(1), [x[0] * torch.nan], {}),
+        ("outputs are NaN", student, net(1), [x[0] * torch.nan], {}),
+        ("temperature='2'", student, net(1), x, {"temperature": "2"}),
+        ("lr=-1", student, net(1), x, {"lr": -1}),
+        ("optimizer='adam': expected an opt", student, net(1), x, {"optimizer": "adam"}),
+        ("mas=1.0: expected a growmas.MAS", student, net(1), x, {"mas": 1.0}),
+        ("protect=0.5: expected a growmas.Hard", student, net(1), x, {"protect": 0.5}),
+        ("progress=True: expected a function", student, net(1), x, {"progress": True}),
+        ("holds no parameter", student, net(1), x, {"optimizer": SGD(net(1).parameters(), 0.1)}),
+        ("no parameter of the network learns", net(2).requires_grad_(False), net(1), x, {}),
         ("pass loss='mse'", nn.Linear(6, 1), nn.Linear(6, 1), x, {}),
         ("does not go through", student, net(1), [x[0][:, :3]], {}),
     ]
     for words, model, teacher, data, options in cases:
         with pytest.raises(DataError, match=words):
             gm.distil(model, teacher, data, **options)
+
+
+@pytest.mark.parametrize("bad", ["data", "teacher"])
+def test_bad_data_leave_the_running_statistics_alone(bad):
+    student, teacher, x = net(2, norm=True), net(1, norm=True), batches()
+    if bad == "teacher":
+        teacher[0].weight.data[0, 0] = torch.nan
+    before = {name: each.clone() for name, each in student.state_dict().items()}
+    with pytest.raises(DataError, match="outputs are NaN"):
+        gm.distil(student, teacher, [x[0] * (torch.nan if bad == "data" else 1.0)])
+    for name, each in student.state_dict().items():
+        assert torch.equal(each, before[name]), name

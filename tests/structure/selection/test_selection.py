@@ -276,6 +276,13 @@ def test_bad_input_is_refused_in_words():
         (PlanError, "cannot become fewer", ([x],), {"flops": 1}),
         (PlanError, "round_to", ([x],), {"ratio": 0.5, "round_to": 0}),
         (PlanError, "need omega", ([x],), {"ratio": 0.5, "guard": 0.5}),
+        (PlanError, "no group 'z'", ([x],), {"ratio": 0.5, "round_to": {"z": 4}}),
+        (PlanError, "keep='0': expected ids", ([x],), {"ratio": 0.5, "keep": "0"}),
+        (PlanError, "unit 8 does not exist", ([x],), {"ratio": 0.5, "keep": {"0": [3, 8]}}),
+        (PlanError, "weight='a'", ([x],), {"ratio": 0.5, "weight": "a"}),
+        (PlanError, "guard=True", ([x],), {"ratio": 0.5, "guard": True}),
+        (PlanError, "no group 'other'", ([x],), {"ratio": 0.5, "groups": "other"}),
+        (DataError, "forward='f' is a str", ([x],), {"ratio": 0.5, "forward": "f"}),
     ]
     for error, words, args, options in cases:
         with pytest.raises(error, match=words):
