@@ -2,7 +2,7 @@
 #   make demo   train three methods on ten tasks of real images; then print a comparison and the widths
 #   make test   check formatting, lint and types, and run all tests
 # Before a release:
-#   make docs          build the site below site/, warnings as errors
+#   make docs          build the site below site/, warnings as errors; make test builds it too
 #   make test-lowest   run the tests against the lowest versions that pyproject.toml promises
 #   make wheel-check   install the wheel into empty environments, pinned and lowest, and try it there
 PYTHON ?= python3
@@ -12,7 +12,7 @@ BIN := .venv/bin
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data,dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[data,dev,docs]'
 	touch $@
 
 demo: .venv/installed
@@ -24,11 +24,7 @@ test: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/pytest -n auto
 
-.venv/docs: .venv/installed
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
-	touch $@
-
-docs: .venv/docs
+docs: .venv/installed
 	$(BIN)/mkdocs build --strict
 
 .venv-lowest/installed: pyproject.toml constraints-lowest.txt

@@ -55,11 +55,28 @@ def test_the_examples_run(guide: Path, tmp_path: Path, monkeypatch: pytest.Monke
     run(guide, {})
 
 
+def prose_of(page: Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL)
+
+
+def places_in(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.+)$", prose_of(page), flags=re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).strip().replace(" ", "-") for each in headings}
+
+
 def test_links_exist() -> None:
-    for guide in GUIDES:
-        prose = re.sub(r"```.*?```", "", guide.read_text("utf-8"), flags=re.DOTALL)
-        for target in re.findall(r"\]\((?!http)([^)#]+)", prose):
-            assert (guide.parent / target).exists(), f"{guide.name}: {target}"
+    pages = [*GUIDES, *(DOCS.parent / name for name in ("README.md", "CONTRIBUTING.md"))]
+    placed = 0
+    for page in pages:
+        for target in re.findall(r"\]\((?!http)([^)]+)\)", prose_of(page)):
+            file, _, place = target.partition("#")
+            there = page.parent / file if file else page
+            assert there.exists(), f"{page.name}: {target}"
+            if place:
+                placed += 1
+                assert place in places_in(there), f"{page.name}: {target}"
+    assert placed > 5
 
 
 def test_the_values_in_the_guide_to_surgery_are_right() -> None:
