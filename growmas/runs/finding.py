@@ -1,5 +1,6 @@
 """Runs found by their path, or by their name below the folder of all runs."""
 
+import shlex
 from os import PathLike
 from pathlib import Path
 
@@ -22,8 +23,7 @@ def find_run(name: str | PathLike[str], root: str | PathLike[str]) -> Path:
     for folder in (given, root / given):
         if (folder / METRICS).is_file():
             return folder
-    if (group := find_sweep(name, root)) is not None:
-        raise RunError(f"{name} is a sweep: compare it alone, or its runs by {group}/*=*")
+    _refuse_sweep(given, root)
     if given.exists():
         raise RunError(f"{name} is not a run directory: it has no {METRICS}")
     raise _unknown(str(name), root, METRICS)
@@ -33,9 +33,10 @@ def find_directory(name: str | PathLike[str], root: str | PathLike[str]) -> Path
     """Return a directory, given by its path or its name below `root`, whatever it holds.
 
     Raises:
-        RunError: It does not exist.
+        RunError: It does not exist, or is a sweep.
     """
     given, root = _paths(name, root)
+    _refuse_sweep(given, root)
     for folder in (given, root / given):
         if folder.is_dir():
             return folder
@@ -54,6 +55,7 @@ def find_history(name: str | PathLike[str], root: str | PathLike[str]) -> Path:
             return path
         if (path / HISTORY).is_file():
             return path / HISTORY
+    _refuse_sweep(given, root)
     if given.exists():
         raise RunError(f"{name} is not a run directory: it has no {HISTORY}")
     raise _unknown(str(name), root, HISTORY)
@@ -70,6 +72,21 @@ def find_sweep(name: str | PathLike[str], root: str | PathLike[str]) -> Path | N
 
 def _paths(name: object, root: object) -> tuple[Path, Path]:
     return as_path(name, RunError, "a run"), as_path(root, RunError, "a folder of runs")
+
+
+def _refuse_sweep(name: Path, root: Path) -> None:
+    """Refuse a sweep where one run is meant; names one of its runs.
+
+    Raises:
+        RunError: It is a sweep.
+    """
+    sweep = find_sweep(name, root)
+    if sweep is None:
+        return
+    runs = sorted(path.parent for path in sweep.glob(f"*/{METRICS}"))
+    which = f"one of its runs, such as {shlex.quote(str(runs[0]))}, or" if runs else "a run, or"
+    compared = f"growmas compare {shlex.quote(str(name))}"
+    raise RunError(f"{name} is a sweep: name {which} see all of them with: {compared}")
 
 
 def _unknown(name: str, root: Path, mark: str) -> RunError:

@@ -14,6 +14,9 @@ CONFIDENCE = 0.95
 LEVEL = 0.05
 """Level of the test, after Holm's correction: p below it counts as a difference."""
 
+_ROUNDING = 1e-12
+"""Share of a number below which a difference is due to the rounding of sums."""
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -119,9 +122,10 @@ def _bootstrap(values: Sequence[float]) -> tuple[float, float]:
 
 def _p_value(ours: Mapping[int, float], theirs: Mapping[int, float], seeds: Sequence[int]) -> float:
     differences = [ours[seed] - theirs[seed] for seed in seeds]
-    if not any(differences):
+    noise = _ROUNDING * max(max(abs(ours[seed]), abs(theirs[seed])) for seed in seeds)
+    if all(abs(difference) <= noise for difference in differences):
         return 1.0
-    if min(differences) == max(differences):
+    if max(differences) - min(differences) <= noise:
         return 0.0
     return float(_stats().ttest_1samp(differences, 0.0).pvalue)
 

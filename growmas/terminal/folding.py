@@ -102,3 +102,12 @@ def title(names: Sequence[str], stretch: range, *, ellipsis: str) -> str:
             break
         shared += len(a) + 1
     return f"{first} {ellipsis} {last[shared:]}"
+
+
+def joined(tasks: int, columns: int) -> str:
+    """Return in words how many tasks share how many columns.
+
+    >>> joined(10, 1), joined(20, 4)
+    ('10 tasks in 1 column', '20 tasks in 4 columns')
+    """
+    return f"{tasks} tasks in {columns} column{'s' * (columns != 1)}"

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from growmas.errors import HistoryError
 from growmas.history import TopologyHistory
-from growmas.terminal.folding import fitting, shared_words, title
+from growmas.terminal.folding import fitting, joined, shared_words, title
 from growmas.terminal.lookup import all_tasks, find_group
 from growmas.terminal.symbols import Symbols, symbols
 from growmas.terminal.tables import Explanation, plain_table, with_notes
@@ -189,7 +189,7 @@ class _HeatMap:
         ]
         if len(columns) < len(summary.tasks):
             lines.append(
-                f"{len(summary.tasks)} tasks in {len(columns)} columns, joined where least "
+                f"{joined(len(summary.tasks), len(columns))}, joined where least "
                 "changed; a column says how its last task ended."
             )
         if summary.left_out:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import Lifeline
-from growmas.terminal.folding import fold, shared_words, title
+from growmas.terminal.folding import fold, joined, shared_words, title
 from growmas.terminal.lookup import all_tasks, find_group
 from growmas.terminal.naming import some_units
 from growmas.terminal.symbols import Symbols, symbols
@@ -322,10 +322,7 @@ class _Lifelines:
             levels = self.symbols.spark
             text += f" {levels[0]} to {levels[-1]}: how many of the line's units live."
         if len(columns) < len(self.summary.tasks):
-            text += (
-                f" {len(self.summary.tasks)} tasks share {len(columns)} columns, joined where "
-                "least changed."
-            )
+            text += f" {joined(len(self.summary.tasks), len(columns))}, joined where least changed."
         if any(len(life.units) > 1 for life in lives):
             text += " --all gives each unit its own line."
         return text

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import Cohort
-from growmas.terminal.folding import fitting, fold, shared_words, title
+from growmas.terminal.folding import fitting, fold, joined, shared_words, title
 from growmas.terminal.lookup import all_tasks, find_group
 from growmas.terminal.symbols import Symbols, symbols
 from growmas.terminal.tables import plain_table, with_notes
@@ -164,7 +164,7 @@ class _Survival:
         ]
         if len(columns) < len(summary.tasks):
             lines.append(
-                f"{len(summary.tasks)} tasks in {len(columns)} columns, joined where least died; "
+                f"{joined(len(summary.tasks), len(columns))}, joined where least died; "
                 "a column says how its last task ended."
             )
         return lines

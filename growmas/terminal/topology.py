@@ -14,7 +14,7 @@ from rich.text import Text
 
 from growmas.history import TopologyHistory
 from growmas.history.records import GroupRecord, Turnover
-from growmas.terminal.folding import evenly, fitting, shared_words, title
+from growmas.terminal.folding import evenly, fitting, joined, shared_words, title
 from growmas.terminal.lookup import all_tasks, find_group
 from growmas.terminal.symbols import Symbols, symbols
 from growmas.terminal.tables import Explanation, plain_table, with_notes
@@ -241,7 +241,7 @@ class _TopologyTable:
             )
         if len(columns) < len(self.summary.tasks):
             lines.append(
-                f"{len(self.summary.tasks)} tasks in {len(columns)} columns, joined where least "
+                f"{joined(len(self.summary.tasks), len(columns))}, joined where least "
                 "changed: births and deaths added up, final accuracy averaged, the rest as of the "
                 "column's last task."
             )

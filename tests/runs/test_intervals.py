@@ -2,6 +2,7 @@
 
 import math
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -61,3 +62,20 @@ def test_a_missing_scipy_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy.stats", None)
     with pytest.raises(RunError, match="statistics"):
         Interval.of([0.1, 0.2])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "p"),
+    [
+        ([0.9, 0.8, 0.7], [0.8, 0.7, 0.6], 0.0),  # 0.1 up to rounding: the t statistic is infinite
+        ([0.1 + 0.2, 0.3 + 0.6, 0.7 + 0.1], [0.3, 0.9, 0.8], 1.0),  # rounding is no difference
+        ([1.1e9 + 1, 2e9 + 1], [1.1e9, 2e9], 0.0),  # parameters
+    ],
+)
+def test_rounding_is_not_tested(ours: list[float], theirs: list[float], p: float) -> None:
+    assert {one - two for one, two in zip(ours, theirs, strict=True)} != {0.0}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = paired_difference(dict(enumerate(ours)), dict(enumerate(theirs)))
+    assert found is not None
+    assert found.p == p

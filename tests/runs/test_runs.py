@@ -12,6 +12,7 @@ from growmas.runs import (
     read_result,
     read_trace,
 )
+from growmas.runs.finding import find_directory
 
 METRICS = {
     "name": "digits-smoke", "method": "mas", "stream": "digits split", "scenario": "task",
@@ -75,6 +76,23 @@ def test_runs_are_found_by_path_and_by_name(tmp_path):
     assert find_history("one", tmp_path / "runs") == folder / "history.db"
     with pytest.raises(RunError, match="did you mean 'one'"):
         find_run("onne", tmp_path / "runs")
+
+
+def test_a_sweep_is_not_a_run(tmp_path):
+    sweep = tmp_path / "runs" / "my sweep"
+    (sweep / "seed=1").mkdir(parents=True)
+    (sweep / "sweep.json").write_text('{"runs": []}')
+    ways = (find_run, find_history, find_directory)
+    for find in ways:
+        with pytest.raises(RunError, match=r"^my sweep is a sweep: name a run, or see all of them"):
+            find("my sweep", tmp_path / "runs")
+    (sweep / "seed=1" / "metrics.json").write_text("{}")
+    for find in ways:
+        with pytest.raises(RunError) as refused:
+            find(str(sweep), tmp_path / "runs")
+        assert f"such as '{sweep / 'seed=1'}', or" in str(refused.value)
+        assert str(refused.value).endswith(f"growmas compare '{sweep}'")
+    assert find_run(sweep / "seed=1", tmp_path / "runs") == sweep / "seed=1"
 
 
 def test_a_trace_is_continued_where_it_was_stopped(tmp_path):
