@@ -83,7 +83,8 @@ def distil(
         steps: Number of optimizer steps.
         temperature: T of "kl".
         loss: "kl" for logits, "mse" for other outputs, or a function of both outputs. Several
-            outputs are summed.
+            outputs are summed. The classes of logits lie along the last axis, and along the second
+            of maps [N, classes, height, width].
         optimizer: Makes the steps, as it is; None takes Adam with `lr`, lowered along a cosine.
         lr: Learning rate without `optimizer`.
         mas: Its penalty is added to the loss.
@@ -155,18 +156,27 @@ def _loss(loss: Loss, temperature: float) -> Callable[[Tensor, Tensor], Tensor]:
         raise DataError(f"loss={loss!r}: expected 'kl', 'mse' or a function of two outputs")
 
     def divergence(given: Tensor, wanted: Tensor) -> Tensor:
-        if given.shape[-1] < 2:
+        axis = class_axis(given)
+        if given.shape[axis] < 2:
             raise DataError(
                 f"an output has the shape {tuple(given.shape)}, one number per answer, of which "
                 "'kl' sees nothing: pass loss='mse'"
             )
-        mine, theirs = (t.flatten(0, -2) / temperature for t in (given, wanted))
+        mine, theirs = (t.movedim(axis, -1).flatten(0, -2) / temperature for t in (given, wanted))
         value = F.kl_div(
             mine.log_softmax(-1), theirs.log_softmax(-1), reduction="batchmean", log_target=True
         )
         return temperature**2 * value
 
     return divergence
+
+
+def class_axis(outputs: Tensor) -> int:
+    """Return the axis along which classes lie: the second of maps [N, classes, H, W], or the last.
+
+    Of [N, A, B] the last, as language models give logits for every token.
+    """
+    return 1 if outputs.dim() > 3 else -1
 
 
 class _Answers:

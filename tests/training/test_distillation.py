@@ -151,3 +151,26 @@ def test_a_small_batch_is_refused_before_the_first_step():
     with pytest.raises(DataError, match="one sample"):
         gm.distil(student, net(1, norm=True), [*x, x[0][:1]])
     assert torch.equal(student[0].weight, before)
+
+
+def test_the_classes_of_maps_lie_along_the_second_axis():
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 5, 4, 3, generator=generator)
+
+    class Map(nn.Module):
+        def __init__(self, shift):
+            super().__init__()
+            self.shift = nn.Parameter(shift)
+
+        def forward(self, x):
+            return x + self.shift
+
+    zero = torch.zeros(1, 5, 4, 3)
+    same = Map(zero + torch.randn(1, 1, 4, 3, generator=generator))  # the same for all classes
+    other = Map(zero + torch.randn(1, 5, 1, 1, generator=generator))
+    for student, known in ((same, True), (other, False)):
+        (loss,) = gm.distil(student, Map(zero), [maps], steps=1).losses
+        assert (loss < 1e-6) is known
+    sequences = Map(torch.randn(1, 5, 1, generator=generator))  # [N, tokens, classes]
+    (loss,) = gm.distil(sequences, Map(torch.zeros(1, 5, 1)), [maps[..., 0]], steps=1).losses
+    assert loss < 1e-6
