@@ -22,7 +22,7 @@ from growmas.experiment.prune_subject import Subject, TestData
 from growmas.preserving import preserving
 from growmas.structure import Plan, Structure
 from growmas.structure.inspection.latency import latencies
-from growmas.training.distillation import Loss, distil
+from growmas.training.distillation import Loss, class_axis, distil
 
 BATCH = 250
 EXAMPLES = 8
@@ -228,12 +228,20 @@ def _answers(model: nn.Module, test: TestData) -> Tensor | None:
             float_tensors(model(inputs))[test.output] for inputs, _ in batches(test.split, BATCH)
         ]
     outputs = torch.cat(parts)
-    return outputs.argmax(-1) if outputs.shape[-1] > 1 else None
+    axis = class_axis(outputs)
+    return outputs.argmax(axis) if outputs.shape[axis] > 1 else None
 
 
 def _share(pairs: Sequence[tuple[Tensor | None, Tensor | None]]) -> float | None:
-    """Return the share of equal answers, the mean over pairs; None where some are missing."""
-    known = [float((a == b).double().mean()) for a, b in pairs if a is not None and b is not None]
+    """Return the share of equal answers, the mean over pairs; None where they do not compare.
+
+    So it is with one label for a sample, and an answer for each pixel or token of it.
+    """
+    known = [
+        float((a == b).double().mean())
+        for a, b in pairs
+        if a is not None and b is not None and a.shape == b.shape
+    ]
     return sum(known) / len(known) if pairs and len(known) == len(pairs) else None
 
 

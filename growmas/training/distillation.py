@@ -39,6 +39,10 @@ Loss = Literal["kl", "mse"] | Callable[[Tensor, Tensor], Tensor]
 """Loss of an output [N, ...] of the student and the teacher's, in this order."""
 
 
+_REMEMBERED = 2**26
+"""Largest number of a teacher's outputs (256 MiB of float32) that are kept."""
+
+
 @dataclass(frozen=True)
 class Distillation:
     """A distillation that was carried out.
@@ -74,11 +78,13 @@ def distil(
     Args:
         model: The network, or its structure.
         teacher: The network to follow, such as `copy.deepcopy(model)` from before an edit.
-        batches: Unlabelled data, gone through again and again, in random order if it is a list.
+        batches: Unlabelled data, gone through again and again. A list is in random order, and the
+            teacher answers each of its batches once, if there is no `forward`.
         steps: Number of optimizer steps.
         temperature: T of "kl".
         loss: "kl" for logits, "mse" for other outputs, or a function of both outputs. Several
-            outputs are summed.
+            outputs are summed. The classes of logits lie along the last axis, and along the second
+            of maps [N, classes, height, width].
         optimizer: Makes the steps, as it is; None takes Adam with `lr`, lowered along a cosine.
         lr: Learning rate without `optimizer`.
         mas: Its penalty is added to the loss.
@@ -114,11 +120,12 @@ def distil(
     )
     schedule = None if optimizer else LambdaLR(chosen, lambda step: _cosine(step, steps))
     run, losses = forward or default_forward, []
+    held = reusable(batches)
+    answers = _Answers(teacher, run, remember=isinstance(held, list | tuple) and forward is None)
     with preserving(teacher), _training(student), _guarded(chosen, protect):
-        for batch in itertools.islice(_cycled(batches, student, generator), steps):
+        for number, batch in itertools.islice(_cycled(held, student, generator), steps):
             with data_that_fits():
-                with torch.no_grad():
-                    wanted = _finite_outputs(float_tensors(run(teacher, batch)))
+                wanted = answers(number, batch)
                 given = float_tensors(run(student, batch))
             _check_outputs(given, wanted)
             value = torch.stack(
@@ -149,12 +156,13 @@ def _loss(loss: Loss, temperature: float) -> Callable[[Tensor, Tensor], Tensor]:
         raise DataError(f"loss={loss!r}: expected 'kl', 'mse' or a function of two outputs")
 
     def divergence(given: Tensor, wanted: Tensor) -> Tensor:
-        if given.shape[-1] < 2:
+        axis = class_axis(given)
+        if given.shape[axis] < 2:
             raise DataError(
                 f"an output has the shape {tuple(given.shape)}, one number per answer, of which "
                 "'kl' sees nothing: pass loss='mse'"
             )
-        mine, theirs = (t.flatten(0, -2) / temperature for t in (given, wanted))
+        mine, theirs = (t.movedim(axis, -1).flatten(0, -2) / temperature for t in (given, wanted))
         value = F.kl_div(
             mine.log_softmax(-1), theirs.log_softmax(-1), reduction="batchmean", log_target=True
         )
@@ -163,34 +171,80 @@ def _loss(loss: Loss, temperature: float) -> Callable[[Tensor, Tensor], Tensor]:
     return divergence
 
 
+def class_axis(outputs: Tensor) -> int:
+    """Return the axis along which classes lie: the second of maps [N, classes, H, W], or the last.
+
+    Of [N, A, B] the last, as language models give logits for every token.
+    """
+    return 1 if outputs.dim() > 3 else -1
+
+
+class _Answers:
+    """A teacher's outputs, where they may be remembered those of a numbered batch only once.
+
+    Args:
+        teacher: The teacher, in eval mode.
+        run: (model, batch) -> output.
+        remember: Keep outputs, up to `_REMEMBERED` numbers.
+    """
+
+    def __init__(self, teacher: nn.Module, run: Forward, *, remember: bool) -> None:
+        self._teacher, self._run = teacher, run
+        self._room = _REMEMBERED if remember else 0
+        self._known: dict[int, list[Tensor]] = {}
+
+    def __call__(self, number: int, batch: Any) -> list[Tensor]:
+        """Return the outputs for a batch."""
+        if number in self._known:
+            return self._known[number]
+        with torch.no_grad():
+            outputs = _finite_outputs(float_tensors(self._run(self._teacher, batch)))
+        self._room -= sum(each.numel() for each in outputs)
+        if self._room >= 0:
+            self._known[number] = outputs
+        return outputs
+
+
 def _cycled(
     batches: Iterable[Any], model: nn.Module, generator: torch.Generator | None
-) -> Iterator[Any]:
+) -> Iterator[tuple[int, Any]]:
     """Yield batches without end, those that are not empty, on the device of the model.
+
+    Each has its number in a list; batches of another kind have numbers that mean nothing.
 
     Raises:
         DataError: There is none, or one has a single sample that BatchNorm cannot normalise.
     """
-    held = reusable(batches)
     device = next(model.parameters()).device
     norm = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    if isinstance(batches, list | tuple):
+        for batch in batches:
+            _check_size(batch, norm)
     while True:
-        order: Iterable[Any] = held
-        if isinstance(held, list | tuple):
-            order = (held[i] for i in torch.randperm(len(held), generator=generator).tolist())
         count = 0
-        for batch in order:
-            size = batch_size(batch)
-            if size == 1 and norm:
-                raise DataError(
-                    "a batch has one sample, by which BatchNorm cannot normalise in train mode: "
-                    "give batches of at least 2 samples"
-                )
-            if size != 0:
+        for number, batch in _in_order(batches, generator):
+            _check_size(batch, norm)
+            if batch_size(batch) != 0:
                 count += 1
-                yield to_device(batch, device)
+                yield number, to_device(batch, device)
         if not count:
             raise DataError("distil has no sample: give at least one batch with samples")
+
+
+def _in_order(
+    batches: Iterable[Any], generator: torch.Generator | None
+) -> Iterable[tuple[int, Any]]:
+    if not isinstance(batches, list | tuple):
+        return enumerate(batches)
+    return ((i, batches[i]) for i in torch.randperm(len(batches), generator=generator).tolist())
+
+
+def _check_size(batch: Any, norm: bool) -> None:
+    if norm and batch_size(batch) == 1:
+        raise DataError(
+            "a batch has one sample, by which BatchNorm cannot normalise in train mode: give "
+            "batches of at least 2 samples"
+        )
 
 
 @contextmanager

@@ -20,6 +20,10 @@ class Net(nn.Sequential):
     def __init__(self, width=16, outputs=3):
         super().__init__(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, outputs))
 
+class Map(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 1))
+
 class Alone(nn.Linear):
     def __init__(self):
         super().__init__(6, 3)
@@ -84,6 +88,17 @@ def test_one_number_per_sample_has_neither_accuracy_nor_agreement(place):
     measured = json.loads(result.stdout)
     assert len(measured) == 3
     assert {each["agreement"] for each in measured} == {None}
+
+
+def test_an_answer_for_each_pixel_has_agreement_alone(place):
+    x, y = torch.rand(60, 1, 5, 6), torch.arange(60) % 3
+    np.savez("images.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    args = ("--ratio", "0.25", "--distil", "2", "--json")
+    result = run("slimmed_net:Map", "--data", "images.npz", *args)
+    assert result.exit_code == 0, result.output
+    measured = json.loads(result.stdout)
+    assert {each["accuracy"] for each in measured} == {None}
+    assert all(each["agreement"] > 0.3 for each in measured)
 
 
 def test_a_size_may_be_a_number(place):

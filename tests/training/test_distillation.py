@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD
+from torch.utils.data import DataLoader
 
 import growmas as gm
 from growmas.errors import DataError
@@ -111,3 +112,65 @@ def test_bad_data_leave_the_running_statistics_alone(bad):
         gm.distil(student, teacher, [x[0] * (torch.nan if bad == "data" else 1.0)])
     for name, each in student.state_dict().items():
         assert torch.equal(each, before[name]), name
+
+
+class Counted(nn.Module):
+    """Network that counts its forward passes."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.passes = inner, []
+
+    def forward(self, x):
+        self.passes.append(len(x))
+        return self.inner(x)
+
+
+def test_the_teacher_answers_each_batch_of_a_list_once(monkeypatch):
+    found = []
+    for data, forward in (
+        (batches(), None),
+        (batches(), lambda model, x: model(x)),
+        (DataLoader(torch.cat(batches()), 32), None),
+    ):
+        student, teacher = net(2), Counted(net(1))
+        generator = torch.Generator().manual_seed(0)
+        gm.distil(student, teacher, data, steps=12, forward=forward, generator=generator)
+        found.append((len(teacher.passes), student[0].weight.detach()))
+    assert [passes for passes, _ in found] == [4, 12, 12]
+    assert torch.equal(found[0][1], found[1][1])
+    monkeypatch.setattr("growmas.training.distillation._REMEMBERED", 2 * 32 * 4)
+    teacher = Counted(net(1))
+    gm.distil(net(2), teacher, batches(), steps=12)
+    assert len(teacher.passes) == 2 + 2 * 3  # two of the four are kept
+
+
+def test_a_small_batch_is_refused_before_the_first_step():
+    student, x = net(2, norm=True), batches()
+    before = student[0].weight.detach().clone()
+    with pytest.raises(DataError, match="one sample"):
+        gm.distil(student, net(1, norm=True), [*x, x[0][:1]])
+    assert torch.equal(student[0].weight, before)
+
+
+def test_the_classes_of_maps_lie_along_the_second_axis():
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 5, 4, 3, generator=generator)
+
+    class Map(nn.Module):
+        def __init__(self, shift):
+            super().__init__()
+            self.shift = nn.Parameter(shift)
+
+        def forward(self, x):
+            return x + self.shift
+
+    zero = torch.zeros(1, 5, 4, 3)
+    same = Map(zero + torch.randn(1, 1, 4, 3, generator=generator))  # the same for all classes
+    other = Map(zero + torch.randn(1, 5, 1, 1, generator=generator))
+    for student, known in ((same, True), (other, False)):
+        (loss,) = gm.distil(student, Map(zero), [maps], steps=1).losses
+        assert (loss < 1e-6) is known
+    sequences = Map(torch.randn(1, 5, 1, generator=generator))  # [N, tokens, classes]
+    (loss,) = gm.distil(sequences, Map(torch.zeros(1, 5, 1)), [maps[..., 0]], steps=1).losses
+    assert loss < 1e-6
