@@ -74,6 +74,7 @@ def test_the_commands_run_from_top_to_bottom(
         (clone / "demo.yaml").write_text(CONFIG % method)
         code, text = growmas("run", "demo.yaml", "--out", f"runs/demo/{method}")
         assert code == 0, text
+        assert ("ACC = mean over" in text) is (method == "mas")  # explained below the first run
     (clone / "run.db").write_bytes((clone / "runs/demo/growmas/history.db").read_bytes())
     for words in commands():
         words = [word.replace("pt2", "safetensors") for word in words]  # exports have own tests

@@ -24,6 +24,7 @@ from growmas.runs import (
     read_trace,
 )
 from growmas.sweep import plan_sweep, plan_tuning, read_grid, run_sweep, run_tuning
+from growmas.sweep.collecting import collect_runs
 
 
 def structure() -> gm.Structure:
@@ -69,6 +70,8 @@ OPENERS: dict[str, tuple[type[gm.GrowmasError], Callable[[Any], Any]]] = {
     "config_leaves": (gm.ConfigError, config_leaves),
     "list_runs": (gm.RunError, list_runs),
     "read_result": (gm.RunError, read_result),
+    "collect_runs": (gm.RunError, lambda path: collect_runs([path])),
+    "collect_runs root": (gm.RunError, lambda path: collect_runs(["one"], path)),
     "read_trace": (gm.RunError, read_trace),
     "RunDirectory": (gm.RunError, RunDirectory),
     "find_run": (gm.RunError, lambda path: find_run(path, "runs")),
@@ -176,6 +179,12 @@ def test_what_has_no_end_is_not_read(
                 read(path)
         with pytest.raises(gm.HistoryError, match=r"^no topology history at "):
             gm.TopologyHistory(path)
+
+
+@pytest.mark.parametrize("given", ["runs/x", Path("x"), 3, None], ids=repr)
+def test_runs_are_a_list(given: Any) -> None:
+    with pytest.raises(gm.RunError, match=r"^expected a list of runs and sweeps, got "):
+        collect_runs(given)
 
 
 def test_folders_are_named_by_texts_as_well(tmp_path: Path) -> None:

@@ -12,8 +12,10 @@ from growmas.distributed import is_main, process_group
 from growmas.errors import GrowmasError
 from growmas.experiment import run_experiment
 from growmas.runs import compare
+from growmas.runs.result import METRICS
 from growmas.terminal.comparison import render_comparison
 from growmas.terminal.progress import RunProgress
+from growmas.terminal.tables import BriefConsole
 from growmas.visible import visible
 
 
@@ -56,7 +58,8 @@ def _follow(experiment: Experiment, folder: Path, *, overwrite: bool, resume: bo
 
 
 def _run(experiment: Experiment, folder: Path, *, overwrite: bool, resume: bool) -> None:
-    console = Console(highlight=False)
+    first = not any(folder.parent.glob(f"*/{METRICS}"))  # then the table is explained
+    console = Console(highlight=False) if first else BriefConsole(highlight=False)
     tasks, epochs = experiment.stream.task_count, experiment.training.epochs
     with RunProgress(console, tasks=tasks, epochs=epochs) as progress:
         result = run_experiment(

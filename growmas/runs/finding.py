@@ -40,6 +40,8 @@ def find_directory(name: str | PathLike[str], root: str | PathLike[str]) -> Path
     for folder in (given, root / given):
         if folder.is_dir():
             return folder
+    if given.exists():
+        raise RunError(f"{name} is a file: give the directory of a run")
     raise _unknown(str(name), root, METRICS)
 
 

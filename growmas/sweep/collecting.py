@@ -1,10 +1,13 @@
 """The runs behind names on the command line: runs, histories, and sweeps taken apart."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 from growmas.errors import RunError
+from growmas.paths import as_path
 from growmas.runs import find_run, read_result
 from growmas.runs.collection import CollectedRun, Collection
 from growmas.runs.finding import HISTORY, find_sweep
@@ -12,7 +15,9 @@ from growmas.runs.own_history import read_own_result
 from growmas.sweep.summary import read_runs
 
 
-def collect_runs(names: Sequence[str], root: Path) -> Collection:
+def collect_runs(
+    names: Sequence[str | PathLike[str]], root: str | PathLike[str] = "runs"
+) -> Collection:
     """Return each run once, sweeps taken apart, and why some cannot be read.
 
     Args:
@@ -20,13 +25,17 @@ def collect_runs(names: Sequence[str], root: Path) -> Collection:
         root: Folder of all runs.
 
     Raises:
-        RunError: A run does not exist, none of them can be read, or a sweep has no run with a
-            result yet.
+        RunError: A run does not exist, none of them can be read, a sweep has no run with a result
+            yet, or `names` is not a list.
     """
+    if isinstance(names, str | bytes | PathLike) or not isinstance(names, Iterable):
+        raise RunError(f"expected a list of runs and sweeps, got {names!r:.80}")
+    root = as_path(root, RunError, "a folder of runs")
     found: list[CollectedRun] = []
     problems: list[str] = []
     seen: set[Path] = set()
-    for name in names:
+    given = [os.fspath(as_path(name, RunError, "a run or a sweep")) for name in names]
+    for name in given:
         sweep = find_sweep(name, root)
         if sweep is None:
             folders = [(name, _run_or_history(name, root))]
@@ -42,7 +51,7 @@ def collect_runs(names: Sequence[str], root: Path) -> Collection:
             except RunError as error:
                 problems.append(f"{folder}: unreadable: {error}")
     if not found:
-        none = f"{' and '.join(names)} has no run with a result yet"
+        none = f"{' and '.join(given) or 'no name'} has no run with a result yet"
         raise RunError("\n".join(problems) or none)
     if len({run.result.name for run in found}) < len(found):
         found = [replace(run, result=replace(run.result, name=run.name)) for run in found]

@@ -93,6 +93,8 @@ def test_a_sweep_is_not_a_run(tmp_path):
         assert f"such as '{sweep / 'seed=1'}', or" in str(refused.value)
         assert str(refused.value).endswith(f"growmas compare '{sweep}'")
     assert find_run(sweep / "seed=1", tmp_path / "runs") == sweep / "seed=1"
+    with pytest.raises(RunError, match=r"sweep\.json is a file: give the directory of a run"):
+        find_directory(sweep / "sweep.json", tmp_path)
 
 
 def test_a_trace_is_continued_where_it_was_stopped(tmp_path):
