@@ -77,6 +77,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results.jsonl")
     given = parser.parse_args()
     torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
     if given.cost:
         for name, found in step_costs().items():
             print(name, found)
