@@ -31,7 +31,8 @@ SAMPLES = 1000  # unlabelled inputs for importance, choice and repair
 STEPS = 400  # of distillation
 POLISHED = 4000  # unlabelled inputs for it
 EPOCH_RATE = 5e-4  # of Adam, in the epoch after the edit
-FROM_REPAIRED = ("polished", "labels", "no labels")
+RATES = {"polished": 3e-3, "polished at rate 0.001": 1e-3, "no labels": EPOCH_RATE}
+FROM_REPAIRED = (*RATES, "labels")
 LABELLED = 256  # samples whose gradients Taylor and Hessian take
 GREEDY, OMEGA = "greedy (growmas)", "Σ Ω θ² (growmas)"
 CHOICES = (GREEDY, OMEGA, "magnitude", "LAMP", "Taylor", "Hessian", "random")
@@ -40,7 +41,7 @@ EPOCH = {
     "no labels": "reconstructed, one epoch without",
     "cut, labels": "cut, one epoch with labels",
 }
-HOW = ("cut", "recalibrated", "reconstructed", "statistics", "polished", *EPOCH)
+HOW = ("cut", "recalibrated", "reconstructed", "statistics", *list(RATES)[:2], *EPOCH)
 
 
 @torch.no_grad()
@@ -182,14 +183,13 @@ class Case:
             return recalibrated(net, self.unlabelled)
         if how in ("labels", "cut, labels"):
             return train(net, self.data, 1, lr=EPOCH_RATE)
-        if how in ("polished", "no labels"):
+        if how in RATES:
             net.to(memory_format=torch.channels_last)
-            polish = how == "polished"
-            batches = self.polish if polish else list(self.data.train_inputs.split(128))
-            teacher = self.teacher if polish else self.net
-            steps = STEPS if polish else len(batches)
-            rate = {} if polish else {"lr": EPOCH_RATE}
-            gm.distil(net, teacher, batches, steps=steps, **rate)
+            epoch = how == "no labels"
+            batches = list(self.data.train_inputs.split(128)) if epoch else self.polish
+            teacher = self.net if epoch else self.teacher
+            steps = len(batches) if epoch else STEPS
+            gm.distil(net, teacher, batches, steps=steps, lr=RATES[how])
         return net.eval()
 
 
