@@ -237,15 +237,15 @@ def spread(values):
     if not values or None in values:
         return ""
     around = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{around}"
+    return f"{statistics.mean(values):.1f}{around} ({len(values)})"
 
 
 def table(name, rows):
-    """Print the points lost, mean and standard deviation over seeds."""
+    """Print the points lost, mean and standard deviation over seeds, and their number."""
     whole = {row["seed"]: row["accuracy"] for row in rows if row["choice"] == "whole"}
     subject = SUBJECTS[name]
     kind = "units" if subject.units else "FLOPs"
-    print(f"\n**{name}**, {spread(list(whole.values()))} before, {len(whole)} seeds; points lost\n")
+    print(f"\n**{name}**, {spread(list(whole.values()))} before; points lost\n")
     print("| choice | |", " | ".join(f"{left:.0%} of {kind} left" for left in subject.left), "|")
     print("|---|---|" + "---|" * len(subject.left))
     for how in HOW:
