@@ -1,7 +1,7 @@
 """Accuracy after units are removed, without labels and without retraining.
 
     python experiments/prune_quality/study.py [--network resnet ...] [--seed 1 ...]
-        [--choice greedy ...] [--how reconstructed ...]
+        [--choice greedy ...] [--how reconstructed ...] [--left 0.1 ...]
     python experiments/prune_quality/study.py --table
 
 Every group loses as many units with every choice: saliencies of Torch-Pruning 1.6.1, growmas's
@@ -193,12 +193,13 @@ class Case:
         return net.eval()
 
 
-def measure(name, seed, choices, how):
+def measure(name, seed, choices, how, lefts):
     """Measure what is not measured yet of one network and seed."""
     known = {(r["choice"], r["how"], r["left"]) for r in lines() if of(r, name, seed)}
     wanted = [
         (choice, step, left)
         for left in SUBJECTS[name].left
+        if not lefts or left in lefts
         for choice in choices
         for step in how
         if {"cut, labels": "magnitude"}.get(step, GREEDY) == choice or step not in EPOCH
@@ -267,6 +268,7 @@ def main():
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--choice", action="append", help="part of the name of a choice")
     parser.add_argument("--how", choices=HOW, action="append")
+    parser.add_argument("--left", type=float, action="append", help="such as 0.1")
     parser.add_argument("--table", action="store_true", help="write the tables of what is there")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -275,7 +277,7 @@ def main():
     names = options.network or list(SUBJECTS)
     for seed in [] if options.table else options.seed or SEEDS:
         for name in names:
-            measure(name, seed, choices, options.how or HOW)
+            measure(name, seed, choices, options.how or HOW, options.left)
     for name in names:
         rows = [row for row in lines() if row["network"] == name]
         if rows:
