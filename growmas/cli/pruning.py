@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from growmas.cli.output import Output
@@ -12,6 +13,7 @@ from growmas.errors import RunError
 from growmas.experiment.prune_subject import prune_subject
 from growmas.experiment.slimming import Measurement, check_out, settings, slim, write_slim
 from growmas.runs.result import METRICS
+from growmas.terminal.live_bar import LiveBar
 
 
 def prune_model(
@@ -47,7 +49,15 @@ def prune_model(
         task=task,
         images=images,
     )
-    slimming = slim(subject, given, steps=steps, round_to=round_to)
+    with LiveBar(Console(stderr=True), "steps of distillation", total=steps) as bar:
+        bar.move("choosing and repairing", 0)
+        slimming = slim(
+            subject,
+            given,
+            steps=steps,
+            round_to=round_to,
+            progress=lambda step, loss: bar.move(f"loss {loss:.3g}", step),
+        )
     output.show(
         lambda ascii: _table(slimming.measured, ascii),
         lambda: [asdict(each) for each in slimming.measured],

@@ -63,7 +63,7 @@ def distil(
     temperature: float = 2.0,
     loss: Loss = "kl",
     optimizer: Optimizer | None = None,
-    lr: float = 1e-3,
+    lr: float = 3e-3,
     mas: MAS | None = None,
     protect: HardProtection | None = None,
     forward: Forward | None = None,
@@ -85,8 +85,9 @@ def distil(
         loss: "kl" for logits, "mse" for other outputs, or a function of both outputs. Several
             outputs are summed. The classes of logits lie along the last axis, and along the second
             of maps [N, classes, height, width].
-        optimizer: Makes the steps, as it is; None takes Adam with `lr`, lowered along a cosine.
-        lr: Learning rate without `optimizer`.
+        optimizer: Makes the steps, as it is; None takes Adam.
+        lr: Learning rate without `optimizer`: reached after a tenth of the steps, and then lowered
+            to 0 along a cosine.
         mas: Its penalty is added to the loss.
         protect: Its frozen entries stay bit-identical.
         forward: (model, batch) -> output, for batches of another kind or to choose a head.
@@ -118,7 +119,7 @@ def distil(
     chosen = optimizer or torch.optim.Adam(
         [p for p in student.parameters() if p.requires_grad], lr=lr
     )
-    schedule = None if optimizer else LambdaLR(chosen, lambda step: _cosine(step, steps))
+    schedule = None if optimizer else LambdaLR(chosen, lambda step: _rate(step, steps))
     run, losses = forward or default_forward, []
     held = reusable(batches)
     answers = _Answers(teacher, run, remember=isinstance(held, list | tuple) and forward is None)
@@ -143,8 +144,10 @@ def distil(
     return Distillation(tuple(losses))
 
 
-def _cosine(step: int, steps: int) -> float:
-    return 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
+def _rate(step: int, steps: int) -> float:
+    """Return the share of the learning rate with which a step is made."""
+    warm = (step + 1) / max(1, steps // 10)
+    return min(1.0, warm) * 0.5 * (1 + math.cos(math.pi * min(step, steps) / steps))
 
 
 def _loss(loss: Loss, temperature: float) -> Callable[[Tensor, Tensor], Tensor]:

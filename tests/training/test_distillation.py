@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.optim import SGD
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 from torch.utils.data import DataLoader
 
 import growmas as gm
@@ -44,6 +45,23 @@ def test_any_optimizer_makes_the_steps(make):
     run = gm.distil(student, net(1), batches(), steps=50, optimizer=optimizer, loss="mse")
     assert run.losses[-1] < run.losses[0]
     assert optimizer.param_groups[0]["lr"] == 0.05
+
+
+def test_the_rate_rises_for_a_tenth_of_the_steps_and_falls_to_zero():
+    rates = []
+    hook = register_optimizer_step_pre_hook(lambda o, *_: rates.append(o.param_groups[0]["lr"]))
+    try:
+        gm.distil(net(2), net(1), batches(), steps=100, lr=0.01)
+        gm.distil(net(2), net(1), batches(), steps=1, lr=0.01)
+    finally:
+        hook.remove()
+    rates, (alone,) = rates[:100], rates[100:]
+    assert rates[0] < 0.0011
+    assert max(range(100), key=rates.__getitem__) == 9
+    assert 0.009 < max(rates) < 0.01
+    assert rates[9:] == sorted(rates[9:], reverse=True)
+    assert rates[-1] < 0.0001
+    assert alone == 0.01
 
 
 def test_penalty_and_protection_hold():

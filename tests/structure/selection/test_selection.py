@@ -9,7 +9,7 @@ from torch import nn
 import growmas as gm
 from growmas.errors import DataError, PlanError
 from growmas.structure.reconstruction.consumers import consumers_of
-from growmas.structure.selection.elimination import RIDGE
+from growmas.structure.selection.elimination import RIDGE, Elimination, Reading
 from growmas.structure.units.placement import placements
 
 
@@ -239,6 +239,15 @@ def test_the_prediction_is_shown():
     assert "predicted error" in str(structure.explain(plan))
     assert "predicted error of readers" in str(structure.dry_run(plan, reconstruct=[x]))
     assert gm.Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_covariance_that_rounding_left_indefinite_has_finite_costs():
+    covariance = torch.eye(3, dtype=torch.float64)
+    covariance[0, 1] = covariance[1, 0] = 1.001
+    reading = Reading(torch.ones(1, 1, 3), covariance[None], torch.arange(3)[:, None])
+    costs = Elimination([reading]).costs()
+    assert costs.isfinite().all()
+    assert (costs > 0).all()
 
 
 def test_importance_is_a_weight_or_a_guard():
