@@ -79,10 +79,10 @@ class Growing(Learner):
 
     @property
     def numbers(self) -> int:
-        """The same with Ω and anchors."""
+        """The same with Ω and anchors, or with the windows by which an average is chosen."""
         held = numbers_in([self.mas.anchor, self.manager.state_dict()])
         omega = sum(_kept(tensor, self.omega) for tensor in self.mas.omega.values())
-        return self.to_answer + held + omega
+        return super().numbers + held + omega
 
     def shared(self) -> dict[str, Tensor]:
         """Return masks of what was there before: neither newborns nor what is a domain's own."""

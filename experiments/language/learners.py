@@ -101,8 +101,8 @@ class Learner:
 
     With `average`, the weights go back some of the way after each domain, to an average of those
     before and after it (Wortsman et al., 2022, who do so after fine-tuning). How much of the way
-    is kept is the best of `SHARES` on held-out windows of all domains so far. No weights are kept
-    for it between domains.
+    is kept is the best of `SHARES` on held-out windows of all domains so far. These windows are
+    kept for it between domains, and no weights.
 
     Attributes:
         net: The network.
@@ -124,8 +124,9 @@ class Learner:
 
     @property
     def numbers(self) -> int:
-        """The same: nothing else is kept to learn on."""
-        return self.to_answer
+        """The same, and the held-out windows of earlier domains by which an average is chosen."""
+        earlier = self.terms.domains[:-1] if self.average else ()
+        return self.to_answer + sum(each.validation.numel() for each in earlier)
 
     def learn(self, place: int):
         """Learn a domain."""
