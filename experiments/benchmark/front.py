@@ -18,6 +18,8 @@ class Size:
         each: Of a network for one task.
         frozen: Of a growing network whose old units are frozen: to begin with, and more a task.
         early: The same with a larger shared part and less growth.
+        fixed: Of a network that does not grow, and is frozen after the first task but for the
+            gains, biases and head of each task.
         penalty: Of a growing network with Ω and anchors.
         one: Of a network of fixed size with Ω and anchors.
         base: Of a network with low-rank adapters.
@@ -27,15 +29,16 @@ class Size:
     each: int
     frozen: tuple[int, int]
     early: tuple[int, int]
+    fixed: int
     penalty: tuple[int, int]
     one: int
     base: int
 
 
 SIZES = (
-    Size("small", 3, (4, 2), (8, 1), (1, 1), 4, 9),
-    Size("middle", 7, (12, 4), (20, 2), (5, 1), 9, 25),
-    Size("large", 20, (37, 12), (61, 6), (12, 4), 27, 78),
+    Size("small", 3, (4, 2), (8, 1), 12, (1, 1), 4, 9),
+    Size("middle", 7, (12, 4), (20, 2), 28, (5, 1), 9, 25),
+    Size("large", 20, (37, 12), (61, 6), 85, (12, 4), 27, 78),
 )
 
 GAINS = "per_task: [gains, biases]"
@@ -73,6 +76,7 @@ def front_settings():
             "one network, mas": _settings("{kind: mas, strength: 1.0}", size.one),
             "low-rank adapters": _settings(ADAPTERS, size.base),
             "frozen, paired": _growing(size.frozen, f"protect: old, {GAINS}, init: paired"),
+            "frozen, not grown": _settings(f"{{kind: growmas, protect: old, {GAINS}}}", size.fixed),
             "frozen, shared first": _growing(size.early, f"protect: old, {GAINS}"),
         }
         found |= {f"{kind} | {size.name}": settings for kind, settings in kinds.items()}

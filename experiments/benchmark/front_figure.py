@@ -13,7 +13,7 @@ from growmas.runs.intervals import Interval
 
 SHOWN = (
     "frozen, own gains",
-    "penalty, own gains",
+    "frozen, not grown",
     "separate",
     "warm copies",
     "low-rank adapters",

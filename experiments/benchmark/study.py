@@ -4,6 +4,7 @@
     python experiments/benchmark/study.py --only fashion-class/mas/1    # scenario, method, seed
     python experiments/benchmark/study.py --list    # how many cells are done
     python experiments/benchmark/study.py report    # writes the tables of README.md
+    python experiments/benchmark/study.py again --only flights//1       # runs finished cells again
 
 For each scenario and method, two settings (four in the first scenario) learn four fifths of the
 training samples of seed 0 and are judged on the fifth that is held out; the best one then learns
@@ -52,16 +53,20 @@ def run(results, scenario, method, setting, more, *, tuning):
     if cell in results.rows:
         return results.rows[cell]
     row = {"cell": cell, "scenario": scenario.name, "method": method, "setting": setting}
-    row |= {"tuning": tuning, "seed": experiment.seed}
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore", GrowmasWarning)  # a grid that ends, a strength that rules
-        try:
-            row["result"] = asdict(run_experiment(experiment, Path(folder) / "run"))
-        except GrowmasError as error:  # a loss that became infinite: the setting is out
-            row["failed"] = f"{type(error).__name__}: {error}"
+    row |= {"tuning": tuning, "seed": experiment.seed, **outcome(experiment)}
     results.add(row)
     print(f"{scenario.name:18} {method:14} seed {row['seed']} {score(row):.4f}", flush=True)
     return row
+
+
+def outcome(experiment):
+    """Return the result of a run, or how it failed: a loss that became infinite."""
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore", GrowmasWarning)  # a grid that ends, a strength that rules
+        try:
+            return {"result": asdict(run_experiment(experiment, Path(folder) / "run"))}
+        except GrowmasError as error:
+            return {"failed": f"{type(error).__name__}: {error}"}
 
 
 def chosen(results, scenario, method):
@@ -103,6 +108,19 @@ def study(only):
         run(results, scenario, method, setting, [f"seed={seed}"], tuning=False)
 
 
+def again(only):
+    """Run cells that are done once more, and print their accuracies beside those of the file."""
+    results = Results()
+    for scenario, method, seed in wanted(only):
+        setting = chosen(results, scenario, method)
+        experiment, cell = cell_of(scenario, setting, [f"seed={seed}"])
+        if cell not in results.rows:
+            continue
+        before = results.rows[cell]
+        now = {"tuning": False, **outcome(experiment)}
+        print(f"{scenario.name:18} {method:26} seed {seed} {score(before):.4f} {score(now):.4f}")
+
+
 def show_cells(only):
     """Print each scenario with the number of its cells that are done."""
     rows = Results().rows.values()
@@ -120,12 +138,14 @@ def show_cells(only):
 def main():
     """Run, list or report."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", nargs="?", choices=("run", "report"), default="run")
+    parser.add_argument("what", nargs="?", choices=("run", "report", "again"), default="run")
     parser.add_argument("--only", help="scenario, scenario/method or scenario/method/seed")
     parser.add_argument("--list", action="store_true", help="print what is done, and stop")
     given = parser.parse_args()
     if given.list:
         return show_cells(given.only)
+    if given.what == "again":
+        return again(given.only)
     if given.what == "run":
         study(given.only)
     return write_report(Results().rows)

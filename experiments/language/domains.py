@@ -2,6 +2,7 @@
 
 import sysconfig
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from pydoc_data import topics
 
@@ -38,6 +39,7 @@ class Domain:
             yield self.train[starts + reach].long()
 
 
+@cache
 def domains() -> tuple[Domain, ...]:
     """Return code in Python, its documentation in English, and headers in C++."""
     library = Path(sysconfig.get_path("stdlib"))

@@ -1,8 +1,8 @@
-"""Ways to learn one domain after another: copies, adapters, one network, and one that grows."""
+"""Ways to learn one domain after another with a network of fixed size: copies, adapters, one."""
 
 import copy
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from transformers import GPT2Config, GPT2LMHeadModel
 
-import growmas as gm
-from growmas.training.methods.own_state import numbers_in
-
 Adam = torch.optim.Adam
+
+
+SHARES = tuple(tenth / 10 for tenth in range(1, 11))
+"""Of the way from the weights before a domain to those after it, of which one is chosen."""
 
 
 @dataclass(frozen=True)
@@ -98,30 +99,79 @@ def base_of(size: Size, terms: Terms) -> nn.Module:
 class Learner:
     """Train one network on and on; the base class of all learners.
 
+    With `average`, the weights go back some of the way after each domain, to an average of those
+    before and after it (Wortsman et al., 2022, who do so after fine-tuning). How much of the way
+    is kept is the best of `SHARES` on held-out windows of all domains so far. These windows are
+    kept for it between domains, and no weights.
+
     Attributes:
         net: The network.
-        numbers: Numbers kept to answer and to learn on.
+        choice: What was chosen on held-out windows.
+        to_answer: Numbers that are needed to answer.
+        numbers: Numbers kept between domains, to answer and to learn on.
     """
 
-    def __init__(self, size: Size, terms: Terms):
+    def __init__(self, size: Size, terms: Terms, *, average: bool = False):
         """Begin with a network that has learnt the first domain."""
-        self.size, self.terms = size, terms
+        self.size, self.terms, self.average = size, terms, average
         self.net = copy.deepcopy(base_of(size, terms))
+        self.choice = ""
+
+    @property
+    def to_answer(self) -> int:
+        """Numbers of the network."""
+        return sum(p.numel() for p in self.net.parameters())
 
     @property
     def numbers(self) -> int:
-        """Numbers kept."""
-        return sum(p.numel() for p in self.net.parameters())
+        """The same, and the held-out windows of earlier domains by which an average is chosen."""
+        earlier = self.terms.domains[:-1] if self.average else ()
+        return self.to_answer + sum(each.validation.numel() for each in earlier)
 
     def learn(self, place: int):
         """Learn a domain."""
-        if place:
-            train(self.net, self.terms.batches(place), Adam(self.net.parameters(), self.terms.rate))
+        if not place:
+            return
+        before = self._weights()
+        self.train(place)
+        if self.average:
+            self._go_back(before, place + 1)
+
+    def train(self, place: int):
+        """Train the network on a domain."""
+        train(self.net, self.terms.batches(place), Adam(self.net.parameters(), self.terms.rate))
+
+    def shared(self) -> dict[str, Tensor]:
+        """Return name -> mask of the entries that earlier domains use, too; all if not named."""
+        return {}
 
     @torch.no_grad()
     def nats(self, place: int, windows: Tensor) -> float:
         """Return the mean negative log-likelihood of windows of a domain that was learnt."""
         return loss_of(self.net, windows).item()
+
+    def score(self, domains: int = 2) -> float:
+        """Return the negative loss on held-out windows of the first domains, summed."""
+        first = self.terms.domains[:domains]
+        return -sum(self.nats(place, each.validation) for place, each in enumerate(first))
+
+    def _weights(self):
+        return {name: p.detach().clone() for name, p in self.net.named_parameters()}
+
+    def _go_back(self, before, domains: int):
+        after, masks, scores = self._weights(), self.shared(), {}
+        for share in SHARES:
+            self._go(before, after, masks, share)
+            scores[share] = self.score(domains)
+        best = max(scores, key=scores.get)
+        self.choice += f"{', ' if self.choice else 'shares: '}{best:g}"
+        self._go(before, after, masks, best)
+
+    @torch.no_grad()
+    def _go(self, before, after, masks, share: float):
+        for name, p in self.net.named_parameters():
+            there = torch.lerp(before[name], after[name], share)
+            p.copy_(torch.where(masks[name], there, after[name]) if name in masks else there)
 
 
 class Copies(Learner):
@@ -133,9 +183,9 @@ class Copies(Learner):
         self.warm, self.kept = warm, []
 
     @property
-    def numbers(self) -> int:
+    def to_answer(self) -> int:
         """Numbers of all copies."""
-        return len(self.kept) * super().numbers
+        return len(self.kept) * super().to_answer
 
     def learn(self, place: int):
         """Learn a domain, and keep the network."""
@@ -160,9 +210,9 @@ class Adapters(Learner):
         self.net.requires_grad_(False)
 
     @property
-    def numbers(self) -> int:
+    def to_answer(self) -> int:
         """Numbers of the network and of all adapters."""
-        return super().numbers + sum(p.numel() for held in self.held for p in held.values())
+        return super().to_answer + sum(p.numel() for held in self.held for p in held.values())
 
     def learn(self, place: int):
         """Learn the adapters of a domain."""
@@ -194,87 +244,3 @@ class Adapters(Learner):
     def nats(self, place: int, windows: Tensor) -> float:
         """Answer by the network with the adapters of the domain."""
         return loss_of(self.net, windows, self._weights(place)).item()
-
-
-class Growing(Learner):
-    """Grow for each domain; old weights are frozen, penalised, or whichever proves better.
-
-    The strengths that are tried are a tenth, once and ten times what `MAS.propose_strength`
-    proposes. Scores are of held-out windows of both domains, the first one in its view.
-    """
-
-    def __init__(self, size: Size, terms: Terms, *, protect: str, grow: int, init="zero_out"):
-        """Find the units of a network that has learnt the first domain.
-
-        Args:
-            size: At first.
-            terms: Of the run.
-            protect: "old", "penalty" at the strength that is proposed, or "auto".
-            grow: Neurons that each block gets with each domain, and a head with them; 0 for none.
-            init: How they start.
-        """
-        super().__init__(size, terms)
-        self.structure = gm.Structure(self.net, self._importance_batches(0)[0])
-        self.mas = gm.MAS(self.net, strength=1.0)
-        self.optimizer = Adam(self.net.parameters(), terms.rate)
-        self.choice, self.init = protect, init
-        held = {"old": "old", "penalty": None, "auto": None}[protect]
-        if protect == "auto":
-            held = gm.AutoProtection(self.structure, self.mas, strengths=(1.0,))
-        widths = {
-            name: 1 if name.endswith("heads") else grow
-            for name in self.structure.groups
-            if ".h." in name
-        }
-        self.manager = gm.StructuralManager(
-            self.structure, mas=self.mas, optimizer=self.optimizer, protect=held,
-            per_task=("gains", "biases"), grow=gm.GrowPolicy(units=widths) if grow else None,
-        )  # fmt: skip
-
-    @property
-    def numbers(self) -> int:
-        """Numbers of the network, of its views, of Ω and anchors."""
-        kept = numbers_in([self.mas.omega, self.mas.anchor, self.manager.state_dict()])
-        return super().numbers + self.structure.kept_for_views + kept
-
-    def _importance_batches(self, place: int) -> list[Tensor]:
-        batches = self.terms.domains[place].batches(8, 7 + 100 * self.terms.seed + place)
-        return [batch[:, :-1] for batch in batches]
-
-    def learn(self, place: int):
-        """Grow, choose how old weights are protected, learn, and measure importance."""
-        domain = self.terms.domains[place]
-        self.manager.begin_task(domain.name, init=self.init)
-        if place == 1 and self.choice != "old":
-            self._choose()
-        if place:
-            self._train(place)
-        self.manager.end_task(self._importance_batches(place))
-
-    def _train(self, place: int):
-        self.optimizer.state.clear()  # as the others, which begin with a new optimizer
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["initial_lr"] = self.terms.rate
-        train(self.net, self.terms.batches(place), self.optimizer, self.mas.penalty_grad_)
-
-    def _choose(self):
-        batches = list(self.terms.batches(1))
-        fresh = partial(Adam, lr=self.terms.rate)
-        strength = self.mas.propose_strength(batches, loss_of, optimizer=fresh)
-        self.mas.strength = strength
-        if self.choice == "penalty":
-            return
-        auto = self.manager.protect
-        auto.strengths = (strength / 10, strength, strength * 10)
-        found = auto.choose(lambda: self._train(1), self._score, optimizer=self.optimizer)
-        self.choice = str(found)
-
-    def _score(self) -> float:
-        domains = self.terms.domains[:2]
-        return -sum(self.nats(place, each.validation) for place, each in enumerate(domains))
-
-    @torch.no_grad()
-    def nats(self, place: int, windows: Tensor) -> float:
-        """Answer by the view of the domain."""
-        with self.structure.view(self.terms.domains[place].name) as net:
-            return loss_of(net, windows).item()

@@ -12,13 +12,13 @@ import argparse
 import json
 import math
 import statistics
-import time
 import warnings
 from pathlib import Path
 
 import torch
 from domains import domains
-from learners import Adapters, Copies, Growing, Learner, Size, Terms
+from growing import Growing
+from learners import Adapters, Copies, Learner, Size, Terms
 
 RESULTS = Path(__file__).with_name("results.jsonl")
 RATES = (3e-3, 1e-2)
@@ -31,11 +31,19 @@ LEARNERS = {
     "full copies, anew": lambda terms: Copies(FULL, terms, warm=False),
     "small copies, warm": lambda terms: Copies(Size(40, 80), terms, warm=True),
     "one network, fine-tuned": lambda terms: Learner(FULL, terms),
+    "one network, averaged": lambda terms: Learner(FULL, terms, average=True),
     "one network, penalty": lambda terms: Growing(Size(40, 80), terms, protect="penalty", grow=0),
     "adapters, rank 8": lambda terms: Adapters(SMALL, terms, rank=8),
     "growing, frozen": lambda terms: Growing(SMALL, terms, protect="old", grow=40),
     "growing, frozen, in pairs": lambda terms: Growing(
         SMALL, terms, protect="old", grow=40, init="paired"
+    ),
+    "growing, averaged": lambda terms: Growing(FULL, terms, protect="average", grow=32, heads=0),
+    "growing, averaged, nothing own": lambda terms: Growing(
+        FULL, terms, protect="average", grow=32, heads=0, own=False
+    ),
+    "growing, light penalty": lambda terms: Growing(
+        FULL, terms, protect="penalty", grow=32, heads=0, scales=(0.1,)
     ),
     "growing, auto": lambda terms: Growing(SMALL, terms, protect="auto", grow=40),
     "growing, auto, small": lambda terms: Growing(Size(40, 60), terms, protect="auto", grow=16),
@@ -48,7 +56,6 @@ def run(base, name, rate, seed):
     for line in lines():
         if all(line[each] == value for each, value in key.items()):
             return line
-    start = time.process_time()
     terms = Terms(domains(), rate, STEPS, BASES[base], seed)
     learner = LEARNERS[name](terms)
     after = []
@@ -63,9 +70,9 @@ def run(base, name, rate, seed):
         "test": perplexity(test),
         "of": [round(math.exp(each), 3) for each in test],
         "forgetting": round(perplexity(test) - perplexity(after), 3),
+        "to_answer": learner.to_answer,
         "numbers": learner.numbers,
-        "choice": getattr(learner, "choice", ""),
-        "cpu_seconds": round(time.process_time() - start, 1),
+        "choice": learner.choice,
     }
     print(json.dumps(line, ensure_ascii=False), flush=True)
     with RESULTS.open("a", encoding="utf-8") as file:
@@ -83,10 +90,14 @@ def lines():
 
 
 def table(base):
-    """Print the test perplexities of a base."""
+    """Print the test perplexities of a base, each beside full copies of the same seeds."""
     found = [line for line in lines() if line["base"] == base and line["seed"] in SEEDS]
-    print("| learner | rate | perplexity | of each domain | forgetting | numbers kept | chosen |")
-    print("|---|---|---|---|---|---|---|")
+    full = {line["seed"]: line for line in found if line["learner"] == "full copies, warm"}
+    print(
+        "| learner | rate | seeds | perplexity | × full copies | of each domain | forgetting "
+        "| numbers to answer | and to learn on | chosen |"
+    )
+    print(f"|{'---|' * 10}")
     for name in LEARNERS:
         mine = [line for line in found if line["learner"] == name]
         if not mine:
@@ -96,11 +107,14 @@ def table(base):
         each = ", ".join(
             f"{statistics.mean(of):.2f}" for of in zip(*(m["of"] for m in mine), strict=True)
         )
+        beside = [m["test"] / full[m["seed"]]["test"] for m in mine if m["seed"] in full]
+        ratio = f"{statistics.mean(beside):.2f}" if beside else ""
         lost = statistics.mean(line["forgetting"] for line in mine)
         chosen = {line["choice"].partition(":")[2].partition("(")[0].strip() for line in mine}
         print(
-            f"| {name} | {mine[0]['rate']:g} | {statistics.mean(tests):.2f}{spread} | {each} "
-            f"| {lost:.2f} | {mine[0]['numbers']:,} | {'; '.join(sorted(chosen - {''}))} |"
+            f"| {name} | {mine[0]['rate']:g} | {len(mine)} | {statistics.mean(tests):.2f}{spread} "
+            f"| {ratio} | {each} | {lost:.2f} | {mine[0]['to_answer']:,} | {mine[0]['numbers']:,} "
+            f"| {'; '.join(sorted(chosen - {''}))} |"
         )
 
 

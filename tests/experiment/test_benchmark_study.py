@@ -67,3 +67,20 @@ def test_results_are_read_again(study, tmp_path):
     study.Results(path).add({"cell": "a", "seed": 1})
     study.Results(path).add({"cell": "b", "seed": 2})
     assert set(study.Results(path).rows) == {"a", "b"}
+
+
+def test_cells_that_are_done_are_run_again_and_compared(study, tmp_path, monkeypatch, capsys):
+    scenario = study.BY_NAME["flights"]
+    results = study.Results(tmp_path / "results.jsonl")
+    for i in scenario.tried:
+        setting = scenario.settings["mas"][i]
+        _, cell = study.cell_of(scenario, setting, study.HELD_OUT)
+        row = {"setting": setting, "tuning": True, "result": {"validation": [0.1 * i]}}
+        results.add({"cell": cell, **row})
+    best = scenario.settings["mas"][max(scenario.tried)]
+    _, cell = study.cell_of(scenario, best, ["seed=2"])
+    results.add({"cell": cell, "tuning": False, "result": {"accuracy": [[0.5], [0.25, 0.75]]}})
+    monkeypatch.setattr(study, "Results", lambda: results)
+    monkeypatch.setattr(study, "outcome", lambda experiment: {"result": {"accuracy": [[0.625]]}})
+    study.again("flights/mas")
+    assert capsys.readouterr().out.split() == ["flights", "mas", "seed", "2", "0.5000", "0.6250"]
