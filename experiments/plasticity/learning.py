@@ -14,6 +14,7 @@ import growmas as gm
 from growmas.training.methods import (
     UPGD,
     ContinualBackprop,
+    ContinuousCBP,
     L2Init,
     Method,
     ReDo,
@@ -42,6 +43,7 @@ METHODS: Mapping[str, Callable[..., Method]] = {
     "ours": lambda s, o, seed, **k: Ours(s, optimizer=o, **k),
     "cbp naive": lambda s, o, seed, **k: ContinualBackprop(s, optimizer=o, warm_up=False, **k),
     "cbp": lambda s, o, seed, **k: ContinualBackprop(s, optimizer=o, **k),
+    "ccbp": lambda s, o, seed, **k: ContinuousCBP(s, seed=seed, **k),
     "redo": lambda s, o, seed, **k: ReDo(s, optimizer=o, **k),
     "l2_init": lambda s, o, seed, **k: L2Init(s, **k),
     "shrink_perturb": lambda s, o, seed, **k: ShrinkPerturb(s, seed=seed, **k),

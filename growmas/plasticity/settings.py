@@ -37,7 +37,9 @@ class ReplacementSettings:
         every: Number of steps from one measurement to the next.
         guard: Units for which Σ Ω θ*² over the weights that read them exceeds `guard` × the mean of
             their group are needed by old tasks, and stay; None guards none.
-        init: "paired", families of mates that cancel each other; or "zero_out".
+        init: "paired", families of mates that cancel each other, with columns as large as living
+            ones and rows between the default length and the living one; or "zero_out", rows of the
+            default length and columns of zero.
         protected: Groups left alone.
     """
 
