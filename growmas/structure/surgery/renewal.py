@@ -184,15 +184,14 @@ def _write(
     scaled = None
     if entries.role == "out":
         if max(sizes) > 1 and tensor.dim() > 1:
-            scaled = _row_factors(_living(entries, units), drawn)
+            scaled = _row_factors(_living_lengths(entries, units), drawn)
         factor = factors if scaled is None else scaled
         if factor is not None:
             drawn *= factor.view(-1, *[1] * (drawn.dim() - 1))
         values = drawn.repeat_interleave(torch.tensor(sizes), 0)
     else:
-        living = _living(entries, units)
-        size = float(living.square().mean().sqrt()) if len(living) else 0.0
-        size *= (len(living) / len(entries.positions)) ** 0.5
+        squares = _living_lengths(entries, units).square()  # over all units: as `Paired` does
+        size = float(squares.sum() / (len(entries.positions) * drawn[0].numel())) ** 0.5
         if 0 < size < float("inf"):  # U(−b, b) has the root mean square b / √3
             drawn *= size * 3**0.5 / bound
             bound = size * 3**0.5
@@ -202,20 +201,23 @@ def _write(
     return scaled
 
 
-def _living(entries: Entries, units: Sequence[int]) -> Tensor:
-    """Return the entries of the units that stay, [living, m, ...], as a copy."""
+def _living_lengths(entries: Entries, units: Sequence[int]) -> Tensor:
+    """Return [living], the length of the entries of each unit that stays, on the CPU."""
+    tensor = entries.tensor.detach()
+    others = [dim for dim in range(tensor.dim()) if dim != entries.dim]
+    precision = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    along = torch.linalg.vector_norm(tensor, dim=others, dtype=precision).cpu()
     stays = torch.ones(len(entries.positions), dtype=torch.bool)
     stays[list(units)] = False
-    along = entries.tensor.detach().movedim(entries.dim, 0)
-    living: Tensor = along[entries.positions[stays].to(along.device)]
-    return living if living.dtype == torch.float64 else living.float()
+    lengths: Tensor = along.square()[entries.positions[stays]].sum(1).sqrt()
+    return lengths
 
 
 def _row_factors(living: Tensor, drawn: Tensor) -> Tensor:
     """Return [families], √(mean length of living rows / length of the drawn row); 1 without any."""
     if not len(living):
         return torch.ones(len(drawn))
-    factors = living.flatten(1).norm(dim=1).mean().cpu() / drawn.flatten(1).norm(dim=1)
+    factors = living.mean() / drawn.flatten(1).norm(dim=1)
     return torch.where(factors.isfinite() & (factors > 0), factors, 1.0).sqrt()
 
 
