@@ -1,7 +1,7 @@
 """Accuracy after units are removed, without labels and without retraining.
 
     python experiments/prune_quality/study.py [--network resnet ...] [--seed 1 ...]
-        [--choice greedy ...] [--how reconstructed ...]
+        [--choice greedy ...] [--how reconstructed ...] [--left 0.1 ...]
     python experiments/prune_quality/study.py --table
 
 Every group loses as many units with every choice: saliencies of Torch-Pruning 1.6.1, growmas's
@@ -31,7 +31,8 @@ SAMPLES = 1000  # unlabelled inputs for importance, choice and repair
 STEPS = 400  # of distillation
 POLISHED = 4000  # unlabelled inputs for it
 EPOCH_RATE = 5e-4  # of Adam, in the epoch after the edit
-FROM_REPAIRED = ("polished", "labels", "no labels")
+RATES = {"polished": 3e-3, "polished at rate 0.001": 1e-3, "no labels": EPOCH_RATE}
+FROM_REPAIRED = (*RATES, "labels")
 LABELLED = 256  # samples whose gradients Taylor and Hessian take
 GREEDY, OMEGA = "greedy (growmas)", "Σ Ω θ² (growmas)"
 CHOICES = (GREEDY, OMEGA, "magnitude", "LAMP", "Taylor", "Hessian", "random")
@@ -40,7 +41,7 @@ EPOCH = {
     "no labels": "reconstructed, one epoch without",
     "cut, labels": "cut, one epoch with labels",
 }
-HOW = ("cut", "recalibrated", "reconstructed", "statistics", "polished", *EPOCH)
+HOW = ("cut", "recalibrated", "reconstructed", "statistics", *list(RATES)[:2], *EPOCH)
 
 
 @torch.no_grad()
@@ -81,8 +82,11 @@ def torch_pruning_saliency(name, net, structure, data):
     for group in structure.groups.values():
         try:
             root = net.get_submodule(group.name)
-        except AttributeError:
-            continue  # heads: Torch-Pruning has no group of its own for them
+        except AttributeError:  # heads: Torch-Pruning has no group of its own for them
+            if name == "magnitude":
+                ones = {key: torch.ones_like(value) for key, value in net.named_parameters()}
+                found[group.name] = structure.saliency(ones)[group.name]  # Σ θ²
+            continue
         fn = graph.get_pruner_of_module(root).prune_out_channels
         everyone = list(range(root.weight.shape[0]))
         found[group.name] = importance(graph.get_pruning_group(root, fn, everyone))
@@ -179,23 +183,23 @@ class Case:
             return recalibrated(net, self.unlabelled)
         if how in ("labels", "cut, labels"):
             return train(net, self.data, 1, lr=EPOCH_RATE)
-        if how in ("polished", "no labels"):
+        if how in RATES:
             net.to(memory_format=torch.channels_last)
-            polish = how == "polished"
-            batches = self.polish if polish else list(self.data.train_inputs.split(128))
-            teacher = self.teacher if polish else self.net
-            steps = STEPS if polish else len(batches)
-            rate = {} if polish else {"lr": EPOCH_RATE}
-            gm.distil(net, teacher, batches, steps=steps, **rate)
+            epoch = how == "no labels"
+            batches = list(self.data.train_inputs.split(128)) if epoch else self.polish
+            teacher = self.net if epoch else self.teacher
+            steps = len(batches) if epoch else STEPS
+            gm.distil(net, teacher, batches, steps=steps, lr=RATES[how])
         return net.eval()
 
 
-def measure(name, seed, choices, how):
+def measure(name, seed, choices, how, lefts):
     """Measure what is not measured yet of one network and seed."""
     known = {(r["choice"], r["how"], r["left"]) for r in lines() if of(r, name, seed)}
     wanted = [
         (choice, step, left)
         for left in SUBJECTS[name].left
+        if not lefts or left in lefts
         for choice in choices
         for step in how
         if {"cut, labels": "magnitude"}.get(step, GREEDY) == choice or step not in EPOCH
@@ -234,15 +238,15 @@ def spread(values):
     if not values or None in values:
         return ""
     around = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{around}"
+    return f"{statistics.mean(values):.1f}{around} ({len(values)})"
 
 
 def table(name, rows):
-    """Print the points lost, mean and standard deviation over seeds."""
+    """Print the points lost, mean and standard deviation over seeds, and their number."""
     whole = {row["seed"]: row["accuracy"] for row in rows if row["choice"] == "whole"}
     subject = SUBJECTS[name]
     kind = "units" if subject.units else "FLOPs"
-    print(f"\n**{name}**, {spread(list(whole.values()))} before, {len(whole)} seeds; points lost\n")
+    print(f"\n**{name}**, {spread(list(whole.values()))} before; points lost\n")
     print("| choice | |", " | ".join(f"{left:.0%} of {kind} left" for left in subject.left), "|")
     print("|---|---|" + "---|" * len(subject.left))
     for how in HOW:
@@ -264,6 +268,7 @@ def main():
     parser.add_argument("--seed", type=int, action="append")
     parser.add_argument("--choice", action="append", help="part of the name of a choice")
     parser.add_argument("--how", choices=HOW, action="append")
+    parser.add_argument("--left", type=float, action="append", help="such as 0.1")
     parser.add_argument("--table", action="store_true", help="write the tables of what is there")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -272,7 +277,7 @@ def main():
     names = options.network or list(SUBJECTS)
     for seed in [] if options.table else options.seed or SEEDS:
         for name in names:
-            measure(name, seed, choices, options.how or HOW)
+            measure(name, seed, choices, options.how or HOW, options.left)
     for name in names:
         rows = [row for row in lines() if row["network"] == name]
         if rows:

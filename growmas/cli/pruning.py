@@ -5,13 +5,15 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from growmas.cli.output import Output
 from growmas.errors import RunError
 from growmas.experiment.prune_subject import prune_subject
-from growmas.experiment.slimming import Measurement, check_format, settings, slim, write_slim
+from growmas.experiment.slimming import Measurement, check_out, settings, slim, write_slim
 from growmas.runs.result import METRICS
+from growmas.terminal.live_bar import LiveBar
 
 
 def prune_model(
@@ -34,11 +36,11 @@ def prune_model(
     Raises:
         RunError: The options do not say what is to be left, or the file cannot be written.
     """
-    given = {name: value for name, value in target.items() if value is not None}
+    given = {name: _amount(value) for name, value in target.items() if value is not None}
     if len(given) != 1:
         raise RunError("say how much to remove: one of --flops, --parameters and --ratio")
     if out is not None:
-        check_format(out)
+        check_out(out)
     subject = prune_subject(
         _run_or(model, root),
         data,
@@ -47,7 +49,15 @@ def prune_model(
         task=task,
         images=images,
     )
-    slimming = slim(subject, given, steps=steps, round_to=round_to)
+    with LiveBar(Console(stderr=True), "steps of distillation", total=steps) as bar:
+        bar.move("choosing and repairing", 0)
+        slimming = slim(
+            subject,
+            given,
+            steps=steps,
+            round_to=round_to,
+            progress=lambda step, loss: bar.move(f"loss {loss:.3g}", step),
+        )
     output.show(
         lambda ascii: _table(slimming.measured, ascii),
         lambda: [asdict(each) for each in slimming.measured],
@@ -57,6 +67,11 @@ def prune_model(
         write_slim(slimming, subject, out)
 
 
+def _amount(value: float) -> float:
+    """Return a share as a float, and a number above 1 without a fraction as an int."""
+    return int(value) if value > 1 and value.is_integer() else value
+
+
 def _run_or(model: str, root: Path) -> str:
     """Return the directory of a run that is named below `root`, or what was given."""
     below = root / model
@@ -64,7 +79,6 @@ def _run_or(model: str, root: Path) -> str:
 
 
 def _table(measured: Sequence[Measurement], ascii: bool) -> Table:
-    labelled = measured[0].accuracy is not None
     table = Table(box=box.ASCII if ascii else box.SIMPLE_HEAD)
     table.add_column("network")
     for name in ("accuracy", "agreement", "FLOPs", "parameters", "latency"):
@@ -72,10 +86,14 @@ def _table(measured: Sequence[Measurement], ascii: bool) -> Table:
     for each in measured:
         table.add_row(
             each.name,
-            f"{each.accuracy:.1%}" if labelled and each.accuracy is not None else "-",
-            f"{each.agreement:.1%}",
+            _percent(each.accuracy),
+            _percent(each.agreement),
             "-" if each.flops is None else f"{each.flops:,}",
             f"{each.parameters:,}",
             f"{each.latency:.2f} ms",
         )
     return table
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"

@@ -131,9 +131,11 @@ def prune(
     arg: Annotated[
         list[str] | None, typer.Option(help="An argument of it, such as width=32.")
     ] = None,
-    flops: Annotated[float | None, typer.Option(help="The share of FLOPs to leave.")] = None,
+    flops: Annotated[
+        float | None, typer.Option(help="The share of FLOPs to leave, or their number.")
+    ] = None,
     parameters: Annotated[
-        float | None, typer.Option(help="The share of parameters to leave.")
+        float | None, typer.Option(help="The share of parameters to leave, or their number.")
     ] = None,
     ratio: Annotated[float | None, typer.Option(help="The share of units to remove.")] = None,
     distil: Annotated[int, typer.Option(min=0, help="Steps of distillation afterwards.")] = 0,

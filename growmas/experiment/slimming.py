@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
 from growmas.atomic_write import atomic_write
@@ -20,7 +22,7 @@ from growmas.experiment.prune_subject import Subject, TestData
 from growmas.preserving import preserving
 from growmas.structure import Plan, Structure
 from growmas.structure.inspection.latency import latencies
-from growmas.training.distillation import distil
+from growmas.training.distillation import Loss, class_axis, distil
 
 BATCH = 250
 EXAMPLES = 8
@@ -34,8 +36,9 @@ class Measurement:
 
     Attributes:
         name: The moment.
-        accuracy: Share of right answers; None without labels.
-        agreement: Share of the answers of the network before that are the same.
+        accuracy: Share of right answers; None without labels, or without classes.
+        agreement: Share of the answers of the network before that are the same; None without
+            classes, where an output is one number.
         flops: FLOPs of one sample; None if they cannot be counted.
         parameters: Number of parameters.
         latency: Milliseconds for one sample, the median of several runs.
@@ -43,7 +46,7 @@ class Measurement:
 
     name: str
     accuracy: float | None
-    agreement: float
+    agreement: float | None
     flops: int | None
     parameters: int
     latency: float
@@ -82,6 +85,9 @@ def slim(
         steps: Steps of distillation; 0 for none.
         round_to: The channels that stay are a multiple.
         progress: Called after each step of distillation.
+
+    Raises:
+        RunError: No unit can go, or so little is asked for that none would.
     """
     model = subject.network
     teacher = copy.deepcopy(model)
@@ -91,19 +97,15 @@ def slim(
         keep_frozen(structure)
     unlabelled = list(torch.split(subject.inputs, BATCH))
     wanted = [_answers(teacher, test) for test in subject.tests]
+    classes = all(answers is not None for answers in wanted)
 
     def measurement(name: str) -> Measurement:
         given = [_answers(model, test) for test in subject.tests]
-        labelled = [
-            float((answers == test.split.labels).double().mean())
-            for answers, test in zip(given, subject.tests, strict=True)
-            if test.labelled
-        ]
-        same = [float((a == b).double().mean()) for a, b in zip(given, wanted, strict=True)]
+        pairs = list(zip(given, subject.tests, strict=True))
         return Measurement(
             name,
-            sum(labelled) / len(labelled) if labelled else None,
-            sum(same) / len(same),
+            _share([(a, test.split.labels) for a, test in pairs if test.labelled]),
+            _share(list(zip(given, wanted, strict=True))),
             structure.cost().flops,
             structure.parameters,
             latencies([model], lambda model: model(examples[:1]), TIMED)[0],
@@ -111,10 +113,13 @@ def slim(
 
     measured = [measurement("before")]
     plan = structure.select(unlabelled, round_to=round_to, **target)  # type: ignore[arg-type]
+    if not plan:
+        raise RunError(_nothing_to_remove(structure, plan, target))
     structure.apply(plan, reconstruct=unlabelled)
     measured.append(measurement("pruned and repaired"))
     if steps:
-        distil(structure, teacher, unlabelled, steps=steps, progress=progress)
+        loss: Loss = "kl" if classes else "mse"
+        distil(structure, teacher, unlabelled, steps=steps, loss=loss, progress=progress)
         measured.append(measurement(f"distilled, {steps} steps"))
     return Slimming(model.eval(), plan, tuple(measured))
 
@@ -142,17 +147,18 @@ def write_slim(slimming: Slimming, subject: Subject, out: Path) -> None:
     Raises:
         RunError: The name of the file ends otherwise, or the network cannot be exported.
     """
-    check_format(out)
+    check_out(out)
     if out.suffix == ".safetensors":
-        from safetensors.torch import save_model
-
         metadata = {
             "format": "pt",
             "growmas_plan": slimming.plan.to_json(),
             "growmas.json": json.dumps(dict(subject.about)),
         }
         with atomic_write(out) as fresh:
-            save_model(slimming.model, str(fresh), metadata=metadata)
+            try:
+                save_model(slimming.model, str(fresh), metadata=metadata)
+            except SafetensorError as error:
+                raise OSError(str(error)) from error
         return
     format = "pt2" if out.suffix == ".pt2" else "onnx"
     network = _Logits(slimming.model).eval()
@@ -165,14 +171,18 @@ def write_slim(slimming: Slimming, subject: Subject, out: Path) -> None:
     )
 
 
-def check_format(out: Path) -> None:
-    """Refuse a name that does not tell a format.
+def check_out(out: Path) -> None:
+    """Refuse a file that cannot be written, before the work is done.
 
     Raises:
-        RunError: Names those there are.
+        RunError: Its name does not tell a format, or its folder does not exist.
     """
     if out.suffix not in FORMATS:
         raise RunError(f"-o {out}: expected a name that ends in .safetensors, .pt2 or .onnx")
+    if not out.parent.is_dir():
+        raise RunError(f"-o {out}: there is no folder {out.parent}: create it, or choose another")
+    if out.is_dir():
+        raise RunError(f"-o {out}: is a folder: give the name of a file")
 
 
 def load_slim(model: nn.Module, example_inputs: Any, path: Path) -> Structure:
@@ -181,9 +191,6 @@ def load_slim(model: nn.Module, example_inputs: Any, path: Path) -> Structure:
     Raises:
         RunError: The file was not written by `write_slim`.
     """
-    from safetensors import safe_open
-    from safetensors.torch import load_model as load_tensors
-
     with safe_open(str(path), framework="pt") as file:
         text = (file.metadata() or {}).get("growmas_plan")
     if text is None:
@@ -192,7 +199,7 @@ def load_slim(model: nn.Module, example_inputs: Any, path: Path) -> Structure:
     plan = Plan.from_json(text)
     if plan:
         structure.apply(plan)
-    load_tensors(model, str(path))
+    load_model(model, str(path))
     return structure
 
 
@@ -214,9 +221,35 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
     return found
 
 
-def _answers(model: nn.Module, test: TestData) -> Tensor:
+def _answers(model: nn.Module, test: TestData) -> Tensor | None:
+    """Return the most likely class of each sample; None where the output is one number."""
     with preserving(model), torch.no_grad():
         parts = [
             float_tensors(model(inputs))[test.output] for inputs, _ in batches(test.split, BATCH)
         ]
-    return torch.cat(parts).argmax(-1)
+    outputs = torch.cat(parts)
+    axis = class_axis(outputs)
+    return outputs.argmax(axis) if outputs.shape[axis] > 1 else None
+
+
+def _share(pairs: Sequence[tuple[Tensor | None, Tensor | None]]) -> float | None:
+    """Return the share of equal answers, the mean over pairs; None where they do not compare.
+
+    So it is with one label for a sample, and an answer for each pixel or token of it.
+    """
+    known = [
+        float((a == b).double().mean())
+        for a, b in pairs
+        if a is not None and b is not None and a.shape == b.shape
+    ]
+    return sum(known) / len(known) if pairs and len(known) == len(pairs) else None
+
+
+def _nothing_to_remove(structure: Structure, plan: Plan, target: Mapping[str, float]) -> str:
+    asked = " and ".join(f"--{name} {value:g}" for name, value in target.items())
+    if not structure.groups:
+        reasons = [f"{name}: {reason}" for name, reason in structure.fixed.items()]
+        return f"no unit of the network can be removed ({'; '.join(reasons[:3])})"
+    skipped = [f"{name}: {reason}" for name, reason in plan.cause.get("skipped", {}).items()]
+    more = f" ({'; '.join(skipped[:3])})" if skipped else ""
+    return f"{asked} removes no unit{more}: ask for a smaller network, or a smaller --round-to"

@@ -8,10 +8,12 @@ from torch import nn
 from growmas.batches import example_forward
 from growmas.errors import SurgeryError
 from growmas.structure.analysis.tracing import StructureForward
-from growmas.structure.layers.gains import GAINED, give_gain
+from growmas.structure.layers.gains import can_have_gains, give_gain
 from growmas.structure.structure import Structure
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.views.unit_constants import constants_of
+
+_EXPECTED = "a Linear, Conv1d, Conv2d or Conv3d of torch, or a Conv1D of transformers"
 
 
 def add_gains(
@@ -28,9 +30,9 @@ def add_gains(
     to be loaded. `StructuralManager(per_task=("gains", "biases"))` then gives every task its own
     gains and biases; `fold_gains` makes plain layers again, as `Structure.extract` does.
 
-    Without `layers`, all linear layers and convolutions of torch that produce units of a group are
-    given gains, unless a norm follows them, whose weights are gains already. Where that holds for
-    all groups, the network stays as it is.
+    Without `layers`, all linear layers and convolutions of torch, and the Conv1D of transformers,
+    that produce units of a group are given gains, unless a norm follows them, whose weights are
+    gains already. Where that holds for all groups, the network stays as it is.
 
     Args:
         model: The network.
@@ -61,16 +63,16 @@ def add_gains(
     problems = [
         f"{name!r} does not exist"
         if name not in modules
-        else f"{name!r} is a {type(modules[name]).__name__}, not a Linear, Conv1d, Conv2d or Conv3d"
+        else f"{name!r} is a {type(modules[name]).__name__}, not {_EXPECTED}"
         for name in names
-        if type(modules.get(name)) not in GAINED
+        if not can_have_gains(modules.get(name))
     ]
     if problems:
         raise SurgeryError(f"these layers cannot have gains: {'; '.join(problems)}")
     if layers is None and not names and (groups or not structure.groups):
         raise SurgeryError(
-            "no layer can have gains: none that produces units is a Linear, Conv1d, Conv2d or "
-            "Conv3d; see structure.groups and structure.fixed, or name layers="
+            f"no layer can have gains: none that produces units is {_EXPECTED}; see "
+            "structure.groups and structure.fixed, or name layers="
         )
     for name in names:
         give_gain(modules[name])
@@ -87,6 +89,6 @@ def _producers(model: nn.Module, group: UnitGroup) -> list[str]:
         member.layer
         for member in group.members
         if member.side == "out"
-        and type(model.get_submodule(member.layer)) in GAINED
+        and can_have_gains(model.get_submodule(member.layer))
         and any(axis.role == "out" for axis in member.axes.out)
     ]

@@ -29,7 +29,8 @@ from growmas.structure.inspection.saliency import (
 )
 from growmas.structure.reconstruction.statistics import ActivationStatistics
 from growmas.structure.selection.budget import Target
-from growmas.structure.selection.selection import Options as SelectionOptions, Selection
+from growmas.structure.selection.options import Options as SelectionOptions
+from growmas.structure.selection.selection import Selection
 from growmas.structure.surgery.memory_limit import check_memory
 from growmas.structure.units.groups import UnitGroup, with_shared_positions
 from growmas.structure.units.layer_info import LayerInfo, layer_infos
@@ -239,9 +240,9 @@ class StructureQueries:
             self.model, self._groups, self.fixed, lambda: self._run(self.model), self.cost
         )
         options = SelectionOptions(
-            groups=groups,
-            protected=(protected,) if isinstance(protected, str) else tuple(protected),
-            keep=keep or {},
+            groups=None if groups is None else _names(groups),
+            protected=_names(protected),
+            keep={} if keep is None else keep,
             saliency={} if omega is None else self.saliency(omega),
             weight=weight,
             guard=guard,
@@ -358,3 +359,8 @@ def _short(text: str) -> str:
 
 _REASONS = 5
 """Most reasons that the representation of a structure prints."""
+
+
+def _names(given: Iterable[str] | str) -> tuple[str, ...]:
+    """Return names as a tuple; a single one becomes a tuple of one."""
+    return (given,) if isinstance(given, str) else tuple(given)

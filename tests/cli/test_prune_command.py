@@ -17,8 +17,16 @@ NET = """
 from torch import nn
 
 class Net(nn.Sequential):
-    def __init__(self, width=16):
-        super().__init__(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, 3))
+    def __init__(self, width=16, outputs=3):
+        super().__init__(nn.Linear(6, width), nn.ReLU(), nn.Linear(width, outputs))
+
+class Map(nn.Sequential):
+    def __init__(self):
+        super().__init__(nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Conv2d(8, 3, 1))
+
+class Alone(nn.Linear):
+    def __init__(self):
+        super().__init__(6, 3)
 """
 
 
@@ -73,9 +81,40 @@ def test_without_labels_agreement_is_shown(place):
     assert "| -" in result.stdout.replace("|        -", "| -")
 
 
+def test_one_number_per_sample_has_neither_accuracy_nor_agreement(place):
+    args = ("--arg", "outputs=1", "--ratio", "0.25", "--distil", "3", "--json")
+    result = run("slimmed_net:Net", "--data", "bare.npz", *args)
+    assert result.exit_code == 0, result.output
+    measured = json.loads(result.stdout)
+    assert len(measured) == 3
+    assert {each["agreement"] for each in measured} == {None}
+
+
+def test_an_answer_for_each_pixel_has_agreement_alone(place):
+    x, y = torch.rand(60, 1, 5, 6), torch.arange(60) % 3
+    np.savez("images.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    args = ("--ratio", "0.25", "--distil", "2", "--json")
+    result = run("slimmed_net:Map", "--data", "images.npz", *args)
+    assert result.exit_code == 0, result.output
+    measured = json.loads(result.stdout)
+    assert {each["accuracy"] for each in measured} == {None}
+    assert all(each["agreement"] > 0.3 for each in measured)
+
+
+def test_a_size_may_be_a_number(place):
+    result = run("slimmed_net:Net", "--data", "bare.npz", "--parameters", "100", "--json")
+    before, after = json.loads(result.stdout)
+    assert before["parameters"] == 163
+    assert 80 < after["parameters"] <= 100
+
+
 @pytest.mark.parametrize(
     ("words", "model", "args"),
     [
+        ("there is no folder no", "slimmed_net:Net", ["--ratio", "0.5", "-o", "no/a.safetensors"]),
+        ("reaches the output", "slimmed_net:Alone", ["--ratio", "0.5"]),
+        ("--ratio 0.01 removes no unit", "slimmed_net:Net", ["--ratio", "0.01"]),
+        ("no multiple of", "slimmed_net:Net", ["--ratio", "0.5", "--round-to", "32"]),
         ("one of --flops", "slimmed_net:Net", []),
         ("module:name", "slimmed_net", ["--ratio", "0.5"]),
         ("there is no module", "no_such:Net", ["--ratio", "0.5"]),

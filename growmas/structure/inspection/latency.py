@@ -11,6 +11,7 @@ from torch import nn
 from growmas.errors import PlanError
 from growmas.preserving import preserving
 from growmas.structure.units.groups import UnitGroup
+from growmas.structure.units.rounding import units_of
 
 WARM_UP = 3
 """Forward passes of each network that are not counted."""
@@ -69,7 +70,7 @@ def rounding_hint(widths: Mapping[str, int], groups: Mapping[str, UnitGroup]) ->
     uneven = [
         f"{name} ({width} {groups[name].kind})"
         for name, width in widths.items()
-        if width * groups[name].members[0].positions.shape[1] % FAST_MULTIPLE
+        if width % units_of(groups[name], FAST_MULTIPLE)
     ]
     if not uneven:
         return ""

@@ -14,15 +14,16 @@ little. Folding them into weights and bias gives a plain layer that computes the
     (True, [1.0, 1.0])
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from growmas.structure.layers.axes import LayerAxes, TensorAxis, axes_of, register_layer
+from growmas.structure.layers.class_names import qualified_name
 
 
 class _Gained(nn.Module):
@@ -33,12 +34,13 @@ class _Gained(nn.Module):
     """
 
     gain: nn.Parameter
+    out_dim = 0  # of the weight, along which its output channels lie
 
     @property
     def scaled_weight(self) -> Tensor:
         """The weight with the gains folded in."""
         weight: Tensor = self._parameters["weight"]  # type: ignore[assignment]
-        return weight * self.gain.view(-1, *[1] * (weight.dim() - 1))
+        return weight * self.gain.view(-1, *[1] * (weight.dim() - 1 - self.out_dim))
 
     @property
     def scaled_bias(self) -> Tensor | None:
@@ -82,23 +84,51 @@ class GainConv3d(_Gained, nn.Conv3d):
         return output
 
 
-GAINED: Mapping[type[nn.Module], type[nn.Module]] = {
-    nn.Linear: GainLinear,
-    nn.Conv1d: GainConv1d,
-    nn.Conv2d: GainConv2d,
-    nn.Conv3d: GainConv3d,
-}
-"""Layer type -> the same with gains."""
+class GainTransposedLinear(_Gained):
+    """A linear layer that keeps its weight transposed, [in, out], with a gain for each output.
 
-_PLAIN = {gained: plain for plain, gained in GAINED.items()}
+    It is what the `Conv1D` of transformers becomes, as in GPT-2.
+    """
+
+    out_dim = 1
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Return the output, [..., in] → [..., out]."""
+        return F.linear(input, self.scaled_weight.mT, self.scaled_bias)
+
+
+GAINED: Mapping[str, type[_Gained]] = {
+    "torch.nn.modules.linear.Linear": GainLinear,
+    "torch.nn.modules.conv.Conv1d": GainConv1d,
+    "torch.nn.modules.conv.Conv2d": GainConv2d,
+    "torch.nn.modules.conv.Conv3d": GainConv3d,
+    "transformers.pytorch_utils.Conv1D": GainTransposedLinear,
+}
+"""Qualified name of a layer type -> the same with gains."""
+
+
+def can_have_gains(module: nn.Module | None) -> bool:
+    """Return True for a layer that can be given gains and has none yet."""
+    return qualified_name(type(module)) in GAINED
+
+
+def has_gains(module: nn.Module) -> bool:
+    """Return True for a layer with gains."""
+    return isinstance(module, _Gained)
 
 
 def give_gain(module: nn.Module) -> None:
     """Give a layer gains of 1, in place; its function, its other parameters and hooks stay."""
-    weight: Any = module.weight
-    ones = torch.ones(len(weight), dtype=weight.dtype, device=weight.device)
-    module.__class__ = GAINED[type(module)]
+    gained, weight = GAINED[qualified_name(type(module))], cast(Tensor, module.weight)
+    ones = torch.ones(weight.shape[gained.out_dim], dtype=weight.dtype, device=weight.device)
+    vars(module)["plain_class"] = type(module)
+    module.__class__ = gained
     module.register_parameter("gain", nn.Parameter(ones, requires_grad=weight.requires_grad))
+
+
+def plain_class(module: nn.Module) -> type[nn.Module]:
+    """Return the class of a layer, which it had before it was given gains."""
+    return cast(type[nn.Module], vars(module).get("plain_class", type(module)))
 
 
 @torch.no_grad()
@@ -121,28 +151,28 @@ def fold_gains(model: nn.Module) -> nn.Module:
         for tensor in module._parameters.values():
             held[id(tensor)] = held.get(id(tensor), 0) + 1
     for module in model.modules():
-        if type(module) not in _PLAIN or held[id(module._parameters["weight"])] > 1:
+        if not has_gains(module) or held[id(module._parameters["weight"])] > 1:
             continue
         gained: Any = module
         gained.weight.copy_(gained.scaled_weight)
         if gained.bias is not None:
             gained.bias.copy_(gained.scaled_bias)
         del gained.gain
-        gained.__class__ = _PLAIN[type(module)]
+        gained.__class__ = plain_class(module)
+        del gained.plain_class
     return model
 
 
-def _with_gain(plain: type[nn.Module]) -> Callable[[Any], LayerAxes | str]:
-    def axes(module: nn.Module) -> LayerAxes | str:
-        bare = plain.__new__(plain)
-        bare.__dict__.update(vars(module))
-        found = axes_of(bare)
-        if found is None:
-            return f"a {plain.__name__} like this cannot be resized"
-        return replace(found, out=(*found.out, TensorAxis("gain", 0, "norm", 1.0)))
+def _with_gain(module: nn.Module) -> LayerAxes | str:
+    """Return the axes of a layer with gains: those of the plain one, and the gains."""
+    plain = plain_class(module)
+    bare = plain.__new__(plain)
+    bare.__dict__.update(vars(module))
+    found = axes_of(bare)
+    if found is None:
+        return f"a {plain.__name__} like this cannot be resized"
+    return replace(found, out=(*found.out, TensorAxis("gain", 0, "norm", 1.0)))
 
-    return axes
 
-
-for _plain, _gained in GAINED.items():
-    register_layer(_gained, _with_gain(_plain))
+for _gained in GAINED.values():
+    register_layer(_gained, _with_gain)

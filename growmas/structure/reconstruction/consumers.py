@@ -27,9 +27,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from growmas.errors import DataError
 from growmas.importance.attention import can_separate
 from growmas.structure.layers.class_names import qualified_name
-from growmas.structure.layers.gains import GAINED
+from growmas.structure.layers.gains import has_gains, plain_class
+from growmas.structure.reconstruction.inner_operation import (
+    convolved,
+    is_convolution,
+    is_linear,
+)
 from growmas.structure.reconstruction.recurrence import Gates, is_recurrent, read_by
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.placement import Placement, placements
@@ -42,10 +48,10 @@ Listener = Callable[[nn.Module, tuple[Any, ...], dict[str, Any], Tensor], None]
 _LINEAR = (
     "torch.nn.modules.linear.Linear",
     "transformers.pytorch_utils.Conv1D",
-    "timm.layers.linear.Linear",
 )
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *_TRANSPOSED)
+_PADDED = (nn.Conv1d, nn.Conv2d, nn.Conv3d)  # of which subclasses may pad by themselves
+_CONVOLUTIONS = (*_PADDED, *_TRANSPOSED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +65,7 @@ class Consumer:
         dim: Axis of the weight that carries the units.
         node: Qualified name of the layer in the data flow.
         problem: Reason why it cannot be refitted; empty if it can.
+        padded: True if it pads its input by itself, so that what it reads is the padded one.
     """
 
     layer: str
@@ -67,6 +74,7 @@ class Consumer:
     dim: int
     node: str = ""
     problem: str = ""
+    padded: bool = False
 
     @property
     def inner(self) -> bool:
@@ -82,14 +90,23 @@ class Consumer:
         """
         layer = model.get_submodule(self.node or self.layer)
         gates = self.module
-        if not isinstance(gates, Gates):
+        if not isinstance(gates, Gates) and not self.padded:
             return layer.register_forward_hook(listener, with_kwargs=True)
 
         def listen(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
         ) -> None:
-            seen, given = read_by(module, gates.name, args, kwargs)
-            listener(gates, (seen,), {}, given)
+            if isinstance(gates, Gates):
+                seen, given = read_by(module, gates.name, args, kwargs)
+                listener(gates, (seen,), {}, given)
+                return
+            read = convolved(module, args, kwargs)
+            if read is None:
+                raise DataError(
+                    f"on these batches {self.layer!r} is not one convolution by its weight, as it "
+                    "is for random inputs: leave the groups that it reads out of the plan"
+                )
+            listener(module, (read,), {}, output)
 
         return layer.register_forward_hook(listen, with_kwargs=True)
 
@@ -178,7 +195,7 @@ class Consumer:
             output = output.movedim(1, -1)
         rows = output.reshape(-1, output.shape[-1])
         rows = rows.clone() if sites is None else rows[sites]
-        if type(self.module) not in GAINED.values():
+        if not has_gains(self.module):
             return rows
         gain = self.module.gain.detach()
         return rows / torch.where(gain == 0, 1, gain)
@@ -227,6 +244,8 @@ class Consumer:
         conv, spatial = self.module, seen.dim() - 2
         if self.transposed:
             maps, strides = _spaced(conv, seen, places), (1,) * spatial
+        elif self.padded:
+            maps, strides = seen, conv.stride
         else:
             mode = "constant" if conv.padding_mode == "zeros" else conv.padding_mode
             maps = F.pad(seen, conv._reversed_padding_repeated_twice, mode=mode)
@@ -258,8 +277,9 @@ def consumers_of(model: nn.Module, groups: Mapping[str, UnitGroup]) -> dict[str,
                 Gates(place.module, place.axis.tensor) if layer != place.layer else place.module
             )
             consumer = Consumer(layer, module, weight, place.axis.dim, place.layer)
+            problem = hidden.get(place.module) or _problem(consumer, tied)
             by_layer[layer] = replace(
-                consumer, problem=hidden.get(place.module) or _problem(consumer, tied)
+                consumer, problem=problem, padded=not problem and _is_padded(module)
             )
         found[group.name] = list(by_layer.values())
     return found
@@ -314,24 +334,35 @@ def _is_plain(kind: type[nn.Module], *bases: type[nn.Module]) -> bool:
     )
 
 
-def _is_known(kind: type) -> bool:
-    return qualified_name(kind) in _LINEAR
+def _is_product(module: nn.Module) -> bool:
+    """Return True if a layer is a matrix product at every position, by its own weight."""
+    kind = plain_class(module)
+    if _is_plain(kind, *_CONVOLUTIONS, nn.Linear) or qualified_name(kind) in _LINEAR:
+        return True
+    if isinstance(module, nn.Linear):
+        return is_linear(module)
+    return isinstance(module, _PADDED) and is_convolution(module)
+
+
+def _is_padded(module: object) -> bool:
+    """Return True if a product is a convolution with a forward pass of its own."""
+    return isinstance(module, _PADDED) and not _is_plain(plain_class(module), *_PADDED)
 
 
 def _problem(consumer: Consumer, tied: set[str]) -> str:
     """Return the reason why a consumer cannot be refitted; empty if it can."""
-    kind = type(consumer.module)
     if isinstance(consumer.module, Gates):
         names = {f"{consumer.node}.{n}" for n in (consumer.module.name, consumer.module.bias_name)}
         shared = sorted(names & tied)
         return consumer.module.problem or _tied(shared)
-    kind = next((plain for plain, gained in GAINED.items() if gained is kind), kind)
-    if not (_is_plain(kind, *_CONVOLUTIONS) or _is_plain(kind, nn.Linear) or _is_known(kind)):
-        return f"a {kind.__name__} is not a matrix product per position"
+    matrices = (nn.Linear, *_CONVOLUTIONS)
+    if isinstance(consumer.module, matrices) and "weight" not in consumer.module._parameters:
+        return "its weights are computed from others"
+    if not _is_product(consumer.module):
+        kind = plain_class(consumer.module).__name__
+        return f"a {kind} is not a matrix product per position"
     if consumer.transposed and consumer.blocks > 1:
         return "a transposed convolution in groups is not refitted"
-    if "weight" not in consumer.module._parameters:
-        return "its weights are computed from others"
     shared = sorted({f"{consumer.layer}.{name}" for name in ("weight", "bias")} & tied)
     return _tied(shared)
 

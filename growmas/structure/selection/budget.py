@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import gcd
 from typing import Any
 
 from growmas.errors import PlanError
 from growmas.structure.units.groups import UnitGroup
+from growmas.structure.units.rounding import units_of
 
 Share = float | Mapping[str, float]
 
@@ -129,9 +129,7 @@ def counts_by_widths(
 def rounded_count(group: UnitGroup, count: int, round_to: int | Mapping[str, int]) -> int:
     """Return a number of units to remove, made smaller until a multiple of channels stays."""
     multiple = round_to.get(group.name, 1) if isinstance(round_to, Mapping) else round_to
-    channels = max(1, group.members[0].positions.shape[1])
-    units = multiple // gcd(multiple, channels)
-    return max(0, count - (-(group.width - count) % units))
+    return max(0, count - (-(group.width - count) % units_of(group, multiple)))
 
 
 def fewest(

@@ -110,11 +110,10 @@ class _State:
         level = covariance.diagonal(dim1=1, dim2=2).mean(1)
         self.informed = bool((level > 0).any())
         # a block whose rows are constant: its output is constant whatever is removed
-        level = torch.where(level > 0, RIDGE * level, 1.0)
-        covariance.diagonal(dim1=1, dim2=2).add_(level[:, None])
+        level = torch.where(level > 0, level, 1.0)
+        covariance, self._inverse = _regular(covariance, level)
         spread = float((weight @ covariance * weight).sum())
         self._weight = weight / spread**0.5 if self.informed and spread > 0 else weight * 0
-        self._inverse = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
 
     def costs(self) -> Tensor:
         """Return [U], Δ_j."""
@@ -146,3 +145,23 @@ class _State:
         self._inverse[:, :, at] = 0.0
         self._inverse[:, at, at] = torch.eye(self._taps, dtype=torch.float64, device=block.device)
         return max(lost, 0.0)
+
+
+def _regular(covariance: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+    """Return a covariance [G, F, F] with a ridge, and its inverse.
+
+    Rounding may leave it with negative eigenvalues, as where the squares of tiny inputs lie below
+    the range of float32; then the ridge is larger.
+
+    Args:
+        covariance: Without ridge.
+        level: [G], its mean variance.
+    """
+    ridge = RIDGE
+    while True:
+        ridged = covariance.clone()
+        ridged.diagonal(dim1=1, dim2=2).add_(ridge * level[:, None])
+        factor, failed = torch.linalg.cholesky_ex(ridged)
+        if not bool(failed.any()):
+            return ridged, torch.cholesky_inverse(factor)
+        ridge *= 10

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from growmas.batches import Forward, batch_size, check_batches, data_that_fits, default_forward
 from growmas.errors import DataError
 from growmas.moments import Moments
+from growmas.structure.layers.gains import has_gains
 from growmas.structure.reconstruction.consumers import Consumer, reader_name
 from growmas.structure.reconstruction.endings import Ending, endings
 from growmas.structure.reconstruction.passes import measured, usable
@@ -146,7 +147,7 @@ def _without_rounding(covariance: Tensor, mean: Tensor, dtype: torch.dtype) -> T
 def _readings(
     model: nn.Module, group: Group, covariances: Mapping[str, Tensor], after: Mapping[str, Ending]
 ) -> Readings:
-    """Return the readings of a group's layers; rows are weighted by the gain of a norm behind."""
+    """Return the readings of a group's layers; rows are weighted by gains, and that of a norm."""
     positions: dict[str, list[Tensor]] = {}
     for place in placements(model, group.units, ["in"]):
         positions.setdefault(reader_name(place), []).append(place.positions)
@@ -158,6 +159,8 @@ def _readings(
         features = torch.stack([consumer.of_channels(channels) for channels in units])
         weight = consumer.matrix(consumer.module.weight.detach()).double()
         norm = after[consumer.layer].norm
+        if has_gains(consumer.module):
+            weight = weight * consumer.module.gain.detach().view(*weight.shape[:2], 1)
         if norm is not None:
             weight = weight * norm.gain.view(*weight.shape[:2], 1)
         held = covariances[consumer.layer]

@@ -1,13 +1,11 @@
 """Selection: the units that the layers that read them can best do without, over all groups."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from growmas.batches import Forward
 from growmas.errors import DataError, PlanError
 from growmas.structure.inspection.explain import Cost
 from growmas.structure.reconstruction.consumers import WIDE, Consumer, consumers_of
@@ -21,36 +19,11 @@ from growmas.structure.selection.budget import (
     ratio_steps,
 )
 from growmas.structure.selection.elimination import Elimination
+from growmas.structure.selection.options import Options
 from growmas.structure.selection.readings import Group, readings
 from growmas.structure.units.groups import UnitGroup
 from growmas.structure.units.plan import Plan, unknown_group
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Options:
-    """Options of `Structure.select`, which documents them.
-
-    Attributes:
-        groups: Names of the groups to choose from; None for all.
-        protected: Names of groups that lose none.
-        keep: Group name -> ids of units that stay.
-        saliency: Group name -> [U], how much each unit matters; empty without Ω.
-        weight: How much saliency counts beside the relative error.
-        guard: Share of a group's saliency whose units stay.
-        round_to: Multiples of the channels that stay.
-        forward: (model, batch) -> output.
-        reason: The reason in the plan.
-    """
-
-    groups: Iterable[str] | None = None
-    protected: Iterable[str] = ()
-    keep: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    saliency: Mapping[str, Tensor] = field(default_factory=dict)
-    weight: float = 0.0
-    guard: float | None = None
-    round_to: int | Mapping[str, int] = 1
-    forward: Forward | None = None
-    reason: str = ""
+from growmas.structure.units.rounding import units_of
 
 
 class Selection:
@@ -89,7 +62,7 @@ class Selection:
                 "select needs unlabelled data: select(batches, ratio=0.5); without data, rank "
                 "units by structure.saliency(omega)"
             )
-        _check_options(options)
+        options.check(self._groups, self._fixed)
         readers, skipped = self._readers(source, target, options)
         groups = {name: self._groups[name] for name in readers}
         target.check(groups, lambda name: self._unknown(name, skipped))
@@ -121,9 +94,6 @@ class Selection:
     ) -> tuple[dict[str, Sequence[Consumer]], dict[str, str]]:
         """Return the groups to choose from with the layers that read them, and why not others."""
         wanted = list(self._groups if options.groups is None else options.groups)
-        for name in (*wanted, *options.protected, *options.keep):
-            if name not in self._groups:
-                raise PlanError(unknown_group(name, self._groups, self._fixed))
         if options.groups is None and isinstance(target.widths, Mapping):
             wanted = [name for name in target.widths if name in self._groups]
         skipped = {n: self._groups[n].no_shrink for n in wanted if self._groups[n].no_shrink}
@@ -211,8 +181,7 @@ def _too_coarse(
     found = {}
     for name, group in groups.items():
         multiple = round_to.get(name, 1) if isinstance(round_to, Mapping) else round_to
-        channels = group.members[0].positions.shape[1]
-        if counts.get(name) == 0 and group.width * channels <= multiple > 1:
+        if counts.get(name) == 0 and group.width <= units_of(group, multiple) > 1:
             found[name] = (
                 f"no multiple of round_to={multiple} is below its {group.width} {group.kind}"
             )
@@ -253,24 +222,6 @@ def _extra(options: Options, name: str) -> Tensor | None:
     saliency = options.saliency[name].double().cpu()
     total = float(saliency.sum())
     return options.weight * saliency / total if total > 0 else None
-
-
-def _check_options(options: Options) -> None:
-    if options.weight < 0 or (options.guard is not None and not 0 <= options.guard < 1):
-        raise PlanError(
-            f"weight={options.weight!r}, guard={options.guard!r}: expected weight >= 0 and a share "
-            "of the saliency 0 <= guard < 1"
-        )
-    if (options.weight or options.guard is not None) and not options.saliency:
-        raise PlanError("weight= and guard= need omega=, such as mas.omega")
-    multiples = (
-        options.round_to.values() if isinstance(options.round_to, Mapping) else [options.round_to]
-    )
-    if not all(type(number) is int and number >= 1 for number in multiples):
-        raise PlanError(
-            f"round_to={options.round_to!r:.80}: expected a whole number >= 1, such as 8, or such "
-            "numbers by group name"
-        )
 
 
 def _reason(removed: Mapping[str, Sequence[int]], errors: Mapping[str, Mapping[str, float]]) -> str:

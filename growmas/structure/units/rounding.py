@@ -1,7 +1,7 @@
 """Widths in multiples, which kernels are fast for."""
 
 from collections.abc import Mapping, Sequence
-from math import gcd
+from math import gcd, lcm
 from typing import Any
 
 from growmas.errors import PlanError
@@ -45,7 +45,7 @@ def rounded_plan(
     for name in dict.fromkeys([*prune, *grow]):
         group = groups[name]
         multiple = round_to.get(name, 1) if isinstance(round_to, Mapping) else round_to
-        units = multiple // gcd(multiple, channels_of_unit(group))
+        units = units_of(group, multiple)
         width = group.width - len(kept.get(name, ())) + added.get(name, 0)
         missing = -width % units
         if added.get(name, 0):
@@ -64,6 +64,15 @@ def rounded_plan(
     return kept, added
 
 
-def channels_of_unit(group: UnitGroup) -> int:
-    """Return how many channels of the first layer a unit is."""
-    return max(1, group.members[0].positions.shape[1])
+def units_of(group: UnitGroup, multiple: int) -> int:
+    """Return the multiple of units of which every layer's channels are a multiple of `multiple`.
+
+    An attention head is several channels of the layers that give and read it, and a unit of two
+    gated neurons two channels of the first layer and one of the second.
+    """
+    held = {
+        member.positions.shape[1]
+        for member in group.members
+        if (member.axes.out if member.side == "out" else member.axes.into)
+    }
+    return lcm(*(multiple // gcd(multiple, channels) for channels in held))

@@ -9,7 +9,7 @@ from torch import nn
 import growmas as gm
 from growmas.errors import DataError, PlanError
 from growmas.structure.reconstruction.consumers import consumers_of
-from growmas.structure.selection.elimination import RIDGE
+from growmas.structure.selection.elimination import RIDGE, Elimination, Reading
 from growmas.structure.units.placement import placements
 
 
@@ -180,6 +180,56 @@ def test_targets():
     assert not {0, 1, 2} & set(kept.prune["0"])
 
 
+def test_multiples_count_channels_where_a_unit_has_several():
+    """A head of BERT is one entry of the attention module, and 8 channels of its projections."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=20, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
+        intermediate_size=16, max_position_embeddings=8, num_labels=2,
+    )  # fmt: skip
+    net = transformers.BertForSequenceClassification(config).eval()
+    batches = [{"input_ids": torch.arange(48).reshape(8, 6) % 20}]
+    structure = gm.Structure(net, batches[0])
+    (heads,) = (name for name in structure.groups if name.endswith("heads"))
+    for multiple, left in ((8, 3), (16, 4)):
+        plan = structure.select(batches, groups=[heads], ratio=0.25, round_to=multiple)
+        assert 4 - len(plan.prune.get(heads, ())) == left
+    plan = gm.Plan(prune={heads: [0]}, round_to=8)
+    assert structure.explain(plan).groups[0].width == (4, 3)
+
+
+def test_multiples_hold_for_every_layer_of_gated_units():
+    """Two neurons of the first layer make one of the second, whose width is a multiple too."""
+
+    class Gated(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.into, self.out = nn.Linear(6, 48), nn.Linear(24, 3)
+
+        def forward(self, x):
+            a, b = self.into(x).chunk(2, -1)
+            return self.out(a.sigmoid() * b)
+
+    x = torch.rand(100, 6)
+    structure = gm.Structure(seeded(Gated).float(), x[:4])
+    structure.apply(structure.select([x], ratio=0.2, round_to=8), reconstruct=[x])
+    assert structure.model.out.in_features == 24  # 20 is not a multiple, nor is any above it
+    structure.apply(structure.select([x], ratio=0.4, round_to=8), reconstruct=[x])
+    assert structure.model.out.in_features == 16
+
+
+def test_gains_of_a_reader_weigh_its_rows():
+    net = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4), nn.ReLU(), nn.Linear(4, 2))
+    x = torch.rand(100, 6)
+    gm.add_gains(net, x)
+    with torch.no_grad():
+        net[2].gain.copy_(torch.rand(4) * 3)
+    given = gm.Structure(net, x[:4]).select([x], widths={"0": 4})
+    folded = gm.Structure(gm.fold_gains(net), x[:4]).select([x], widths={"0": 4})
+    assert given.prune == folded.prune
+    assert given.cause["value"]["0"] == pytest.approx(folded.cause["value"]["0"], rel=1e-4)
+
+
 def test_the_prediction_is_shown():
     net, x = seeded(mlp), data(100, 6)
     structure = gm.Structure(net, x[:4])
@@ -189,6 +239,15 @@ def test_the_prediction_is_shown():
     assert "predicted error" in str(structure.explain(plan))
     assert "predicted error of readers" in str(structure.dry_run(plan, reconstruct=[x]))
     assert gm.Plan.from_json(plan.to_json()) == plan
+
+
+def test_a_covariance_that_rounding_left_indefinite_has_finite_costs():
+    covariance = torch.eye(3, dtype=torch.float64)
+    covariance[0, 1] = covariance[1, 0] = 1.001
+    reading = Reading(torch.ones(1, 1, 3), covariance[None], torch.arange(3)[:, None])
+    costs = Elimination([reading]).costs()
+    assert costs.isfinite().all()
+    assert (costs > 0).all()
 
 
 def test_importance_is_a_weight_or_a_guard():
@@ -226,6 +285,13 @@ def test_bad_input_is_refused_in_words():
         (PlanError, "cannot become fewer", ([x],), {"flops": 1}),
         (PlanError, "round_to", ([x],), {"ratio": 0.5, "round_to": 0}),
         (PlanError, "need omega", ([x],), {"ratio": 0.5, "guard": 0.5}),
+        (PlanError, "no group 'z'", ([x],), {"ratio": 0.5, "round_to": {"z": 4}}),
+        (PlanError, "keep='0': expected ids", ([x],), {"ratio": 0.5, "keep": "0"}),
+        (PlanError, "unit 8 does not exist", ([x],), {"ratio": 0.5, "keep": {"0": [3, 8]}}),
+        (PlanError, "weight='a'", ([x],), {"ratio": 0.5, "weight": "a"}),
+        (PlanError, "guard=True", ([x],), {"ratio": 0.5, "guard": True}),
+        (PlanError, "no group 'other'", ([x],), {"ratio": 0.5, "groups": "other"}),
+        (DataError, "forward='f' is a str", ([x],), {"ratio": 0.5, "forward": "f"}),
     ]
     for error, words, args, options in cases:
         with pytest.raises(error, match=words):

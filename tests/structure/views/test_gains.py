@@ -201,6 +201,39 @@ def test_saved_loaded_and_resumed(tmp_path):
         gm.load(tmp_path / "c", model=Net(), example_inputs=X, forward=every_head)
 
 
+def gpt2():
+    config = pytest.importorskip("transformers").GPT2Config(
+        vocab_size=20, n_positions=8, n_embd=8, n_layer=1, n_head=2, n_inner=12,
+        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    return pytest.importorskip("transformers").GPT2LMHeadModel(config).eval()
+
+
+IDS = {"input_ids": torch.arange(24).reshape(4, 6) % 20}
+
+
+def test_layers_of_transformers_with_a_transposed_weight_get_gains():
+    net = gpt2()
+    plain, before = copy.deepcopy(net), net(**IDS).logits
+    names = gm.add_gains(net, IDS)
+    assert names == ("transformer.h.0.attn.c_attn", "transformer.h.0.mlp.c_fc")
+    torch.testing.assert_close(net(**IDS).logits, before, rtol=1e-5, atol=1e-6)
+    layer = net.transformer.h[0].mlp.c_fc
+    with torch.no_grad():
+        layer.gain.copy_(torch.rand(12) + 0.5)
+    before = net(**IDS).logits
+    structure = gm.Structure(net, IDS)
+    structure.apply(gm.Plan(grow={"transformer.h.0.mlp.c_fc": 2, "transformer.h.0.attn.heads": 1}))
+    torch.testing.assert_close(net(**IDS).logits, before, rtol=1e-4, atol=1e-6)
+    assert len(layer.gain) == layer.weight.shape[1] == 14
+    found = mas_importance(net, [IDS])["transformer.h.0.mlp.c_fc.gain"]
+    assert found.abs().sum() > 0
+    folded = gm.fold_gains(copy.deepcopy(net))
+    assert type(folded.transformer.h[0].mlp.c_fc) is type(plain.transformer.h[0].mlp.c_fc)
+    torch.testing.assert_close(folded(**IDS).logits, net(**IDS).logits, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
