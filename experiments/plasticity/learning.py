@@ -14,6 +14,7 @@ import growmas as gm
 from growmas.training.methods import (
     UPGD,
     ContinualBackprop,
+    ContinuousCBP,
     L2Init,
     Method,
     ReDo,
@@ -42,6 +43,7 @@ METHODS: Mapping[str, Callable[..., Method]] = {
     "ours": lambda s, o, seed, **k: Ours(s, optimizer=o, **k),
     "cbp naive": lambda s, o, seed, **k: ContinualBackprop(s, optimizer=o, warm_up=False, **k),
     "cbp": lambda s, o, seed, **k: ContinualBackprop(s, optimizer=o, **k),
+    "ccbp": lambda s, o, seed, **k: ContinuousCBP(s, seed=seed, **k),
     "redo": lambda s, o, seed, **k: ReDo(s, optimizer=o, **k),
     "l2_init": lambda s, o, seed, **k: L2Init(s, **k),
     "shrink_perturb": lambda s, o, seed, **k: ShrinkPerturb(s, seed=seed, **k),
@@ -51,9 +53,9 @@ METHODS: Mapping[str, Callable[..., Method]] = {
 
 
 def optimizer_of(name: str, net: nn.Module) -> torch.optim.Optimizer:
-    """Return Adam, or SGD with momentum."""
+    """Return Adam, in one kernel, or SGD with momentum."""
     if name == "adam":
-        return torch.optim.Adam(net.parameters(), lr=1e-3)
+        return torch.optim.Adam(net.parameters(), lr=1e-3, fused=True)
     return torch.optim.SGD(net.parameters(), lr=0.03, momentum=0.9)
 
 

@@ -16,9 +16,10 @@ from growmas.plasticity.guard import guarded
 TASKS, SAMPLES, EPOCHS = 12, 1_000, 3
 STRENGTHS = (0.0, 0.01, 0.1, 1.0)
 
-VARIANTS: dict[str, dict[str, float | None] | None] = {
+VARIANTS: dict[str, dict[str, Any] | None] = {
     "none": None,
     "defaults": {},
+    "activation": {"utility": "activation"},
     "guard 1": {"guard": 1.0},
     "no guard": {"guard": None},
     "threshold 0.5, guard 1": {"threshold": 0.5, "guard": 1.0},
@@ -27,7 +28,7 @@ VARIANTS: dict[str, dict[str, float | None] | None] = {
 
 
 def remember(
-    strength: float, seed: int, *, settings: Mapping[str, Any] | None
+    strength: float, seed: int, *, settings: Mapping[str, Any] | None, width: int = 100
 ) -> dict[str, object]:
     """Return the accuracy on every task right after it, and on all tasks at the end.
 
@@ -40,9 +41,10 @@ def remember(
         strength: Of MAS.
         seed: Of network and stream.
         settings: Of `ReplaceLowUtility`; None replaces nothing.
+        width: Of the hidden layers.
     """
     torch.manual_seed(2000 + seed)
-    net = mlp()
+    net = mlp(width)
     structure = gm.Structure(net, torch.rand(4, 784))
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     mas = gm.MAS(net, strength=strength)

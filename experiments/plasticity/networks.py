@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 
-def mlp(inputs: int = 784, outputs: int = 10) -> nn.Sequential:
-    """Return an MLP of two hidden layers of 100."""
+def mlp(width: int = 100) -> nn.Sequential:
+    """Return an MLP of two hidden layers, for 784 inputs and 10 classes."""
     return nn.Sequential(
-        nn.Linear(inputs, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, outputs)
+        nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU(), nn.Linear(width, 10)
     )
 
 

@@ -41,9 +41,9 @@ def lines(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
 def memory_lines(rows: Sequence[dict[str, Any]]) -> Iterable[str]:
     """Yield the table of forgetting and plasticity together."""
     keys = ("after", "last_quarter_after", "final", "final_views", "dormant", "guarded", "replaced")
-    yield f"| strength, replacement | seeds | {' | '.join(keys)} |"
+    yield f"| width, strength, replacement | seeds | {' | '.join(keys)} |"
     yield "|---" * (len(keys) + 2) + "|"
-    for name, held in grouped(rows, "strength", "variant"):
+    for name, held in grouped(rows, "width", "strength", "variant"):
         cells = [shown([row[key] for row in held]) for key in keys]
         yield f"| {' | '.join([name, str(len(held)), *cells])} |"
 
@@ -54,7 +54,7 @@ def grouped(
     """Yield the rows that have some values in common, with these values."""
     found: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
-        tuned = row["seed"] == 0 and row["arm"] != "memory"
+        tuned = row["seed"] == 0
         words = [str(row[key]) for key in keys if row[key] != {}] + ["(tuning)"] * tuned
         found.setdefault(" ".join(words), []).append(row)
     yield from found.items()

@@ -23,8 +23,8 @@ class ReplaceConfig(Record):
         None, gt=0, lt=1, description="a share of units per step, between 0 and 1, or null"
     )
     maturity: int = Field(100, ge=0, description=_MATURITY)
-    utility: Literal["activation", "contribution"] = Field(
-        "activation", description="activation or contribution"
+    utility: Literal["rms", "activation", "contribution"] = Field(
+        "rms", description="rms, activation or contribution"
     )
     decay: float = Field(0.9, ge=0, lt=1, description=_DECAY)
     every: int = Field(10, ge=1, description=_EVERY)

@@ -20,8 +20,8 @@ class ReplaceLowUtility(ReplacementSettings, Policy):
     """Replace units of low utility by fresh ones, step by step, at constant width.
 
     Networks that are trained on and on lose the ability to learn; replacing units that do little
-    keeps it (Dohare et al., Nature 2024). With a rate instead of the threshold it is continual
-    backprop. The settings are those of `ReplacementSettings`.
+    keeps it (Dohare et al., Nature 2024). With a rate instead of the threshold, and utility
+    "contribution", it is continual backprop. The settings are those of `ReplacementSettings`.
 
     A manager that has it replaces units in `step(batch)`, which is to be called after every step of
     the optimizer; `Plasticity` does the same without a manager:

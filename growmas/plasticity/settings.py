@@ -9,7 +9,7 @@ from torch import Tensor
 from growmas.errors import PlanError
 from growmas.structure import UnitGroup
 
-UtilityWord = Literal["activation", "contribution", "importance"]
+UtilityWord = Literal["rms", "activation", "contribution", "importance"]
 
 Utility = UtilityWord | Callable[[UnitGroup, Tensor], Tensor]
 """A word, or a function (group, activations [N, U]) -> [U], N samples or positions."""
@@ -28,22 +28,25 @@ class ReplacementSettings:
             their utility (continual backprop); fractions add up until they make a unit. None
             replaces by `threshold`.
         maturity: Number of steps for which a unit is safe.
-        utility: "activation", mean |h|, or mean |h − mean h| where the units saturate;
-            "contribution", that times the sum of |weights| that read the unit; "importance",
-            Σ Ω θ² over those weights with the exact Ω of the batch; or a function
+        utility: "rms", √(mean h²), which a unit that is strong on a few samples keeps high;
+            "activation", mean |h|; both of h − mean h where the units saturate; "contribution",
+            mean |h| times the sum of |weights| that read the unit; "importance", Σ Ω θ² over those
+            weights with the exact Ω of the batch; or a function
             (group, activations [N, U]) -> [U].
         decay: Share of the earlier utility that is kept at each measurement, 0 <= decay < 1.
         every: Number of steps from one measurement to the next.
         guard: Units for which Σ Ω θ*² over the weights that read them exceeds `guard` × the mean of
             their group are needed by old tasks, and stay; None guards none.
-        init: "paired", families of mates that cancel each other; or "zero_out".
+        init: "paired", families of mates that cancel each other, with columns as large as living
+            ones and rows between the default length and the living one; or "zero_out", rows of the
+            default length and columns of zero.
         protected: Groups left alone.
     """
 
     threshold: float = 0.2
     rate: float | None = None
     maturity: int = 100
-    utility: Utility = "activation"
+    utility: Utility = "rms"
     decay: float = 0.9
     every: int = 10
     guard: float | None = 0.1

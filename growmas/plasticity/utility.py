@@ -25,15 +25,21 @@ def saturates(activations: Tensor) -> bool:
     return bool((activations.abs() <= 1).all()) and bool((activations != 0).all())
 
 
-def activity(activations: Tensor, *, around_mean: bool) -> Tensor:
-    """Return [U], the mean of |h| or of |h − mean h|.
+def activity(activations: Tensor, *, around_mean: bool, squared: bool = False) -> Tensor:
+    """Return [U], the mean of |h|, or the root mean square of h.
+
+    A unit that gives a on a share p of the samples has p·a and √p·a: by the mean a unit that is
+    strong on a few samples, such as one that holds them apart from all others, looks useless.
 
     Args:
         activations: [N, U, m].
         around_mean: True takes the mean of each channel out.
+        squared: True for the root mean square.
     """
     if around_mean:
         activations = activations - activations.mean(0)
+    if squared:
+        return activations.square().mean((0, 2)).sqrt()
     return activations.abs().mean((0, 2))
 
 
@@ -61,7 +67,7 @@ def measured(
     """Return [U], the utility of every unit of a group on one batch.
 
     Args:
-        utility: "activation", "contribution", or a function.
+        utility: "rms", "activation", "contribution", or a function.
         group: The group.
         activations: [N, U, m].
         entries: The group's entries.
@@ -76,7 +82,7 @@ def measured(
         found = utility(group, activations.mean(2))
         _check(group, found)
     else:
-        found = activity(activations, around_mean=around_mean)
+        found = activity(activations, around_mean=around_mean, squared=utility == "rms")
         if utility == "contribution":
             found = found * outgoing(entries).to(found)
     return finite(group.name, _numbers(found))

@@ -186,7 +186,9 @@ class Structure(StructureTasks):
         """Replace units in place by fresh ones: the cheap edit at constant width.
 
         Parameters stay the same objects. Rows and columns are drawn from the layers' default, in
-        families of mates; optimizer state is that of new entries (pass a `Warmup` for Adam, too).
+        families of mates. Columns are as large as living ones, rows have the geometric mean of the
+        default length and the living one. Optimizer state is that of new entries (pass a `Warmup`
+        for Adam, too).
         The first renewal of a group is verified on the example inputs. Listeners, and so the
         history, hear of renewals in batches: at the next other edit, task or snapshot.
 
@@ -195,7 +197,7 @@ class Structure(StructureTasks):
             followers: As for `apply`.
             reason: A few words, for the history; `cause` is for programs, see `Plan`.
             cause: JSON values by name.
-            paired: False gives every fresh unit columns of zero.
+            paired: False gives every fresh unit columns of zero, and rows of the default length.
             generator: CPU generator; None takes the structure's.
 
         Raises:

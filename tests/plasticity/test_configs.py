@@ -83,7 +83,7 @@ def test_wrong_signals_name_their_key(tmp_path: Path, wrong: str):
         ("{threshold: 2}", "method.replace.threshold: expected a share of a layer's mean utility"),
         ("{rate: 1.5}", "method.replace.rate: expected a share of units per step"),
         ("{maturity: -1}", "method.replace.maturity: expected a number of steps"),
-        ("{utility: size}", "method.replace.utility: expected activation or contribution"),
+        ("{utility: size}", "method.replace.utility: expected rms, activation or contribution"),
         ("{every: 0}", "method.replace.every: expected a number of steps"),
         ("{guard: -1}", "method.replace.guard: expected a share of a layer's mean need"),
         ("{init: split}", "method.replace.init: expected paired or zero_out"),

@@ -14,6 +14,7 @@ from growmas.errors import DataError, PlanError, SurgeryError
 from growmas.plasticity.choice import chosen
 from growmas.plasticity.population import Population
 from growmas.plasticity.recorder import readers_of
+from growmas.plasticity.utility import measured
 
 
 def mlp(seed: int = 0) -> nn.Sequential:
@@ -33,12 +34,21 @@ def scene(policy: Any, *, adam: bool = True, **options: Any) -> Any:
     return net, structure, optimizer, gm.Plasticity(structure, optimizer, policy, **options)
 
 
-def learn(net: nn.Module, optimizer: Any, steps: int, after: Any, seed: int = 3) -> list[gm.Plan]:
+def learn(
+    net: nn.Module,
+    optimizer: Any,
+    steps: int,
+    after: Any,
+    seed: int = 3,
+    inputs: Tensor | None = None,
+) -> list[gm.Plan]:
     generator, edits = torch.Generator().manual_seed(seed), []
     for _ in range(steps):
-        x = torch.randn(16, 6, generator=generator)
+        x = torch.randn(16, 6, generator=generator) if inputs is None else inputs
+        output = net(x)
+        labels = torch.randint(output.shape[1], (len(x),), generator=generator)
         optimizer.zero_grad()
-        F.cross_entropy(net(x), torch.randint(3, (16,), generator=generator)).backward()
+        F.cross_entropy(output, labels).backward()
         optimizer.step()
         edits += after(x)
     return edits
@@ -53,7 +63,7 @@ def test_dead_units_are_reborn_in_pairs_once_they_are_mature(adam: bool):
     assert edits[0].mates == {"0": ((20, 21, 22),)}
     assert edits[0].reason == "ReplaceLowUtility: utility below 0.2 of the mean: 0 3"
     cause = edits[0].cause
-    assert (cause["policy"], cause["statistic"]) == ("ReplaceLowUtility", "utility: activation")
+    assert (cause["policy"], cause["statistic"]) == ("ReplaceLowUtility", "utility: rms")
     assert cause["step"] == 50
     assert cause["value"]["0"] == 0 < cause["threshold"]["0"]
     assert plasticity.replaced == 3
@@ -83,7 +93,7 @@ def test_a_rate_replaces_the_least_useful_and_carries_fractions_over():
     assert all(len(ids) % 2 == 0 for edit in edits for ids in edit.born.values())
 
 
-@pytest.mark.parametrize("utility", ["activation", "contribution", "importance"])
+@pytest.mark.parametrize("utility", ["rms", "activation", "contribution", "importance"])
 def test_every_utility_finds_units_that_are_dead(utility: Any):
     policy = gm.ReplaceLowUtility(maturity=20, utility=utility, threshold=1e-4)
     net, _, optimizer, plasticity = scene(policy)
@@ -116,7 +126,58 @@ def test_saturated_units_of_tanh_are_found_by_their_spread():
     assert sorted(edit.died["0"]) == [3, 8]
 
 
-def test_the_utility_is_the_mean_activation_of_the_training_pass():
+def slow_utility(utility: str, h: Tensor, *, saturated: bool = False) -> Tensor:
+    """Return the utility of each unit, sample by sample."""
+    found = torch.zeros(h.shape[1], dtype=torch.float64)
+    for unit in range(h.shape[1]):
+        values = [float(v) for v in h[:, unit]]
+        middle = sum(values) / len(values) if saturated else 0.0
+        if utility == "rms":
+            found[unit] = (sum((v - middle) ** 2 for v in values) / len(values)) ** 0.5
+        else:
+            found[unit] = sum(abs(v - middle) for v in values) / len(values)
+    return found
+
+
+@pytest.mark.parametrize("utility", ["rms", "activation"])
+@pytest.mark.parametrize("saturated", [False, True])
+def test_the_size_of_activations_is_that_of_a_loop_over_samples(utility: Any, saturated: bool):
+    structure = gm.Structure(mlp(), torch.randn(8, 6))
+    h = torch.randn(16, 20, dtype=torch.float64)
+    found = measured(
+        utility,
+        structure.groups["0"],
+        h[:, :, None],
+        structure.entries("0"),
+        around_mean=saturated,
+    )
+    expected = slow_utility(utility, h, saturated=saturated)
+    torch.testing.assert_close(torch.from_numpy(found), expected)
+
+
+def test_a_unit_that_is_strong_on_one_sample_in_ten_stays_by_default():
+    """Its mean is a tenth of that of a unit that is always on; its root mean square a third."""
+    inputs = torch.eye(10).repeat(2, 1)
+
+    def born_again(utility: str) -> list[int]:
+        net = nn.Sequential(nn.Linear(10, 12), nn.ReLU(), nn.Linear(12, 2))
+        with torch.no_grad():
+            net[0].weight.zero_()
+            net[0].bias.fill_(1.0)
+            net[0].bias[[0, 1, 10, 11]] = 0.0  # 0 and 1 see one sample each, 10 and 11 none
+            net[0].weight[[0, 1], [0, 1]] = 1.0
+        structure = gm.Structure(net, inputs)
+        optimizer = torch.optim.SGD(net.parameters(), lr=1e-9)
+        policy = gm.ReplaceLowUtility(utility=utility, maturity=5)
+        plasticity = gm.Plasticity(structure, optimizer, policy)
+        edits = learn(net, optimizer, 10, lambda x: plasticity.step(), inputs=inputs)
+        return sorted(unit for edit in edits for unit in edit.died["0"])
+
+    assert born_again("rms") == [10, 11]
+    assert born_again("activation") == [0, 1, 10, 11]
+
+
+def test_the_utility_is_the_size_of_the_activations_of_the_training_pass():
     """Against the activations computed by hand, over three measurements."""
     policy = gm.ReplaceLowUtility(maturity=10**6, every=1, decay=0.5)
     net, structure, optimizer, plasticity = scene(policy)
@@ -124,7 +185,7 @@ def test_the_utility_is_the_mean_activation_of_the_training_pass():
     for step in range(3):
         x = torch.randn(16, 6)
         with torch.no_grad():
-            hidden = net[:2](x).abs().mean(0)
+            hidden = slow_utility("rms", net[:2](x)).float()
         slow = 0.5 * slow + 0.5 * hidden
         optimizer.zero_grad()
         net(x).square().mean().backward()
@@ -360,7 +421,7 @@ def test_nothing_is_left_behind_and_nothing_happens_between_measurements():
         ({"decay": 1.0}, "decay=1.0: expected 0 <= decay < 1"),
         ({"every": 0}, "every=0: expected a whole number of steps >= 1"),
         ({"guard": -0.1}, "guard=-0.1: expected a number >= 0, or None"),
-        ({"utility": "magnitude"}, "utility='magnitude': expected 'activation', 'contribution'"),
+        ({"utility": "magnitude"}, "utility='magnitude': expected 'rms', 'activation'"),
         ({"init": "split"}, "init='split': expected one of 'paired', 'zero_out'"),
         ({"protected": 3}, "protected=3: expected names of groups"),
         ({"every": True, "decay": -1}, "decay=-1: .*; every=True"),

@@ -107,6 +107,95 @@ def test_only_renewed_entries_change_and_their_state_is_fresh(kind: str):
     assert fresh.param_groups  # made from the same parameters without complaint
 
 
+def lengths(tensor: Tensor, dim: int, positions: Tensor) -> list[float]:
+    """Return the length of the entries of each unit, entry by entry."""
+    found = []
+    for unit in positions:
+        total = 0.0
+        for position in unit:
+            for value in tensor.select(dim, int(position)).flatten():
+                total += float(value) ** 2
+        found.append(total**0.5)
+    return found
+
+
+@pytest.mark.parametrize("case", SOME, ids=lambda case: case.name)
+def test_mates_are_of_a_size_that_fits_the_units_that_live(case: Case):
+    """Columns have about the size of living ones, rows √(default length · living length).
+
+    The default length of n entries, the root of the mean square, is √(n / (3 fan_in)).
+    """
+    torch.manual_seed(5)
+    x = case.inputs(12, torch.float64)
+    structure = gm.Structure(case.model(torch.float64).eval(), x)
+    with torch.no_grad():
+        for parameter in structure.model.parameters():
+            parameter.mul_(1 + 4 * torch.rand(()))  # as if trained
+    for name, group in structure.groups.items():
+        if structure.why_not_renewed(name) or group.width < 3:
+            continue
+        structure.renew({name: group.unit_ids[:2]})
+        entries = structure.entries(name)
+        made = {each.name for each in entries if each.role == "out"}
+        for each in entries:
+            both = each.role == "in" and each.name in made  # a layer that reads its own units
+            if each.role == "norm" or each.tensor.dim() < 2 or both:
+                continue
+            first, second, *living = lengths(each.tensor.detach(), each.dim, each.positions)
+            mean = sum(living) / len(living)
+            if each.role == "out":
+                entries = each.tensor[0].numel() if each.dim == 0 else each.tensor[:, 0].numel()
+                default = (each.positions.shape[1] * entries / 3 / each.fan_in) ** 0.5
+                assert first == pytest.approx(second)
+                assert 0.6 * (mean * default) ** 0.5 < first < 1.32 * (mean * default) ** 0.5
+            else:
+                size = (sum(v**2 for v in living) / len(living)) ** 0.5
+                size *= (len(living) / group.width) ** 0.5
+                assert first == pytest.approx(second)
+                assert 0.2 * size < first < 3**0.5 * size + 1e-9
+
+
+def test_rows_and_their_biases_are_scaled_alike():
+    """Where living rows are 100 times as long, newborns' rows and biases are 10 times as large."""
+
+    def born(factor: float) -> tuple[Tensor, Tensor, Tensor]:
+        net, x = mlp()
+        structure = gm.Structure(net, x)
+        with torch.no_grad():
+            net[0].weight.mul_(factor)
+        structure.renew({"0": [2, 5, 7]}, generator=torch.Generator().manual_seed(3))
+        units = [2, 5, 7]
+        return tuple(
+            t.detach() for t in (net[0].weight[units], net[0].bias[units], net[2].weight[:, units])
+        )
+
+    (rows, biases, columns), (longer, larger, same) = born(1.0), born(100.0)
+    torch.testing.assert_close(longer, 10 * rows)
+    torch.testing.assert_close(larger, 10 * biases)
+    torch.testing.assert_close(same, columns)
+
+
+def test_a_layer_that_is_renewed_whole_and_one_of_zeros_start_at_the_default_length():
+    net, x = mlp()
+    structure = gm.Structure(net, x)
+    with torch.no_grad():
+        net[0].weight.mul_(100)
+        net[4].weight.zero_()
+    structure.renew({"0": range(12), "2": [1, 4]})
+    assert float(net[0].weight.detach().abs().max()) <= 6**-0.5
+    assert 0 < float(net[4].weight.detach()[:, [1, 4]].abs().max()) <= 8**-0.5
+
+
+def test_units_with_columns_of_zero_have_rows_of_the_default_length():
+    net, x = mlp()
+    structure = gm.Structure(net, x)
+    with torch.no_grad():
+        net[0].weight.mul_(100)
+    structure.renew({"0": [2, 5]}, paired=False)
+    assert float(net[0].weight.detach()[[2, 5]].abs().max()) <= 6**-0.5
+    assert not net[2].weight[:, [2, 5]].any()
+
+
 @pytest.mark.parametrize("kind", [torch.optim.NAdam, torch.optim.RAdam])
 def test_first_updates_without_a_warm_up_have_the_usual_size(kind: Any):
     net, x = mlp()

@@ -3,6 +3,10 @@
 A unit that is renewed keeps its positions. Its rows are drawn anew, the columns that read it are
 drawn so that they cancel within a family of mates (see `Paired`), and its norms get their neutral
 constants. Rows, biases and columns come from the layers' own default, U(−1/√fan_in, 1/√fan_in).
+In families they are then scaled. Columns get the size of living ones, and rows the geometric mean
+of the default length and the mean length of living rows. Rows of default length are a fraction of
+trained ones, so that newborns do little beside their neighbours and are replaced again as soon as
+they are old enough; rows of living length, born again and again, grow without bound under SGD.
 Nothing changes shape, so that every parameter and optimizer stays as it is, except the entries of
 these units.
 """
@@ -130,27 +134,44 @@ def draw(
     """Write fresh values for units, in place.
 
     Columns of all groups come first, then the rows, so that mates read the same. Families are
-    consecutive units; one alone gets zero columns.
+    consecutive units; one alone gets zero columns, and rows of the default length.
     """
+    factors: dict[tuple[str, nn.Module], Tensor] = {}
     for role in ("in", "out", "norm"):
         for name, indices in units.items():
             sizes = [len(f) for f in families(tuple(indices))] if paired else []
             sizes += [1] * (len(indices) - sum(sizes))
             for each in entries[name]:
                 if each.role == role:
-                    _write(each, indices, sizes, generator)
+                    known = factors.get((name, each.module))
+                    found = _write(each, indices, sizes, generator, known)
+                    if found is not None:
+                        factors.setdefault((name, each.module), found)
 
 
 def _write(
-    entries: Entries, units: Sequence[int], sizes: Sequence[int], generator: torch.Generator | None
-) -> None:
+    entries: Entries,
+    units: Sequence[int],
+    sizes: Sequence[int],
+    generator: torch.Generator | None,
+    factors: Tensor | None,
+) -> Tensor | None:
+    """Write fresh values of one tensor; return the factors by which rows were scaled.
+
+    Args:
+        entries: The entries of the group in the tensor.
+        units: Indices of the units to renew.
+        sizes: Sizes of the families, in the order of the units.
+        generator: Randomness, on the CPU; None takes torch's own.
+        factors: Those of the layer's first matrix, by which a bias is scaled.
+    """
     tensor, where = entries.tensor, entries.of(units)
     if entries.role == "norm":
         tensor.index_fill_(entries.dim, where, entries.constant)
-        return
+        return None
     if entries.role == "in" and max(sizes) == 1:
         tensor.index_fill_(entries.dim, where, 0.0)
-        return
+        return None
     rest = [length for axis, length in enumerate(tensor.shape) if axis != entries.dim]
     shape = [entries.positions.shape[1], *rest]
     bound = entries.fan_in**-0.5
@@ -160,12 +181,42 @@ def _write(
     padding = getattr(entries.module, "padding_idx", None)
     if isinstance(padding, int) and entries.role == "out" and entries.dim == 1:
         drawn[..., padding] = 0.0
+    scaled = None
     if entries.role == "out":
+        if max(sizes) > 1 and tensor.dim() > 1:
+            scaled = _row_factors(_living(entries, units), drawn)
+        factor = factors if scaled is None else scaled
+        if factor is not None:
+            drawn *= factor.view(-1, *[1] * (drawn.dim() - 1))
         values = drawn.repeat_interleave(torch.tensor(sizes), 0)
     else:
+        living = _living(entries, units)
+        size = float(living.square().mean().sqrt()) if len(living) else 0.0
+        size *= (len(living) / len(entries.positions)) ** 0.5
+        if 0 < size < float("inf"):  # U(−b, b) has the root mean square b / √3
+            drawn *= size * 3**0.5 / bound
+            bound = size * 3**0.5
         values = _columns(drawn, sizes, bound, generator)
     flat = values.flatten(0, 1).movedim(0, entries.dim)
     tensor.index_copy_(entries.dim, where, flat.to(tensor))
+    return scaled
+
+
+def _living(entries: Entries, units: Sequence[int]) -> Tensor:
+    """Return the entries of the units that stay, [living, m, ...], as a copy."""
+    stays = torch.ones(len(entries.positions), dtype=torch.bool)
+    stays[list(units)] = False
+    along = entries.tensor.detach().movedim(entries.dim, 0)
+    living: Tensor = along[entries.positions[stays].to(along.device)]
+    return living if living.dtype == torch.float64 else living.float()
+
+
+def _row_factors(living: Tensor, drawn: Tensor) -> Tensor:
+    """Return [families], √(mean length of living rows / length of the drawn row); 1 without any."""
+    if not len(living):
+        return torch.ones(len(drawn))
+    factors = living.flatten(1).norm(dim=1).mean().cpu() / drawn.flatten(1).norm(dim=1)
+    return torch.where(factors.isfinite() & (factors > 0), factors, 1.0).sqrt()
 
 
 def _columns(

@@ -106,6 +106,12 @@ class ReDo(Replacing):
         warm_up: bool = False,
     ) -> None:
         settings = ReplacementSettings(
-            threshold=threshold, maturity=0, decay=0.0, every=every, guard=None, init="zero_out"
+            threshold=threshold,
+            maturity=0,
+            utility="activation",
+            decay=0.0,
+            every=every,
+            guard=None,
+            init="zero_out",
         )
         super().__init__(structure, optimizer=optimizer, settings=settings, warm_up=warm_up)
