@@ -13,7 +13,8 @@ third of the time of torch's; others by torch, whose functions have the same nam
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, reduce
+from operator import mul
 from types import ModuleType
 from typing import Any
 
@@ -39,8 +40,8 @@ class Block:
         dim: The axis.
         positions: [k] int64.
         shape: Shape of the entries.
-        ages: Their ages when the block was made, int64, with length 1 along the axes on which they
-            do not depend.
+        ages: Ages of the positions along each axis with young ones when the block was made, int64,
+            each with length 1 along all other axes. An entry has the least of its positions' ages.
         library: numpy or torch, which reads and writes them.
         views: Arrays on the memory of the parameter and its moments, by name.
     """
@@ -49,9 +50,23 @@ class Block:
     dim: int
     positions: Array
     shape: torch.Size
-    ages: Array
+    ages: tuple[Array, ...]
     library: ModuleType
     views: dict[str, tuple[int, Array]] = field(default_factory=dict)
+
+    @property
+    def oldest(self) -> int:
+        """The largest age of an entry."""
+        return min(int(along.max()) for along in self.ages)
+
+    def by_age(self, table: Array) -> Array:
+        """Return the values of a falling table at the ages of the entries.
+
+        The largest of the values at the ages of an entry's positions is that at the least age, so
+        that only as many values as there are positions are looked up.
+        """
+        values = [table[along] for along in self.ages]
+        return reduce(self.library.maximum, values)
 
     def read(self, name: str, tensor: Tensor, out: Array) -> None:
         """Write the entries of a tensor of the parameter's shape into `out`."""
@@ -102,7 +117,7 @@ class Pool:
             step: Step of their parameters.
         """
         self.group, self.blocks, self.step = group, blocks, step
-        self.oldest = max(int(block.ages.max()) for block in blocks)
+        self.oldest = max(block.oldest for block in blocks)
         self._passed = 0
         like = blocks[0].parameter.detach()
         self._library = blocks[0].library
@@ -167,8 +182,8 @@ class Pool:
                 continue
             self._read(optimizer, key, 0)
             for block, state, entries in zip(self.blocks, states, self._parts[0], strict=True):
-                done = block.ages + self._passed >= YOUTH
-                entries += (done * entries) * (factor - 1)
+                done = [along + self._passed >= YOUTH for along in block.ages]
+                entries += (reduce(mul, done) * entries) * (factor - 1)
                 block.write(key, state[key], entries)
 
     def _read(self, optimizer: Optimizer, key: str, buffer: int) -> None:
@@ -176,15 +191,11 @@ class Pool:
             block.read(key, optimizer.state[block.parameter][key], entries)
 
     def _correct_by_age(self, table: Array, buffer: int, out: int) -> None:
-        """Write the entries of a buffer, times the values of a table at their ages, into another.
-
-        The ages of a block without entries that belong to two young units are a column, so that
-        the values are few.
-        """
+        """Write a buffer's entries, times the values of a table at their ages, into another."""
         now = table[self._passed :]
         parts = zip(self.blocks, self._parts[buffer], self._parts[out], strict=True)
         for block, entries, target in parts:
-            self._library.multiply(entries, now[block.ages], out=target)
+            self._library.multiply(entries, block.by_age(now), out=target)
 
 
 def pools_of(
@@ -221,25 +232,26 @@ def _blocks(parameter: nn.Parameter, axes: Mapping[int, Tensor], step: int) -> l
 
     An entry in a young row and a young column is as old as the younger of the two.
     """
+    library = _library(parameter)
+
+    def held(array: NDArray[np.int64]) -> Array:
+        return array if library is np else torch.from_numpy(array).to(parameter.device)
+
+    ages = {dim: np.clip(step - along.numpy(), 0, YOUTH) for dim, along in axes.items()}
     found = []
     for dim, along in axes.items():
         positions = np.flatnonzero(along.numpy())
-        births: NDArray[np.float64] = _along(along.numpy()[positions], dim, parameter.dim())
-        for other, across in axes.items():
-            if other != dim:
-                births = np.maximum(births, _along(across.numpy(), other, parameter.dim()))
+        own = ages | {dim: ages[dim][positions]}
         shape = torch.Size([*parameter.shape[:dim], len(positions), *parameter.shape[dim + 1 :]])
-        ages = np.clip(step - births, 0, YOUTH).astype(np.int64)
-        library = _library(parameter)
-        at, age = (
-            array if library is np else torch.from_numpy(array).to(parameter.device)
-            for array in (positions, ages)
+        reached = tuple(
+            held(_along(values.astype(np.int64), axis, parameter.dim()))
+            for axis, values in own.items()
         )
-        found.append(Block(parameter, dim, at, shape, age, library))
+        found.append(Block(parameter, dim, held(positions), shape, reached, library))
     return found
 
 
-def _along(values: NDArray[np.float64], dim: int, dims: int) -> NDArray[np.float64]:
+def _along(values: NDArray[np.int64], dim: int, dims: int) -> NDArray[np.int64]:
     """Return a vector as an array whose other axes have length 1."""
     return values.reshape([-1 if axis == dim else 1 for axis in range(dims)])
 
@@ -252,6 +264,9 @@ def _library(tensor: Tensor) -> ModuleType:
 
 @lru_cache(maxsize=64)
 def _table(beta: float, power: float) -> Tensor:
-    """Return 1 / (1 − βᵗ)^power by age t, in float64; at birth 1."""
-    values = [1.0, *(1 / (1 - beta**age) ** power for age in range(1, YOUTH + 1))]
+    """Return 1 / (1 − βᵗ)^power by age t, in float64, falling from age 1 on; at birth 1.
+
+    Old positions count as YOUTH steps old when a pool is made, and the pool ages as many steps.
+    """
+    values = [1.0, *(1 / (1 - beta**age) ** power for age in range(1, 2 * YOUTH + 1))]
     return torch.tensor(values, dtype=torch.float64)
