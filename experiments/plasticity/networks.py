@@ -13,6 +13,13 @@ def mlp(width: int = 100) -> nn.Sequential:
     )
 
 
+def wide_mlp() -> nn.Sequential:
+    """Return the MLP of Elsayed and Mahmood (2024): hidden layers of 300 and 150."""
+    return nn.Sequential(
+        nn.Linear(784, 300), nn.ReLU(), nn.Linear(300, 150), nn.ReLU(), nn.Linear(150, 10)
+    )
+
+
 def small_mlp() -> nn.Sequential:
     """Return an MLP of one hidden layer of 20, for 20 bits and one number."""
     return nn.Sequential(nn.Linear(20, 20), nn.ReLU(), nn.Linear(20, 1))
@@ -72,6 +79,7 @@ class _Block(nn.Module):
 
 NETWORKS: Mapping[str, Callable[[], nn.Module]] = {
     "mlp": mlp,
+    "wide": wide_mlp,
     "small": small_mlp,
     "conv": conv_net,
     "normed": normed_conv_net,

@@ -63,6 +63,37 @@ def gradual(seed: int, tasks: int = PERMUTATIONS) -> Iterator[Lesson]:
         order = following
 
 
+def single(seed: int, tasks: int = 20) -> Iterator[Lesson]:
+    """Yield permutations of 1,000 images that come one by one, as in Elsayed and Mahmood (2024).
+
+    They learn 200 permutations of 5,000 images; these are 20 of 1,000.
+    """
+    for lesson in permutations(seed, tasks):
+        images_of, labels = (torch.cat(parts) for parts in zip(*lesson.batches, strict=True))
+        yield Lesson(list(zip(images_of.split(1), labels.split(1), strict=True)))
+
+
+def classes(seed: int, periods: int = 12) -> Iterator[Lesson]:
+    """Yield periods in which two more classes come with each of five tasks, and then all go.
+
+    A task has 600 images of all classes of its period so far, learnt once, and is scored on 200
+    others. The next period permutes the pixels anew and brings the classes in another order.
+    """
+    x, y = images()
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(periods):
+        order = torch.randperm(784, generator=generator)
+        kinds = torch.randperm(10, generator=generator)
+        for known in range(2, 11, 2):
+            of = torch.isin(y, kinds[:known]).nonzero().flatten()
+            chosen = of[torch.randperm(len(of), generator=generator)]
+            learnt, held = (
+                [(x[i][:, order], y[i]) for i in part.split(BATCH)]
+                for part in (chosen[:600], chosen[600:800])
+            )
+            yield Lesson(learnt, exam=held)
+
+
 def labellings(
     seed: int, tasks: int = LABELLINGS, samples: int = IMAGES, epochs: int = EPOCHS
 ) -> Iterator[Lesson]:
@@ -111,6 +142,8 @@ def regression(seed: int, tasks: int = TARGETS) -> Iterator[Lesson]:
 
 PROTOCOLS: dict[str, Callable[..., Iterator[Lesson]]] = {
     "permutations": permutations,
+    "one by one": single,
+    "classes": classes,
     "gradual": gradual,
     "labellings": labellings,
     "long labellings": long_labellings,
