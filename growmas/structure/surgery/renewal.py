@@ -136,69 +136,94 @@ def draw(
     Columns of all groups come first, then the rows, so that mates read the same. Families are
     consecutive units; one alone gets zero columns, and rows of the default length.
     """
-    factors: dict[tuple[str, nn.Module], Tensor] = {}
-    for role in ("in", "out", "norm"):
-        for name, indices in units.items():
-            sizes = [len(f) for f in families(tuple(indices))] if paired else []
-            sizes += [1] * (len(indices) - sum(sizes))
-            for each in entries[name]:
-                if each.role == role:
-                    known = factors.get((name, each.module))
-                    found = _write(each, indices, sizes, generator, known)
-                    if found is not None:
-                        factors.setdefault((name, each.module), found)
+    sizes = {name: _families(tuple(indices), paired) for name, indices in units.items()}
+    for name, indices in units.items():
+        for each in entries[name]:
+            if each.role == "in":
+                _write_columns(each, indices, sizes[name], generator)
+    for name, indices in units.items():
+        factors: dict[nn.Module, Tensor] = {}
+        for each in entries[name]:
+            if each.role == "out":
+                _write_rows(each, indices, sizes[name], generator, factors)
+    for name, indices in units.items():
+        for each in entries[name]:
+            if each.role == "norm":
+                each.tensor.index_fill_(each.dim, each.of(indices), each.constant)
 
 
-def _write(
+def _families(indices: tuple[int, ...], paired: bool) -> list[int]:
+    """Return the sizes of the families of some units, in order; 1 for a unit alone."""
+    sizes = [len(family) for family in families(indices)] if paired else []
+    return sizes + [1] * (len(indices) - sum(sizes))
+
+
+def _write_columns(
+    entries: Entries, units: Sequence[int], sizes: Sequence[int], generator: torch.Generator | None
+) -> None:
+    """Write columns that cancel within each family, as large as living ones.
+
+    Args:
+        entries: The entries of the group in a layer that reads it.
+        units: Indices of the units to renew.
+        sizes: Sizes of the families, in the order of the units.
+        generator: Randomness, on the CPU; None takes torch's own.
+    """
+    if max(sizes) == 1:
+        entries.tensor.index_fill_(entries.dim, entries.of(units), 0.0)
+        return
+    drawn, bound = _drawn(entries, len(sizes), generator)
+    squares = _living_lengths(entries, units).square()  # over all units: as `Paired` does
+    size = float(squares.sum() / (len(entries.positions) * drawn[0].numel())) ** 0.5
+    if 0 < size < float("inf"):  # U(−b, b) has the root mean square b / √3
+        drawn *= size * 3**0.5 / bound
+        bound = size * 3**0.5
+    _put(entries, units, _columns(drawn, sizes, bound, generator))
+
+
+def _write_rows(
     entries: Entries,
     units: Sequence[int],
     sizes: Sequence[int],
     generator: torch.Generator | None,
-    factors: Tensor | None,
-) -> Tensor | None:
-    """Write fresh values of one tensor; return the factors by which rows were scaled.
+    factors: dict[nn.Module, Tensor],
+) -> None:
+    """Write rows or biases that mates share.
 
     Args:
-        entries: The entries of the group in the tensor.
+        entries: The entries of the group in a layer that produces it.
         units: Indices of the units to renew.
         sizes: Sizes of the families, in the order of the units.
         generator: Randomness, on the CPU; None takes torch's own.
-        factors: Those of the layer's first matrix, by which a bias is scaled.
+        factors: Layer -> [families], by which the rows of its first matrix were scaled, and its
+            bias is; gets those of the layer.
     """
-    tensor, where = entries.tensor, entries.of(units)
-    if entries.role == "norm":
-        tensor.index_fill_(entries.dim, where, entries.constant)
-        return None
-    if entries.role == "in" and max(sizes) == 1:
-        tensor.index_fill_(entries.dim, where, 0.0)
-        return None
-    rest = [length for axis, length in enumerate(tensor.shape) if axis != entries.dim]
-    shape = [entries.positions.shape[1], *rest]
-    bound = entries.fan_in**-0.5
-    precision = torch.float64 if tensor.dtype == torch.float64 else torch.float32
-    drawn = torch.empty(len(sizes), *shape, dtype=precision)
-    drawn.uniform_(-bound, bound, generator=generator)
+    drawn, _ = _drawn(entries, len(sizes), generator)
     padding = getattr(entries.module, "padding_idx", None)
-    if isinstance(padding, int) and entries.role == "out" and entries.dim == 1:
+    if isinstance(padding, int) and entries.dim == 1:
         drawn[..., padding] = 0.0
-    scaled = None
-    if entries.role == "out":
-        if max(sizes) > 1 and tensor.dim() > 1:
-            scaled = _row_factors(_living_lengths(entries, units), drawn)
-        factor = factors if scaled is None else scaled
-        if factor is not None:
-            drawn *= factor.view(-1, *[1] * (drawn.dim() - 1))
-        values = drawn.repeat_interleave(torch.tensor(sizes), 0)
+    if max(sizes) > 1 and entries.tensor.dim() > 1:
+        factor = _row_factors(_living_lengths(entries, units), drawn)
+        factors.setdefault(entries.module, factor)
     else:
-        squares = _living_lengths(entries, units).square()  # over all units: as `Paired` does
-        size = float(squares.sum() / (len(entries.positions) * drawn[0].numel())) ** 0.5
-        if 0 < size < float("inf"):  # U(−b, b) has the root mean square b / √3
-            drawn *= size * 3**0.5 / bound
-            bound = size * 3**0.5
-        values = _columns(drawn, sizes, bound, generator)
+        factor = factors.get(entries.module, torch.ones(()))
+    drawn *= factor.view(-1, *[1] * (drawn.dim() - 1))
+    _put(entries, units, drawn.repeat_interleave(torch.tensor(sizes), 0))
+
+
+def _drawn(entries: Entries, count: int, generator: torch.Generator | None) -> tuple[Tensor, float]:
+    """Return [count, m, ...] entries from the layer's default U(−b, b), and b."""
+    tensor, bound = entries.tensor, entries.fan_in**-0.5
+    rest = [length for axis, length in enumerate(tensor.shape) if axis != entries.dim]
+    precision = torch.float64 if tensor.dtype == torch.float64 else torch.float32
+    drawn = torch.empty(count, entries.positions.shape[1], *rest, dtype=precision)
+    return drawn.uniform_(-bound, bound, generator=generator), bound
+
+
+def _put(entries: Entries, units: Sequence[int], values: Tensor) -> None:
+    """Write values [units, m, ...] into the entries of units."""
     flat = values.flatten(0, 1).movedim(0, entries.dim)
-    tensor.index_copy_(entries.dim, where, flat.to(tensor))
-    return scaled
+    entries.tensor.index_copy_(entries.dim, entries.of(units), flat.to(entries.tensor))
 
 
 def _living_lengths(entries: Entries, units: Sequence[int]) -> Tensor:
